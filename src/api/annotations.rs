@@ -1,0 +1,18 @@
+//! Annotation and label keys, the field manager and the finalizer: the words in which the rooms meet on objects.
+
+/// Field manager of Git content (`sync`).
+pub const MANAGER_SYNC: &str = "serin";
+/// Field manager of what the release engine owns.
+pub const MANAGER_ENGINE: &str = "serin-engine";
+/// On the target, by `sync`: `<digest>@<commit>` of the template it wrote.
+pub const REVISION: &str = "serin.dev/revision";
+/// On the target, by `sync`: `<digest>@<commit>` it holds back until the engine admits it.
+pub const PENDING: &str = "serin.dev/pending";
+/// On the Canary, by the CLI: `<verb>/<release or digest>/<nonce>`.
+pub const REQUEST: &str = "serin.dev/request";
+/// On generated workloads: digest of the target template they were copied from.
+pub const COPIED_FROM: &str = "serin.dev/copied-from";
+/// On any object in Git: `enabled` lets prune delete namespaces, CRDs and PVCs, `disabled` keeps anything.
+pub const PRUNE: &str = "serin.dev/prune";
+/// Finalizer on every Canary.
+pub const FINALIZER: &str = "serin.dev/finalizer";

@@ -1,0 +1,1 @@
+//! One file per verb; `cli/run.rs` alone wires the rooms together.

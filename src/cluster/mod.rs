@@ -1,0 +1,1 @@
+//! Clients, discovery, compact caches, guarded writes and the lease.

@@ -1,0 +1,1 @@
+//! What was typed becomes settings: all errors at once, with line and caret.

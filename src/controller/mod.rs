@@ -1,0 +1,1 @@
+//! The loop: caches -> observe -> release::step -> persist -> act.

@@ -1,0 +1,1 @@
+//! The bare object store: probe, fetch, snapshot, commit, push with compare and swap.

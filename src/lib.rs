@@ -1,0 +1,36 @@
+//! Serin releases software from Git.
+//!
+//! How a push flows through the house:
+//!
+//! 1. [`git`] probes the watched ref, fetches it into a bare store and reads the tree: a snapshot.
+//! 2. [`manifest`] turns its YAML into objects and digests.
+//! 3. [`sync`] plans (what changes, in words), dry-runs and applies; a target's new pod template waits until the release
+//!    engine admits it.
+//! 4. [`controller`] sees the new revision, observes, asks [`release`] what to do, writes the new state and then acts
+//!    through [`workload`], [`router`], [`metrics`] and [`hook`]; [`analysis`] turns measurements into verdicts.
+//! 5. [`report`] projects state outwards: events, the record and the rollback commit in Git.
+//!
+//! [`model`] holds the nouns, [`api`] the Kubernetes types and the keys in which rooms meet on objects, [`cluster`] the
+//! clients, caches, guarded writes and the lease, [`config`] the settings, [`server`] the probes, [`cli`] the verbs.
+//! [`loadtest`] and [`sandbox`] stand beside: what a release is tested with and where it can be tried.
+
+pub mod analysis;
+pub mod api;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod controller;
+pub mod git;
+pub mod hook;
+pub mod loadtest;
+pub mod manifest;
+pub mod metrics;
+pub mod model;
+pub mod release;
+pub mod report;
+pub mod router;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
+pub mod server;
+pub mod sync;
+pub mod workload;

@@ -1,0 +1,1 @@
+//! Webhook-driven acceptance and load tests.

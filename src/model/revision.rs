@@ -1,0 +1,141 @@
+//! Commits, revisions and release ids.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::{Digest, DigestError};
+
+/// A Git commit, as 40 lower-case hexadecimal characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommitId(String);
+
+/// A string that is not a full commit id.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a commit id: expected 40 hexadecimal characters")]
+pub struct CommitIdError(String);
+
+impl CommitId {
+    /// All 40 characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first seven characters, as Git abbreviates.
+    pub fn short(&self) -> &str {
+        self.0.get(..7).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for CommitId {
+    type Err = CommitIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let well_formed =
+            text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if well_formed { Ok(Self(text.to_owned())) } else { Err(CommitIdError(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for CommitId {
+    type Error = CommitIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<CommitId> for String {
+    fn from(commit: CommitId) -> Self {
+        commit.0
+    }
+}
+
+/// What a target should run, and the commit that said so.
+///
+/// Written `<digest>@<commit>` (annotations `serin.dev/revision` and `serin.dev/pending`), or `<digest>` alone when the
+/// cause is not in Git.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Revision {
+    /// Digest of the user-set pod template.
+    pub digest: Digest,
+    /// The commit that brought it, if it came from Git.
+    pub commit: Option<CommitId>,
+}
+
+/// A string that is not `<digest>` or `<digest>@<commit>`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RevisionError {
+    /// The part before `@`.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// The part after `@`.
+    #[error(transparent)]
+    Commit(#[from] CommitIdError),
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.commit {
+            Some(commit) => write!(f, "{}@{commit}", self.digest),
+            None => write!(f, "{}", self.digest),
+        }
+    }
+}
+
+impl FromStr for Revision {
+    type Err = RevisionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('@') {
+            Some((digest, commit)) => Ok(Self { digest: digest.parse()?, commit: Some(commit.parse()?) }),
+            None => Ok(Self { digest: text.parse()?, commit: None }),
+        }
+    }
+}
+
+impl TryFrom<String> for Revision {
+    type Error = RevisionError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Revision> for String {
+    fn from(revision: Revision) -> Self {
+        revision.to_string()
+    }
+}
+
+/// Names one attempt: `<n>-<digest, 8 hex>`, where n counts this target's releases from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReleaseId(String);
+
+impl ReleaseId {
+    /// The id of the `number`-th release of a target, towards `digest`.
+    pub fn new(number: u64, digest: &Digest) -> Self {
+        Self(format!("{number}-{}", digest.short()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,30 @@
+//! The release engine: what to do next, decided from plain data.
+//!
+//! PURE: no I/O, no clock, no async, no randomness. Time is an argument, the world is an [`Observed`], the outside is
+//! asked through [`Question`]s and changed through [`Action`]s that somebody else carries out.
+//!
+//! ```text
+//! ask (&Policy, &Observed, &State, now) -> Vec<Question>
+//! step(&Policy, &Observed,  State, now) -> Step { state, actions, report, wake }
+//! ```
+//!
+//! `step` never waits: a pending answer is simply not there yet. The caller writes `Step::state` before it carries out
+//! `Step::actions`; the actions follow again from that state, so a crash in between repeats them.
+
+mod action;
+mod ask;
+mod observed;
+mod policy;
+mod report;
+mod state;
+mod step;
+
+pub use action::Action;
+pub use ask::{Answer, AnswerOutcome, HookReply, Question, QuestionKey, QuestionKind, ask};
+pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};
+pub use policy::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion, Range};
+pub use report::{Event, EventType, Report, WaitingOn};
+pub use state::{
+    Cause, FailedCheck, JournalEntry, Outcome, OutcomeKind, Phase, Promoted, Quarantined, Release, Stage, State,
+};
+pub use step::Step;

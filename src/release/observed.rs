@@ -1,0 +1,99 @@
+//! What is seen of the world when a step is decided: plain data, already read.
+
+use crate::model::Digest;
+use crate::model::{Revision, Weights};
+
+use super::ask::Answer;
+
+/// One consistent look at everything a release depends on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Observed {
+    /// The target workload; `None` while it does not exist.
+    pub target: Option<WorkloadObserved>,
+    /// `<target>-primary`; `None` while it does not exist.
+    pub primary: Option<WorkloadObserved>,
+    /// The route that shifts traffic.
+    pub route: RouteObserved,
+    /// A new revision that `sync` holds back until it is admitted (annotation `serin.dev/pending` on the target).
+    pub pending: Option<Revision>,
+    /// An unanswered command (annotation `serin.dev/request` on the Canary).
+    pub request: Option<Request>,
+    /// Answers to earlier questions; unknown keys are ignored.
+    pub answers: Vec<Answer>,
+    /// Why no release may start or go on, e.g. a CRD that prunes our status or a configuration error; in words.
+    pub blocked: Option<String>,
+}
+
+/// A workload as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkloadObserved {
+    /// Digest of its live pod template. For primary: of the *target's* template that was copied there (annotation), so
+    /// that both sides are compared in the same terms.
+    pub digest: Digest,
+    /// The annotation `serin.dev/revision`, if `sync` stamped it. `stamped.digest != digest` is drift.
+    pub stamped: Option<Revision>,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// The autoscaler's minimum, or 1.
+    pub minimum: i32,
+    /// Whether all wanted pods (at least `minimum`, when replicas > 0) of the *current* template are available.
+    pub readiness: Readiness,
+    /// Pods that still exist, whatever their state.
+    pub pods: i32,
+}
+
+/// Readiness with its reason, in Flagger's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Ready.
+    Ready,
+    /// Not yet: `waiting for rollout to finish: 0 of 1 (readyThreshold 100%) updated replicas are available`.
+    Waiting(String),
+    /// It will not become ready by itself: `deployment "podinfo" exceeded its progress deadline`.
+    Stalled(String),
+}
+
+/// The route as it is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum RouteObserved {
+    /// Not there (yet).
+    #[default]
+    Missing,
+    /// There, and routing with these weights.
+    Present {
+        /// What the route object says now.
+        weights: Weights,
+        /// Whether everything else in generated services and routes is as the Canary wants it.
+        current: bool,
+    },
+    /// There, but it cannot be steered: none or several rules lead to the service. In words, with the fix.
+    Unusable(String),
+}
+
+/// A command given through the annotation `serin.dev/request: <verb>/<release or digest>/<nonce>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub verb: Verb,
+    /// The release id or digest it is about.
+    pub subject: String,
+    /// The whole annotation, echoed in `status.serin.handledRequest`.
+    pub raw: String,
+}
+
+/// What can be asked of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Skip the remaining steps and promote.
+    Promote,
+    /// Roll back now.
+    Abort,
+    /// Release a quarantined revision again.
+    Retry,
+    /// Stay at this step.
+    Pause,
+    /// Go on.
+    Resume,
+}

@@ -1,0 +1,158 @@
+//! What a step has to say to people.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Revision, Weights};
+
+/// What happened in a step and what the release waits for now.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// Events that are news; also appended to the state's journal, so that a crash does not lose them.
+    pub events: Vec<Event>,
+    /// Why nothing happens, if nothing does.
+    pub waiting_on: Option<WaitingOn>,
+}
+
+/// A Kubernetes Event in Flagger's words (reason is always `Synced`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Normal or Warning.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// The message.
+    pub message: String,
+}
+
+/// Event severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventType {
+    /// Progress.
+    Normal,
+    /// Something a person may want to look at.
+    Warning,
+}
+
+/// What a release waits for; shown in status, CLI and UI with the same words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum WaitingOn {
+    /// A side is not ready.
+    Readiness {
+        /// The workload's name.
+        workload: String,
+        /// Why, in the workload's words.
+        reason: String,
+        /// When the release fails for it.
+        deadline: Timestamp,
+    },
+    /// The router does not show the weights yet.
+    Weights {
+        /// What was asked for.
+        wanted: Weights,
+    },
+    /// The analysis window of this tick is open.
+    Window {
+        /// When it closes and the checks are judged.
+        until: Timestamp,
+    },
+    /// Questions without an answer.
+    Answers {
+        /// Names of the checks and hooks.
+        names: Vec<String>,
+    },
+    /// Data is missing or a provider is down; the tick is held.
+    Data {
+        /// The check.
+        check: String,
+        /// Why there is no value.
+        reason: String,
+        /// How often in a row it was held.
+        held: u32,
+        /// How often it may be.
+        limit: u32,
+    },
+    /// A gate is closed.
+    Gate {
+        /// The hook's name.
+        name: String,
+        /// What it answered.
+        reason: String,
+    },
+    /// The canary keeps answering requests that proxies still send it.
+    Drain {
+        /// When it ends.
+        until: Timestamp,
+    },
+    /// `sync` was told to write a new revision and has not done so yet.
+    Write {
+        /// The admitted revision.
+        revision: Revision,
+    },
+    /// A pause without or with an end.
+    Pause {
+        /// When it ends by itself.
+        until: Option<Timestamp>,
+    },
+    /// The revision failed before; `serin retry` releases it again.
+    Quarantine {
+        /// The revision.
+        revision: Revision,
+    },
+    /// The target was changed by somebody else than `sync`.
+    Drift,
+    /// `spec.suspend`.
+    Suspended,
+    /// The target does not exist.
+    Target {
+        /// Its name.
+        name: String,
+    },
+    /// Something outside must be mended first; in words.
+    Blocked {
+        /// What, and how.
+        reason: String,
+    },
+}
+
+impl fmt::Display for WaitingOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Readiness { workload, reason, deadline } => {
+                write!(f, "{workload} to become ready until {deadline:.0}: {reason}")
+            }
+            Self::Weights { wanted } => write!(f, "the router to show {wanted}"),
+            Self::Window { until } => write!(f, "the analysis window to close at {until:.0}"),
+            Self::Answers { names } => write!(f, "answers from {}", names.join(", ")),
+            Self::Data { check, reason, held, limit } => {
+                write!(f, "data for {check}, held {held} of {limit} times: {reason}")
+            }
+            Self::Gate { name, reason } => write!(f, "gate {name}: {reason}"),
+            Self::Drain { until } => write!(f, "the canary to drain until {until:.0}"),
+            Self::Write { revision } => write!(f, "revision {} to be written", revision.digest.short()),
+            Self::Pause { until: Some(until) } => write!(f, "the pause to end at {until:.0}"),
+            Self::Pause { until: None } => f.write_str("somebody to resume"),
+            Self::Quarantine { revision } => {
+                write!(f, "another revision: {} failed before (serin retry)", revision.digest.short())
+            }
+            Self::Drift => f.write_str("the target to be as Git says: it was changed in the cluster"),
+            Self::Suspended => f.write_str("spec.suspend to become false"),
+            Self::Target { name } => write!(f, "{name} to exist"),
+            Self::Blocked { reason } => f.write_str(reason),
+        }
+    }
+}
+
+/// Whole seconds and milliseconds as people write them: `90s`, `1m30s`, `250ms`.
+pub fn duration_words(duration: Duration) -> String {
+    let (secs, millis) = (duration.as_secs(), duration.subsec_millis());
+    match (secs / 60, secs % 60, millis) {
+        (0, 0, millis) => format!("{millis}ms"),
+        (0, secs, _) => format!("{secs}s"),
+        (mins, 0, _) => format!("{mins}m"),
+        (mins, secs, _) => format!("{mins}m{secs}s"),
+    }
+}

@@ -1,0 +1,1 @@
+//! Projections of state: Git record, rollback commit, events.

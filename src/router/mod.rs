@@ -1,0 +1,1 @@
+//! What shifts traffic weight: one file per router behind one trait.

@@ -1,0 +1,1 @@
+//! A Prometheus-compatible query endpoint over what the traffic proxy counted.

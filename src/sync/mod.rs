@@ -1,0 +1,1 @@
+//! Git -> cluster: trigger, plan, apply, inventory, prune, health.

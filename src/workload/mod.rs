@@ -1,0 +1,1 @@
+//! The primary/canary pair and its autoscalers.
