@@ -1,6 +1,7 @@
 //! One file per verb; `cli/run.rs` alone wires the rooms together.
 
 pub mod completions;
+pub mod connect;
 pub mod crds;
 #[cfg(feature = "sandbox")]
 pub mod demo;

@@ -6,4 +6,5 @@ pub mod apiserver;
 pub mod behaviour;
 pub mod controllers;
 pub mod metrics;
+pub mod repository;
 pub mod traffic;
