@@ -1,1 +1,3 @@
 //! One file per verb; `cli/run.rs` alone wires the rooms together.
+
+pub mod crds;
