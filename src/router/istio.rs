@@ -31,7 +31,9 @@ impl Router for Istio {
     fn refuse(&self, request: &RouteRequest<'_>) -> Option<String> {
         let CanaryService { app_protocol, delegation, hosts, gateways, .. } = request.spec;
         if app_protocol.as_deref().is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp")) {
-            return Some("spec.service.appProtocol tcp is not supported yet: only HTTP routes are generated".to_owned());
+            return Some(
+                "spec.service.appProtocol tcp is not supported yet: only HTTP routes are generated".to_owned(),
+            );
         }
         if *delegation && !(hosts.is_empty() && gateways.is_empty()) {
             return Some(
@@ -43,7 +45,8 @@ impl Router for Istio {
     }
 
     fn render(&self, request: &RouteRequest<'_>, weights: Weights) -> Vec<(RouteKind, Value)> {
-        let rule = |side: &str| (DESTINATION_RULE, destination_rule(request, &format!("{}-{side}", request.service)));
+        let rule =
+            |side: &str| (DESTINATION_RULE, destination_rule(request, &format!("{}-{side}", request.service)));
         vec![rule("primary"), rule("canary"), (VIRTUAL_SERVICE, virtual_service(request, weights))]
     }
 
@@ -125,7 +128,10 @@ fn virtual_service(request: &RouteRequest<'_>, weights: Weights) -> Value {
         }
         out.insert("hosts".to_owned(), json!(hosts));
         let mesh = [MESH_GATEWAY.to_owned()];
-        out.insert("gateways".to_owned(), json!(if spec.gateways.is_empty() { &mesh[..] } else { &spec.gateways }));
+        out.insert(
+            "gateways".to_owned(),
+            json!(if spec.gateways.is_empty() { &mesh[..] } else { &spec.gateways }),
+        );
     }
     out.insert("http".to_owned(), json!([http_route(request, weights)]));
     let metadata = metadata(request, request.service, spec.apex.as_ref());
@@ -180,7 +186,8 @@ fn pruned<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
 }
 
 fn metadata(request: &RouteRequest<'_>, name: &str, custom: Option<&CustomMetadata>) -> Value {
-    let mut annotations = Map::from_iter(GENERATED_ANNOTATIONS.map(|(key, value)| (key.to_owned(), Value::from(value))));
+    let mut annotations =
+        Map::from_iter(GENERATED_ANNOTATIONS.map(|(key, value)| (key.to_owned(), Value::from(value))));
     let mut metadata = Map::from_iter([
         ("name".to_owned(), Value::from(name)),
         ("namespace".to_owned(), Value::from(request.namespace)),
@@ -251,7 +258,10 @@ mod tests {
     fn renders_the_seeds_canary_as_flagger_does() {
         let (spec, owner) = (spec(json!({})), owner());
         let objects = Istio.render(&request(&spec, &owner), Weights::canary_percent(10));
-        assert_eq!(objects[0].1["spec"], json!({"host": "podinfo-primary", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}));
+        assert_eq!(
+            objects[0].1["spec"],
+            json!({"host": "podinfo-primary", "trafficPolicy": {"tls": {"mode": "DISABLE"}}})
+        );
         assert_eq!(
             objects[2].1["spec"],
             json!({
@@ -270,7 +280,8 @@ mod tests {
 
     #[test]
     fn hosts_and_gateways_default_to_the_mesh() {
-        let (spec, owner) = (spec(json!({"hosts": ["a.example"], "gateways": null, "portDiscovery": true})), owner());
+        let (spec, owner) =
+            (spec(json!({"hosts": ["a.example"], "gateways": null, "portDiscovery": true})), owner());
         let objects = Istio.render(&request(&spec, &owner), Weights::PRIMARY);
         assert_eq!(objects[2].1["spec"]["hosts"], json!(["a.example", "podinfo"]));
         assert_eq!(objects[2].1["spec"]["gateways"], json!(["mesh"]));

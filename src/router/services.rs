@@ -68,7 +68,8 @@ fn service(
     custom: Option<&CustomMetadata>,
 ) -> Value {
     let mut labels = Map::from_iter([(label.to_owned(), Value::from(name))]);
-    let mut annotations = Map::from_iter(GENERATED_ANNOTATIONS.map(|(key, value)| (key.to_owned(), Value::from(value))));
+    let mut annotations =
+        Map::from_iter(GENERATED_ANNOTATIONS.map(|(key, value)| (key.to_owned(), Value::from(value))));
     if let Some(CustomMetadata { labels: more_labels, annotations: more_annotations }) = custom {
         labels.extend(more_labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
         annotations.extend(more_annotations.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
@@ -144,7 +145,11 @@ fn with_node_ports(desired: &Value, live: &Value) -> Value {
     let mut ports = desired.clone();
     for port in ports.as_array_mut().into_iter().flatten() {
         let live_ports = live.as_array();
-        let node_port = live_ports.into_iter().flatten().find(|live| live["port"] == port["port"]).map(|live| &live["nodePort"]);
+        let node_port = live_ports
+            .into_iter()
+            .flatten()
+            .find(|live| live["port"] == port["port"])
+            .map(|live| &live["nodePort"]);
         if let (Some(Value::Number(number)), Some(map)) = (node_port, port.as_object_mut()) {
             map.insert("nodePort".to_owned(), Value::Number(number.clone()));
         }
@@ -172,8 +177,9 @@ mod tests {
 
     #[test]
     fn each_service_selects_its_side() {
-        let (spec, owner, label) =
-            set(json!({"port": 80, "targetPort": "http", "portDiscovery": true, "apex": {"labels": {"team": "a"}}}));
+        let (spec, owner, label) = set(
+            json!({"port": 80, "targetPort": "http", "portDiscovery": true, "apex": {"labels": {"team": "a"}}}),
+        );
         let ports = [("http".to_owned(), 9898), ("grpc".to_owned(), 9999)];
         let ServiceSet { apex, primary, canary } = services(&request(&spec, &owner), &label, &ports);
         assert_eq!(apex["spec"]["selector"], json!({"app": "podinfo-primary"}));
@@ -195,8 +201,11 @@ mod tests {
         let request = request(&spec, &owner);
         let desired = services(&request, &label, &[]).apex;
         let mut live = desired.clone();
-        json_patch::merge(&mut live, &json!({"metadata": {"resourceVersion": "3"}, "spec": {"clusterIP": "10.0.0.1",
-            "sessionAffinity": "None", "ports": [{"name": "http", "port": 9898, "targetPort": 9898, "protocol": "TCP", "nodePort": 30001}]}}));
+        json_patch::merge(
+            &mut live,
+            &json!({"metadata": {"resourceVersion": "3"}, "spec": {"clusterIP": "10.0.0.1",
+            "sessionAffinity": "None", "ports": [{"name": "http", "port": 9898, "targetPort": 9898, "protocol": "TCP", "nodePort": 30001}]}}),
+        );
         assert_eq!(ServiceSet::update(&request, &desired, &live), None);
     }
 

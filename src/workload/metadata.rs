@@ -3,10 +3,8 @@
 use serde_json::{Map, Value, json};
 
 /// On everything generated: Flux leaves it alone (Flagger's annotations).
-pub const GENERATED_ANNOTATIONS: [(&str, &str); 2] = [
-    ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
-    ("helm.toolkit.fluxcd.io/driftDetection", "disabled"),
-];
+pub const GENERATED_ANNOTATIONS: [(&str, &str); 2] =
+    [("kustomize.toolkit.fluxcd.io/reconcile", "disabled"), ("helm.toolkit.fluxcd.io/driftDetection", "disabled")];
 
 /// The Canary as owner of generated objects.
 #[derive(Debug, Clone, PartialEq, Eq)]

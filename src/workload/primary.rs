@@ -9,7 +9,8 @@ use super::metadata::{Owner, annotations, set};
 use super::selector::SelectorLabel;
 
 /// Fields of the target's spec that primary has in common with it, besides the pod template.
-const SHARED_FIELDS: [&str; 4] = ["progressDeadlineSeconds", "minReadySeconds", "revisionHistoryLimit", "strategy"];
+const SHARED_FIELDS: [&str; 4] =
+    ["progressDeadlineSeconds", "minReadySeconds", "revisionHistoryLimit", "strategy"];
 
 /// What primary is made with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +121,10 @@ mod tests {
     fn a_new_primary_copies_what_runs_and_selects_only_its_own_pods() {
         let primary = new_primary(&target(), &plan("a"));
         assert_eq!(primary["spec"]["selector"], json!({"matchLabels": {"app": "podinfo-primary"}}));
-        assert_eq!(primary["spec"]["template"]["metadata"]["labels"], json!({"app": "podinfo-primary", "tier": "web"}));
+        assert_eq!(
+            primary["spec"]["template"]["metadata"]["labels"],
+            json!({"app": "podinfo-primary", "tier": "web"})
+        );
         assert_eq!(primary["spec"]["template"]["spec"], target()["spec"]["template"]["spec"]);
         assert_eq!(primary["spec"]["replicas"], 3);
         assert_eq!(primary["spec"]["minReadySeconds"], 3);

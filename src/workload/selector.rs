@@ -81,7 +81,8 @@ impl SelectorLabel {
             *value = primary.clone();
         }
         let expressions = selector.get_mut("matchExpressions").and_then(Value::as_array_mut);
-        for expression in expressions.into_iter().flatten().filter(|expression| expression["key"] == self.key.as_str())
+        for expression in
+            expressions.into_iter().flatten().filter(|expression| expression["key"] == self.key.as_str())
         {
             for value in expression.get_mut("values").and_then(Value::as_array_mut).into_iter().flatten() {
                 if value == self.value.as_str() {

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::api::annotations::{COPIED_FROM, PENDING, REVISION};
-use crate::manifest::template_digest;
 use crate::model::{Digest, Revision};
 use crate::release::{Readiness, WorkloadObserved};
 
@@ -107,6 +106,7 @@ impl DeploymentView {
             replicas: self.replicas,
             minimum,
             readiness: self.readiness(minimum),
+            available: self.available.min(self.updated),
             pods: self.status_replicas,
         }
     }
@@ -139,6 +139,10 @@ impl DeploymentView {
             None => Readiness::Waiting(format!("waiting for rollout to finish: {reason}")),
         }
     }
+}
+
+fn template_digest(template: &Value) -> Digest {
+    Digest::of_canonical(template.to_string().as_bytes())
 }
 
 fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
@@ -183,11 +187,14 @@ mod tests {
 
     #[test]
     fn judges_in_flaggers_words() {
-        let status = |replicas: i64, updated: i64, available: i64| {
-            json!({"observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": available})
-        };
+        let status = |replicas: i64, updated: i64, available: i64| json!({"observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": available});
         let cases = [
-            (2, 1, json!({"observedGeneration": 1}), "observed deployment generation less than desired generation"),
+            (
+                2,
+                1,
+                json!({"observedGeneration": 1}),
+                "observed deployment generation less than desired generation",
+            ),
             (2, 1, status(2, 1, 1), "1 out of 2 new replicas have been updated"),
             (2, 1, status(3, 2, 3), "1 old replicas are pending termination"),
             (2, 1, status(2, 2, 1), "1 of 2 (readyThreshold 100%) updated replicas are available"),
