@@ -1,5 +1,8 @@
 //! The Canary's spec.
 
+// Clippy takes the equal types and priorities of two printer columns for one attribute given twice.
+#![allow(clippy::duplicated_attributes)]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

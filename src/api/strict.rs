@@ -149,7 +149,8 @@ fn closest<'a>(field: &str, known: impl Iterator<Item = &'a String>) -> Option<S
     const SIMILAR: f32 = 0.75;
     known
         .map(|name| {
-            let ratio = similar::TextDiff::from_chars(field.to_lowercase().as_str(), &name.to_lowercase()).ratio();
+            let ratio =
+                similar::TextDiff::from_chars(field.to_lowercase().as_str(), name.to_lowercase().as_str()).ratio();
             (ratio, name)
         })
         .filter(|(ratio, _)| *ratio >= SIMILAR)
