@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
+
+use crate::cluster::{Cluster, ConnectOptions};
 
 use super::exit::CliError;
 
@@ -20,39 +20,14 @@ pub struct ClusterArgs {
     pub context: Option<String>,
 }
 
-/// A client and the namespace that its context names.
-pub struct Connection {
-    /// The client.
-    pub client: Client,
-    /// The context's namespace, `default` if it names none.
-    pub namespace: String,
-}
-
 impl ClusterArgs {
     /// Reads the configuration and builds a client; nothing is sent yet.
-    pub async fn connect(&self) -> anyhow::Result<Connection> {
-        let config = self.config().await.map_err(|error| {
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        let Self { kubeconfig, context } = self.clone();
+        let cluster = Cluster::connect(&ConnectOptions { kubeconfig, context }).await.map_err(|error| {
             CliError::input(error).hint("name a cluster with --kubeconfig or $KUBECONFIG; `serin sandbox` makes one")
         })?;
-        let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).context("failed to build a Kubernetes client").map_err(CliError::input)?;
-        Ok(Connection { client, namespace })
-    }
-
-    async fn config(&self) -> anyhow::Result<Config> {
-        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        match &self.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path).with_context(|| format!("failed to read {}", path.display()))?;
-                Config::from_custom_kubeconfig(file, &options)
-                    .await
-                    .with_context(|| format!("{} does not describe a cluster", path.display()))
-            }
-            None if self.context.is_some() => {
-                Config::from_kubeconfig(&options).await.context("failed to read the kubeconfig")
-            }
-            None => Config::infer().await.context("no cluster configuration was found"),
-        }
+        Ok(cluster.client())
     }
 }
 

@@ -15,7 +15,7 @@ use kube::{Api, Client};
 
 use crate::api::Canary;
 
-use super::connect::{ClusterArgs, Connection, request_failed};
+use super::connect::{ClusterArgs, request_failed};
 use super::exit::{CliError, Exit};
 use super::output::{self, Format};
 
@@ -50,8 +50,8 @@ pub struct GetArgs {
 /// Prints what is asked for, once or until interrupted.
 pub async fn run(args: GetArgs) -> anyhow::Result<u8> {
     let GetArgs { name, namespace, all_namespaces, watch, output, cluster } = args;
-    let Connection { client, namespace: default } = cluster.connect().await?;
-    let namespace = namespace.unwrap_or(default);
+    let client = cluster.connect().await?;
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let api: Api<Canary> =
         if all_namespaces { Api::all(client.clone()) } else { Api::namespaced(client.clone(), &namespace) };
     let screen = Screen { client, api, namespace, name, all_namespaces, output };
