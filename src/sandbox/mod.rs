@@ -5,6 +5,7 @@
 pub mod apiserver;
 pub mod behaviour;
 pub mod controllers;
+pub mod crds;
 pub mod metrics;
 pub mod repository;
 pub mod traffic;
