@@ -1,0 +1,179 @@
+//! What has to change, judged from what is there and what the server says would be there. PURE.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::desired::DesiredSet;
+use super::order::Stage;
+use crate::api::Owned;
+use crate::api::annotations::{MANAGER_ENGINE, MANAGER_SYNC};
+use crate::model::ObjectRef;
+
+/// From how many owned objects on the half rule applies; smaller sets change by halves all the time.
+const HALF_RULE_FROM: usize = 10;
+
+/// Whether writing would change anything: the dry run's result against the live object, without what the server itself
+/// counts and what controllers report.
+pub(super) fn differs(live: &Value, dry_run: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(object) = object.as_object_mut() {
+            object.remove("status");
+        }
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            for field in ["managedFields", "resourceVersion", "generation"] {
+                metadata.remove(field);
+            }
+        }
+        object
+    };
+    bare(live) != bare(dry_run)
+}
+
+/// Whether Git's fields are ours already. An equal object that is not must be applied once, or a field that leaves Git later
+/// would stay in the cluster.
+pub(super) fn is_owned(live: &Value) -> bool {
+    managers(live).any(|entry| entry["manager"] == MANAGER_SYNC && entry["operation"] == "Apply")
+}
+
+/// Whether the release engine has taken the service's selector.
+pub(super) fn engine_owns_selector(live: &Value) -> bool {
+    managers(live)
+        .any(|entry| entry["manager"] == MANAGER_ENGINE && !entry["fieldsV1"]["f:spec"]["f:selector"].is_null())
+}
+
+fn managers(live: &Value) -> impl Iterator<Item = &Value> {
+    live["metadata"]["managedFields"].as_array().into_iter().flatten()
+}
+
+/// What to delete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Prune {
+    /// In this order.
+    pub(super) delete: Vec<ObjectRef>,
+    /// Why nothing is deleted although something is gone from Git.
+    pub(super) refused: Option<String>,
+}
+
+/// What the inventory owns and Git no longer names, backwards: Canaries before their targets, namespaces last.
+pub(super) fn prune(owned: &BTreeMap<ObjectRef, Owned>, set: &DesiredSet) -> Prune {
+    let mut delete: Vec<ObjectRef> = owned.keys().filter(|id| !set.named.contains(id)).cloned().collect();
+    if delete.is_empty() {
+        return Prune::default();
+    }
+    let refuse = |reason: String| Prune { delete: Vec::new(), refused: Some(reason) };
+    let gone = delete.len();
+    if !set.complete {
+        return refuse(format!(
+            "{gone} objects are gone from Git, but some documents cannot be read: nothing is deleted until they can"
+        ));
+    }
+    if set.named.is_empty() {
+        return refuse(format!(
+            "the path holds no objects any more: none of {gone} is deleted; is the path right?"
+        ));
+    }
+    if owned.len() >= HALF_RULE_FROM && gone * 2 > owned.len() {
+        return refuse(format!(
+            "{gone} of {} objects are gone from Git at once: none is deleted; remove them in smaller commits, or with kubectl",
+            owned.len()
+        ));
+    }
+    delete.sort_by(|a, b| (Stage::of(b), b).cmp(&(Stage::of(a), a)));
+    Prune { delete, refused: None }
+}
+
+/// What a write changes, in words.
+pub(super) fn words(live: Option<&Value>, wanted: &Value) -> String {
+    match live {
+        None => "create".to_owned(),
+        Some(live) => {
+            let images = image_changes(live, wanted);
+            if images.is_empty() { "update".to_owned() } else { images.join(", ") }
+        }
+    }
+}
+
+fn image_changes(live: &Value, wanted: &Value) -> Vec<String> {
+    let containers = |object: &Value| object["spec"]["template"]["spec"]["containers"].as_array().cloned();
+    let (Some(live), Some(wanted)) = (containers(live), containers(wanted)) else {
+        return Vec::new();
+    };
+    let image = |container: &Value| container["image"].as_str().unwrap_or_default().to_owned();
+    wanted
+        .iter()
+        .filter_map(|new| {
+            let old = live.iter().find(|old| old["name"] == new["name"])?;
+            let (old, new) = (image(old), image(new));
+            (old != new).then(|| match (old.rsplit_once(':'), new.rsplit_once(':')) {
+                (Some((a, from)), Some((b, to))) if a == b => format!("image {from} -> {to}"),
+                _ => format!("image {old} -> {new}"),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn id(group: &str, kind: &str, name: &str) -> ObjectRef {
+        ObjectRef { group: group.into(), kind: kind.into(), namespace: Some("test".into()), name: name.into() }
+    }
+
+    fn owned(ids: &[ObjectRef]) -> BTreeMap<ObjectRef, Owned> {
+        ids.iter().map(|id| (id.clone(), Owned::default())).collect()
+    }
+
+    fn naming(ids: &[ObjectRef]) -> DesiredSet {
+        DesiredSet { named: ids.iter().cloned().collect(), complete: true, ..DesiredSet::default() }
+    }
+
+    #[test]
+    fn only_what_git_wants_counts_as_a_difference() {
+        let live = json!({"metadata": {"name": "a", "resourceVersion": "1", "generation": 1, "managedFields": []},
+            "spec": {"x": 1}, "status": {"ready": 1}});
+        let mut dry_run = live.clone();
+        dry_run["metadata"] = json!({"name": "a", "resourceVersion": "1", "generation": 2});
+        dry_run["status"] = json!(null);
+        assert!(!differs(&live, &dry_run));
+        dry_run["spec"]["x"] = json!(2);
+        assert!(differs(&live, &dry_run));
+    }
+
+    #[test]
+    fn prune_goes_backwards_and_takes_only_what_is_owned_and_unnamed() {
+        let canary = id("flagger.app", "Canary", "podinfo");
+        let target = id("apps", "Deployment", "podinfo");
+        let config = id("", "ConfigMap", "a");
+        let stays = id("", "ConfigMap", "stays");
+        let plan = prune(
+            &owned(&[target.clone(), config.clone(), stays.clone(), canary.clone()]),
+            &naming(std::slice::from_ref(&stays)),
+        );
+        assert_eq!(plan, Prune { delete: vec![canary, target, config], refused: None });
+    }
+
+    #[test]
+    fn prune_refuses_when_absence_may_be_a_mistake() {
+        let ids: Vec<ObjectRef> = (0..10).map(|n| id("", "ConfigMap", &n.to_string())).collect();
+        let refused = |ids: &[ObjectRef], set: &DesiredSet| prune(&owned(ids), set).refused.is_some();
+        assert!(!refused(&ids, &naming(&ids[..5])), "half is allowed");
+        assert!(refused(&ids, &naming(&ids[..4])), "more than half is not");
+        assert!(!refused(&ids[..9], &naming(&ids[..1])), "small sets change freely");
+        assert!(refused(&ids[..3], &naming(&[])), "an empty path is a mistake");
+        let unreadable = DesiredSet { complete: false, ..naming(&ids[..9]) };
+        assert!(refused(&ids, &unreadable), "an unreadable document may hold the missing object");
+    }
+
+    #[test]
+    fn image_changes_are_told() {
+        let of =
+            |image: &str| json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": image}]}}}});
+        assert_eq!(words(Some(&of("r/podinfo:3.1.0")), &of("r/podinfo:3.1.1")), "image 3.1.0 -> 3.1.1");
+        assert_eq!(words(None, &of("a:1")), "create");
+    }
+}
