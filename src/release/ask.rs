@@ -49,6 +49,12 @@ pub enum QuestionKind {
         /// Flagger's phase string for the payload.
         phase: String,
     },
+    /// Are the metric providers of these checks reachable? Asked once while a target is initialized and answered with a
+    /// [`HookReply`]: `accepted`, or the error in `body`.
+    Providers {
+        /// The checks whose providers are meant.
+        checks: Vec<Check>,
+    },
 }
 
 /// An answer.

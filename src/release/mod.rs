@@ -13,7 +13,9 @@
 
 mod action;
 mod ask;
+mod attempt;
 mod observed;
+mod outcome;
 mod policy;
 mod report;
 mod state;
@@ -21,10 +23,12 @@ mod step;
 
 pub use action::Action;
 pub use ask::{Answer, AnswerOutcome, HookReply, Question, QuestionKey, QuestionKind, ask};
+pub use attempt::{Cause, CheckCount, CheckResult, End, Release, Stage};
 pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};
-pub use policy::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion, Range};
+pub use outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
+pub use policy::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};
 pub use report::{Event, EventType, Report, WaitingOn};
-pub use state::{
-    Cause, FailedCheck, JournalEntry, Outcome, OutcomeKind, Phase, Promoted, Quarantined, Release, Stage, State,
-};
+pub use state::{JournalEntry, Phase, Promoted, State};
 pub use step::Step;
+
+pub use crate::analysis::Range;

@@ -1,7 +1,6 @@
 //! What a step has to say to people.
 
 use std::fmt;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -143,16 +142,5 @@ impl fmt::Display for WaitingOn {
             Self::Target { name } => write!(f, "{name} to exist"),
             Self::Blocked { reason } => f.write_str(reason),
         }
-    }
-}
-
-/// Whole seconds and milliseconds as people write them: `90s`, `1m30s`, `250ms`.
-pub fn duration_words(duration: Duration) -> String {
-    let (secs, millis) = (duration.as_secs(), duration.subsec_millis());
-    match (secs / 60, secs % 60, millis) {
-        (0, 0, millis) => format!("{millis}ms"),
-        (0, secs, _) => format!("{secs}s"),
-        (mins, 0, _) => format!("{mins}m"),
-        (mins, secs, _) => format!("{mins}m{secs}s"),
     }
 }
