@@ -1,5 +1,6 @@
 //! Looks at objects in the cluster, asks the server what an apply would change, and writes only what differs.
 
+use futures::future::BoxFuture;
 use futures::{StreamExt as _, stream};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -149,14 +150,13 @@ pub(super) struct Applier<'a> {
 impl Applier<'_> {
     /// Applies what differs: looks side by side, writes one after the other in the given order.
     pub(super) async fn apply<'d>(
-        &self,
+        &'d self,
         objects: Vec<&'d Desired>,
     ) -> Result<Vec<(&'d Desired, Outcome)>, Trouble> {
-        let looked: Vec<_> = stream::iter(objects)
-            .map(|object| async move { (object, self.prepare(object).await) })
-            .buffered(LOOKS)
-            .collect()
-            .await;
+        // Boxed by a named type: the compiler cannot see that a stream of borrowing async blocks is `Send`.
+        let looks: Vec<BoxFuture<'_, (&'d Desired, Result<Prepared, Trouble>)>> =
+            objects.into_iter().map(|object| self.look_at(object)).collect();
+        let looked: Vec<_> = stream::iter(looks).buffered(LOOKS).collect().await;
         let mut outcomes = Vec::new();
         for (object, prepared) in looked {
             let outcome = match prepared {
@@ -173,6 +173,10 @@ impl Applier<'_> {
             }
         }
         Ok(outcomes)
+    }
+
+    fn look_at<'s>(&'s self, object: &'s Desired) -> BoxFuture<'s, (&'s Desired, Result<Prepared, Trouble>)> {
+        Box::pin(async move { (object, self.prepare(object).await) })
     }
 
     async fn write(&self, object: &Desired, prepared: Prepared) -> Result<Outcome, Trouble> {
@@ -213,7 +217,7 @@ impl Applier<'_> {
                 Ok(Prepared { writes: Vec::new(), outcome: Outcome::unchanged() })
             }
             live => {
-                let change = Some(plan::words(live.as_ref(), &body));
+                let change = Some(plan::words(live.as_ref(), &dry_run));
                 let write = Write { manager: MANAGER_SYNC, body, key: object.id.to_string() };
                 Ok(Prepared { writes: vec![write], outcome: Outcome { change, ..Outcome::unchanged() } })
             }

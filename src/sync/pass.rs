@@ -153,7 +153,7 @@ impl Pass<'_> {
             }
         }
         for unreadable in &self.content.unreadable {
-            results.passed.status.problems.push(format!("{}: {}", unreadable.file, unreadable.message));
+            results.passed.status.problems.push(unreadable.message.clone());
         }
     }
 

@@ -8,6 +8,7 @@ use super::desired::DesiredSet;
 use super::order::Stage;
 use crate::api::Owned;
 use crate::api::annotations::{MANAGER_ENGINE, MANAGER_SYNC};
+use crate::manifest::describe_change;
 use crate::model::ObjectRef;
 
 /// From how many owned objects on the half rule applies; smaller sets change by halves all the time.
@@ -84,34 +85,13 @@ pub(super) fn prune(owned: &BTreeMap<ObjectRef, Owned>, set: &DesiredSet) -> Pru
     Prune { delete, refused: None }
 }
 
-/// What a write changes, in words.
-pub(super) fn words(live: Option<&Value>, wanted: &Value) -> String {
-    match live {
-        None => "create".to_owned(),
-        Some(live) => {
-            let images = image_changes(live, wanted);
-            if images.is_empty() { "update".to_owned() } else { images.join(", ") }
-        }
-    }
-}
-
-fn image_changes(live: &Value, wanted: &Value) -> Vec<String> {
-    let containers = |object: &Value| object["spec"]["template"]["spec"]["containers"].as_array().cloned();
-    let (Some(live), Some(wanted)) = (containers(live), containers(wanted)) else {
-        return Vec::new();
+/// What a write changes, in words: the live object against what the dry run says it becomes.
+pub(super) fn words(live: Option<&Value>, dry_run: &Value) -> String {
+    let Some(live) = live else {
+        return "create".to_owned();
     };
-    let image = |container: &Value| container["image"].as_str().unwrap_or_default().to_owned();
-    wanted
-        .iter()
-        .filter_map(|new| {
-            let old = live.iter().find(|old| old["name"] == new["name"])?;
-            let (old, new) = (image(old), image(new));
-            (old != new).then(|| match (old.rsplit_once(':'), new.rsplit_once(':')) {
-                (Some((a, from)), Some((b, to))) if a == b => format!("image {from} -> {to}"),
-                _ => format!("image {old} -> {new}"),
-            })
-        })
-        .collect()
+    let changes = describe_change(live["kind"].as_str().unwrap_or_default(), live, dry_run);
+    if changes.is_empty() { "take over".to_owned() } else { changes.join(", ") }
 }
 
 #[cfg(test)]
@@ -167,13 +147,5 @@ mod tests {
         assert!(refused(&ids[..3], &naming(&[])), "an empty path is a mistake");
         let unreadable = DesiredSet { complete: false, ..naming(&ids[..9]) };
         assert!(refused(&ids, &unreadable), "an unreadable document may hold the missing object");
-    }
-
-    #[test]
-    fn image_changes_are_told() {
-        let of =
-            |image: &str| json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": image}]}}}});
-        assert_eq!(words(Some(&of("r/podinfo:3.1.0")), &of("r/podinfo:3.1.1")), "image 3.1.0 -> 3.1.1");
-        assert_eq!(words(None, &of("a:1")), "create");
     }
 }

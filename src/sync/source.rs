@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+use crate::manifest::{Manifest, ParseCache, template_digest};
 use crate::model::{CommitId, Digest, NamespacedName, Revision};
 
 /// A repository, a branch and a path in it.
@@ -36,17 +37,51 @@ pub struct Content {
     pub unreadable: Vec<Unreadable>,
 }
 
+impl Content {
+    /// Parses a commit's files; `files` are path, blob id and text. An unchanged blob is not parsed again.
+    pub fn parse<'a>(
+        commit: CommitId,
+        files: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
+        cache: &mut ParseCache,
+    ) -> Self {
+        let mut content = Self { commit, documents: Vec::new(), unreadable: Vec::new() };
+        for (path, oid, text) in files {
+            match cache.parse(path, oid, text).as_ref() {
+                Ok(manifests) => content.documents.extend(manifests.iter().map(Document::of)),
+                Err(error) => {
+                    content.unreadable.push(Unreadable { file: path.to_owned(), message: error.render() })
+                }
+            }
+        }
+        cache.sweep();
+        content
+    }
+}
+
 /// One object as written in Git.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     /// The file.
     pub file: String,
     /// Line of the document's first line, from 1.
-    pub line: usize,
+    pub line: u32,
     /// The object.
     pub object: Value,
     /// Digest of `spec.template`, if it has one.
     pub template: Option<Digest>,
+}
+
+impl Document {
+    fn of(manifest: &Manifest) -> Self {
+        let template = &manifest.object["spec"]["template"];
+        let is_workload = manifest.api_version().starts_with("apps/") && template.is_object();
+        Self {
+            file: manifest.file.clone(),
+            line: manifest.line,
+            object: manifest.object.clone(),
+            template: is_workload.then(|| template_digest(template)),
+        }
+    }
 }
 
 /// A document that cannot be read.
