@@ -213,7 +213,7 @@ impl Applier<'_> {
     async fn prepare_body(&self, object: &Desired, looked: &Looked, body: Value) -> Result<Prepared, Trouble> {
         let dry_run = self.dry_run(object, &looked.api, &body).await?;
         match &looked.live {
-            Some(live) if plan::is_owned(live) && !plan::differs(live, &dry_run) => {
+            Some(live) if plan::is_settled(live, &dry_run) => {
                 Ok(Prepared { writes: Vec::new(), outcome: Outcome::unchanged() })
             }
             live => {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::desired::DesiredSet;
 use super::order::Stage;
 use crate::api::Owned;
-use crate::api::annotations::{MANAGER_ENGINE, MANAGER_SYNC};
+use crate::api::annotations::{MANAGER_ENGINE, MANAGER_SYNC, PENDING, REPLICAS, REVISION};
 use crate::manifest::describe_change;
 use crate::model::ObjectRef;
 
@@ -16,7 +16,7 @@ const HALF_RULE_FROM: usize = 10;
 
 /// Whether writing would change anything: the dry run's result against the live object, without what the server itself
 /// counts and what controllers report.
-pub(super) fn differs(live: &Value, dry_run: &Value) -> bool {
+fn differs(live: &Value, dry_run: &Value) -> bool {
     let bare = |object: &Value| {
         let mut object = object.clone();
         if let Some(object) = object.as_object_mut() {
@@ -32,10 +32,21 @@ pub(super) fn differs(live: &Value, dry_run: &Value) -> bool {
     bare(live) != bare(dry_run)
 }
 
-/// Whether Git's fields are ours already. An equal object that is not must be applied once, or a field that leaves Git later
-/// would stay in the cluster.
+/// Whether the live object is as Git wants it, and ours exactly as far as Git goes: an equal object whose fields are not ours
+/// (or no longer Git's) must be applied once, or a field that leaves Git later would stay in the cluster.
+pub(super) fn is_settled(live: &Value, dry_run: &Value) -> bool {
+    owned_fields(live) == owned_fields(dry_run) && !differs(live, dry_run)
+}
+
+/// Whether the object may be deleted as ours. One that nobody owns a field of is as empty as we made it.
 pub(super) fn is_owned(live: &Value) -> bool {
-    managers(live).any(|entry| entry["manager"] == MANAGER_SYNC && entry["operation"] == "Apply")
+    owned_fields(live).is_some() || managers(live).next().is_none()
+}
+
+fn owned_fields(object: &Value) -> Option<&Value> {
+    managers(object)
+        .find(|entry| entry["manager"] == MANAGER_SYNC && entry["operation"] == "Apply")
+        .map(|entry| &entry["fieldsV1"])
 }
 
 /// Whether the release engine has taken the service's selector.
@@ -90,8 +101,26 @@ pub(super) fn words(live: Option<&Value>, dry_run: &Value) -> String {
     let Some(live) = live else {
         return "create".to_owned();
     };
-    let changes = describe_change(live["kind"].as_str().unwrap_or_default(), live, dry_run);
-    if changes.is_empty() { "take over".to_owned() } else { changes.join(", ") }
+    let kind = live["kind"].as_str().unwrap_or_default();
+    let changes = describe_change(kind, &without_stamps(live), &without_stamps(dry_run));
+    match changes.as_slice() {
+        [] => "take over its fields".to_owned(),
+        changes => changes.join(", "),
+    }
+}
+
+/// Without our own annotations, which say nothing about what changed.
+fn without_stamps(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        for key in [REVISION, PENDING, REPLICAS] {
+            annotations.remove(key);
+        }
+        if annotations.is_empty() {
+            object["metadata"]["annotations"] = Value::Null;
+        }
+    }
+    object
 }
 
 #[cfg(test)]
