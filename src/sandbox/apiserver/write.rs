@@ -8,7 +8,9 @@ use super::body::{self, Document};
 use super::call::{Call, Part};
 use super::json::{drop_nulls, now, remove, text};
 use super::kinds::{DEFINITIONS, NAMESPACES};
+use super::managed::{self, Manager};
 use super::prune::prune;
+use super::schema::{self, Schema};
 use super::status::ApiError;
 use super::store::{Key, Write};
 use super::{convert, default, strategy};
@@ -68,11 +70,21 @@ pub(super) fn decode_body(call: &mut Call) -> Result<Value, ApiError> {
 pub(super) fn decode(call: &mut Call, document: Document) -> Result<Value, ApiError> {
     let Document { mut value, duplicates } = document;
     check_type(call, &value)?;
-    let resource = Arc::clone(&call.resource);
-    let unknown = prune(&mut value, resource.schema());
+    drop_unknown(call, &mut value, &duplicates)?;
+    prepare_decoded(call, value)
+}
+
+/// Drops fields that the schema does not know, and reports them as `fieldValidation` says.
+pub(super) fn drop_unknown(call: &mut Call, value: &mut Value, duplicates: &[String]) -> Result<(), ApiError> {
+    let unknown = prune(value, call.resource.schema());
     let mut problems: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
     problems.extend(duplicates.iter().map(|path| format!("duplicate field \"{path}\"")));
-    body::report(call, problems)?;
+    body::report(call, problems)
+}
+
+/// Types checked, defaults filled, in stored form.
+pub(super) fn prepare_decoded(call: &Call, mut value: Value) -> Result<Value, ApiError> {
+    let resource = &call.resource;
     if resource.is_custom() {
         if let Some(metadata) = value.get_mut("metadata") {
             drop_nulls(metadata);
@@ -81,16 +93,33 @@ pub(super) fn decode(call: &mut Call, document: Document) -> Result<Value, ApiEr
     } else {
         drop_nulls(&mut value);
     }
-    let mut value = convert::to_storage(&resource, value);
+    let mut value = convert::to_storage(resource, value);
     if !value["metadata"].is_object() {
         value["metadata"] = json!({});
     }
-    strategy::fill_defaults(&resource, &mut value);
+    strategy::fill_defaults(resource, &mut value);
     Ok(value)
 }
 
+/// Who writes, for `managedFields`.
+pub(super) fn manager_of(call: &Call) -> Manager {
+    Manager {
+        name: call.manager(),
+        api_version: call.resource.api_version(),
+        subresource: call.subresource().to_owned(),
+        has_status: call.resource.has_status,
+    }
+}
+
+/// The schema of stored objects.
+fn storage_schema(call: &Call) -> Schema<'_> {
+    let core_event = || schema::named("io.k8s.api.core.v1.Event");
+    let renamed = call.resource.group == "events.k8s.io";
+    renamed.then(core_event).flatten().unwrap_or_else(|| call.resource.schema())
+}
+
 /// The body must be of the kind that the path names.
-fn check_type(call: &Call, value: &Value) -> Result<(), ApiError> {
+pub(super) fn check_type(call: &Call, value: &Value) -> Result<(), ApiError> {
     let resource = &call.resource;
     if !value.is_object() {
         return Err(ApiError::bad_request("the object provided is unrecognized: it is not a JSON object"));
@@ -279,10 +308,18 @@ fn is_released(call: &Call, object: &Value) -> bool {
         && (call.resource.storage != NAMESPACES || none(&object["spec"]["finalizers"]))
 }
 
-fn own(_call: &Call, old: Option<&Value>, new: &mut Value, ownership: Ownership) {
-    match (ownership, old) {
-        (Ownership::Applied(list), _) => new["metadata"]["managedFields"] = list,
-        (Ownership::Changes, _) => {}
+fn own(call: &Call, old: Option<&Value>, new: &mut Value, ownership: Ownership) {
+    let list = match ownership {
+        Ownership::Applied(list) => list,
+        Ownership::Changes => {
+            let none = json!({});
+            managed::after_update(Some(storage_schema(call)), old.unwrap_or(&none), new, &manager_of(call))
+        }
+    };
+    if list.as_array().is_some_and(Vec::is_empty) {
+        remove(&mut new["metadata"], "managedFields");
+    } else {
+        new["metadata"]["managedFields"] = list;
     }
 }
 

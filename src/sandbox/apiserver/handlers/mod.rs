@@ -3,6 +3,7 @@
 mod bootstrap;
 mod create;
 mod delete;
+mod patch;
 mod read;
 mod respond;
 mod review;
@@ -168,6 +169,7 @@ fn dispatch(call: &mut Call, method: &Method) -> Result<Reply, ApiError> {
         (&Method::POST, Part::Binding, true) => create::bind(call),
         (&Method::PUT, Part::Main | Part::Status | Part::Finalize, true) => update::replace_object(call),
         (&Method::PUT, Part::Scale, true) => update::replace_scale(call),
+        (&Method::PATCH, Part::Main | Part::Status | Part::Scale, true) => patch::patch(call),
         (&Method::DELETE, Part::Main, true) => delete::delete(call),
         (&Method::DELETE, Part::Main, false) => delete::delete_collection(call),
         _ => Err(ApiError::method_not_allowed()),

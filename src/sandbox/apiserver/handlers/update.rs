@@ -33,18 +33,18 @@ pub(super) fn get_scale(call: &Call) -> Result<Reply, ApiError> {
 /// `PUT …/scale`.
 pub(super) fn replace_scale(call: &mut Call) -> Result<Reply, ApiError> {
     let scale = body::parse(&call.content_type, &call.body)?.value;
-    write_scale(call, |_current| Ok(scale.clone()))
+    write_scale(call, |_call, _current| Ok(scale.clone()))
 }
 
 /// Writes the replicas of a changed Scale into the object.
 pub(super) fn write_scale(
     call: &mut Call,
-    change: impl Fn(&Value) -> Result<Value, ApiError>,
+    change: impl Fn(&Call, &Value) -> Result<Value, ApiError>,
 ) -> Result<Reply, ApiError> {
     let paths = paths(call)?.clone();
     let written = retry(call, |call| {
         let old = call.stored()?;
-        let scale = change(&scale_of(&old, &paths))?;
+        let scale = change(call, &scale_of(&old, &paths))?;
         check_preconditions(call, &old, &scale["metadata"])?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
         if replicas < 0 {
