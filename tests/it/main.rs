@@ -4,6 +4,7 @@ mod apiserver;
 mod controller;
 mod daemon;
 mod git;
+mod house;
 mod loadtest;
 mod sandbox;
 mod scenarios;

@@ -34,6 +34,7 @@ pub(super) fn confirm(cx: &mut Context<'_>, release: &mut Release) -> Next {
         scale_up(cx, release, false);
         return Next::Again;
     }
+    steer(cx, Weights::PRIMARY);
     if held(cx, release) {
         return Next::Rest;
     }
@@ -174,13 +175,16 @@ fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reas
     if cx.now >= deadline {
         return give_up(cx, release, reason);
     }
+    cx.wake_at(deadline);
+    let workload = cx.policy.names.target.clone();
+    let waiting = WaitingOn::Readiness { workload, reason: reason.to_owned(), deadline };
     if cx.observed.target.as_ref().is_some_and(|target| target.replicas == 0) {
         cx.act(Action::ScaleTarget { up: true });
+        cx.wait_silently(waiting);
+    } else {
+        let event = Event::warning(format!("canary deployment {} not ready: {reason}", cx.target()));
+        cx.wait(waiting, || event);
     }
-    cx.wake_at(deadline);
-    let event = Event::warning(format!("canary deployment {} not ready: {reason}", cx.target()));
-    let workload = cx.policy.names.target.clone();
-    cx.wait(WaitingOn::Readiness { workload, reason: reason.to_owned(), deadline }, || event);
     Next::Rest
 }
 
