@@ -75,9 +75,10 @@ async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Re
     let source = look.caches.autoscalers.get(&look.key(&scaler.name)).ok_or_else(|| {
         ActError::Refused(format!("HorizontalPodAutoscaler {}/{} does not exist", hands.namespace, scaler.name))
     })?;
-    let overrides = scaler.primary_scaler_replicas.as_ref().map_or_else(AutoscalerOverrides::default, |replicas| {
-        AutoscalerOverrides { min_replicas: replicas.min_replicas, max_replicas: replicas.max_replicas }
-    });
+    let overrides =
+        scaler.primary_scaler_replicas.as_ref().map_or_else(AutoscalerOverrides::default, |replicas| {
+            AutoscalerOverrides { min_replicas: replicas.min_replicas, max_replicas: replicas.max_replicas }
+        });
     let (namespace, owner) = (hands.namespace, &look.canary.owner);
     let desired =
         primary_autoscaler(&scaler.name, &source.spec, namespace, &look.primary_name(), overrides, owner);

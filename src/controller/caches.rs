@@ -194,9 +194,7 @@ impl Caches {
                 api(&kinds.deployment),
                 watcher::Config::default(),
                 shutdown.clone(),
-                move |object| {
-                    DeploymentView::of(&to_value(object)?, &labels).map_err(|error| error.to_string())
-                },
+                move |object| DeploymentView::of(&to_value(object)?, &labels).map_err(|error| error.to_string()),
                 dependents(),
             ),
             autoscalers: Reflected::start(

@@ -91,7 +91,11 @@ mod tests {
             assert_eq!(expected.check(|_, _| version(shown)) == Freshness::Fresh, fresh, "{shown}");
         }
         expected.wrote(Tracked::Canary, "podinfo", version("5"), version("5"));
-        assert_eq!(expected.check(|_, _| version("5")), Freshness::Fresh, "a write without effect is not waited for");
+        assert_eq!(
+            expected.check(|_, _| version("5")),
+            Freshness::Fresh,
+            "a write without effect is not waited for"
+        );
     }
 
     #[tokio::test(start_paused = true)]

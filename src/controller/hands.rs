@@ -40,7 +40,8 @@ impl ActError {
             Self::Write { source: WriteError::NotHeld, .. } | Self::Changed(_) => true,
             Self::Write { source, .. } => {
                 // A failed `test` in a JSON Patch is answered 422 by some API servers and 409 by others.
-                let tested = source.status().is_some_and(|status| status.code == 422 && status.message.contains("test"));
+                let tested =
+                    source.status().is_some_and(|status| status.code == 422 && status.message.contains("test"));
                 source.status().is_some_and(|status| status.code == 409) || tested
             }
             Self::Read(_) | Self::Refused(_) => false,
@@ -104,8 +105,8 @@ impl Hands<'_> {
         let found = call("list stored templates", api.list_metadata(&list)).await?;
         for name in found.items.into_iter().filter_map(|item| item.metadata.name).filter(|name| name != keep) {
             let object = self.label(resolved, &name);
-            let delete = self.writer.effect(EffectKind::Delete, &object, api.delete(&name, &DeleteParams::default()));
-            match delete.await {
+            let params = DeleteParams::default();
+            match self.writer.effect(EffectKind::Delete, &object, api.delete(&name, &params)).await {
                 Ok(_) => {}
                 Err(source) if source.is_not_found() => {}
                 Err(source) => return Err(ActError::Write { verb: "delete", object, source }),

@@ -140,8 +140,7 @@ impl Finder {
     async fn call(&self, asker: Asker, key: QuestionKey, hook: Hook, phase: String) -> HookReply {
         let Hook { name, kind: _, url, timeout, retries, disable_tls, metadata } = hook;
         let Asker { canary, spec: _, checksum } = asker;
-        let payload =
-            HookPayload { name: canary.name, namespace: canary.namespace, phase, checksum, metadata };
+        let payload = HookPayload { name: canary.name, namespace: canary.namespace, phase, checksum, metadata };
         let call = HookCall { url, timeout, retries, insecure: disable_tls, key, payload };
         let attempts = retries.saturating_add(1).min(ATTEMPTS_MAX);
         let limit = (timeout + PAUSE_MAX) * attempts;
@@ -166,8 +165,13 @@ impl Finder {
             if asked.contains(&endpoint) {
                 continue;
             }
-            if let Reading::NoData { reason } | Reading::Error { reason } = self.metrics.query(&endpoint, PING).await {
-                return HookReply { accepted: false, body: format!("{} at {}: {reason}", endpoint.kind, endpoint.address) };
+            if let Reading::NoData { reason } | Reading::Error { reason } =
+                self.metrics.query(&endpoint, PING).await
+            {
+                return HookReply {
+                    accepted: false,
+                    body: format!("{} at {}: {reason}", endpoint.kind, endpoint.address),
+                };
             }
             asked.push(endpoint);
         }

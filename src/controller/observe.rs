@@ -57,7 +57,9 @@ impl Look<'_> {
     /// Least replicas of the target: its autoscaler's, or 1.
     pub(super) fn target_minimum(&self) -> i32 {
         let scaler = self.spec.autoscaler_ref.as_ref();
-        scaler.and_then(|scaler| self.caches.autoscalers.get(&self.key(&scaler.name))).map_or(1, |view| view.minimum)
+        scaler
+            .and_then(|scaler| self.caches.autoscalers.get(&self.key(&scaler.name)))
+            .map_or(1, |view| view.minimum)
     }
 
     /// Least replicas of primary: its own autoscaler's, else the target's.

@@ -43,7 +43,8 @@ pub(super) fn compile(
     };
     let interval = duration("spec.analysis.interval", analysis.interval())?;
     let steps = steps(spec)?;
-    let checks = analysis.metrics.iter().map(|metric| check(canary, metric, settings)).collect::<Result<_, _>>()?;
+    let checks =
+        analysis.metrics.iter().map(|metric| check(canary, metric, settings)).collect::<Result<_, _>>()?;
     let hooks = analysis.webhooks.iter().map(hook).collect::<Result<_, _>>()?;
     Ok(Policy {
         names: Names {
@@ -80,7 +81,9 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
         return unsupported(&format!("autoscalerRef.kind {}", scaler.kind), "use a HorizontalPodAutoscaler");
     }
     if spec.service.is_none() {
-        return Err(PolicyError::Invalid("spec.service is missing: it says which services to generate".to_owned()));
+        return Err(PolicyError::Invalid(
+            "spec.service is missing: it says which services to generate".to_owned(),
+        ));
     }
     let CanaryAnalysis {
         interval: _,
@@ -133,9 +136,10 @@ fn steps(spec: &CanarySpec) -> Result<Vec<PolicyStep>, PolicyError> {
 }
 
 fn check(canary: &NamespacedName, metric: &Metric, settings: &ControllerSettings) -> Result<Check, PolicyError> {
-    let window = metric
-        .window()
-        .map_err(|source| PolicyError::Duration { field: format!("metric `{}`: interval", metric.name), source })?;
+    let window = metric.window().map_err(|source| PolicyError::Duration {
+        field: format!("metric `{}`: interval", metric.name),
+        source,
+    })?;
     let source = match (&metric.template_ref, &metric.query, metric.name.as_str()) {
         (Some(template), _, _) => CheckSource::Template {
             template: NamespacedName::new(
@@ -181,9 +185,10 @@ fn range(metric: &Metric, source: &CheckSource) -> Range {
 }
 
 fn hook(webhook: &Webhook) -> Result<Hook, PolicyError> {
-    let timeout = webhook
-        .timeout()
-        .map_err(|source| PolicyError::Duration { field: format!("webhook `{}`: timeout", webhook.name), source })?;
+    let timeout = webhook.timeout().map_err(|source| PolicyError::Duration {
+        field: format!("webhook `{}`: timeout", webhook.name),
+        source,
+    })?;
     Ok(Hook {
         name: webhook.name.clone(),
         kind: match webhook.type_ {
@@ -245,7 +250,9 @@ mod tests {
         assert_eq!(policy.steps[9], PolicyStep::Analyse);
         assert_eq!(policy.checks[0].range, Range { min: Some(99.0), max: None });
         assert_eq!(policy.checks[1].range, Range { min: None, max: Some(500.0) });
-        assert!(matches!(&policy.checks[2].source, CheckSource::Template { template, .. } if template.namespace == "istio-system"));
+        assert!(
+            matches!(&policy.checks[2].source, CheckSource::Template { template, .. } if template.namespace == "istio-system")
+        );
         assert_eq!((policy.hooks[0].kind, policy.hooks[0].timeout), (HookKind::Rollout, Duration::from_secs(5)));
     }
 
@@ -267,12 +274,20 @@ mod tests {
             (json!({"targetRef": {"kind": "DaemonSet"}}), "targetRef.kind DaemonSet"),
             (json!({"analysis": {"stepWeight": null}}), "spec.analysis needs"),
             (json!({"analysis": {"metrics": [{"name": "x"}]}}), "metric `x` is not built in"),
-            (json!({"analysis": {"webhooks": [{"name": "h", "url": "u", "timeout": "soon"}]}}), "webhook `h`: timeout"),
+            (
+                json!({"analysis": {"webhooks": [{"name": "h", "url": "u", "timeout": "soon"}]}}),
+                "webhook `h`: timeout",
+            ),
         ];
         for (patch, expected) in cases {
             let error = compiled(patch, 1.0).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
-        assert!(compiled(json!({"skipAnalysis": true, "analysis": {"stepWeight": null}}), 1.0).unwrap().steps.is_empty());
+        assert!(
+            compiled(json!({"skipAnalysis": true, "analysis": {"stepWeight": null}}), 1.0)
+                .unwrap()
+                .steps
+                .is_empty()
+        );
     }
 }

@@ -15,8 +15,11 @@ const PROMOTED: &str = "Promoted";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum StateError {
     /// A later Serin wrote it.
-    #[error("status.serin has version {0}, this build reads {}: run the newer Serin again", SerinStatus::VERSION)]
-    Newer(i64),
+    #[error(
+        "status.serin has version {found}, this build reads {}: run the newer Serin again",
+        SerinStatus::VERSION
+    )]
+    Newer { found: i64 },
     /// It is damaged.
     #[error("status.serin.state cannot be read ({0}): repair or remove it")]
     Unreadable(String),
@@ -29,7 +32,7 @@ pub(super) fn stored_state(status: &Value) -> Result<Option<State>, StateError> 
         return Ok(None);
     }
     match serin["version"].as_i64() {
-        Some(version) if version > SerinStatus::VERSION => Err(StateError::Newer(version)),
+        Some(version) if version > SerinStatus::VERSION => Err(StateError::Newer { found: version }),
         Some(_) | None => serde_json::from_value(serin["state"].clone())
             .map(Some)
             .map_err(|error| StateError::Unreadable(error.to_string())),
@@ -46,7 +49,12 @@ pub(super) struct Extras<'a> {
 }
 
 /// The status for `state`; times of the previous one are kept where nothing changed.
-pub(super) fn project(previous: &Value, state: Option<&State>, extras: Extras<'_>, now: Timestamp) -> CanaryStatus {
+pub(super) fn project(
+    previous: &Value,
+    state: Option<&State>,
+    extras: Extras<'_>,
+    now: Timestamp,
+) -> CanaryStatus {
     let old: CanaryStatus = serde_json::from_value(previous.clone()).unwrap_or_default();
     let mut status = match state {
         Some(state) => of_state(&old, state),
@@ -79,9 +87,8 @@ pub(super) fn project(previous: &Value, state: Option<&State>, extras: Extras<'_
 
 fn of_state(old: &CanaryStatus, state: &State) -> CanaryStatus {
     let release = state.release();
-    let revision = release
-        .map(|release| &release.revision)
-        .or(state.promoted.as_ref().map(|promoted| &promoted.revision));
+    let revision =
+        release.map(|release| &release.revision).or(state.promoted.as_ref().map(|promoted| &promoted.revision));
     CanaryStatus {
         phase: phase(state.flagger_phase()),
         failed_checks: i64::from(state.failed_checks()),
@@ -113,8 +120,8 @@ fn condition(
     now: &str,
 ) -> CanaryCondition {
     let flipped = old.is_none_or(|old| old.status != status);
-    let changed = flipped
-        || old.is_some_and(|old| old.reason != reason || old.message.as_deref() != Some(message.as_str()));
+    let changed =
+        flipped || old.is_some_and(|old| old.reason != reason || old.message.as_deref() != Some(message.as_str()));
     let since = |old: Option<&String>, renewed: bool| match old {
         Some(old) if !renewed => Some(old.clone()),
         Some(_) | None => Some(now.to_owned()),
@@ -168,7 +175,10 @@ mod tests {
     #[test]
     fn states_of_the_future_and_damaged_ones_are_told_apart_from_none() {
         assert_eq!(stored_state(&Value::Null), Ok(None));
-        assert_eq!(stored_state(&json!({"serin": {"version": 9, "state": {}}})), Err(StateError::Newer(9)));
+        assert_eq!(
+            stored_state(&json!({"serin": {"version": 9, "state": {}}})),
+            Err(StateError::Newer { found: 9 })
+        );
         assert!(matches!(
             stored_state(&json!({"serin": {"version": 1, "state": {"phase": 1}}})),
             Err(StateError::Unreadable(_))

@@ -79,8 +79,7 @@ impl Telemetry {
         registry.register("flagger_canary_failures", "Releases rolled back", failures.clone());
         registry.register("serin_reconciles", "Looks at a Canary", reconciles.clone());
         registry.register("serin_reconcile_problems", "Looks that ended with an error", problems.clone());
-        let build =
-            Build { version: env!("CARGO_PKG_VERSION").to_owned(), mesh_provider: "istio".to_owned() };
+        let build = Build { version: env!("CARGO_PKG_VERSION").to_owned(), mesh_provider: "istio".to_owned() };
         info.get_or_create(&build).set(1);
         new
     }
@@ -111,11 +110,8 @@ impl Telemetry {
         let checks = state.release().map(|release| release.checks.as_slice()).unwrap_or_default();
         for CheckResult { name: metric, value, .. } in checks {
             if let Some(value) = value {
-                let labels = Analysed {
-                    name: target.to_owned(),
-                    namespace: namespace.clone(),
-                    metric: metric.clone(),
-                };
+                let labels =
+                    Analysed { name: target.to_owned(), namespace: namespace.clone(), metric: metric.clone() };
                 self.analysis.get_or_create(&labels).set(*value);
             }
         }

@@ -106,7 +106,8 @@ mod tests {
     fn prefers_labels_in_flaggers_order() {
         let target = |labels: Value| json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {"selector": {"matchLabels": labels}}});
         let known = ["app".to_owned(), "name".to_owned(), "app.kubernetes.io/name".to_owned()];
-        let found = SelectorLabel::of(&target(json!({"app.kubernetes.io/name": "x", "name": "y"})), &known).unwrap();
+        let found =
+            SelectorLabel::of(&target(json!({"app.kubernetes.io/name": "x", "name": "y"})), &known).unwrap();
         assert_eq!((found.key.as_str(), found.primary_value().as_str()), ("name", "y-primary"));
         let error = SelectorLabel::of(&target(json!({"k8s-app": "x"})), &known).unwrap_err().to_string();
         assert!(error.starts_with("deployment n/a:"), "{error}");
