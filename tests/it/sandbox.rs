@@ -18,6 +18,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use serin::sandbox::apiserver::ApiServer;
 use serin::sandbox::controllers::{self, ControllerOptions};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -188,7 +189,7 @@ async fn api_server() -> Client {
         .with_test_writer()
         .try_init();
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let path = std::env::var("SERIN_SANDBOX_KUBECONFIG").unwrap();
+    let Some(path) = std::env::var_os("SERIN_SANDBOX_KUBECONFIG") else { return ApiServer::new().client() };
     let config = kube::config::Kubeconfig::read_from(path).unwrap();
     let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
     Client::try_from(config).unwrap()

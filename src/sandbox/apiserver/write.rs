@@ -8,11 +8,11 @@ use super::body::{self, Document};
 use super::call::{Call, Part};
 use super::json::{drop_nulls, now, remove, text};
 use super::kinds::{DEFINITIONS, NAMESPACES};
+use super::managed::{self, Manager};
 use super::prune::prune;
+use super::schema::{self, Schema};
 use super::status::ApiError;
 use super::store::{Key, Write};
-use super::managed::{self, Manager};
-use super::schema::{self, Schema};
 use super::{convert, default, strategy};
 
 /// Attempts of a write that names no resourceVersion and keeps losing to others, as in a real server's patch handler.
