@@ -3,6 +3,7 @@
 mod apiserver;
 mod controller;
 mod git;
+mod house;
 mod loadtest;
 mod sandbox;
 mod scenarios;

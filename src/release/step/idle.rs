@@ -87,6 +87,7 @@ fn start(
         first_traffic: None,
         unready_since: None,
         paused: false,
+        frozen: false,
         skip: false,
         checks: Vec::new(),
         counts: Vec::new(),
@@ -101,10 +102,7 @@ fn start(
 
 /// Tells `sync` that it may write what it holds back; the revision, if the target does not carry it yet.
 fn admit(cx: &Context<'_>, state: &mut State, target: &WorkloadObserved) -> Option<Revision> {
-    let Some(pending) = &cx.observed.pending else {
-        state.admitted = None;
-        return None;
-    };
+    let pending = cx.observed.pending.as_ref()?;
     state.admitted = Some(pending.clone());
     (pending.digest != target.digest).then(|| pending.clone())
 }

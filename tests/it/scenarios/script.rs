@@ -8,12 +8,14 @@
 //! | `webhook NAME KIND` | a webhook |
 //! | `skip-analysis on`, `suspend on`, `promotion switch-stable`, `stamps off` | switches |
 //! | `push v2`, `push-again v2`, `edit v2`, `delete target` | Git, or somebody by hand |
-//! | `canary waiting WHY`, `canary stalled WHY`, `canary auto`, `canary serves 2`; the same for `primary` | pods |
+//! | `canary waiting WHY`, `canary stalled WHY`, `canary auto`; the same for `primary`; `serves 2` | pods |
 //! | `metric NAME 69.17`, `metric NAME nodata WHY`, `metric NAME error WHY`, `metric NAME silent` | providers |
 //! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
 //! | `route 30`, `route missing`, `router off`, `sync off`, `blocked WHY`, `blocked` | the surroundings |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
 //! | `advance 60s`, `crash`, `lose actions`, `show` | time and fate |
+//!
+//! Changes joined by ` ; ` are seen at once.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -119,7 +121,10 @@ impl Player {
         } else if word == "advance" {
             self.world.advance(duration(rest), |round| self.transcript.note(round));
         } else {
-            self.change(word, rest);
+            for change in line.split(" ; ") {
+                let (word, rest) = change.split_once(' ').unwrap_or((change, ""));
+                self.change(word, rest);
+            }
         }
         self.world.settle(|round| self.transcript.note(round));
     }
@@ -160,15 +165,22 @@ impl Player {
             ("delete", "target") => world.target = None,
             ("delete", "primary") => world.primary = None,
             ("canary" | "primary", what) => {
-                let side = if word == "canary" { &mut world.target } else { &mut world.primary };
-                let side = side.as_mut().expect("the workload exists");
-                match what {
-                    "waiting" => side.told = Some(Readiness::Waiting(tail.to_owned())),
-                    "stalled" => side.told = Some(Readiness::Stalled(tail.to_owned())),
-                    "auto" => (side.told, side.available) = (None, None),
-                    "serves" => side.available = Some(tail.parse().unwrap()),
+                let told = match what {
+                    "waiting" => Some(Readiness::Waiting(tail.to_owned())),
+                    "stalled" => Some(Readiness::Stalled(tail.to_owned())),
+                    "auto" => None,
                     other => panic!("unknown readiness {other}"),
+                };
+                if word == "primary" {
+                    world.primary_told.clone_from(&told);
                 }
+                let side = if word == "canary" { &mut world.target } else { &mut world.primary };
+                if let Some(side) = side {
+                    (side.told, side.available) = (told, None);
+                }
+            }
+            ("serves", pods) => {
+                world.target.as_mut().expect("a target").available = Some(pods.parse().unwrap());
             }
             ("metric" | "hook", name) => {
                 world.reactions.insert(name.to_owned(), reaction(tail));

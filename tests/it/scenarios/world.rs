@@ -109,11 +109,15 @@ pub(super) struct World {
     pub(super) reactions: BTreeMap<String, Reaction>,
     /// `sync` writes what is admitted.
     pub(super) sync_works: bool,
+    /// What primary's pods will do once there are any.
+    pub(super) primary_told: Option<Readiness>,
     pub(super) router_works: bool,
     pub(super) stamps: bool,
     /// Lost with the process after the next persisted state.
     pub(super) lose_actions: bool,
     pub(super) wake: Option<Timestamp>,
+    /// Somebody else has changed the route.
+    pub(super) meddled: bool,
     pub(super) broken: Vec<String>,
 }
 
@@ -167,10 +171,12 @@ impl World {
             asking_since: Some(now),
             reactions: BTreeMap::new(),
             sync_works: true,
+            primary_told: None,
             router_works: true,
             stamps: true,
             lose_actions: false,
             wake: None,
+            meddled: false,
             broken: Vec::new(),
         }
     }
@@ -237,6 +243,8 @@ impl World {
 
     /// Decides and acts until nothing changes.
     pub(super) fn settle(&mut self, mut note: impl FnMut(&Round)) {
+        // What was asked earlier may be answered together with whatever else has changed.
+        self.answer();
         for _ in 0..ROUNDS_MAX {
             let observed = self.observe();
             let decided = step(&self.policy, &observed, self.state.clone(), self.now);
@@ -249,7 +257,7 @@ impl World {
             self.state = decided.state.clone();
             self.wake = decided.wake;
             note(&Round { now: self.now, step: decided.clone() });
-            let lost = std::mem::take(&mut self.lose_actions);
+            let lost = stepped && std::mem::take(&mut self.lose_actions);
             let acted = if lost { self.crash_now() } else { self.act(&decided.actions) };
             let answered = self.answer();
             // Pods take longer than everything else, so their not being ready is seen.
@@ -291,6 +299,9 @@ impl World {
         let before = format!("{:?}{:?}{:?}{:?}", self.target, self.primary, self.route, self.last_good);
         for action in actions {
             self.carry_out(action);
+        }
+        if let Some(primary) = &mut self.primary {
+            primary.told.clone_from(&self.primary_told);
         }
         before != format!("{:?}{:?}{:?}{:?}", self.target, self.primary, self.route, self.last_good)
     }
@@ -390,7 +401,7 @@ impl World {
         let has_traffic =
             matches!(self.route, RouteObserved::Present { weights, .. } if weights > Weights::PRIMARY);
         if let Some(target) = &mut self.target {
-            if has_traffic && target.digest != pending.digest {
+            if has_traffic && !self.meddled && target.digest != pending.digest {
                 self.broken.push("a template is written under traffic".to_owned());
             }
             target.template(&pending.digest);
