@@ -16,7 +16,7 @@ use crate::model::Weights;
 use crate::release::RouteObserved;
 use crate::workload::Owner;
 
-pub use diff::{merge_update, strip};
+pub use diff::{has_metadata_of, merge_diff, merge_update, strip};
 pub use istio::Istio;
 pub use services::{ServiceSet, services};
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::runtime::controller::{Action, Config, Error, applier};
-use kube::runtime::reflector::{ObjectRef, Store, store::WriterDropped};
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use super::garbage::Garbage;
 use super::node;
 use super::objects::controller_of;
 use super::replicaset::Expectations;
-use super::watch::{Change, Reflector, Wakes, Watched};
+use super::watch::{Change, Listed, Reflector, Wakes, Watched};
 use super::{ControllerError, ControllerOptions, Parts, RETRY_AFTER};
 use super::{deployment, endpoints, hpa, namespace, replicaset};
 
@@ -40,20 +40,6 @@ pub(super) struct Shared {
     pub(super) namespaces: Store<Namespace>,
     pub(super) accounts: Store<ServiceAccount>,
     pub(super) expectations: Expectations,
-}
-
-impl Shared {
-    /// Waits until every store holds a complete list: nothing may be decided on a half-filled one.
-    async fn wait_until_ready(&self) -> Result<(), WriterDropped> {
-        self.deployments.wait_until_ready().await?;
-        self.sets.wait_until_ready().await?;
-        self.pods.wait_until_ready().await?;
-        self.services.wait_until_ready().await?;
-        self.slices.wait_until_ready().await?;
-        self.autoscalers.wait_until_ready().await?;
-        self.namespaces.wait_until_ready().await?;
-        self.accounts.wait_until_ready().await
-    }
 }
 
 /// Starts everything on `tasks`.
@@ -121,11 +107,27 @@ fn spawn_control(
     });
     let wakes = AllWakes::connect(&shared, &mut reflectors);
     watch_garbage(tasks, client, &mut reflectors, shutdown);
-    drive_all(tasks, &shared, &wakes, options, shutdown);
+    drive_all(tasks, &shared, &wakes, &reflectors.listed(), options, shutdown);
     reflectors.run(tasks, shutdown);
 }
 
 impl Reflectors {
+    fn listed(&self) -> Vec<Listed> {
+        let Self { deployments, sets, pods, services, slices, autoscalers, namespaces, accounts, definitions } =
+            self;
+        vec![
+            deployments.listed(),
+            sets.listed(),
+            pods.listed(),
+            services.listed(),
+            slices.listed(),
+            autoscalers.listed(),
+            namespaces.listed(),
+            accounts.listed(),
+            definitions.listed(),
+        ]
+    }
+
     fn run(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
         let Self { deployments, sets, pods, services, slices, autoscalers, namespaces, accounts, definitions } =
             self;
@@ -285,20 +287,17 @@ fn drive_all(
     tasks: &mut JoinSet<()>,
     shared: &Arc<Shared>,
     wakes: &AllWakes,
+    listed: &[Listed],
     options: &ControllerOptions,
     shutdown: &CancellationToken,
 ) {
     let AllWakes { deployments, sets, services, autoscalers, namespaces } = wakes;
     let usual = Config::default().concurrency(CONCURRENCY);
     let lazy = usual.clone().debounce(options.autoscaler_delay);
-    let ready = |store_ready: &Arc<Shared>| {
-        let shared = Arc::clone(store_ready);
-        async move { shared.wait_until_ready().await }
-    };
     let stop = || shutdown.clone();
     let (all, context) = (shared, || Arc::clone(shared));
     tasks.spawn(drive(
-        ready(all),
+        listed.to_vec(),
         all.deployments.clone(),
         deployments.clone(),
         usual.clone(),
@@ -307,7 +306,7 @@ fn drive_all(
         stop(),
     ));
     tasks.spawn(drive(
-        ready(all),
+        listed.to_vec(),
         all.sets.clone(),
         sets.clone(),
         usual.clone(),
@@ -316,7 +315,7 @@ fn drive_all(
         stop(),
     ));
     tasks.spawn(drive(
-        ready(all),
+        listed.to_vec(),
         all.services.clone(),
         services.clone(),
         usual.clone(),
@@ -325,7 +324,7 @@ fn drive_all(
         stop(),
     ));
     tasks.spawn(drive(
-        ready(all),
+        listed.to_vec(),
         all.autoscalers.clone(),
         autoscalers.clone(),
         lazy,
@@ -334,7 +333,7 @@ fn drive_all(
         stop(),
     ));
     tasks.spawn(drive(
-        ready(all),
+        listed.to_vec(),
         all.namespaces.clone(),
         namespaces.clone(),
         usual,
@@ -346,7 +345,7 @@ fn drive_all(
 
 /// Reconciles woken objects until shutdown, each object by one pass at a time.
 pub(super) async fn drive<K, C, F>(
-    ready: impl Future<Output = Result<(), WriterDropped>>,
+    listed: Vec<Listed>,
     store: Store<K>,
     wakes: Wakes<ObjectRef<K>>,
     config: Config,
@@ -357,10 +356,11 @@ pub(super) async fn drive<K, C, F>(
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Action, ControllerError>> + Send + 'static,
 {
-    match shutdown.run_until_cancelled(ready).await {
-        Some(Ok(())) => {}
+    for list in listed {
         // Shutdown, or the watch ended before its first list, which only shutdown does.
-        Some(Err(_)) | None => return,
+        if shutdown.run_until_cancelled(list.wait()).await != Some(true) {
+            return;
+        }
     }
     let retry = |_: Arc<K>, _: &ControllerError, _: Arc<C>| Action::requeue(RETRY_AFTER);
     let reconcile = move |object: Arc<K>, context: Arc<C>| reconcile(object, context).boxed();

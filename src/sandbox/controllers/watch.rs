@@ -12,7 +12,7 @@ use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -47,6 +47,7 @@ where
     writer: Writer<K>,
     listeners: Vec<Listener<K>>,
     strip: fn(&mut K),
+    listed: watch::Sender<bool>,
 }
 
 impl<K> Reflector<K>
@@ -66,11 +67,24 @@ where
 {
     /// `strip` drops what is not needed before it is stored.
     pub(super) fn of_kind(api: Api<K>, kind: K::DynamicType, strip: fn(&mut K)) -> Self {
-        Self { api, writer: Writer::new(kind.clone()), kind, listeners: Vec::new(), strip }
+        Self {
+            api,
+            writer: Writer::new(kind.clone()),
+            kind,
+            listeners: Vec::new(),
+            strip,
+            listed: watch::Sender::new(false),
+        }
     }
 
     pub(super) fn store(&self) -> Store<K> {
         self.writer.as_reader()
+    }
+
+    /// Tells when the store holds a first complete list. (`Store::wait_until_ready` wakes only the last of several
+    /// that wait.)
+    pub(super) fn listed(&self) -> Listed {
+        Listed(self.listed.subscribe())
     }
 
     /// Listeners run inside the watch and must only note and wake.
@@ -110,6 +124,7 @@ where
     fn relist(&mut self, event: &watcher::Event<K>) {
         let mut before: BTreeMap<_, _> = self.by_name();
         self.writer.apply_watcher_event(event);
+        self.listed.send_replace(true);
         for (name, after) in self.by_name() {
             let before = before.remove(&name);
             self.tell(&Change { before: before.as_deref(), after: Some(&after) });
@@ -132,6 +147,17 @@ where
         for listener in &self.listeners {
             listener(change);
         }
+    }
+}
+
+/// Waits for a store's first complete list: nothing may be decided on a half-filled one.
+#[derive(Debug, Clone)]
+pub(super) struct Listed(watch::Receiver<bool>);
+
+impl Listed {
+    /// Answers whether there is a list; without one the watch has ended.
+    pub(super) async fn wait(mut self) -> bool {
+        self.0.wait_for(|listed| *listed).await.is_ok()
     }
 }
 

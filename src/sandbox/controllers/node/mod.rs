@@ -89,10 +89,8 @@ pub(super) fn spawn(
         }
         None => memory.forget(change.before),
     });
-    let (store, ready) = (pods.store(), pods.store());
-    let ready = async move { ready.wait_until_ready().await };
     let config = Config::default().concurrency(CONCURRENCY);
-    tasks.spawn(drive(ready, store, wakes, config, node, reconcile, shutdown.clone()));
+    tasks.spawn(drive(vec![pods.listed()], pods.store(), wakes, config, node, reconcile, shutdown.clone()));
     tasks.spawn(heartbeat::run(client.clone(), *heartbeat, shutdown.clone()));
 }
 
