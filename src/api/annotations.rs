@@ -10,6 +10,8 @@ pub const REVISION: &str = "serin.dev/revision";
 pub const PENDING: &str = "serin.dev/pending";
 /// On the Canary, by the CLI: `<verb>/<release or digest>/<nonce>`.
 pub const REQUEST: &str = "serin.dev/request";
+/// On the Canary, by `report`: id of the newest release whose outcome is in Git.
+pub const RECORDED: &str = "serin.dev/recorded";
 /// On generated workloads: digest of the target template they were copied from.
 pub const COPIED_FROM: &str = "serin.dev/copied-from";
 /// On any object in Git: `enabled` lets prune delete namespaces, CRDs and PVCs, `disabled` keeps anything.

@@ -7,4 +7,5 @@ pub mod behaviour;
 pub mod controllers;
 pub mod crds;
 pub mod metrics;
+pub mod repository;
 pub mod traffic;

@@ -2,8 +2,10 @@
 
 mod apiserver;
 mod controller;
+mod daemon;
 mod git;
 mod loadtest;
 mod sandbox;
 mod scenarios;
+mod support;
 mod sync;
