@@ -9,3 +9,4 @@ pub mod crds;
 pub mod metrics;
 pub mod repository;
 pub mod traffic;
+pub mod world;
