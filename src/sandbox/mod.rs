@@ -5,5 +5,6 @@
 pub mod apiserver;
 pub mod behaviour;
 pub mod controllers;
+pub mod crds;
 pub mod metrics;
 pub mod traffic;
