@@ -17,6 +17,7 @@ mod order;
 mod pass;
 mod plan;
 mod remove;
+mod repository;
 mod run;
 mod source;
 mod status;
@@ -24,6 +25,7 @@ mod store;
 mod target;
 mod trigger;
 
+pub use repository::GitSource;
 pub use run::{SyncContext, SyncSettings, run};
 pub use source::{Content, Document, NoRecord, RecordSource, Recorded, Source, SourceError, Unreadable};
 pub use status::SyncStatus;
