@@ -1,6 +1,7 @@
 //! The one integration binary; a file per subject.
 
 mod apiserver;
+mod cluster;
 mod controller;
 mod git;
 mod loadtest;
