@@ -229,18 +229,21 @@ impl Pass<'_> {
             }
             return Ok(());
         }
+        let mut canaries = self.live_canaries.clone();
         for id in delete {
             let owned = inventory.objects.get(&id).cloned().unwrap_or_default();
             let version = owned.version.clone();
-            match remove::remove(self.cluster, self.writer, &id, &version, &self.live_canaries).await {
+            match remove::remove(self.cluster, self.writer, &id, &version, &canaries).await {
                 Ok(Removed::Deleted) => {
                     tracing::info!(object = %id, "{id}: delete, it is gone from Git");
                     results.passed.status.changes.push(format!("{id}: delete"));
-                    if Stage::of(&id) == Stage::Canaries {
-                        // Its target is an ordinary Deployment from then on, or may be deleted.
-                        let canary = NamespacedName::new(id.namespace.unwrap_or_default(), id.name);
-                        results.passed.waiting.push(Waiting { canary, until: Until::Gone });
-                    }
+                }
+                Ok(Removed::Finalizing(link)) => {
+                    tracing::info!(object = %id, "{id}: delete, it is gone from Git");
+                    results.passed.status.changes.push(format!("{id}: delete"));
+                    // Its target is an ordinary Deployment from then on, or may be deleted.
+                    results.passed.waiting.push(Waiting { canary: link.canary.clone(), until: Until::Gone });
+                    canaries.push(link);
                 }
                 Ok(Removed::Left(reason)) => {
                     tracing::info!(object = %id, "{id} is gone from Git and left: {reason}")

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::apply::Trouble;
 use super::desired::Link;
-use super::order;
+use super::order::{self, Stage};
 use super::plan;
 use crate::api::annotations::PRUNE;
 use crate::cluster::{Cluster, EffectKind, ResolveError, Writer, call};
@@ -14,8 +14,10 @@ use crate::model::{NamespacedName, ObjectRef};
 /// What became of an object that is gone from Git.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Removed {
-    /// Deleted, or being deleted.
+    /// Deleted.
     Deleted,
+    /// A Canary, which goes when its finalizer is done; what it releases stays until then.
+    Finalizing(Link),
     /// It was not there, or not ours any more, or must be kept; why, in words.
     Left(String),
     /// Not yet: its Canary must be gone first.
@@ -60,12 +62,23 @@ pub(super) async fn remove(
         ..DeleteParams::default()
     };
     match writer.effect(EffectKind::Delete, &id.to_string(), api.delete(&id.name, &params)).await {
-        Ok(_) => Ok(Removed::Deleted),
+        Ok(_) => Ok(finalizing(id, &live).map_or(Removed::Deleted, Removed::Finalizing)),
         Err(error) if error.is_not_found() || error.is_conflict() => {
             Ok(Removed::Left("somebody else deleted it".to_owned()))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The link of a Canary that a finalizer keeps: the cache may not know of it yet.
+fn finalizing(id: &ObjectRef, live: &Value) -> Option<Link> {
+    let held = live["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+    if Stage::of(id) != Stage::Canaries || !held {
+        return None;
+    }
+    let target = live["spec"]["targetRef"]["name"].as_str()?.to_owned();
+    let canary = NamespacedName::new(id.namespace.clone().unwrap_or_default(), id.name.clone());
+    Some(Link { canary, service: target.clone(), target, invalid: None })
 }
 
 fn reason_to_keep(id: &ObjectRef, live: &Value) -> Option<String> {

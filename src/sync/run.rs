@@ -183,7 +183,9 @@ async fn look(context: &SyncContext, memory: &Memory) -> Result<Option<Arc<Conte
     match &memory.content {
         Some(content) if content.commit == tip => {
             let due = memory.retry.is_some_and(|(at, _)| at <= Instant::now());
-            Ok((memory.everything || due).then(|| content.clone()))
+            // A missed wake-up costs one poll interval, not the release.
+            let open = memory.everything || due || memory.may_go_on(&context.canaries);
+            Ok(open.then(|| content.clone()))
         }
         Some(_) | None => git(context.source.content(&tip)).await.map(Some),
     }

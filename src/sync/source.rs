@@ -14,7 +14,7 @@ pub trait Source: Send + Sync {
     /// The commit the branch points at: one ref probe, nothing is fetched.
     fn tip(&self) -> BoxFuture<'_, Result<CommitId, SourceError>>;
 
-    /// The documents at a commit, fetched if they are not here yet.
+    /// The documents at a commit, fetched if they are not here yet; of a newer one if the branch has moved meanwhile.
     fn content<'a>(&'a self, commit: &'a CommitId) -> BoxFuture<'a, Result<Arc<Content>, SourceError>>;
 
     /// The Git directory, if the repository is on this machine and can be watched.

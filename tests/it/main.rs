@@ -1,6 +1,7 @@
 //! The one integration binary; a file per subject.
 
 mod apiserver;
+mod cluster;
 mod controller;
 mod daemon;
 mod git;
