@@ -137,7 +137,7 @@ pub async fn daemon_with(
         cluster: cluster.clone(),
         writer: writer.clone(),
         source: Arc::new(source),
-        records: Arc::new(report::git::Records::new(&reporter)),
+        records: Arc::new(crate::sync::NoRecord),
         canaries,
         settings: SyncSettings {
             cluster_name: settings.cluster_name.clone(),

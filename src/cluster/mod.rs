@@ -5,11 +5,13 @@
 
 mod connect;
 mod discovery;
+mod explain;
 mod lease;
 mod reflected;
 mod writer;
 
 pub use connect::{CALL_TIMEOUT, CallError, Cluster, ClusterError, ConnectOptions, call};
+pub use explain::explain;
 pub use discovery::{ResolveError, Resolved};
 pub use lease::{Claim, Lease, LeaseConfig, LeaseError};
 pub use reflected::{Listener, Reflected, Wake, compact_metadata};

@@ -74,7 +74,7 @@ fn document(manifest: &Manifest) -> Document {
     let template = manifest.object.pointer("/spec/template").map(template_digest);
     Document {
         file: manifest.file.clone(),
-        line: manifest.line as usize,
+        line: manifest.line,
         object: manifest.object.clone(),
         template,
     }

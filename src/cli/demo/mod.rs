@@ -96,8 +96,8 @@ async fn play(scenario: Scenario, speed: f64, dir: &Path, kept: bool, printer: A
         dir: dir.display().to_string(),
         kubeconfig: sandbox.kubeconfig().display().to_string(),
         repository: sandbox.repository().path().display().to_string(),
-        ingress: sandbox.ingress_url().to_string(),
-        metrics: sandbox.metrics_url().to_string(),
+        ingress: String::new(),
+        metrics: String::new(),
         speed,
     });
 

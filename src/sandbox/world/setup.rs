@@ -21,6 +21,9 @@ const SERVED_MAX: Duration = Duration::from_secs(30);
 /// Namespace of the mesh's own services.
 const MESH_NAMESPACE: &str = "istio-system";
 
+/// Namespace of the daemon's lease and inventory, which `deploy/kustomize` makes in a real cluster.
+const DAEMON_NAMESPACE: &str = "serin-system";
+
 /// Creates what is not there yet; what a user has put there stays.
 pub(super) async fn install(client: &Client) -> Result<(), SandboxError> {
     for definition in crds::istio()? {
@@ -33,8 +36,10 @@ pub(super) async fn install(client: &Client) -> Result<(), SandboxError> {
             Ok(Err(_)) | Err(_) => return Err(SandboxError::NotServed { object: name, after: SERVED_MAX }),
         }
     }
-    let namespace = parse(json!({"metadata": {"name": MESH_NAMESPACE}}), MESH_NAMESPACE)?;
-    create(&Api::<Namespace>::all(client.clone()), &namespace).await?;
+    for name in [MESH_NAMESPACE, DAEMON_NAMESPACE] {
+        let namespace = parse(json!({"metadata": {"name": name}}), name)?;
+        create(&Api::<Namespace>::all(client.clone()), &namespace).await?;
+    }
     let ports = json!([{"name": "http", "port": 9090, "protocol": "TCP"}]);
     let service = json!({"metadata": {"name": "prometheus"}, "spec": {"ports": ports}});
     create(&Api::<Service>::namespaced(client.clone(), MESH_NAMESPACE), &parse(service, "prometheus")?).await?;
