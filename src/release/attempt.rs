@@ -44,6 +44,9 @@ pub struct Release {
     /// Somebody asked to stay at this step.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// `spec.suspend` or an outside obstacle keeps the release as it is: nothing is asked, no deadline runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
     /// Somebody asked to promote without the remaining steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,

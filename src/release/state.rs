@@ -45,6 +45,9 @@ pub struct State {
     /// Outcomes that did not fit into the outbox.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub outbox_merged: u64,
+    /// The outcome of the last finished release, for status, record and CLI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<Box<Outcome>>,
     /// Post-rollout hooks of the last release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_rollout: Option<PostRollout>,
@@ -71,6 +74,7 @@ impl State {
             next_seq: 0,
             outbox: Vec::new(),
             outbox_merged: 0,
+            last_outcome: None,
             post_rollout: None,
             handled_request: None,
             waiting_on: None,

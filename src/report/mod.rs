@@ -1,1 +1,3 @@
 //! Projections of state: Git record, rollback commit, events.
+
+pub mod events;
