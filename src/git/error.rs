@@ -112,7 +112,8 @@ impl GitError {
     }
 }
 
-/// Whether an error is about our own objects rather than about the remote.
+/// Whether an error is about our own objects rather than about the remote. A pack that broke off on the way (class
+/// `Indexer`) is the network's.
 pub(super) fn is_local_damage(error: &git2::Error) -> bool {
     matches!(
         error.class(),
@@ -120,7 +121,6 @@ pub(super) fn is_local_damage(error: &git2::Error) -> bool {
             | ErrorClass::Zlib
             | ErrorClass::Object
             | ErrorClass::Tree
-            | ErrorClass::Indexer
             | ErrorClass::Repository
             | ErrorClass::Reference
             | ErrorClass::Config

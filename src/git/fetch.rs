@@ -3,7 +3,7 @@
 use git2::{Direction, ErrorCode, FetchOptions, Oid, RemoteConnection, Repository};
 
 use super::error::{GitError, is_local_damage, redact};
-use super::remote::{Location, Remote, proxy};
+use super::remote::{Location, Remote, Talk, proxy};
 use super::store::{Inner, NETWORK_DEADLINE, PROBE_DEADLINE, Store, commit_id};
 use crate::model::CommitId;
 
@@ -48,8 +48,9 @@ fn probe(remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError>
         Location::Http | Location::Ssh => {
             let mut handle = git2::Remote::create_detached(remote.connect_url())
                 .map_err(|error| GitError::Remote { url: remote.to_string(), reason: redact(error.message()) })?;
-            let connection = connect(&mut handle, remote)?;
-            advertised(&connection, remote, reference)?
+            let talk = remote.talk();
+            let connection = connect(&mut handle, &talk)?;
+            advertised(&connection, &talk, reference)?
         }
     };
     found.map(commit_id).transpose()
@@ -67,19 +68,19 @@ fn probe_local(remote: &Remote, reference: &str) -> Result<Option<Oid>, GitError
 
 fn connect<'repo, 'a>(
     handle: &'a mut git2::Remote<'repo>,
-    remote: &'a Remote,
+    talk: &'a Talk<'_>,
 ) -> Result<RemoteConnection<'repo, 'a, 'a>, GitError> {
     handle
-        .connect_auth(Direction::Fetch, Some(remote.callbacks()), Some(proxy()))
-        .map_err(|error| GitError::from_remote(remote.url(), &error))
+        .connect_auth(Direction::Fetch, Some(talk.callbacks()), Some(proxy()))
+        .map_err(|error| talk.error(&error))
 }
 
 fn advertised(
     connection: &RemoteConnection<'_, '_, '_>,
-    remote: &Remote,
+    talk: &Talk<'_>,
     reference: &str,
 ) -> Result<Option<Oid>, GitError> {
-    let heads = connection.list().map_err(|error| GitError::from_remote(remote.url(), &error))?;
+    let heads = connection.list().map_err(|error| talk.error(&error))?;
     let peeled = format!("{reference}^{{}}");
     // An annotated tag is followed by what it points at.
     let named = |name: &str| heads.iter().find(|head| head.name() == name).map(git2::RemoteHead::oid);
@@ -99,8 +100,9 @@ fn fetch(
 ) -> Result<Option<CommitId>, GitError> {
     let ours = tracking(reference);
     let mut handle = repo.remote_anonymous(&remote.connect_url()).map_err(|error| inner.local(&error))?;
-    let mut connection = connect(&mut handle, remote)?;
-    let Some(oid) = advertised(&connection, remote, reference)? else {
+    let talk = remote.talk();
+    let mut connection = connect(&mut handle, &talk)?;
+    let Some(oid) = advertised(&connection, &talk, reference)? else {
         if let Ok(mut stale) = repo.find_reference(&ours) {
             stale.delete().map_err(|error| inner.local(&error))?;
         }
@@ -109,7 +111,7 @@ fn fetch(
     let known = repo.refname_to_id(&ours).is_ok_and(|current| current == oid);
     if !known {
         let mut options = FetchOptions::new();
-        options.remote_callbacks(remote.callbacks());
+        options.remote_callbacks(talk.callbacks());
         options.download_tags(git2::AutotagOption::None).update_fetchhead(false).proxy_options(proxy());
         let spec = format!("+{reference}:{ours}");
         let downloaded = connection.remote().download(&[spec], Some(&mut options));

@@ -1,5 +1,6 @@
 //! Where a repository is and how we prove who we are.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -116,33 +117,18 @@ impl Remote {
         }
     }
 
-    /// Callbacks that answer with our credentials and check the host.
-    pub(super) fn callbacks(&self) -> RemoteCallbacks<'_> {
-        let mut callbacks = RemoteCallbacks::new();
-        let mut requests = 0;
-        callbacks.credentials(move |_url, user, allowed| {
-            requests += 1;
-            if requests > CREDENTIAL_REQUESTS_MAX {
-                return Err(auth_error("the remote refused our credentials"));
-            }
-            self.credential(user, allowed, requests)
-        });
-        callbacks.certificate_check(|cert, host| match &self.credentials {
-            Credentials::Key { key_file: _, known_hosts } if cert.as_hostkey().is_some() => {
-                let key = cert.as_hostkey().and_then(|key| key.hostkey()).unwrap_or_default();
-                let file = std::fs::read_to_string(known_hosts).map_err(|error| {
-                    certificate_error(&format!("failed to read known hosts {}: {error}", known_hosts.display()))
-                })?;
-                let port = authority(&self.url).and_then(port).unwrap_or(known_hosts::SSH_PORT);
-                known_hosts::check(&file, host, port, key).map_err(|reason| certificate_error(&reason))?;
-                Ok(CertificateCheckStatus::CertificateOk)
-            }
-            // TLS: libgit2's own verification decides.
-            Credentials::Key { .. } | Credentials::Token { .. } | Credentials::None => {
-                Ok(CertificateCheckStatus::CertificatePassthrough)
-            }
-        });
-        callbacks
+    /// Begins to talk to it.
+    pub(super) fn talk(&self) -> Talk<'_> {
+        Talk { remote: self, refusal: RefCell::default() }
+    }
+    fn check_host_key(&self, host: &str, key: &[u8]) -> Result<(), String> {
+        let Credentials::Key { key_file: _, known_hosts } = &self.credentials else {
+            return Err("ssh needs a known hosts file".to_owned());
+        };
+        let file = std::fs::read_to_string(known_hosts)
+            .map_err(|error| format!("failed to read known hosts {}: {error}", known_hosts.display()))?;
+        let port = authority(&self.url).and_then(port).unwrap_or(known_hosts::SSH_PORT);
+        known_hosts::check(&file, host, port, key)
     }
 
     fn credential(&self, user: Option<&str>, allowed: CredentialType, request: u32) -> Result<Cred, git2::Error> {
@@ -167,6 +153,50 @@ impl Remote {
                 }
                 Cred::ssh_key(user, None, key_file, None)
             }
+        }
+    }
+}
+
+/// One exchange with a remote. libgit2 forgets why a callback of ours refused a host key; this remembers.
+pub(super) struct Talk<'a> {
+    remote: &'a Remote,
+    refusal: RefCell<Option<String>>,
+}
+
+impl Talk<'_> {
+    /// Callbacks that answer with our credentials and check the host.
+    pub(super) fn callbacks(&self) -> RemoteCallbacks<'_> {
+        let mut callbacks = RemoteCallbacks::new();
+        let mut requests = 0;
+        callbacks.credentials(move |_url, user, allowed| {
+            requests += 1;
+            if requests > CREDENTIAL_REQUESTS_MAX {
+                return Err(auth_error("the remote refused our credentials"));
+            }
+            self.remote.credential(user, allowed, requests)
+        });
+        callbacks.certificate_check(|cert, host| {
+            let Some(host_key) = cert.as_hostkey() else {
+                // TLS: libgit2's own verification decides.
+                return Ok(CertificateCheckStatus::CertificatePassthrough);
+            };
+            match self.remote.check_host_key(host, host_key.hostkey().unwrap_or_default()) {
+                Ok(()) => Ok(CertificateCheckStatus::CertificateOk),
+                Err(reason) => {
+                    let error = certificate_error(&reason);
+                    self.refusal.borrow_mut().replace(reason);
+                    Err(error)
+                }
+            }
+        });
+        callbacks
+    }
+
+    /// What an error of this exchange means.
+    pub(super) fn error(&self, error: &git2::Error) -> GitError {
+        match self.refusal.borrow_mut().take() {
+            Some(reason) => GitError::Denied { url: self.remote.to_string(), reason },
+            None => GitError::from_remote(self.remote.url(), error),
         }
     }
 }

@@ -35,7 +35,8 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
     let expected = old.map(oid).transpose()?.unwrap_or(git2::Oid::ZERO_SHA1);
     let moved: RefCell<Option<String>> = RefCell::default();
     let refused: RefCell<Option<String>> = RefCell::default();
-    let mut callbacks = remote.callbacks();
+    let talk = remote.talk();
+    let mut callbacks = talk.callbacks();
     callbacks.push_negotiation(|updates: &[PushUpdate<'_>]| {
         let found = updates.iter().find(|update| update.dst_refname_bytes() == reference.as_bytes());
         match found.map(PushUpdate::src) {
@@ -66,7 +67,7 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
     }
     pushed.map_err(|error| match error.code() {
         ErrorCode::NotFastForward | ErrorCode::Modified => step.refused("non-fast-forward"),
-        _ => match GitError::from_remote(remote.url(), &error) {
+        _ => match talk.error(&error) {
             GitError::Denied { url: _, reason } => {
                 PushError::Denied { reference: (*reference).to_owned(), reason }
             }
