@@ -510,6 +510,24 @@ async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
 }
 
 #[tokio::test]
+async fn a_target_changed_by_hand_is_put_right_when_the_engine_waits_for_it() {
+    let mut world = World::new().await;
+    world.repository.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    world.canary_status(json!({"phase": "Progressing", "canaryWeight": 30})).await;
+    let api = world.resource("apps", "v1", "Deployment", "test").await;
+    let image =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "image": "podinfo:evil"}]}}}});
+    api.patch("podinfo", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
+    assert_eq!(world.image().await, "podinfo:evil");
+
+    world.canary_status(json!({"canaryWeight": 0, "serin": {"state": {"waitingOn": {"kind": "drift"}}}})).await;
+    world.until("the correction", |status| status.changes.len() == 1).await;
+    assert_eq!(world.image().await, "podinfo:1");
+}
+
+#[tokio::test]
 async fn a_canary_goes_before_its_target() {
     let mut world = World::new().await;
     let keep = [NAMESPACE, &config("stays", "1")].join("---\n");
