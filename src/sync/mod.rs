@@ -13,6 +13,7 @@ mod apply;
 mod convert;
 mod desired;
 mod events;
+mod git_source;
 mod order;
 mod pass;
 mod plan;
@@ -24,6 +25,7 @@ mod store;
 mod target;
 mod trigger;
 
+pub use git_source::GitSource;
 pub use run::{SyncContext, SyncSettings, run};
 pub use source::{Content, Document, NoRecord, RecordSource, Recorded, Source, SourceError, Unreadable};
 pub use status::SyncStatus;
