@@ -266,8 +266,9 @@ impl Applier<'_> {
             Admission::Same { stamp, drop_pending, template_may_change } => {
                 let body = target::body(&object.body, &stamp);
                 if !template_may_change && self.changes_template(object, &looked, &body).await? {
-                    let reason = format!("its drifted template is put right when the release of {canary} is over");
-                    return Ok(waiting(canary, Until::Idle, reason));
+                    let reason =
+                        format!("its template was changed in the cluster; put right when {canary} has no traffic");
+                    return Ok(waiting(canary, Until::Correctable, reason));
                 }
                 let mut prepared = self.prepare_body(object, &looked, body).await?;
                 prepared.writes.extend(drop_pending.then(|| drop_announcement(object)));

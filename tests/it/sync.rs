@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
 use serin::api::{self, Canary, Inventory};
 use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Reflected, Wake, Writer};
+use serin::git::{Credentials, Remote, Store};
 use serin::manifest::ParseCache;
 use serin::model::{CommitId, NamespacedName, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
-    self, Content, RecordSource, Recorded, Source, SourceError, SyncContext, SyncSettings, SyncStatus,
+    self, Content, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext, SyncSettings, SyncStatus,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -104,6 +105,8 @@ struct World {
     server: ApiServer,
     cluster: Cluster,
     repository: Arc<Repository>,
+    /// Another source than `repository`.
+    source: Option<Arc<dyn Source>>,
     effects: Arc<Effects>,
     records: Arc<Records>,
     wake: Wake,
@@ -126,6 +129,7 @@ impl World {
             server,
             cluster,
             repository: Arc::default(),
+            source: None,
             effects: Arc::default(),
             records: Arc::default(),
             wake: Wake::default(),
@@ -149,7 +153,7 @@ impl World {
         let context = SyncContext {
             cluster: self.cluster.clone(),
             writer: Writer::new(Claim::always()).with_probe(self.effects.clone()),
-            source: self.repository.clone(),
+            source: self.source.clone().unwrap_or_else(|| self.repository.clone()),
             records: self.records.clone(),
             canaries,
             settings: SyncSettings {
@@ -507,6 +511,56 @@ async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
     world.canary_status(json!({"phase": "Initialized", "canaryWeight": 0})).await;
     world.until("the release", |status| status.waiting.is_empty()).await;
     assert_eq!(world.image().await, "podinfo:2");
+}
+
+#[tokio::test]
+async fn a_target_changed_by_hand_is_put_right_when_the_engine_waits_for_it() {
+    let mut world = World::new().await;
+    world.repository.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    world.canary_status(json!({"phase": "Progressing", "canaryWeight": 30})).await;
+    let api = world.resource("apps", "v1", "Deployment", "test").await;
+    let image =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "image": "podinfo:evil"}]}}}});
+    api.patch("podinfo", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
+    assert_eq!(world.image().await, "podinfo:evil");
+
+    world.canary_status(json!({"canaryWeight": 0, "serin": {"state": {"waitingOn": {"kind": "drift"}}}})).await;
+    world.until("the correction", |status| status.changes.len() == 1).await;
+    assert_eq!(world.image().await, "podinfo:1");
+}
+
+/// Commits one file on `main` of a bare repository, as a push does.
+fn commit_file(repository: &git2::Repository, text: &str) -> CommitId {
+    let blob = repository.blob(text.as_bytes()).unwrap();
+    let mut tree = repository.treebuilder(None).unwrap();
+    tree.insert("app.yaml", blob, 0o100_644).unwrap();
+    let tree = repository.find_tree(tree.write().unwrap()).unwrap();
+    let author = git2::Signature::now("someone", "someone@example.com").unwrap();
+    let parent = repository.find_reference("refs/heads/main").ok().map(|main| main.peel_to_commit().unwrap());
+    let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+    let id = repository.commit(Some("refs/heads/main"), &author, &author, "change", &tree, &parents).unwrap();
+    id.to_string().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_push_to_a_local_repository_is_seen_without_polling() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("repo.git");
+    let repository = git2::Repository::init_bare(&path).unwrap();
+    let first = commit_file(&repository, &[NAMESPACE, &config("a", "1")].join("---\n"));
+    let mut world = World::new().await;
+    let store = Store::open(folder.path().join("cache")).unwrap();
+    let remote = Remote::new(path.to_str().unwrap(), Credentials::None).unwrap();
+    world.source = Some(Arc::new(GitSource::new(store, remote, "main", ".")));
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    assert_eq!(status.commit, Some(first));
+
+    let second = commit_file(&repository, &[NAMESPACE, &config("a", "2")].join("---\n"));
+    let status = world.until("the second sync", |status| status.commit.as_ref() == Some(&second)).await;
+    assert_eq!(status.changes, ["ConfigMap test/a: data.key 1 -> 2"]);
 }
 
 #[tokio::test]
