@@ -101,7 +101,7 @@ async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), A
     };
     for desired in services.in_order() {
         let name = desired["metadata"]["name"].as_str().unwrap_or_default();
-        match look.caches.services.get(&look.key(name)) {
+        match look.caches.service(&look.key(name)) {
             None => hands.create(Tracked::Service, desired).await?,
             Some(live) => {
                 if let Some(patch) = ServiceSet::update(&request, desired, &live) {
