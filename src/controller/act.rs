@@ -169,7 +169,7 @@ async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest
     let live = hands.get(Tracked::Deployment, &name).await?;
     let stored = last_good(&live, expect, &look.canary.owner);
     hands.create_revision(&stored).await?;
-    let label = format!("{LAST_GOOD_LABEL}={}", look.canary.owner.name);
+    let label = format!("{LAST_GOOD_LABEL}={}", look.canary.owner.uid);
     hands.delete_revisions_but(&label, &last_good_name(&name, expect)).await
 }
 

@@ -75,7 +75,9 @@ pub(super) struct Memory {
     /// What is not carried out has been said.
     noticed: bool,
     handed_back: Option<Timestamp>,
+    /// The target's name and the checks', to forget their series.
     target: String,
+    checks: Vec<String>,
 }
 
 impl Reconciler {
@@ -129,6 +131,7 @@ impl Reconciler {
         memory: &mut Memory,
     ) -> Result<Again, ActError> {
         memory.target.clone_from(&spec.target_ref.name);
+        memory.checks = spec.analysis.metrics.iter().map(|metric| metric.name.clone()).collect();
         let pruned = self.pruned.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(reason) = pruned {
             return self.block(canary, memory, &reason).await;
@@ -287,7 +290,7 @@ impl Reconciler {
         self.wakeups.forget(key);
         self.answers.forget(key);
         if let Some(memory) = self.with_memory(|all| all.remove(key)) {
-            self.telemetry.forget(key, &memory.target);
+            self.telemetry.forget(key, &memory.target, &memory.checks);
         }
         self.telemetry.count(self.caches.canaries.keys().iter());
     }

@@ -1,5 +1,6 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod crash;
 mod world;
@@ -129,6 +130,38 @@ async fn a_new_revision_supersedes_the_one_under_way() {
     assert_eq!(world.image_of("podinfo-primary").await, "stefanprodan/podinfo:3.1.2");
     let canary = world.get("flagger.app", "v1beta1", "Canary", "podinfo").await;
     assert_eq!(canary["status"]["serin"]["state"]["releases"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_never_becomes_ready_fails_with_its_reason() {
+    let world = World::new().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    world.set_image("3.1.1-unready").await;
+    world.reaches("Failed").await;
+    let canary = world.get("flagger.app", "v1beta1", "Canary", "podinfo").await;
+    let message = canary["status"]["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.contains("0 of 2 (readyThreshold 100%) updated replicas are available"), "{message}");
+    assert_eq!(world.weights().await, (100, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_is_answered_and_rolls_back() {
+    let world = World::new().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    world.set_image("3.1.1").await;
+    world.has_weight(20).await;
+    let release =
+        world.get("flagger.app", "v1beta1", "Canary", "podinfo").await["status"]["serin"]["release"].take();
+    let request = format!("abort/{}/n1", release.as_str().unwrap());
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"serin.dev/request": request}}}));
+    let api = world.api("flagger.app", "v1beta1", "Canary").await;
+    api.patch("podinfo", &PatchParams::default(), &patch).await.unwrap();
+    world.reaches("Failed").await;
+    let canary = api.get("podinfo").await.unwrap();
+    assert_eq!(canary.data["status"]["serin"]["handledRequest"], request);
+    assert_eq!(world.image_of("podinfo-primary").await, "stefanprodan/podinfo:3.1.0");
 }
 
 #[tokio::test(start_paused = true)]
