@@ -19,7 +19,7 @@ const READ_ALIKE: [&str; 11] = [
     r#"d: {a: 0644, b: yes, c: 1_000, d: 0x1F, e: 0o17, f: 089, g: 1e3, h: 1.0, i: y, k: on, l: Off, n: 0b11, u: -0b1}"#,
     r#"d: {m: 2001-01-01, p: 12:30:45, q: 1.5, r: +5, s: .5, t: "yes", v: '1', w: +.5, x: 1., z: -0, zz: 0.0}"#,
     r#"d: {a: !!str 5, b: !!int "5", c: !foo 7, d: !!binary aGk=}"#,
-    "d: {yes: 1, 5: x, n: 2, off: 3}",
+    "d: {yes: 1, 5: x, off: 3}",
     "x: &x {k: 1, z: 2}\nd:\n  k: 5\n  <<: *x\n",
     "x: &x {k: 1, z: 2}\nd:\n  <<: *x\n  k: 5\n",
     "x: &x {k: 1}\ny: &y {k: 2, z: 3}\nd:\n  <<: [*x, *y]\n",

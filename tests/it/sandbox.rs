@@ -13,13 +13,14 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sandbox::controllers::{self, ControllerOptions};
+use serin::sandbox::world::{Sandbox, SandboxOptions};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Far above what any wait here takes.
@@ -459,4 +460,33 @@ async fn a_namespace_goes_with_its_contents() {
         });
     tokio::time::timeout(CAP, gone).await.unwrap().unwrap();
     world.gone::<Pod>("pods").await;
+}
+
+#[tokio::test]
+async fn the_world_is_served_in_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SandboxOptions { dir: dir.path().join("world"), speed: 30.0, ..SandboxOptions::default() };
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let kubeconfig = kube::config::Kubeconfig::read_from(sandbox.kubeconfig()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    let client = Client::try_from(config).unwrap();
+    let service = Api::<Service>::namespaced(client.clone(), "istio-system").get("prometheus").await.unwrap();
+    assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 9090);
+
+    let kind = kube::core::GroupVersionKind::gvk("networking.istio.io", "v1beta1", "VirtualService");
+    let (resource, _) = kube::discovery::pinned_kind(&client, &kind).await.unwrap();
+    let routes: Api<DynamicObject> = Api::namespaced_with(client, "default", &resource);
+    let route = |destination: Value| {
+        DynamicObject::new("podinfo", &resource).data(json!({"spec": {
+            "hosts": ["podinfo"], "http": [{"route": [{"destination": destination, "weight": 100}]}],
+        }}))
+    };
+    let refused = routes.create(&PostParams::default(), &route(json!({"subset": "a"}))).await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.is_invalid()), "{refused}");
+    let made = routes.create(&PostParams::default(), &route(json!({"host": "podinfo", "hots": 1}))).await.unwrap();
+    assert_eq!(made.data["spec"]["http"][0]["route"][0]["destination"], json!({"host": "podinfo"}));
+
+    assert!(std::fs::read_to_string(dir.path().join("world/serin.yaml")).unwrap().contains("speed: 30"));
+    assert!(sandbox.repository().tip("main").unwrap().is_none());
+    sandbox.shutdown().await;
 }

@@ -34,6 +34,7 @@ pub(super) fn confirm(cx: &mut Context<'_>, release: &mut Release) -> Next {
         scale_up(cx, release, false);
         return Next::Again;
     }
+    steer(cx, Weights::PRIMARY);
     if held(cx, release) {
         return Next::Rest;
     }

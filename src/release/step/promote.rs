@@ -93,11 +93,8 @@ fn state_of(primary: Option<&WorkloadObserved>, digest: &Digest) -> Side {
 
 fn change_primary(cx: &mut Context<'_>, release: &Release) {
     let expect = release.revision.clone();
-    if cx.policy.promotion == Promotion::SwitchStable {
-        cx.act(Action::SwitchStable { expect });
-        return;
-    }
-    if cx.observed.primary.is_none() {
+    let copies = cx.policy.promotion == Promotion::CopyToPrimary;
+    if copies && cx.observed.primary.is_none() {
         cx.act(Action::CreatePrimary { expect: expect.digest });
         cx.act(Action::EnsurePrimaryAutoscaler);
         return;
@@ -105,8 +102,12 @@ fn change_primary(cx: &mut Context<'_>, release: &Release) {
     if let Some(promoted) = cx.promoted.as_ref().map(|promoted| promoted.digest.clone()) {
         cx.act(Action::StoreLastGood { expect: promoted });
     }
-    cx.act(Action::CopyToPrimary { expect });
-    cx.act(Action::EnsurePrimaryAutoscaler);
+    if copies {
+        cx.act(Action::CopyToPrimary { expect });
+        cx.act(Action::EnsurePrimaryAutoscaler);
+    } else {
+        cx.act(Action::SwitchStable { expect });
+    }
 }
 
 fn fail(cx: &mut Context<'_>, release: &mut Release, reason: &str) -> Next {

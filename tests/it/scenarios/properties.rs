@@ -304,7 +304,7 @@ fn play(policy: Policy, stamps: bool, ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20000, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn invariants_hold_over_random_schedules(

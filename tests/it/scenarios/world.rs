@@ -9,7 +9,7 @@ use serin::analysis::{Measurement, Reading};
 use serin::model::{CommitId, Digest, NamespacedName, Revision, Weights};
 use serin::release::{
     Action, Answer, AnswerOutcome, HookReply, Names, Observed, Policy, Promotion, QuestionKey, QuestionKind,
-    Readiness, Request, RouteObserved, State, Step, Verb, WorkloadObserved, ask, step,
+    Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask, step,
 };
 
 /// Most rounds until nothing changes any more.
@@ -116,6 +116,8 @@ pub(super) struct World {
     /// Lost with the process after the next persisted state.
     pub(super) lose_actions: bool,
     pub(super) wake: Option<Timestamp>,
+    /// When the router last sent anything to the canary.
+    pub(super) last_traffic: Option<Timestamp>,
     /// Somebody else has changed the route.
     pub(super) meddled: bool,
     pub(super) broken: Vec<String>,
@@ -176,6 +178,7 @@ impl World {
             stamps: true,
             lose_actions: false,
             wake: None,
+            last_traffic: None,
             meddled: false,
             broken: Vec::new(),
         }
@@ -246,6 +249,9 @@ impl World {
         // What was asked earlier may be answered together with whatever else has changed.
         self.answer();
         for _ in 0..ROUNDS_MAX {
+            if self.has_traffic() {
+                self.last_traffic = Some(self.now);
+            }
             let observed = self.observe();
             let decided = step(&self.policy, &observed, self.state.clone(), self.now);
             let again = step(&self.policy, &observed, decided.state.clone(), self.now);
@@ -253,6 +259,7 @@ impl World {
                 self.broken.push(format!("not idempotent:\n{decided:#?}\nthen\n{again:#?}"));
             }
             self.judge_raise(&decided);
+            self.judge_wanted(&decided);
             let stepped = decided.state != self.state;
             self.state = decided.state.clone();
             self.wake = decided.wake;
@@ -263,6 +270,7 @@ impl World {
             // Pods take longer than everything else, so their not being ready is seen.
             let busy = stepped | acted | answered | self.sync();
             if !busy && !self.progress() {
+                self.judge_traffic();
                 return;
             }
         }
@@ -295,13 +303,38 @@ impl World {
         }
     }
 
+    /// Nothing that is no longer wanted goes on towards promotion.
+    fn judge_wanted(&mut self, decided: &Step) {
+        let Some(release) = decided.state.release().filter(|_| !self.policy.suspended) else { return };
+        let under_way = matches!(
+            release.stage,
+            Stage::Confirming
+                | Stage::ScalingUp { .. }
+                | Stage::Preparing
+                | Stage::Analysing
+                | Stage::ConfirmingPromotion
+        );
+        let unwanted = self.pending.as_ref().is_some_and(|pending| pending.digest != release.revision.digest);
+        if under_way && unwanted {
+            self.broken.push("a revision that is no longer wanted is still being released".to_owned());
+        }
+    }
+
+    /// At rest, a canary that cannot serve has no traffic while primary can serve.
+    fn judge_traffic(&mut self) {
+        let serves = |side: &Option<Workload>| {
+            side.as_ref().is_some_and(|side| side.replicas > 0 && side.observe().available > 0)
+        };
+        let steered = self.router_works && !self.policy.suspended && self.state.promoted.is_some();
+        if steered && self.has_traffic() && !serves(&self.target) && serves(&self.primary) {
+            self.broken.push("a canary that cannot serve has traffic".to_owned());
+        }
+    }
+
     fn act(&mut self, actions: &[Action]) -> bool {
         let before = format!("{:?}{:?}{:?}{:?}", self.target, self.primary, self.route, self.last_good);
         for action in actions {
             self.carry_out(action);
-        }
-        if let Some(primary) = &mut self.primary {
-            primary.told.clone_from(&self.primary_told);
         }
         before != format!("{:?}{:?}{:?}{:?}", self.target, self.primary, self.route, self.last_good)
     }
@@ -311,7 +344,7 @@ impl World {
             Action::CreatePrimary { expect } => {
                 let target = self.target.as_ref().filter(|target| target.digest == *expect);
                 if let (None, Some(target)) = (&self.primary, target) {
-                    self.primary = Some(Workload::new(target.digest.clone(), target.replicas.max(2)));
+                    self.primary = Some(self.new_primary(target.digest.clone(), target.replicas.max(2)));
                 }
             }
             Action::EnsurePrimaryAutoscaler | Action::EnsureServices => {}
@@ -326,7 +359,7 @@ impl World {
                 let carried = self.target.as_ref().is_some_and(|target| target.digest == expect.digest);
                 match &mut self.primary {
                     Some(primary) if carried => primary.template(&expect.digest),
-                    None if carried => self.primary = Some(Workload::new(expect.digest.clone(), 2)),
+                    None if carried => self.primary = Some(self.new_primary(expect.digest.clone(), 2)),
                     Some(_) | None => {}
                 }
             }
@@ -338,6 +371,10 @@ impl World {
                 }
             }
         }
+    }
+
+    fn new_primary(&self, digest: Digest, replicas: i32) -> Workload {
+        Workload { told: self.primary_told.clone(), ..Workload::new(digest, replicas) }
     }
 
     fn shift(&mut self, weights: Weights) {
@@ -362,11 +399,18 @@ impl World {
         }
     }
 
+    fn has_traffic(&self) -> bool {
+        matches!(self.route, RouteObserved::Present { weights, .. } if weights > Weights::PRIMARY)
+    }
+
     fn scale_target(&mut self, up: bool) {
-        let has_traffic =
-            matches!(self.route, RouteObserved::Present { weights, .. } if weights > Weights::PRIMARY);
-        if !up && has_traffic {
+        if !up && self.has_traffic() {
             self.broken.push("the canary is scaled down under traffic".to_owned());
+        }
+        let drained = self.last_traffic.is_none_or(|last| self.now >= last + self.policy.drain);
+        let runs = self.target.as_ref().is_some_and(|target| target.replicas > 0);
+        if !up && runs && !drained && !self.meddled {
+            self.broken.push("the canary is scaled down before it has drained".to_owned());
         }
         if let Some(target) = &mut self.target {
             target.scale(if up { 2 } else { 0 });
@@ -398,8 +442,7 @@ impl World {
         if self.state.admitted.as_ref() != Some(&pending) {
             return false;
         }
-        let has_traffic =
-            matches!(self.route, RouteObserved::Present { weights, .. } if weights > Weights::PRIMARY);
+        let has_traffic = self.has_traffic();
         if let Some(target) = &mut self.target {
             if has_traffic && !self.meddled && target.digest != pending.digest {
                 self.broken.push("a template is written under traffic".to_owned());
