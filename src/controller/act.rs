@@ -101,7 +101,7 @@ async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), A
     };
     for desired in services.in_order() {
         let name = desired["metadata"]["name"].as_str().unwrap_or_default();
-        match look.caches.services.get(&look.key(name)) {
+        match look.caches.service(&look.key(name)) {
             None => hands.create(Tracked::Service, desired).await?,
             Some(live) => {
                 if let Some(patch) = ServiceSet::update(&request, desired, &live) {
@@ -169,7 +169,7 @@ async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest
     let live = hands.get(Tracked::Deployment, &name).await?;
     let stored = last_good(&live, expect, &look.canary.owner);
     hands.create_revision(&stored).await?;
-    let label = format!("{LAST_GOOD_LABEL}={}", look.canary.owner.name);
+    let label = format!("{LAST_GOOD_LABEL}={}", look.canary.owner.uid);
     hands.delete_revisions_but(&label, &last_good_name(&name, expect)).await
 }
 

@@ -9,21 +9,24 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::NamespacedName;
-use crate::release::{Answer, AnswerOutcome, Question, QuestionKey};
+use crate::release::{Answer, AnswerOutcome, Question, QuestionKey, QuestionKind};
 
 use super::clock::Clock;
 use super::wakeups::Wakeups;
 
-/// Questions asked at once over all Canaries: enough for hundreds of targets with three checks each per interval, few
+/// Metric queries at once over all Canaries: enough for hundreds of targets with three checks each per interval, few
 /// enough not to be an attack on the metric system.
-const CONCURRENCY: usize = 32;
+const QUERIES: usize = 32;
+/// Webhooks at once over all Canaries. Their own number, since acceptance tests take minutes and queries must not wait.
+const HOOKS: usize = 64;
 /// Answers kept per Canary: more than the checks and hooks of two ticks.
 const KEPT: usize = 128;
 
 /// Answers of all Canaries.
 pub(super) struct Answers {
     inner: Mutex<HashMap<NamespacedName, OfCanary>>,
-    permits: Arc<Semaphore>,
+    queries: Semaphore,
+    hooks: Semaphore,
     wakeups: Arc<Wakeups>,
     clock: Clock,
     shutdown: CancellationToken,
@@ -42,8 +45,8 @@ struct OfCanary {
 impl Answers {
     /// No answers yet; tasks end with `shutdown`.
     pub(super) fn new(wakeups: Arc<Wakeups>, clock: Clock, shutdown: CancellationToken) -> Self {
-        let permits = Arc::new(Semaphore::new(CONCURRENCY));
-        Self { inner: Mutex::default(), permits, wakeups, clock, shutdown }
+        let (queries, hooks) = (Semaphore::new(QUERIES), Semaphore::new(HOOKS));
+        Self { inner: Mutex::default(), queries, hooks, wakeups, clock, shutdown }
     }
 
     /// What was answered so far, and since when this process has been asking for this Canary.
@@ -63,13 +66,14 @@ impl Answers {
             if !new {
                 continue;
             }
+            let is_hook = matches!(question.kind, QuestionKind::Hook { .. });
             let asking = find_out(question);
             let (answers, canary, uid) = (self.clone(), canary.clone(), uid.to_owned());
             tokio::spawn(async move {
                 let shutdown = answers.shutdown.clone();
                 let outcome = tokio::select! {
                     () = shutdown.cancelled() => return,
-                    outcome = answers.permitted(asking) => outcome,
+                    outcome = answers.permitted(is_hook, asking) => outcome,
                 };
                 let answer = Answer { key, at: answers.clock.now(), outcome };
                 answers.with(&canary, &uid, |of| of.finish(answer));
@@ -78,9 +82,9 @@ impl Answers {
         }
     }
 
-    async fn permitted(&self, asking: impl Future<Output = AnswerOutcome>) -> AnswerOutcome {
-        // The semaphore is never closed; if it were, asking without a permit would be the harmless reading of it.
-        let _permit = self.permits.acquire().await;
+    async fn permitted(&self, is_hook: bool, asking: impl Future<Output = AnswerOutcome>) -> AnswerOutcome {
+        // The semaphores are never closed; if they were, asking without a permit would be the harmless reading of it.
+        let _permit = if is_hook { self.hooks.acquire().await } else { self.queries.acquire().await };
         asking.await
     }
 
@@ -129,7 +133,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use crate::model::{Digest, ReleaseId};
-    use crate::release::{HookReply, QuestionKind};
+    use crate::release::HookReply;
 
     use super::*;
 
@@ -156,7 +160,7 @@ mod tests {
         };
         ask("u1", 1);
         wakeups.rung().await;
-        assert_eq!(wakeups.take().into_iter().collect::<Vec<_>>(), [canary.clone()]);
+        assert_eq!(wakeups.take(), [canary.clone()].into());
         ask("u1", 1);
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         assert_eq!(answers.of(&canary, "u1").0.len(), 1);

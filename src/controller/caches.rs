@@ -16,6 +16,7 @@ use crate::model::{NamespacedName, ReleaseId};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
+use super::frozen::{Frozen, FrozenObject};
 use super::settings::ControllerSettings;
 use super::wakeups::Wakeups;
 
@@ -47,7 +48,7 @@ pub(super) struct CanaryView {
     /// The spec, or why it cannot be read.
     pub(super) spec: Result<CanarySpec, String>,
     /// As it is, to write only what changes.
-    pub(super) status: Value,
+    pub(super) status: Frozen,
 }
 
 impl CanaryView {
@@ -64,7 +65,7 @@ impl CanaryView {
             recorded: annotation(RECORDED).and_then(|text| serde_json::from_value(Value::from(text)).ok()),
             finalizers: metadata.finalizers.unwrap_or_default(),
             spec: serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
-            status: object.data["status"].clone(),
+            status: Frozen::of(&object.data["status"]),
         }
     }
 
@@ -160,9 +161,9 @@ pub(super) struct Caches {
     pub(super) canaries: Reflected<CanaryView>,
     pub(super) deployments: Reflected<DeploymentView>,
     pub(super) autoscalers: Reflected<AutoscalerView>,
-    pub(super) services: Reflected<Value>,
+    services: Reflected<FrozenObject>,
     pub(super) templates: Reflected<MetricTemplateSpec>,
-    routes: BTreeMap<RouteKind, Reflected<Value>>,
+    routes: BTreeMap<RouteKind, Reflected<FrozenObject>>,
 }
 
 impl Caches {
@@ -179,7 +180,7 @@ impl Caches {
             let wakeups = wakeups.clone();
             move |key: &NamespacedName| wakeups.changed(key)
         };
-        let stripped = |object: DynamicObject| to_value(object).map(|value| strip(&value));
+        let stripped = |object: DynamicObject| to_value(object).map(|value| FrozenObject::of(&strip(&value)));
         let labels = settings.selector_labels.clone();
         let own = wakeups.clone();
         Self {
@@ -245,14 +246,19 @@ impl Caches {
     /// The cached resourceVersion.
     pub(super) fn version(&self, kind: Tracked, namespace: &str, name: &str) -> Option<String> {
         let key = NamespacedName::new(namespace, name);
-        let of_value = |value: &Value| value["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        let of_frozen = |object: &FrozenObject| object.resource_version.clone();
         match kind {
             Tracked::Canary => self.canaries.get(&key).map(|view| view.resource_version.clone()),
             Tracked::Deployment => self.deployments.get(&key).map(|view| view.resource_version.clone()),
             Tracked::Autoscaler => self.autoscalers.get(&key).map(|view| view.resource_version.clone()),
-            Tracked::Service => self.services.get(&key).and_then(|value| of_value(&value)),
-            Tracked::Route(route) => self.routes.get(&route)?.get(&key).and_then(|value| of_value(&value)),
+            Tracked::Service => self.services.get(&key).and_then(|value| of_frozen(&value)),
+            Tracked::Route(route) => self.routes.get(&route)?.get(&key).and_then(|value| of_frozen(&value)),
         }
+    }
+
+    /// A live Service.
+    pub(super) fn service(&self, key: &NamespacedName) -> Option<Value> {
+        self.services.get(key).map(|service| service.thaw())
     }
 
     /// The live routes of one namespace.
@@ -263,13 +269,14 @@ impl Caches {
 
 /// The live routes of one namespace.
 pub(super) struct RoutesIn<'a> {
-    routes: &'a BTreeMap<RouteKind, Reflected<Value>>,
+    routes: &'a BTreeMap<RouteKind, Reflected<FrozenObject>>,
     namespace: &'a str,
 }
 
 impl LiveRoutes for RoutesIn<'_> {
-    fn get(&self, kind: RouteKind, name: &str) -> Option<Arc<Value>> {
-        self.routes.get(&kind)?.get(&NamespacedName::new(self.namespace, name))
+    fn get(&self, kind: RouteKind, name: &str) -> Option<Value> {
+        let object = self.routes.get(&kind)?.get(&NamespacedName::new(self.namespace, name))?;
+        Some(object.thaw())
     }
 }
 

@@ -105,7 +105,7 @@ fn apex_to_target(look: &Look<'_>, target: &DeploymentView) -> Option<(String, V
         *selector = json!({label.key.as_str(): label.value});
     }
     let name = apex["metadata"]["name"].as_str()?.to_owned();
-    let live = look.caches.services.get(&look.key(&name))?;
+    let live = look.caches.service(&look.key(&name))?;
     let patch = ServiceSet::update(&look.route_request()?, &apex, &live)?;
     Some((name, patch))
 }

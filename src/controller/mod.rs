@@ -12,6 +12,7 @@ mod clock;
 mod crd;
 mod expectations;
 mod finalize;
+mod frozen;
 mod hands;
 mod measure;
 mod observe;

@@ -126,7 +126,7 @@ impl Look<'_> {
         let Some(services) = self.services() else { return true };
         services.in_order().into_iter().all(|desired| {
             let name = desired["metadata"]["name"].as_str().unwrap_or_default();
-            let live = self.caches.services.get(&self.key(name));
+            let live = self.caches.service(&self.key(name));
             live.is_some_and(|live| ServiceSet::update(request, desired, &live).is_none())
         })
     }

@@ -67,6 +67,14 @@ pub(super) fn compile(
     })
 }
 
+/// What is accepted and not carried out: it tells people something, but decides nothing.
+pub(super) fn notices(spec: &CanarySpec) -> Vec<String> {
+    let alerts = (!spec.analysis.alerts.is_empty()).then(|| "spec.analysis.alerts are not sent yet".to_owned());
+    let events = spec.analysis.webhooks.iter().filter(|webhook| webhook.type_ == Some(WebhookType::Event));
+    let events = events.map(|webhook| format!("webhook `{}` of type event is not called yet", webhook.name));
+    alerts.into_iter().chain(events).collect()
+}
+
 fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
     let unsupported = |field: &str, hint| Err(PolicyError::Unsupported { field: field.to_owned(), hint });
     if spec.provider.is_some_and(|provider| provider != Provider::Istio) {

@@ -22,7 +22,7 @@ use super::finalize::{HandOver, add_finalizer, drop_finalizer, hand_over, has_fi
 use super::hands::{ActError, Hands};
 use super::measure::{Asker, Finder};
 use super::observe::Look;
-use super::policy::compile;
+use super::policy::{compile, notices};
 use super::settings::ControllerSettings;
 use super::status::{Extras, project, stored_state};
 use super::telemetry::Telemetry;
@@ -72,8 +72,12 @@ pub(super) struct Memory {
     /// The last action's error that is not just a race, for the condition.
     problem: Option<String>,
     failures: u32,
+    /// What is not carried out has been said.
+    noticed: bool,
     handed_back: Option<Timestamp>,
+    /// The target's name and the checks', to forget their series.
     target: String,
+    checks: Vec<String>,
 }
 
 impl Reconciler {
@@ -94,11 +98,8 @@ impl Reconciler {
             }
             Err(error) => self.after_error(&canary, &mut memory, &error),
         };
-        let known = self.with_memory(|all| {
-            all.insert(key.clone(), memory);
-            all.len()
-        });
-        tracing::trace!(canary = %key, known, ?again, "looked at {key}");
+        self.with_memory(|all| all.insert(key.clone(), memory));
+        tracing::trace!(canary = %key, ?again, "looked at {key}");
         again
     }
 
@@ -130,16 +131,23 @@ impl Reconciler {
         memory: &mut Memory,
     ) -> Result<Again, ActError> {
         memory.target.clone_from(&spec.target_ref.name);
+        memory.checks = spec.analysis.metrics.iter().map(|metric| metric.name.clone()).collect();
         let pruned = self.pruned.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(reason) = pruned {
             return self.block(canary, memory, &reason).await;
+        }
+        if !std::mem::replace(&mut memory.noticed, true) {
+            for notice in notices(spec) {
+                tracing::warn!(canary = %canary.key, "Canary {}: {notice}", canary.key);
+            }
         }
         let policy = match compile(&canary.key, spec, &self.settings) {
             Ok(policy) => policy,
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
         let now = self.clock.now();
-        let state = match stored_state(&canary.status) {
+        let stored = canary.status.thaw();
+        let state = match stored_state(&stored) {
             Ok(state) => state,
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
@@ -149,7 +157,7 @@ impl Reconciler {
         let old = state.clone();
         let step = release::step(&policy, &observed, state.unwrap_or_else(|| State::new(now)), now);
         let extras = Extras { blocked: memory.problem.as_deref(), terminating: false };
-        let status = project(&canary.status, Some(&step.state), extras, now);
+        let status = project(&stored, Some(&step.state), extras, now);
         if !self.persist(canary, &persist::normal(&status), &mut memory.expectations).await? {
             return self.block(canary, memory, crd::PRUNES).await;
         }
@@ -170,7 +178,7 @@ impl Reconciler {
         status: &Value,
         expectations: &mut Expectations,
     ) -> Result<bool, ActError> {
-        let diff = merge_diff(&canary.status, status);
+        let diff = merge_diff(&canary.status.thaw(), status);
         if diff.as_object().is_some_and(serde_json::Map::is_empty) {
             return Ok(true);
         }
@@ -212,9 +220,9 @@ impl Reconciler {
     /// Nothing is decided; the condition says why.
     async fn block(&self, canary: &CanaryView, memory: &mut Memory, reason: &str) -> Result<Again, ActError> {
         let extras = Extras { blocked: Some(reason), terminating: false };
-        let status = project(&canary.status, None, extras, self.clock.now());
-        let status = persist::normal(&status);
-        let diff = merge_diff(&canary.status, &status);
+        let stored = canary.status.thaw();
+        let status = project(&stored, None, extras, self.clock.now());
+        let diff = merge_diff(&stored, &persist::normal(&status));
         if diff.as_object().is_none_or(|diff| !diff.is_empty()) {
             tracing::warn!(canary = %canary.key, "Canary {} is blocked: {reason}", canary.key);
             let mut hands = self.hands(canary, &mut memory.expectations);
@@ -235,8 +243,9 @@ impl Reconciler {
         memory.target.clone_from(&spec.target_ref.name);
         let now = self.clock.now();
         let extras = Extras { blocked: None, terminating: true };
-        let status = project(&canary.status, None, extras, now);
-        let diff = merge_diff(&canary.status, &persist::normal(&status));
+        let stored = canary.status.thaw();
+        let status = project(&stored, None, extras, now);
+        let diff = merge_diff(&stored, &persist::normal(&status));
         if diff.as_object().is_some_and(|diff| !diff.is_empty()) {
             let mut hands = self.hands(canary, &mut memory.expectations);
             hands.status(&canary.key.name, &canary.resource_version, diff).await?;
@@ -281,7 +290,7 @@ impl Reconciler {
         self.wakeups.forget(key);
         self.answers.forget(key);
         if let Some(memory) = self.with_memory(|all| all.remove(key)) {
-            self.telemetry.forget(key, &memory.target);
+            self.telemetry.forget(key, &memory.target, &memory.checks);
         }
         self.telemetry.count(self.caches.canaries.keys().iter());
     }

@@ -136,9 +136,13 @@ impl Telemetry {
     }
 
     /// The Canary is gone, and its series with it.
-    pub(super) fn forget(&self, canary: &NamespacedName, target: &str) {
+    pub(super) fn forget(&self, canary: &NamespacedName, target: &str, checks: &[String]) {
         let namespace = canary.namespace.clone();
         self.status.remove(&Target { name: target.to_owned(), namespace: namespace.clone() });
+        for metric in checks {
+            let (name, namespace) = (target.to_owned(), namespace.clone());
+            self.analysis.remove(&Analysed { name, namespace, metric: metric.clone() });
+        }
         for workload in [format!("{target}-primary"), target.to_owned()] {
             self.weight.remove(&Workload { workload, namespace: namespace.clone() });
         }

@@ -7,8 +7,6 @@ mod diff;
 mod istio;
 mod services;
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use crate::api::CanaryService;
@@ -47,7 +45,7 @@ pub struct RouteKind {
 /// Live route objects by kind and name, in the namespace of the request.
 pub trait LiveRoutes {
     /// The object, stripped of what does not matter ([`strip`]).
-    fn get(&self, kind: RouteKind, name: &str) -> Option<Arc<Value>>;
+    fn get(&self, kind: RouteKind, name: &str) -> Option<Value>;
 }
 
 /// A change of weights only.
