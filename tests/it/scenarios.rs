@@ -1,6 +1,7 @@
 //! Scripted scenarios: `tests/scenarios/*.txt` played against the engine in a small world, transcripts beside them in
 //! `*.out`. `UPDATE_SCENARIOS=1` writes the transcripts anew.
 
+mod crashes;
 mod properties;
 mod script;
 mod world;

@@ -71,7 +71,7 @@ fn set_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) -> 
     }
     release.weights_since = Some(cx.now);
     // At step 0 the analysis (re)starts: what earlier pods did does not count.
-    if weights > Weights::PRIMARY && (release.first_traffic.is_none() || release.step == 0) {
+    if weights > Weights::PRIMARY && release.step == 0 {
         release.first_traffic = Some(cx.now);
     }
     next_step(cx, release)
@@ -99,6 +99,10 @@ fn decide_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) 
     }
     release.weights = weights;
     release.weights_since = None;
+    if weights > Weights::PRIMARY {
+        // Intended is as good as shown when it comes to draining: the router may be ahead of what is observed.
+        release.first_traffic.get_or_insert(cx.now);
+    }
     release.tick += 1;
     cx.say(Event::normal(format!("Advance {} canary weight {}", cx.target(), weights.canary())));
     Next::Again
