@@ -18,6 +18,9 @@ use super::promote;
 use super::route::{Steered, steer};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if release.steps != count(cx.policy) {
+        return start_over(cx, release);
+    }
     if let Some(next) = attend(cx, release) {
         return next;
     }
@@ -36,6 +39,22 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         }
         None => promote::begin(cx, release),
     }
+}
+
+/// The number of a policy's steps.
+pub(super) fn count(policy: &Policy) -> u32 {
+    u32::try_from(policy.steps.len()).unwrap_or(u32::MAX)
+}
+
+/// The steps were edited: an index into the old ones says nothing about the new ones.
+fn start_over(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    cx.say(Event::normal(format!("Analysis of {} was changed, starting it again", cx.target())));
+    release.steps = count(cx.policy);
+    release.step = 0;
+    release.weights = Weights::PRIMARY;
+    release.weights_since = None;
+    open_step(cx.policy, release, cx.now);
+    Next::Again
 }
 
 /// Opens the tick of the step that `release.step` names.

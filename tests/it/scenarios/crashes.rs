@@ -9,6 +9,9 @@ use serin::release::{OutcomeKind, Policy, PolicyStep, RouteObserved};
 use super::properties::{check, hook};
 use super::world::{Reaction, World, plain_policy};
 
+/// What happens after the initialization; the second argument lets time pass.
+type Story = fn(&mut World, &mut dyn FnMut(&mut World, u64));
+
 /// How a run ended, without times.
 #[derive(Debug, PartialEq)]
 struct Ending {
@@ -31,7 +34,7 @@ fn policy() -> Policy {
     policy
 }
 
-fn play(story: fn(&mut World, &mut dyn FnMut(&mut World, u64)), die_after: Option<usize>) -> (Ending, usize) {
+fn play(story: Story, die_after: Option<usize>) -> (Ending, usize) {
     let mut world = World::new(policy());
     world.die_after = die_after;
     let mut events = Vec::new();
@@ -58,7 +61,7 @@ fn play(story: fn(&mut World, &mut dyn FnMut(&mut World, u64)), die_after: Optio
     (ending, world.persisted)
 }
 
-fn dies_anywhere(story: fn(&mut World, &mut dyn FnMut(&mut World, u64)), last: OutcomeKind) {
+fn dies_anywhere(story: Story, last: OutcomeKind) {
     let (undisturbed, persisted) = play(story, None);
     assert_eq!(undisturbed.outcomes.last().map(|outcome| outcome.1), Some(last));
     assert!(persisted > 10, "only {persisted} states");
