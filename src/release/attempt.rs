@@ -20,6 +20,9 @@ pub struct Release {
     pub stage: Stage,
     /// Index into [`super::Policy::steps`].
     pub step: u32,
+    /// How many steps the policy has, to notice when it is edited under way.
+    #[serde(default)]
+    pub steps: u32,
     /// Judgements so far; part of every question's key.
     pub tick: u32,
     /// When the open tick began: rollout hooks are asked, a pause counts from here.

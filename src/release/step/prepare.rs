@@ -162,7 +162,7 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
 /// Back to the step that set the present weight, with everything on primary.
 fn retreat(cx: &Context<'_>, release: &mut Release) {
     let until = cx.policy.steps.iter().take(release.step as usize + 1);
-    let last = until.enumerate().filter(|(_, step)| matches!(step, PolicyStep::SetWeight(_))).next_back();
+    let last = until.enumerate().rfind(|(_, step)| matches!(step, PolicyStep::SetWeight(_)));
     release.step = last.and_then(|(index, _)| u32::try_from(index).ok()).unwrap_or(0);
     release.stage = Stage::Analysing;
     release.weights = Weights::PRIMARY;
