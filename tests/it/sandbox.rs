@@ -444,6 +444,45 @@ async fn dependents_go_with_their_owner_or_are_let_go() {
     let sets = world.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(sets.len(), 1);
     assert_eq!(sets[0].owner_references(), []);
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    world.create::<Deployment>(deployment("orphan", 1, "1", rolling(1, 0))).await;
+    world.rolled_out("orphan").await;
+    let after = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(pods[0].uid(), after[0].uid(), "the new owner adopts what is there");
+    assert_eq!(after.len(), 1);
+}
+
+#[tokio::test]
+async fn a_relabelled_pod_is_let_go_and_replaced() {
+    let world = World::start().await;
+    world.create::<Deployment>(deployment("podinfo", 1, "1", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    let name = pods[0].name_any();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"app": "under-inspection"}}}));
+    world.api::<Pod>().patch(&name, &PatchParams::default(), &label).await.unwrap();
+    world.until::<Pod>("be let go", &name, |pod| pod.owner_references().is_empty()).await;
+    world.rolled_out("podinfo").await;
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(pods.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn controllers_are_quiet_while_nothing_changes() {
+    let server = ApiServer::new();
+    let shutdown = CancellationToken::new();
+    let _running = shutdown.clone().drop_guard();
+    let client = server.client();
+    tokio::spawn(controllers::run(client.clone(), ControllerOptions::default(), shutdown));
+    let world = World { client, namespace: "default".to_owned(), _running: CancellationToken::new().drop_guard() };
+    world.create::<Deployment>(deployment("podinfo", 2, "1", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    // Time is paused: this is ten virtual minutes, in which timers fire and watches reconnect.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let before = server.requests().snapshot();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let idle = server.requests().snapshot().since(&before);
+    assert_eq!(idle.total(|key| !key.is_watch), 0, "{idle:?}");
 }
 
 #[tokio::test]
