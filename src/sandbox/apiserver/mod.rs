@@ -9,7 +9,7 @@
 //! - [`handlers`] answers requests; [`write`] is the one path of every write: decode, prepare, own, validate, commit.
 //! - [`patch`] and [`fields`] merge and tell who owns what.
 //!
-//! What it does not do gets a clear answer: CEL rules, protobuf, webhooks, conversion webhooks, RBAC, exec and logs.
+//! What it does not do gets a clear answer: CEL rules, answers in protobuf, webhooks, conversion webhooks, RBAC, exec and logs.
 
 mod body;
 mod call;
@@ -25,6 +25,7 @@ mod kinds;
 mod managed;
 mod openapi;
 mod patch;
+mod protobuf;
 mod prune;
 mod represent;
 mod request;
