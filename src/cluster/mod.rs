@@ -11,8 +11,8 @@ mod reflected;
 mod writer;
 
 pub use connect::{CALL_TIMEOUT, CallError, Cluster, ClusterError, ConnectOptions, call};
-pub use explain::explain;
 pub use discovery::{ResolveError, Resolved};
+pub use explain::explain;
 pub use lease::{Claim, Lease, LeaseConfig, LeaseError};
 pub use reflected::{Listener, Reflected, Wake, compact_metadata};
 pub use writer::{EFFECT_TIMEOUT, EffectKind, EffectProbe, NoProbe, ProbeFuture, WriteError, Writer};
