@@ -86,6 +86,7 @@ fn start(
         weights: Weights::PRIMARY,
         weights_since: None,
         first_traffic: None,
+        ready_since: None,
         unready_since: None,
         paused: false,
         frozen: false,
