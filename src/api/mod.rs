@@ -10,6 +10,7 @@ pub mod annotations;
 mod canary;
 mod crds;
 pub mod duration;
+mod inventory;
 mod schema;
 mod service;
 mod status;
@@ -25,6 +26,7 @@ pub use canary::{
     AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,
 };
 pub use crds::{GROUP, VERSION, crds, keeps_serin_status};
+pub use inventory::{CommitResult, Inventory, InventoryError, Owned, SyncedCommit, TargetResult};
 pub use service::{CanaryService, CustomMetadata, GatewayRef, Retries, Rewrite, UnmanagedMetadata};
 pub use status::{CanaryCondition, CanaryPhase, CanaryStatus, SerinStatus};
 pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};

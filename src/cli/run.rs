@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::watcher;
@@ -57,7 +58,7 @@ impl Backends {
             metrics: Arc::new(Prometheus::new(clients.clone())),
             hooks: Arc::new(HttpHooks::new(clients)),
             probe: Arc::new(NoProbe),
-            clock: Clock::system(),
+            clock: Clock::System,
         })
     }
 }
@@ -95,7 +96,7 @@ pub async fn daemon_with(
         .with_context(|| format!("failed to listen on {listen}"))
         .map_err(|error| CliError::input(error).hint("choose another address with --listen or http.listen"))?;
     let store = open_store(&settings)?;
-    let remote = remote(&settings);
+    let remote = remote(&settings)?;
 
     // The loops stop before the lease is given back: no other process may write while they still can.
     let stop = shutdown.child_token();
@@ -119,7 +120,9 @@ pub async fn daemon_with(
     loops.spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
 
     let (install_cluster, install_writer) = (cluster.clone(), writer.clone());
-    if settings.install_crds && stop.run_until_cancelled(install_crds(&install_cluster, &install_writer)).await.transpose()?.is_none() {
+    if settings.install_crds
+        && stop.run_until_cancelled(install_crds(&install_cluster, &install_writer)).await.transpose()?.is_none()
+    {
         return Ok(());
     }
 
@@ -136,7 +139,7 @@ pub async fn daemon_with(
         cluster: cluster.clone(),
         writer: writer.clone(),
         source: Arc::new(source),
-        records: Arc::new(report::git::Records::new(&reporter)),
+        records: Arc::new(crate::sync::NoRecord),
         canaries,
         settings: SyncSettings {
             cluster_name: settings.cluster_name.clone(),
@@ -245,22 +248,29 @@ fn controller_context(
 
 fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let folder: &Path = &settings.state_dir;
-    Store::open(&folder.join("git"))
+    Store::open(folder.join("git"))
         .with_context(|| format!("failed to open the Git cache in {}", folder.display()))
         .map_err(|error| CliError::input(error).hint("name a writable folder with --state-dir or stateDir").into())
 }
 
-fn remote(settings: &Settings) -> Remote {
+fn remote(settings: &Settings) -> anyhow::Result<Remote> {
     let git = &settings.git;
-    Remote {
-        url: git.url.clone(),
-        credentials: Credentials {
-            username: git.username.clone(),
-            token_file: git.token_file.clone(),
-            key_file: git.key_file.clone(),
-            known_hosts_file: git.known_hosts_file.clone(),
-        },
-    }
+    let credentials = match (&git.token_file, &git.key_file, &git.known_hosts_file) {
+        (Some(token_file), _, _) => {
+            Credentials::Token { username: git.username.clone(), token_file: token_file.clone() }
+        }
+        (None, Some(key_file), Some(known_hosts)) => {
+            Credentials::Key { key_file: key_file.clone(), known_hosts: known_hosts.clone() }
+        }
+        (None, Some(_), None) => {
+            let error = anyhow::anyhow!("git.keyFile is set without git.knownHostsFile");
+            return Err(CliError::input(error)
+                .hint("`ssh-keyscan HOST > known_hosts` writes one; compare it")
+                .into());
+        }
+        (None, None, _) => Credentials::None,
+    };
+    Ok(Remote::new(&git.url, credentials).map_err(CliError::input)?)
 }
 
 /// One shared list of Canaries for sync and report. The kind may be served later than this starts: the stream retries.
@@ -290,7 +300,7 @@ fn readiness(sync: &SyncStatus, canaries: &Reflected<Canary>) -> Result<(), Stri
 /// Applies our definitions, so that `status.serin` is kept.
 async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::Result<()> {
     writer.claim().acquired().await;
-    let definitions = Api::all(cluster.client());
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
     for definition in api::crds() {
         let name = definition.metadata.name.clone().unwrap_or_default();
         let params = PatchParams::apply(MANAGER_SYNC).force();

@@ -87,6 +87,11 @@ impl CallError {
         self.status().is_some_and(kube::core::Status::is_conflict)
     }
 
+    /// Whether the object was there before.
+    pub fn is_already_exists(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_already_exists)
+    }
+
     /// The API server's answer, if it answered.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {

@@ -206,7 +206,7 @@ impl Lease {
         };
         match call("create the lease", self.api.create(&PostParams::default(), &body)).await {
             Ok(_) => Ok(self.hold(before)),
-            Err(error) if error.is_conflict() => Ok(Attempt::Raced),
+            Err(error) if error.is_already_exists() || error.is_conflict() => Ok(Attempt::Raced),
             Err(error) => Err(error),
         }
     }

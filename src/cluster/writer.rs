@@ -115,6 +115,11 @@ impl WriteError {
         self.status().is_some_and(kube::core::Status::is_conflict)
     }
 
+    /// Whether the object was there before.
+    pub fn is_already_exists(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_already_exists)
+    }
+
     /// Whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.status().is_some_and(kube::core::Status::is_not_found)

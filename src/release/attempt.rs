@@ -20,6 +20,9 @@ pub struct Release {
     pub stage: Stage,
     /// Index into [`super::Policy::steps`].
     pub step: u32,
+    /// How many steps the policy has, to notice when it is edited under way.
+    #[serde(default)]
+    pub steps: u32,
     /// Judgements so far; part of every question's key.
     pub tick: u32,
     /// When the open tick began: rollout hooks are asked, a pause counts from here.
@@ -44,6 +47,9 @@ pub struct Release {
     /// Somebody asked to stay at this step.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// `spec.suspend` or an outside obstacle keeps the release as it is: nothing is asked, no deadline runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
     /// Somebody asked to promote without the remaining steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,

@@ -25,9 +25,14 @@ pub fn strip(object: &Value) -> Value {
     })
 }
 
-/// A merge patch that makes `live.spec` equal to `spec` and adds `desired`'s labels, annotations and owner. It carries the
+/// A merge patch that makes `live.spec` equal to `desired.spec` and adds its labels, annotations and owner. It carries the
 /// resourceVersion, so it is refused if somebody else was faster.
-pub fn merge_update(live: &Value, desired: &Value, spec: Value) -> Value {
+pub fn merge_update(live: &Value, desired: &Value) -> Value {
+    merge_update_with(live, desired, merge_diff(&live["spec"], &desired["spec"]))
+}
+
+/// The same with a given patch of `spec`.
+pub(super) fn merge_update_with(live: &Value, desired: &Value, spec: Value) -> Value {
     let mut metadata = json!({"resourceVersion": live["metadata"]["resourceVersion"]});
     if let Some(map) = metadata.as_object_mut() {
         for key in ["labels", "annotations", "ownerReferences"] {
@@ -40,7 +45,7 @@ pub fn merge_update(live: &Value, desired: &Value, spec: Value) -> Value {
 }
 
 /// The merge patch from one value to another: what is gone is `null`, arrays are replaced whole.
-pub(super) fn merge_diff(from: &Value, to: &Value) -> Value {
+pub fn merge_diff(from: &Value, to: &Value) -> Value {
     let (Value::Object(from), Value::Object(to)) = (from, to) else { return to.clone() };
     let gone = from.keys().filter(|key| !to.contains_key(*key)).map(|key| (key.clone(), Value::Null));
     let changed = to.iter().filter(|(key, value)| from.get(*key) != Some(value)).map(|(key, value)| {
@@ -51,7 +56,7 @@ pub(super) fn merge_diff(from: &Value, to: &Value) -> Value {
 }
 
 /// Whether every label and annotation of `desired` is on `live`.
-pub(super) fn has_metadata_of(live: &Value, desired: &Value) -> bool {
+pub fn has_metadata_of(live: &Value, desired: &Value) -> bool {
     ["labels", "annotations"].iter().all(|kind| {
         let wanted = desired["metadata"][*kind].as_object();
         wanted.into_iter().flatten().all(|(key, value)| live["metadata"][*kind].get(key) == Some(value))

@@ -206,7 +206,6 @@ fn metadata(request: &RouteRequest<'_>, name: &str, custom: Option<&CustomMetada
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use crate::workload::Owner;
 
@@ -214,10 +213,10 @@ mod tests {
 
     /// Objects that were "written", with a resourceVersion.
     #[derive(Default)]
-    struct Live(BTreeMap<(RouteKind, String), Arc<Value>>);
+    struct Live(BTreeMap<(RouteKind, String), Value>);
 
     impl LiveRoutes for Live {
-        fn get(&self, kind: RouteKind, name: &str) -> Option<Arc<Value>> {
+        fn get(&self, kind: RouteKind, name: &str) -> Option<Value> {
             self.0.get(&(kind, name.to_owned())).cloned()
         }
     }
@@ -226,7 +225,7 @@ mod tests {
         fn write(&mut self, kind: RouteKind, mut object: Value) {
             object["metadata"]["resourceVersion"] = json!("7");
             let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-            self.0.insert((kind, name), Arc::new(object));
+            self.0.insert((kind, name), object);
         }
     }
 
@@ -327,7 +326,7 @@ mod tests {
         let live = written(&request, Weights::PRIMARY);
         assert_eq!(Istio.shift(&request, &live, Weights::PRIMARY), None);
         let shift = Istio.shift(&request, &live, Weights::canary_percent(20)).unwrap();
-        let mut object = Value::clone(&live.get(VIRTUAL_SERVICE, "podinfo").unwrap());
+        let mut object = live.get(VIRTUAL_SERVICE, "podinfo").unwrap();
         let patch: json_patch::Patch = serde_json::from_value(shift.patch.clone()).unwrap();
         json_patch::patch(&mut object, &patch).unwrap();
         assert_eq!(live_weights(&object, "podinfo"), Some(Weights::canary_percent(20)));

@@ -7,8 +7,6 @@ mod diff;
 mod istio;
 mod services;
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use crate::api::CanaryService;
@@ -16,7 +14,7 @@ use crate::model::Weights;
 use crate::release::RouteObserved;
 use crate::workload::Owner;
 
-pub use diff::{merge_update, strip};
+pub use diff::{has_metadata_of, merge_diff, merge_update, strip};
 pub use istio::Istio;
 pub use services::{ServiceSet, services};
 
@@ -47,7 +45,7 @@ pub struct RouteKind {
 /// Live route objects by kind and name, in the namespace of the request.
 pub trait LiveRoutes {
     /// The object, stripped of what does not matter ([`strip`]).
-    fn get(&self, kind: RouteKind, name: &str) -> Option<Arc<Value>>;
+    fn get(&self, kind: RouteKind, name: &str) -> Option<Value>;
 }
 
 /// A change of weights only.

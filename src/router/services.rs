@@ -7,7 +7,7 @@ use crate::api::{CanaryService, CustomMetadata};
 use crate::workload::{GENERATED_ANNOTATIONS, SelectorLabel};
 
 use super::RouteRequest;
-use super::diff::{has_metadata_of, merge_diff, merge_update};
+use super::diff::{has_metadata_of, merge_diff, merge_update_with};
 
 /// The three Services as they should be.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +55,7 @@ impl ServiceSet {
             "ports": ports,
         });
         let metadata_of = if owned { desired } else { &Value::Null };
-        Some(merge_update(live, metadata_of, spec))
+        Some(merge_update_with(live, metadata_of, spec))
     }
 }
 

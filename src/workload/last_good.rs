@@ -7,7 +7,7 @@ use crate::model::Digest;
 
 use super::metadata::{Owner, annotations};
 
-/// Label by which a Canary's stored templates are found.
+/// Label by which a Canary's stored templates are found; its value is the Canary's uid (a name may be too long for a label).
 pub const LAST_GOOD_LABEL: &str = "serin.dev/last-good-of";
 
 /// The object's name; its data is immutable, so the digest is part of it.
@@ -24,7 +24,7 @@ pub fn last_good(primary: &Value, digest: &Digest, owner: &Owner) -> Value {
         "metadata": {
             "name": last_good_name(name, digest),
             "namespace": primary["metadata"]["namespace"],
-            "labels": {LAST_GOOD_LABEL: owner.name},
+            "labels": {LAST_GOOD_LABEL: owner.uid},
             "annotations": annotations([(COPIED_FROM, digest.to_string())]),
             "ownerReferences": [owner.reference()],
         },

@@ -111,7 +111,7 @@ mod tests {
     fn plan(name: &str) -> PrimaryPlan {
         PrimaryPlan {
             name: "podinfo-primary".into(),
-            label: SelectorLabel::of(&target()).unwrap(),
+            label: SelectorLabel::of(&target(), &["app".to_owned()]).unwrap(),
             owner: Owner { name: "podinfo".into(), uid: "u".into() },
             copied_from: Digest::of_canonical(name.as_bytes()),
         }

@@ -2,9 +2,6 @@
 
 use serde_json::Value;
 
-/// Labels that may distinguish the two sides, in order of preference (Flagger's `-selector-labels`).
-const CANDIDATES: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
-
 /// A selector label of the target: `app=podinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectorLabel {
@@ -17,26 +14,32 @@ pub struct SelectorLabel {
 /// The target selects its pods by none of the known labels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "deployment {namespace}/{name}: spec.selector.matchLabels must contain one of the labels app, name, \
-     app.kubernetes.io/name: primary and canary pods are told apart by it"
+    "deployment {namespace}/{name}: spec.selector.matchLabels must contain one of the labels {candidates}: primary and \
+     canary pods are told apart by it"
 )]
 pub struct SelectorError {
     /// The target's namespace.
     pub namespace: String,
     /// The target's name.
     pub name: String,
+    /// What it may be, in words.
+    pub candidates: String,
 }
 
 impl SelectorLabel {
-    /// The first known label in the target's `matchLabels`.
-    pub fn of(target: &Value) -> Result<Self, SelectorError> {
+    /// The first of `candidates` that is in the target's `matchLabels`.
+    pub fn of(target: &Value, candidates: &[String]) -> Result<Self, SelectorError> {
         let labels = &target["spec"]["selector"]["matchLabels"];
-        CANDIDATES
+        candidates
             .iter()
-            .find_map(|key| Some(Self { key: (*key).to_owned(), value: labels[*key].as_str()?.to_owned() }))
+            .find_map(|key| Some(Self { key: key.clone(), value: labels[key].as_str()?.to_owned() }))
             .ok_or_else(|| {
                 let text = |key: &str| target["metadata"][key].as_str().unwrap_or_default().to_owned();
-                SelectorError { namespace: text("namespace"), name: text("name") }
+                SelectorError {
+                    namespace: text("namespace"),
+                    name: text("name"),
+                    candidates: candidates.join(", "),
+                }
             })
     }
 
@@ -102,9 +105,11 @@ mod tests {
     #[test]
     fn prefers_labels_in_flaggers_order() {
         let target = |labels: Value| json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {"selector": {"matchLabels": labels}}});
-        let found = SelectorLabel::of(&target(json!({"app.kubernetes.io/name": "x", "name": "y"}))).unwrap();
+        let known = ["app".to_owned(), "name".to_owned(), "app.kubernetes.io/name".to_owned()];
+        let found =
+            SelectorLabel::of(&target(json!({"app.kubernetes.io/name": "x", "name": "y"})), &known).unwrap();
         assert_eq!((found.key.as_str(), found.primary_value().as_str()), ("name", "y-primary"));
-        let error = SelectorLabel::of(&target(json!({"k8s-app": "x"}))).unwrap_err().to_string();
+        let error = SelectorLabel::of(&target(json!({"k8s-app": "x"})), &known).unwrap_err().to_string();
         assert!(error.starts_with("deployment n/a:"), "{error}");
     }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::annotations::{COPIED_FROM, PENDING, REVISION};
+use crate::manifest::template_digest;
 use crate::model::{Digest, Revision};
 use crate::release::{Readiness, WorkloadObserved};
 
@@ -49,8 +50,8 @@ pub struct DeploymentView {
 pub struct ViewError(String);
 
 impl DeploymentView {
-    /// Reduces a full object.
-    pub fn of(deployment: &Value) -> Result<Self, ViewError> {
+    /// Reduces a full object; `selector_labels` may tell the sides apart, most wanted first.
+    pub fn of(deployment: &Value, selector_labels: &[String]) -> Result<Self, ViewError> {
         let (metadata, spec, status) = (&deployment["metadata"], &deployment["spec"], &deployment["status"]);
         let name = metadata["name"].as_str().unwrap_or_default().to_owned();
         if !spec["template"].is_object() {
@@ -64,10 +65,10 @@ impl DeploymentView {
         Ok(Self {
             resource_version: metadata["resourceVersion"].as_str().unwrap_or_default().to_owned(),
             digest: template_digest(&spec["template"]),
-            copied_from: annotation(COPIED_FROM).and_then(|text| text.parse().ok()),
+            copied_from: Self::copied_from(deployment),
             revision: annotation(REVISION).and_then(|text| text.parse().ok()),
             pending: annotation(PENDING).and_then(|text| text.parse().ok()),
-            label: SelectorLabel::of(deployment),
+            label: SelectorLabel::of(deployment, selector_labels),
             owner_uid: owners
                 .into_iter()
                 .flatten()
@@ -86,6 +87,11 @@ impl DeploymentView {
                 .and_then(|found| Some(found["message"].as_str()?.to_owned())),
             name,
         })
+    }
+
+    /// The annotation on a full object: the target's digest that was copied there.
+    pub fn copied_from(deployment: &Value) -> Option<Digest> {
+        deployment["metadata"]["annotations"][COPIED_FROM].as_str().and_then(|text| text.parse().ok())
     }
 
     /// The target as the engine sees it; `minimum` is its autoscaler's, or 1.
@@ -141,10 +147,6 @@ impl DeploymentView {
     }
 }
 
-fn template_digest(template: &Value) -> Digest {
-    Digest::of_canonical(template.to_string().as_bytes())
-}
-
 fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
     status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
@@ -173,7 +175,7 @@ mod tests {
             "metadata": {"name": "podinfo", "namespace": "test", "generation": 2},
             "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "podinfo"}}, "template": {"spec": {}}},
             "status": status,
-        }))
+        }), &["app".to_owned()])
         .unwrap()
     }
 

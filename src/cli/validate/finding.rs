@@ -22,9 +22,9 @@ pub(super) struct Finding {
     pub(super) severity: Severity,
     pub(super) file: String,
     /// From 1.
-    pub(super) line: usize,
+    pub(super) line: u32,
     /// From 1.
-    pub(super) column: usize,
+    pub(super) column: u32,
     pub(super) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) snippet: Option<String>,
@@ -33,14 +33,15 @@ pub(super) struct Finding {
 impl Finding {
     /// A file that is not YAML as Kubernetes reads it.
     pub(super) fn syntax(error: &ManifestError) -> Self {
-        let (line, column) = error.position().unwrap_or((1, 1));
+        let ManifestError { file, line, column, message, hint, snippet } = error;
+        let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
         Self {
             severity: Severity::Error,
-            file: error.file().to_owned(),
-            line,
-            column,
-            message: error.to_string(),
-            snippet: error.snippet().map(str::to_owned),
+            file: file.clone(),
+            line: *line,
+            column: *column,
+            message: format!("{message}{hint}"),
+            snippet: Some(snippet.clone()),
         }
     }
 
@@ -48,12 +49,13 @@ impl Finding {
     pub(super) fn at(severity: Severity, text: &str, manifest: &Manifest, path: &str, message: String) -> Self {
         let segments = segments(path);
         let found = (0..=segments.len()).rev().find_map(|length| {
-            manifest::locate(text, manifest.document, segments.get(..length).unwrap_or_default())
+            manifest::locate_key(text, manifest.document, segments.get(..length).unwrap_or_default())
         });
-        let (line, column, width) = found.map_or((manifest.line as usize, 1, 1), |location| {
-            (location.line, location.column, location.width)
+        let (line, column, width) = found.map_or((manifest.line, 1, 1), |position| {
+            let width = text.get(position.range.clone()).map_or(1, |key| key.lines().next().map_or(1, str::len));
+            (position.line, position.column, u32::try_from(width).unwrap_or(1).max(1))
         });
-        let snippet = text.lines().nth(line.saturating_sub(1)).map(|source| caret(source, line, column, width));
+        let snippet = Some(manifest::snippet(text, line, column, width as usize));
         Self { severity, file: manifest.file.clone(), line, column, message, snippet }
     }
 
@@ -74,12 +76,6 @@ fn segments(path: &str) -> Vec<&str> {
     path.split(['.', '[', ']']).filter(|segment| !segment.is_empty()).collect()
 }
 
-fn caret(source: &str, line: usize, column: usize, width: usize) -> String {
-    let rest = source.chars().count().saturating_sub(column - 1).max(1);
-    let marks = "^".repeat(width.clamp(1, rest));
-    format!("{line:>5} | {source}\n      | {}{marks}", " ".repeat(column.saturating_sub(1)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,10 +84,5 @@ mod tests {
     fn paths_split_at_dots_and_brackets() {
         assert_eq!(segments("spec.metrics[0].name"), ["spec", "metrics", "0", "name"]);
         assert!(segments("").is_empty());
-    }
-
-    #[test]
-    fn the_caret_stands_under_the_field() {
-        assert_eq!(caret("  port: x", 7, 3, 4), "    7 |   port: x\n      |   ^^^^");
     }
 }

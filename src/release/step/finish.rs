@@ -64,7 +64,9 @@ pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
     }
     state.admitted = None;
     let promoted = state.promoted.as_ref().map(|promoted| promoted.revision.clone());
-    keep(state, Outcome { release: id, kind, revision, promoted, cause, started, ended: cx.now, checks });
+    let outcome = Outcome { release: id, kind, revision, promoted, cause, started, ended: cx.now, checks };
+    state.last_outcome = Some(Box::new(outcome.clone()));
+    keep(state, outcome);
 }
 
 /// A quarantined revision came again with another commit: that commit has failed, too.
@@ -113,7 +115,6 @@ fn quarantine(state: &mut State, entry: Quarantined) {
 }
 
 fn keep(state: &mut State, outcome: Outcome) {
-    state.last_outcome = Some(Box::new(outcome.clone()));
     state.outbox.push(outcome);
     let surplus = state.outbox.len().saturating_sub(State::OUTBOX_MAX);
     state.outbox.drain(..surplus);

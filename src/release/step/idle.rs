@@ -11,7 +11,7 @@ use crate::release::state::{Phase, State};
 
 use super::context::{Context, Next, drifted, live};
 use super::route::{Steered, steer};
-use super::{finish, prepare};
+use super::{analyse, finish, prepare};
 
 pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind) -> Next {
     let Some(target) = &cx.observed.target else {
@@ -77,6 +77,7 @@ fn start(
         started: cx.now,
         stage: Stage::Confirming,
         step: 0,
+        steps: analyse::count(cx.policy),
         tick: 0,
         opened: cx.now,
         due: cx.now,
@@ -87,6 +88,7 @@ fn start(
         first_traffic: None,
         unready_since: None,
         paused: false,
+        frozen: false,
         skip: false,
         checks: Vec::new(),
         counts: Vec::new(),
@@ -101,10 +103,7 @@ fn start(
 
 /// Tells `sync` that it may write what it holds back; the revision, if the target does not carry it yet.
 fn admit(cx: &Context<'_>, state: &mut State, target: &WorkloadObserved) -> Option<Revision> {
-    let Some(pending) = &cx.observed.pending else {
-        state.admitted = None;
-        return None;
-    };
+    let pending = cx.observed.pending.as_ref()?;
     state.admitted = Some(pending.clone());
     (pending.digest != target.digest).then(|| pending.clone())
 }

@@ -33,7 +33,9 @@ pub(super) fn advance(
         *providers = true;
         return Next::Again;
     }
-    cx.act(Action::EnsurePrimaryAutoscaler);
+    if cx.policy.promotion == Promotion::CopyToPrimary {
+        cx.act(Action::EnsurePrimaryAutoscaler);
+    }
     let Some(primary) = &cx.observed.primary else {
         make_primary(cx, target, since);
         return Next::Rest;
@@ -138,10 +140,7 @@ fn hear_providers(cx: &mut Context<'_>, since: Timestamp, target: &WorkloadObser
 /// While primary has never been ready, a newer revision may be written at once: it is the repair.
 pub(super) fn admit_repair(cx: &Context<'_>, state: &mut State) {
     let Phase::Initializing { .. } = state.phase else { return };
-    let Some(pending) = &cx.observed.pending else {
-        state.admitted = None;
-        return;
-    };
+    let Some(pending) = &cx.observed.pending else { return };
     let primary_ready = cx.observed.primary.as_ref().is_some_and(|primary| primary.readiness == Readiness::Ready);
     let free = cx.observed.blocked.is_none() && cx.observed.route == RouteObserved::Missing && !primary_ready;
     state.admitted = free.then(|| pending.clone());

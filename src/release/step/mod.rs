@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod ending;
 mod finish;
+mod freeze;
 mod gates;
 mod idle;
 mod init;
@@ -51,6 +52,9 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
     finish::prune_outbox(&mut state, observed);
     post::hear(&mut cx, &mut state);
     commands::handle(&mut cx, &mut state);
+    freeze::note(&cx, &mut state);
+    // An admission holds for what is seen now and no longer.
+    state.admitted = None;
     if policy.suspended {
         cx.wait(WaitingOn::Suspended, || Event::normal("skipping canary run as object is suspended"));
     } else {

@@ -34,6 +34,7 @@ pub(super) fn confirm(cx: &mut Context<'_>, release: &mut Release) -> Next {
         scale_up(cx, release, false);
         return Next::Again;
     }
+    steer(cx, Weights::PRIMARY);
     if held(cx, release) {
         return Next::Rest;
     }
@@ -161,7 +162,7 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
 /// Back to the step that set the present weight, with everything on primary.
 fn retreat(cx: &Context<'_>, release: &mut Release) {
     let until = cx.policy.steps.iter().take(release.step as usize + 1);
-    let last = until.enumerate().filter(|(_, step)| matches!(step, PolicyStep::SetWeight(_))).next_back();
+    let last = until.enumerate().rfind(|(_, step)| matches!(step, PolicyStep::SetWeight(_)));
     release.step = last.and_then(|(index, _)| u32::try_from(index).ok()).unwrap_or(0);
     release.stage = Stage::Analysing;
     release.weights = Weights::PRIMARY;
@@ -174,13 +175,16 @@ fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reas
     if cx.now >= deadline {
         return give_up(cx, release, reason);
     }
+    cx.wake_at(deadline);
+    let workload = cx.policy.names.target.clone();
+    let waiting = WaitingOn::Readiness { workload, reason: reason.to_owned(), deadline };
     if cx.observed.target.as_ref().is_some_and(|target| target.replicas == 0) {
         cx.act(Action::ScaleTarget { up: true });
+        cx.wait_silently(waiting);
+    } else {
+        let event = Event::warning(format!("canary deployment {} not ready: {reason}", cx.target()));
+        cx.wait(waiting, || event);
     }
-    cx.wake_at(deadline);
-    let event = Event::warning(format!("canary deployment {} not ready: {reason}", cx.target()));
-    let workload = cx.policy.names.target.clone();
-    cx.wait(WaitingOn::Readiness { workload, reason: reason.to_owned(), deadline }, || event);
     Next::Rest
 }
 

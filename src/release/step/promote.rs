@@ -93,11 +93,8 @@ fn state_of(primary: Option<&WorkloadObserved>, digest: &Digest) -> Side {
 
 fn change_primary(cx: &mut Context<'_>, release: &Release) {
     let expect = release.revision.clone();
-    if cx.policy.promotion == Promotion::SwitchStable {
-        cx.act(Action::SwitchStable { expect });
-        return;
-    }
-    if cx.observed.primary.is_none() {
+    let copies = cx.policy.promotion == Promotion::CopyToPrimary;
+    if copies && cx.observed.primary.is_none() {
         cx.act(Action::CreatePrimary { expect: expect.digest });
         cx.act(Action::EnsurePrimaryAutoscaler);
         return;
@@ -105,8 +102,12 @@ fn change_primary(cx: &mut Context<'_>, release: &Release) {
     if let Some(promoted) = cx.promoted.as_ref().map(|promoted| promoted.digest.clone()) {
         cx.act(Action::StoreLastGood { expect: promoted });
     }
-    cx.act(Action::CopyToPrimary { expect });
-    cx.act(Action::EnsurePrimaryAutoscaler);
+    if copies {
+        cx.act(Action::CopyToPrimary { expect });
+        cx.act(Action::EnsurePrimaryAutoscaler);
+    } else {
+        cx.act(Action::SwitchStable { expect });
+    }
 }
 
 fn fail(cx: &mut Context<'_>, release: &mut Release, reason: &str) -> Next {
@@ -150,7 +151,7 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
 /// A canary that cannot serve, or is no longer what was analysed, loses its traffic if primary is able to take it.
 fn lower(cx: &Context<'_>, release: &mut Release) -> bool {
     let trusted = cx.observed.target.as_ref().is_some_and(|target| target.digest == release.revision.digest);
-    let down = matches!(health(cx), Health::Down(_));
+    let down = matches!(health(cx), Health::Down(_)) || !can_serve(cx.observed.target.as_ref());
     let lower =
         release.weights > Weights::PRIMARY && (down || !trusted) && can_serve(cx.observed.primary.as_ref());
     if lower {

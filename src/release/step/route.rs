@@ -20,9 +20,11 @@ pub(super) enum Steered {
 pub(super) fn steer(cx: &mut Context<'_>, weights: Weights) -> Steered {
     match &cx.observed.route {
         RouteObserved::Missing => {
+            let able = not_able(cx, Weights::PRIMARY, weights).is_none();
+            let first = if able { weights } else { Weights::PRIMARY };
             cx.act(Action::EnsureServices);
-            cx.act(Action::EnsureRoute(weights));
-            cx.wait_silently(WaitingOn::Weights { wanted: weights });
+            cx.act(Action::EnsureRoute(first));
+            cx.wait_silently(WaitingOn::Weights { wanted: first });
             Steered::Waiting
         }
         RouteObserved::Unusable(reason) => {
@@ -58,6 +60,9 @@ pub(super) fn steer(cx: &mut Context<'_>, weights: Weights) -> Steered {
 fn not_able(cx: &Context<'_>, live: Weights, wanted: Weights) -> Option<WaitingOn> {
     let (canary, primary) = (cx.observed.target.as_ref(), cx.observed.primary.as_ref());
     let names = &cx.policy.names;
+    if wanted == live {
+        return None;
+    }
     if wanted > live {
         let ready = canary.is_some_and(|canary| canary.replicas > 0 && canary.readiness == Readiness::Ready);
         return (!ready).then(|| cannot_serve(&names.target, canary));

@@ -55,6 +55,7 @@ fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
 fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserved) -> Next {
     match release.stage {
         Stage::Confirming => {
+            steer(cx, Weights::PRIMARY);
             cx.wait_silently(WaitingOn::Drift);
             Next::Rest
         }

@@ -172,7 +172,15 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, name: &str) {
         resource,
         "list",
         &format!("{name}List"),
-        &["allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "watch"],
+        &[
+            "allowWatchBookmarks",
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "limit",
+            "resourceVersion",
+            "watch",
+        ],
     );
     paths.insert(collection.clone(), json!({"get": list, "post": create}));
     let mut replace = operation(resource, "put", name, &["dryRun", "fieldManager", "fieldValidation"]);
@@ -194,7 +202,8 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, name: &str) {
 
 fn patch(resource: &Resource, name: &str) -> Value {
     let mut patch = operation(resource, "patch", name, &["dryRun", "fieldManager", "fieldValidation", "force"]);
-    let mut media = vec!["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+    let mut media =
+        vec!["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
     if !resource.is_custom() {
         media.push("application/strategic-merge-patch+json");
     }

@@ -76,7 +76,8 @@ fn keep(old: &Value, new: &mut Value, name: &str) {
 fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
     let names: Vec<String> =
         [&*old, new].iter().filter_map(|value| value.as_object()).flat_map(|map| map.keys().cloned()).collect();
-    for name in names.iter().filter(|name| !matches!(name.as_str(), "status" | "metadata" | "apiVersion" | "kind")) {
+    for name in names.iter().filter(|name| !matches!(name.as_str(), "status" | "metadata" | "apiVersion" | "kind"))
+    {
         keep(old, new, name);
     }
     let (before, after) = (&old["metadata"], &mut new["metadata"]);

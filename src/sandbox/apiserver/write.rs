@@ -8,11 +8,11 @@ use super::body::{self, Document};
 use super::call::Call;
 use super::json::{drop_nulls, now, remove, text};
 use super::kinds::{DEFINITIONS, NAMESPACES};
+use super::managed::{self, Manager};
 use super::prune::prune;
+use super::schema::{self, Schema};
 use super::status::ApiError;
 use super::store::{Key, Write};
-use super::managed::{self, Manager};
-use super::schema::{self, Schema};
 use super::validate::check_types;
 use super::{convert, default, defaults, definitions, strategy};
 

@@ -28,6 +28,8 @@ const PROMETHEUS_PORT: u16 = 9090;
 /// Address of the sandbox's own query endpoint in the cluster. Like those of pods it means something to the sandbox's
 /// proxy alone; a loopback address would be refused by a real API server.
 pub(super) const PROMETHEUS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 41, 0, 90);
+/// Namespace of the daemon's lease and inventory, which `deploy/kustomize` makes in a real cluster.
+const DAEMON_NAMESPACE: &str = "serin-system";
 
 /// Creates what is not there yet; what a user has put there stays.
 pub(super) async fn install(client: &Client) -> Result<(), SandboxError> {
@@ -41,8 +43,10 @@ pub(super) async fn install(client: &Client) -> Result<(), SandboxError> {
             Ok(Err(_)) | Err(_) => return Err(SandboxError::NotServed { object: name, after: SERVED_MAX }),
         }
     }
-    let namespace = parse(json!({"metadata": {"name": MESH_NAMESPACE}}), MESH_NAMESPACE)?;
-    create(&Api::<Namespace>::all(client.clone()), &namespace).await?;
+    for name in [MESH_NAMESPACE, DAEMON_NAMESPACE] {
+        let namespace = parse(json!({"metadata": {"name": name}}), name)?;
+        create(&Api::<Namespace>::all(client.clone()), &namespace).await?;
+    }
     let ports = json!([{"name": "http", "port": PROMETHEUS_PORT, "protocol": "TCP"}]);
     // Without a selector: the endpoint is no pod.
     let service = json!({"metadata": {"name": PROMETHEUS}, "spec": {"ports": ports}});

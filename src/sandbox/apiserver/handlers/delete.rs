@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::super::body;
 use super::super::call::{Call, Reply};
-use super::super::json::{self, seconds, strings, text};
 use super::super::definitions;
+use super::super::json::{self, seconds, strings, text};
 use super::super::kinds::{DEFINITIONS, NAMESPACES};
 use super::super::request::dry_run_of;
 use super::super::selector::Selector;

@@ -110,7 +110,9 @@ fn apply_once(call: &mut Call, config: &Value) -> Result<(StatusCode, Arc<Value>
             let why = "uid mismatch: the provided object specified uid, and no existing object was found";
             return Err(ApiError::conflict(call.subject(), why).into());
         }
-        None => json!({"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {"name": call.name()}}),
+        None => {
+            json!({"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {"name": call.name()}})
+        }
     };
     let Applied { mut object, managed_fields } =
         managed::apply(Some(resource.schema()), &live, config, &manager, call.options.force)

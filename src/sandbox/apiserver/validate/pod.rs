@@ -17,11 +17,7 @@ pub(super) fn validate(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
         &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
         errors,
     );
-    not_negative(
-        &spec["terminationGracePeriodSeconds"],
-        &format!("{path}.terminationGracePeriodSeconds"),
-        errors,
-    );
+    not_negative(&spec["terminationGracePeriodSeconds"], &format!("{path}.terminationGracePeriodSeconds"), errors);
     let volumes = unique_names(&spec["volumes"], &format!("{path}.volumes"), errors);
     let mut seen = HashSet::new();
     for list in ["initContainers", "containers"] {
@@ -123,8 +119,7 @@ fn validate_probe(probe: &Value, path: &str, errors: &mut Vec<FieldError>) {
         1 => {}
         _ => errors.push(FieldError::forbidden(path, "may not specify more than 1 handler type")),
     }
-    for name in
-        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    for name in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
     {
         not_negative(&probe[name], &format!("{path}.{name}"), errors);
     }
@@ -135,13 +130,15 @@ fn validate_resources(resources: &Value, path: &str, errors: &mut Vec<FieldError
     for kind in ["limits", "requests"] {
         for (name, quantity) in resources[kind].as_object().into_iter().flatten() {
             let Some(amount) = parse_quantity(quantity) else {
-                let why = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+                let why =
+                    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
                 errors.push(FieldError::invalid(format!("{path}.{kind}[{name}]"), quantity, why));
                 continue;
             };
             let limit = resources["limits"].get(name).and_then(parse_quantity);
             if kind == "requests" && limit.is_some_and(|limit| amount > limit) {
-                let why = format!("must be less than or equal to {name} limit of {}", text(&resources["limits"][name]));
+                let why =
+                    format!("must be less than or equal to {name} limit of {}", text(&resources["limits"][name]));
                 errors.push(FieldError::invalid(format!("{path}.requests"), quantity, why));
             }
         }
@@ -158,7 +155,8 @@ fn parse_quantity(quantity: &Value) -> Option<f64> {
     if let Ok(number) = text.parse::<f64>() {
         return number.is_finite().then_some(number);
     }
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-')).len();
+    let digits =
+        text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-')).len();
     let (number, suffix) = text.split_at(digits);
     let scale = match suffix {
         "n" => 1e-9,
