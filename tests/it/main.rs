@@ -7,3 +7,4 @@ mod loadtest;
 mod sandbox;
 mod scenarios;
 mod sync;
+mod traffic;
