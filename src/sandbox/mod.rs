@@ -7,4 +7,6 @@ pub mod behaviour;
 pub mod controllers;
 pub mod crds;
 pub mod metrics;
+pub mod repository;
 pub mod traffic;
+pub mod world;

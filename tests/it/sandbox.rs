@@ -13,13 +13,14 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sandbox::controllers::{self, ControllerOptions};
+use serin::sandbox::world::{Sandbox, SandboxOptions};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Far above what any wait here takes.
@@ -443,6 +444,45 @@ async fn dependents_go_with_their_owner_or_are_let_go() {
     let sets = world.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(sets.len(), 1);
     assert_eq!(sets[0].owner_references(), []);
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    world.create::<Deployment>(deployment("orphan", 1, "1", rolling(1, 0))).await;
+    world.rolled_out("orphan").await;
+    let after = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(pods[0].uid(), after[0].uid(), "the new owner adopts what is there");
+    assert_eq!(after.len(), 1);
+}
+
+#[tokio::test]
+async fn a_relabelled_pod_is_let_go_and_replaced() {
+    let world = World::start().await;
+    world.create::<Deployment>(deployment("podinfo", 1, "1", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    let name = pods[0].name_any();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"app": "under-inspection"}}}));
+    world.api::<Pod>().patch(&name, &PatchParams::default(), &label).await.unwrap();
+    world.until::<Pod>("be let go", &name, |pod| pod.owner_references().is_empty()).await;
+    world.rolled_out("podinfo").await;
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(pods.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn controllers_are_quiet_while_nothing_changes() {
+    let server = ApiServer::new();
+    let shutdown = CancellationToken::new();
+    let _running = shutdown.clone().drop_guard();
+    let client = server.client();
+    tokio::spawn(controllers::run(client.clone(), ControllerOptions::default(), shutdown));
+    let world = World { client, namespace: "default".to_owned(), _running: CancellationToken::new().drop_guard() };
+    world.create::<Deployment>(deployment("podinfo", 2, "1", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    // Time is paused: this is ten virtual minutes, in which timers fire and watches reconnect.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let before = server.requests().snapshot();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let idle = server.requests().snapshot().since(&before);
+    assert_eq!(idle.total(|key| !key.is_watch), 0, "{idle:?}");
 }
 
 #[tokio::test]
@@ -459,4 +499,33 @@ async fn a_namespace_goes_with_its_contents() {
         });
     tokio::time::timeout(CAP, gone).await.unwrap().unwrap();
     world.gone::<Pod>("pods").await;
+}
+
+#[tokio::test]
+async fn the_world_is_served_in_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SandboxOptions { dir: dir.path().join("world"), speed: 30.0, ..SandboxOptions::default() };
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let kubeconfig = kube::config::Kubeconfig::read_from(sandbox.kubeconfig()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    let client = Client::try_from(config).unwrap();
+    let service = Api::<Service>::namespaced(client.clone(), "istio-system").get("prometheus").await.unwrap();
+    assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 9090);
+
+    let kind = kube::core::GroupVersionKind::gvk("networking.istio.io", "v1beta1", "VirtualService");
+    let (resource, _) = kube::discovery::pinned_kind(&client, &kind).await.unwrap();
+    let routes: Api<DynamicObject> = Api::namespaced_with(client, "default", &resource);
+    let route = |destination: Value| {
+        DynamicObject::new("podinfo", &resource).data(json!({"spec": {
+            "hosts": ["podinfo"], "http": [{"route": [{"destination": destination, "weight": 100}]}],
+        }}))
+    };
+    let refused = routes.create(&PostParams::default(), &route(json!({"subset": "a"}))).await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.is_invalid()), "{refused}");
+    let made = routes.create(&PostParams::default(), &route(json!({"host": "podinfo", "hots": 1}))).await.unwrap();
+    assert_eq!(made.data["spec"]["http"][0]["route"][0]["destination"], json!({"host": "podinfo"}));
+
+    assert!(std::fs::read_to_string(dir.path().join("world/serin.yaml")).unwrap().contains("speed: 30"));
+    assert!(sandbox.repository().tip("main").unwrap().is_none());
+    sandbox.shutdown().await;
 }

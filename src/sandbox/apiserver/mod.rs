@@ -9,19 +9,23 @@
 //! - [`handlers`] answers requests; [`write`] is the one path of every write: decode, prepare, own, validate, commit.
 //! - [`patch`] and [`fields`] merge and tell who owns what.
 //!
-//! What it does not do gets a clear answer: CEL rules, protobuf, webhooks, conversion webhooks, RBAC, exec and logs.
+//! What it does not do gets a clear answer: CEL rules, answers in protobuf, webhooks, conversion webhooks, RBAC, exec and logs.
 
 mod body;
 mod call;
 mod convert;
 mod default;
+mod defaults;
+mod definitions;
 mod discovery;
 mod fields;
 mod handlers;
 mod json;
 mod kinds;
 mod managed;
+mod openapi;
 mod patch;
+mod protobuf;
 mod prune;
 mod represent;
 mod request;
@@ -32,6 +36,7 @@ mod status;
 mod store;
 mod strategy;
 mod table;
+mod validate;
 mod watch;
 mod write;
 

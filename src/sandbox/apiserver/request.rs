@@ -21,6 +21,8 @@ pub(super) enum Route {
     Group(String),
     /// `/api/v1`, `/apis/G/V`
     Resources { group: String, version: String },
+    /// `/openapi/v2`
+    OpenApiV2,
     /// `/openapi/v3`
     OpenApiIndex,
     /// `/openapi/v3/apis/G/V`
@@ -49,6 +51,7 @@ pub(super) fn route(path: &str) -> Option<Route> {
         ["api"] => Some(Route::CoreVersions),
         ["apis"] => Some(Route::Groups),
         ["apis", group] => Some(Route::Group((*group).to_owned())),
+        ["openapi", "v2"] => Some(Route::OpenApiV2),
         ["openapi", "v3"] => Some(Route::OpenApiIndex),
         ["openapi", "v3", "api", version] => {
             Some(Route::OpenApi { group: String::new(), version: (*version).to_owned() })

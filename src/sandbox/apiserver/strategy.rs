@@ -1,25 +1,23 @@
-//! What each kind adds to the common path of writes: defaults, generation, the split between spec and status.
-
-use std::sync::Arc;
+//! What each kind adds to the common path of writes: generation, allocation, the split between spec and status.
 
 use serde_json::{Value, json};
 
 use super::call::{Call, Part};
+use super::defaults::{allocate, default_created_pod, empty_status, keep_allocated};
 use super::json::{remove, text};
-use super::kinds::{DEFINITIONS, Resource, prepare_definition, validate_definition};
-use super::status::ApiError;
+use super::kinds::{DEFINITIONS, NAMESPACES, Resource, prepare_definition};
+use super::status::{ApiError, FieldError};
+use super::validate::{finalizers_added_late, validate, validate_change};
 
-/// Defaults of the kind.
-pub(super) fn fill_defaults(resource: &Resource, object: &mut Value) {
-    let _ = (resource, object);
-}
-
-/// Before a new object is validated.
+/// Before a new object is owned and validated.
 pub(super) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), ApiError> {
     let resource = &call.resource;
+    // A new object has no status, whatever was sent; only a node registers itself with one.
     if resource.has_status && resource.storage != "nodes" {
-        // A new object has no status, whatever was sent; a node registers itself with one.
         remove(object, "status");
+        if !resource.is_custom() {
+            object["status"] = empty_status(resource);
+        }
     }
     if has_generation(resource) {
         object["metadata"]["generation"] = json!(1);
@@ -27,64 +25,82 @@ pub(super) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), ApiE
         remove(&mut object["metadata"], "generation");
     }
     match resource.storage.as_str() {
-        "namespaces" => {
+        NAMESPACES => {
             object["spec"]["finalizers"] = json!(["kubernetes"]);
-            object["status"] = json!({"phase": "Active"});
             let name = object["metadata"]["name"].clone();
             object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
         }
+        "pods" => default_created_pod(object),
+        "jobs.batch" => label_job(object),
+        "services" => allocate_service(call, object)?,
         DEFINITIONS => prepare_definition(object),
         _ => {}
     }
     Ok(())
 }
 
-/// Before a changed object is validated.
-pub(super) fn prepare_update(call: &Call, old: &Value, new: &mut Value) {
+/// Before a changed object is owned and validated.
+pub(super) fn prepare_update(call: &Call, old: &Value, new: &mut Value) -> Result<(), ApiError> {
     let resource = &call.resource;
-    let keep = |new: &mut Value, name: &str| match old.get(name) {
-        Some(value) => new[name] = value.clone(),
-        None => {
-            remove(new, name);
-        }
-    };
     match call.part {
-        Part::Status => {
-            let names: Vec<String> =
-                old.as_object().into_iter().chain(new.as_object()).flat_map(|map| map.keys().cloned()).collect();
-            for name in names {
-                if !matches!(name.as_str(), "status" | "metadata" | "apiVersion" | "kind") {
-                    keep(new, &name);
-                }
-            }
-        }
-        Part::Main | Part::Scale | Part::Binding if resource.has_status => keep(new, "status"),
+        Part::Status => keep_all_but_status(resource, old, new),
+        Part::Main | Part::Scale | Part::Binding if resource.has_status => keep(old, new, "status"),
         Part::Main | Part::Scale | Part::Binding | Part::Finalize => {}
     }
-    if resource.storage == "namespaces" && call.part != Part::Finalize {
-        keep(new, "spec");
-    }
-    if resource.storage == DEFINITIONS {
-        prepare_definition(new);
+    match resource.storage.as_str() {
+        NAMESPACES if call.part != Part::Finalize => keep(old, new, "spec"),
+        "services" if call.part != Part::Status => {
+            keep_allocated(old, new);
+            allocate_service(call, new)?;
+        }
+        DEFINITIONS => prepare_definition(new),
+        _ => {}
     }
     if has_generation(resource) && call.part != Part::Status && spec_changed(resource, old, new) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
         new["metadata"]["generation"] = json!(generation + 1);
     }
+    Ok(())
+}
+
+fn keep(old: &Value, new: &mut Value, name: &str) {
+    match old.get(name) {
+        Some(value) => new[name] = value.clone(),
+        None => {
+            remove(new, name);
+        }
+    }
+}
+
+/// A write of status changes nothing else; of metadata only what built-in kinds let through.
+fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
+    let names: Vec<String> =
+        [&*old, new].iter().filter_map(|value| value.as_object()).flat_map(|map| map.keys().cloned()).collect();
+    for name in names.iter().filter(|name| !matches!(name.as_str(), "status" | "metadata" | "apiVersion" | "kind"))
+    {
+        keep(old, new, name);
+    }
+    let (before, after) = (&old["metadata"], &mut new["metadata"]);
+    for name in ["labels", "finalizers", "ownerReferences"] {
+        keep(before, after, name);
+    }
+    if resource.is_custom() {
+        keep(before, after, "annotations");
+    }
 }
 
 /// Whether anything but metadata and status differs.
 fn spec_changed(resource: &Resource, old: &Value, new: &Value) -> bool {
-    let skip = |name: &str| name == "metadata" || (name == "status" && resource.has_status);
+    let counts = |name: &str| name != "metadata" && (name != "status" || !resource.has_status);
     let fields = |value: &Value| -> Vec<(String, Value)> {
         let map = value.as_object().into_iter().flatten();
-        map.filter(|(name, _)| !skip(name)).map(|(name, field)| (name.clone(), field.clone())).collect()
+        map.filter(|(name, _)| counts(name)).map(|(name, field)| (name.clone(), field.clone())).collect()
     };
     fields(old) != fields(new)
 }
 
 /// Kinds whose spec is counted in `metadata.generation`.
-pub(super) fn has_generation(resource: &Resource) -> bool {
+fn has_generation(resource: &Resource) -> bool {
     resource.is_custom()
         || matches!(
             resource.storage.as_str(),
@@ -103,27 +119,49 @@ pub(super) fn has_generation(resource: &Resource) -> bool {
         )
 }
 
+/// A job selects its pods by its own uid.
+fn label_job(job: &mut Value) {
+    if job["spec"]["manualSelector"] == json!(true) {
+        return;
+    }
+    let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
+    let labels = &mut job["spec"]["template"]["metadata"]["labels"];
+    for (key, value) in [
+        ("batch.kubernetes.io/controller-uid", &uid),
+        ("controller-uid", &uid),
+        ("batch.kubernetes.io/job-name", &name),
+        ("job-name", &name),
+    ] {
+        labels[key] = value.clone();
+    }
+    job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+}
+
+fn allocate_service(call: &Call, service: &mut Value) -> Result<(), ApiError> {
+    let others: Vec<_> =
+        call.server.store.list("services", None).objects.into_iter().map(|(_, object)| object).collect();
+    let own = text(&service["metadata"]["uid"]).to_owned();
+    let errors = allocate(service, &others, &own);
+    refuse(call, service, &errors)
+}
+
 /// What is wrong with a new object.
 pub(super) fn validate_create(call: &Call, object: &Value) -> Result<(), ApiError> {
-    let resource = &call.resource;
-    let mut errors = Vec::new();
-    if resource.storage == DEFINITIONS {
-        errors.extend(validate_definition(object));
-    }
-    refuse(call, object, &errors)
+    refuse(call, object, &validate(&call.resource, object))
 }
 
 /// What is wrong with a change.
-pub(super) fn validate_update(call: &Call, old: &Arc<Value>, new: &Value) -> Result<(), ApiError> {
-    let _ = old;
-    let mut errors = Vec::new();
-    if call.resource.storage == DEFINITIONS {
-        errors.extend(validate_definition(new));
+pub(super) fn validate_update(call: &Call, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let mut errors = validate(&call.resource, new);
+    errors.extend(finalizers_added_late(old, new));
+    // A binding sets the one field of a pod that nobody else can.
+    if !matches!(call.part, Part::Status | Part::Binding) {
+        errors.extend(validate_change(&call.resource, old, new));
     }
     refuse(call, new, &errors)
 }
 
-fn refuse(call: &Call, object: &Value, errors: &[super::status::FieldError]) -> Result<(), ApiError> {
+fn refuse(call: &Call, object: &Value, errors: &[FieldError]) -> Result<(), ApiError> {
     if errors.is_empty() {
         return Ok(());
     }

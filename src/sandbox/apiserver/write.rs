@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::body::{self, Document};
-use super::call::{Call, Part};
+use super::call::Call;
 use super::json::{drop_nulls, now, remove, text};
 use super::kinds::{DEFINITIONS, NAMESPACES};
 use super::managed::{self, Manager};
@@ -13,7 +13,8 @@ use super::prune::prune;
 use super::schema::{self, Schema};
 use super::status::ApiError;
 use super::store::{Key, Write};
-use super::{convert, default, strategy};
+use super::validate::check_types;
+use super::{convert, default, defaults, definitions, strategy};
 
 /// Attempts of a write that names no resourceVersion and keeps losing to others, as in a real server's patch handler.
 const ATTEMPTS_MAX: u32 = 16;
@@ -89,15 +90,17 @@ pub(super) fn prepare_decoded(call: &Call, mut value: Value) -> Result<Value, Ap
         if let Some(metadata) = value.get_mut("metadata") {
             drop_nulls(metadata);
         }
+        check_types(&value, resource)?;
         default::fill(&mut value, resource.schema());
     } else {
         drop_nulls(&mut value);
+        check_types(&value, resource)?;
     }
     let mut value = convert::to_storage(resource, value);
     if !value["metadata"].is_object() {
         value["metadata"] = json!({});
     }
-    strategy::fill_defaults(resource, &mut value);
+    defaults::fill(resource, &mut value);
     Ok(value)
 }
 
@@ -228,7 +231,7 @@ pub(super) fn replace(
 ) -> Result<Arc<Value>, Refused> {
     check_preconditions(call, old, &new["metadata"])?;
     keep_metadata(call, old, &mut new)?;
-    strategy::prepare_update(call, old, &mut new);
+    strategy::prepare_update(call, old, &mut new)?;
     own(call, Some(old), &mut new, ownership);
     strategy::validate_update(call, old, &new)?;
     let key = Key { namespace: text(&old["metadata"]["namespace"]).to_owned(), name: call.name().to_owned() };
@@ -284,17 +287,6 @@ fn keep_metadata(call: &Call, old: &Value, new: &mut Value) -> Result<(), ApiErr
             }
         }
     }
-    if call.part == Part::Status {
-        // Deleting and owning are the main resource's business.
-        for name in ["finalizers", "ownerReferences"] {
-            match old["metadata"].get(name) {
-                Some(value) => metadata[name] = value.clone(),
-                None => {
-                    remove(metadata, name);
-                }
-            }
-        }
-    }
     Ok(())
 }
 
@@ -336,7 +328,12 @@ pub(super) fn commit(
         }));
     }
     let storage = &call.resource.storage;
+    let removes = matches!(write, Write::Remove(_));
     let stored = call.server.store.commit(storage, key, old, write).map_err(|_lost| Refused::Lost)?;
+    if removes && call.resource.is_custom() {
+        // Definitions are named like the storage of their objects.
+        definitions::release(&call.server, storage);
+    }
     if storage == DEFINITIONS {
         call.server.refresh_catalog();
     }

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::super::body;
 use super::super::call::{Call, Reply};
+use super::super::definitions;
 use super::super::json::{self, seconds, strings, text};
-use super::super::kinds::{DEFINITIONS, NAMESPACES, resources_of};
+use super::super::kinds::{DEFINITIONS, NAMESPACES};
 use super::super::request::dry_run_of;
 use super::super::selector::Selector;
 use super::super::status::{ApiError, FieldError, Subject};
@@ -19,8 +20,6 @@ use super::super::write::{Refused, check_preconditions, commit, retry};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-/// Finalizer of a definition whose objects are being deleted.
-const CUSTOM_RESOURCE_CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// Namespaces that no cluster can be without.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
 
@@ -160,7 +159,7 @@ fn attempt(call: &mut Call, key: &Key, options: &DeleteOptions) -> Result<Outcom
         }
         let marked = commit(call, key, Some(&old), Write::Put(new))?;
         if storage == DEFINITIONS && !call.options.dry_run {
-            delete_instances(call, &marked)?;
+            definitions::delete_instances(&call.server, &key.name)?;
         }
         return Ok(Outcome::Marked(marked));
     }
@@ -207,11 +206,12 @@ fn finalizers_after(call: &Call, old: &Value, asked: Option<Propagation>) -> Vec
         Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),
         Propagation::Background => {}
     }
+    let key_name = text(&old["metadata"]["name"]).to_owned();
     if call.resource.storage == DEFINITIONS
-        && has_instances(call, old)
-        && !finalizers.iter().any(|name| name == CUSTOM_RESOURCE_CLEANUP)
+        && definitions::has_instances(&call.server, &key_name)
+        && !finalizers.iter().any(|name| name == definitions::CLEANUP)
     {
-        finalizers.push(CUSTOM_RESOURCE_CLEANUP.to_owned());
+        finalizers.push(definitions::CLEANUP.to_owned());
     }
     finalizers
 }
@@ -228,51 +228,6 @@ fn grace_of(call: &Call, old: &Value, asked: Option<i64>) -> i64 {
     let grace = asked.or(pending).unwrap_or(own).max(0);
     // A deletion under way can be hastened, never delayed.
     pending.map_or(grace, |pending| grace.min(pending))
-}
-
-fn has_instances(call: &Call, definition: &Value) -> bool {
-    resources_of(definition)
-        .iter()
-        .any(|resource| !call.server.store.list(&resource.storage, None).objects.is_empty())
-}
-
-/// Deletes the objects of a definition; the definition goes with the last of them.
-fn delete_instances(call: &mut Call, definition: &Value) -> Result<(), Refused> {
-    let Some(resource) = resources_of(definition).into_iter().next() else { return Ok(()) };
-    let store = &call.server.store;
-    for (key, object) in store.list(&resource.storage, None).objects {
-        let mut gone = Value::clone(&object);
-        let held = gone["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
-        let write = if held {
-            gone["metadata"]["deletionTimestamp"] = json!(json::now());
-            gone["metadata"]["deletionGracePeriodSeconds"] = json!(0);
-            Write::Put(gone)
-        } else {
-            Write::Remove(gone)
-        };
-        store.commit(&resource.storage, &key, Some(&object), write).map_err(|_lost| Refused::Lost)?;
-    }
-    release_definition(call, definition);
-    Ok(())
-}
-
-/// Lets a deleted definition go once it has no objects.
-pub(super) fn release_definition(call: &Call, definition: &Value) {
-    if has_instances(call, definition) {
-        return;
-    }
-    let key = Key { namespace: String::new(), name: text(&definition["metadata"]["name"]).to_owned() };
-    let Some(stored) = call.server.store.get(DEFINITIONS, &key) else { return };
-    let mut last = Value::clone(&stored);
-    if let Some(list) = last["metadata"]["finalizers"].as_array_mut() {
-        list.retain(|name| name != CUSTOM_RESOURCE_CLEANUP);
-    }
-    let free = last["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
-    let write = if free { Write::Remove(last) } else { Write::Put(last) };
-    // Lost to another write of the definition: that writer sees the deletion and ends here too.
-    if call.server.store.commit(DEFINITIONS, &key, Some(&stored), write).is_ok() {
-        call.server.refresh_catalog();
-    }
 }
 
 fn success(call: &Call, object: &Value) -> Value {

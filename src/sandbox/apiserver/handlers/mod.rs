@@ -25,7 +25,7 @@ use super::kinds::{Catalog, Resource, storage_name};
 use super::request::{Form, Options, Route, Target, negotiate, route, user_agent, verb};
 use super::requests::RequestKey;
 use super::status::ApiError;
-use super::{Body, Server, discovery};
+use super::{Body, Server, discovery, openapi};
 
 /// Largest request body, as in Kubernetes.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -68,6 +68,7 @@ fn answer_document(server: &Server, parts: &Parts, route: Option<Route>) -> Resp
     let catalog = server.catalog();
     let document = match route {
         Some(Route::Health) => return respond::text("ok"),
+        Some(Route::OpenApiV2) => return respond::error(&openapi::version_2(), &[]),
         Some(route) => document(&catalog, route),
         None => None,
     };
@@ -84,10 +85,10 @@ fn document(catalog: &Catalog, route: Route) -> Option<Value> {
         Route::Groups => Some(discovery::groups(catalog)),
         Route::Group(name) => discovery::group(catalog, &name),
         Route::Resources { group, version } => discovery::resources(catalog, &group, &version),
-        Route::OpenApiIndex => None,
-        Route::OpenApi { .. } => None,
+        Route::OpenApiIndex => Some(openapi::index(catalog)),
+        Route::OpenApi { group, version } => openapi::document(catalog, &group, &version),
         // Both are answered elsewhere.
-        Route::Health | Route::Objects(_) => None,
+        Route::Health | Route::OpenApiV2 | Route::Objects(_) => None,
     }
 }
 
