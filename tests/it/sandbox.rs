@@ -529,3 +529,43 @@ async fn the_world_is_served_in_its_folder() {
     assert!(sandbox.repository().tip("main").unwrap().is_none());
     sandbox.shutdown().await;
 }
+
+#[tokio::test]
+async fn the_proxy_reaches_pods_and_the_mesh_prometheus_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SandboxOptions { dir: dir.path().to_owned(), ..SandboxOptions::default() };
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let world = World {
+        client: sandbox.client(),
+        namespace: "default".to_owned(),
+        _running: CancellationToken::new().drop_guard(),
+    };
+    world
+        .create::<Service>(json!({
+            "metadata": {"name": "podinfo"},
+            "spec": {"selector": {"app": "podinfo"}, "ports": [{"name": "http", "port": 9898, "targetPort": "http"}]},
+        }))
+        .await;
+    world.create::<Deployment>(deployment("podinfo", 2, "3.1.0", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    let proxy = reqwest::Proxy::http(sandbox.proxy_url()).unwrap();
+    let http = reqwest::Client::builder().proxy(proxy).build().unwrap();
+    assert!(answer(&http, "http://podinfo.default:9898/version").await.contains("3.1.0"));
+    let query = "http://prometheus.istio-system:9090/api/v1/query?query=vector(1)";
+    assert!(answer(&http, query).await.contains("\"success\""));
+    sandbox.shutdown().await;
+}
+
+/// The proxy follows the cluster by watches: what is not routed yet is asked for again.
+async fn answer(http: &reqwest::Client, url: &str) -> String {
+    let asked = async {
+        loop {
+            let response = http.get(url).send().await.unwrap();
+            if response.status().is_success() {
+                return response.text().await.unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(CAP, asked).await.unwrap_or_else(|_| panic!("{url} never answered 200"))
+}

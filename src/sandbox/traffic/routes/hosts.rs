@@ -7,7 +7,7 @@ const HTTP_PORT: u16 = 80;
 const CLUSTER_DOMAIN: &str = ".svc.cluster.local";
 
 /// Host and port of an authority.
-pub(super) fn split(authority: &str) -> (&str, u16) {
+pub(in crate::sandbox::traffic) fn split(authority: &str) -> (&str, u16) {
     match authority.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
         Some((host, Ok(port))) => (host, port),
         Some((_, Err(_))) | None => (authority, HTTP_PORT),

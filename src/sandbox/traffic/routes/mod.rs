@@ -18,12 +18,13 @@ use serde_json::Value;
 
 use crate::model::NamespacedName;
 
+pub(super) use hosts::{full as full_name, split as split_authority};
 pub(super) use services::Endpoint;
-pub(super) use virtual_service::{HttpRoute, Retries};
+pub(super) use virtual_service::Retries;
 
 use gateway::Gateway;
 use services::{EndpointSlice, Service};
-use virtual_service::VirtualService;
+use virtual_service::{HttpRoute, VirtualService};
 
 /// The name under which VirtualServices bind to the sidecars instead of a Gateway.
 const MESH: &str = "mesh";
@@ -72,7 +73,7 @@ pub(super) struct Head<'a> {
 pub(super) struct Route {
     /// The Service that answers.
     pub(super) service: NamespacedName,
-    /// Its port; `None` if the Service has several and none was named.
+    /// Its port.
     pub(super) port: u16,
     /// Path and query to send.
     pub(super) path: String,

@@ -165,10 +165,13 @@ impl VirtualService {
         self.hosts
             .iter()
             .filter_map(|pattern| {
-                let same_service = !pattern.contains('*')
-                    && requested.is_some()
-                    && hosts::service(pattern, namespace) == requested;
-                if same_service { Some(usize::MAX) } else { hosts::specificity(pattern, host) }
+                if pattern.contains('*') {
+                    return hosts::specificity(pattern, host);
+                }
+                let is_service = requested.is_some() && hosts::service(pattern, namespace) == requested;
+                // A short name means the Service next to the VirtualService, whatever the client's namespace.
+                let is_literal = pattern.contains('.') && pattern.eq_ignore_ascii_case(host);
+                (is_service || is_literal).then_some(usize::MAX)
             })
             .max()
     }
