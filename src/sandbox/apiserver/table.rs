@@ -44,8 +44,11 @@ pub(super) fn render(resource: &Resource, objects: &[Cow<'_, Value>], row: RowOb
         }
         Origin::BuiltIn | Origin::Review => {
             let printer = builtin::printer(resource);
-            let definitions =
-                printer.columns.iter().map(|(name, priority)| Definition::new(name, "string", *priority)).collect();
+            let definitions = printer
+                .columns
+                .iter()
+                .map(|(name, priority)| Definition::new(name, "string", *priority))
+                .collect();
             (definitions, Box::new(move |object: &Value| (printer.cells)(object)))
         }
     };

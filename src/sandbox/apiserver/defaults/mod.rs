@@ -65,7 +65,9 @@ fn fill_zeros(value: &mut Value, schema: Schema<'_>) {
                 let zero = match schema.property(name).and_then(|inner| inner.kind()) {
                     Some("integer" | "number") => json!(0),
                     Some("boolean") => json!(false),
-                    Some("string") if schema.property(name).is_some_and(|inner| inner.keyword("format").is_none()) => {
+                    Some("string")
+                        if schema.property(name).is_some_and(|inner| inner.keyword("format").is_none()) =>
+                    {
                         json!("")
                     }
                     Some(_) | None => continue,
