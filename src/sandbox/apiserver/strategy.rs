@@ -81,8 +81,10 @@ fn keep(old: &Value, new: &mut Value, name: &str) {
 
 /// A write of status changes nothing else; of metadata only what built-in kinds let through.
 fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
-    let names: Vec<String> =
-        [&*old, new].iter().filter_map(|value| value.as_object()).flat_map(|map| map.keys().cloned()).collect();
+    let keys = |value: &Value| -> Vec<String> {
+        value.as_object().map_or_else(Vec::new, |map| map.keys().cloned().collect())
+    };
+    let names = [keys(old), keys(new)].concat();
     for name in names.iter().filter(|name| !matches!(name.as_str(), "status" | "metadata" | "apiVersion" | "kind"))
     {
         keep(old, new, name);

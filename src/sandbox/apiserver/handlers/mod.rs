@@ -137,7 +137,6 @@ fn read_call(server: &Arc<Server>, parts: &Parts, target: Target, body: Bytes) -
         content_type: content_type.unwrap_or_default().to_owned(),
         user_agent: user_agent(&parts.headers).to_owned(),
         server: Arc::clone(server),
-        catalog,
         resource,
         target,
         part,
