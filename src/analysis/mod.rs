@@ -2,8 +2,13 @@
 //!
 //! Unknown, empty, NaN and error are outcomes of their own; none of them passes as success.
 
+mod verdict;
+pub mod words;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use verdict::{Breach, Range, Verdict, breach, judge};
 
 /// One metric value with the query that gave it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

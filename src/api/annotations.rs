@@ -10,9 +10,16 @@ pub const REVISION: &str = "serin.dev/revision";
 pub const PENDING: &str = "serin.dev/pending";
 /// On the Canary, by the CLI: `<verb>/<release or digest>/<nonce>`.
 pub const REQUEST: &str = "serin.dev/request";
+/// On the Canary, by `report`: id of the newest release whose outcome is in Git.
+pub const RECORDED: &str = "serin.dev/recorded";
 /// On generated workloads: digest of the target template they were copied from.
 pub const COPIED_FROM: &str = "serin.dev/copied-from";
 /// On any object in Git: `enabled` lets prune delete namespaces, CRDs and PVCs, `disabled` keeps anything.
 pub const PRUNE: &str = "serin.dev/prune";
 /// Finalizer on every Canary.
 pub const FINALIZER: &str = "serin.dev/finalizer";
+/// Field manager of the single annotation [`PENDING`]: a manager of its own, so that dropping the announcement never
+/// touches the rest of what Git wrote.
+pub const MANAGER_PENDING: &str = "serin-pending";
+/// On the target, by `sync`: Git's `spec.replicas`, which is never applied; the engine sizes the primary by it.
+pub const REPLICAS: &str = "serin.dev/replicas";

@@ -1,1 +1,23 @@
 //! The bare object store: probe, fetch, snapshot, commit, push with compare and swap.
+//!
+//! Files are read from Git's objects, never from a checkout, so no symlink and no path leads out of the repository. The
+//! store is a cache: it may be lost or corrupted at any time and is made again by the next fetch. All of libgit2 runs on
+//! a bounded number of blocking threads, with deadlines.
+
+mod commit;
+mod error;
+mod fetch;
+mod history;
+mod known_hosts;
+mod push;
+mod remote;
+mod snapshot;
+mod store;
+
+pub use commit::{Base, CommitMeta, Edit, Identity};
+pub use error::GitError;
+pub use history::CommitInfo;
+pub use push::{LocalPush, PushError};
+pub use remote::{Credentials, Location, Remote};
+pub use snapshot::{Limits, SkippedFile, Snapshot, SnapshotFile};
+pub use store::Store;

@@ -1,1 +1,25 @@
 //! YAML documents become objects: parsing as kubectl reads, canonical digest, semantic diff, edit in place.
+//!
+//! Pure: text in, values out. Everything works on one tree of nodes with byte ranges ([`tree`]), so what is read, what a
+//! caret points at and what an edit replaces are the same bytes.
+
+mod cache;
+mod defaults;
+mod describe;
+mod digest;
+mod error;
+mod position;
+mod quantity;
+mod read;
+mod scalar;
+mod splice;
+mod tree;
+
+pub use cache::ParseCache;
+pub use describe::describe_change;
+pub use digest::{canonical_template, template_digest};
+pub use error::{ManifestError, snippet};
+pub use position::{locate, locate_key};
+pub use read::{Manifest, parse};
+pub use splice::{SpliceError, restore, value_at};
+pub use tree::Position;

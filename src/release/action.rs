@@ -25,15 +25,23 @@ pub enum Action {
         /// `true`: scale up to the autoscaler's minimum or primary's count; `false`: to 0.
         up: bool,
     },
-    /// Keep the primary's promoted template in the cluster, to be put back if promotion fails.
-    StoreLastGood,
+    /// Keep the primary's promoted template in the cluster, to be put back if promotion fails. Always precedes
+    /// [`Action::CopyToPrimary`] (or [`Action::SwitchStable`]) in the same list: if it fails, that is not tried.
+    StoreLastGood {
+        /// The promoted digest. When primary already carries another one, the copy has happened and what is stored
+        /// stays as it is.
+        expect: Digest,
+    },
     /// Copy the target's pod template to primary.
     CopyToPrimary {
         /// The analysed digest; anything else on the target is refused.
         expect: Revision,
     },
     /// Put the stored template back on primary.
-    RestorePrimary,
+    RestorePrimary {
+        /// The digest of the stored template: what primary carries afterwards.
+        expect: Digest,
+    },
     /// Make the canary's ReplicaSet stable ([`super::Promotion::SwitchStable`]).
     SwitchStable {
         /// The analysed digest.

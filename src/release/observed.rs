@@ -1,7 +1,8 @@
 //! What is seen of the world when a step is decided: plain data, already read.
 
-use crate::model::Digest;
-use crate::model::{Revision, Weights};
+use jiff::Timestamp;
+
+use crate::model::{Digest, ReleaseId, Revision, Weights};
 
 use super::ask::Answer;
 
@@ -20,6 +21,12 @@ pub struct Observed {
     pub request: Option<Request>,
     /// Answers to earlier questions; unknown keys are ignored.
     pub answers: Vec<Answer>,
+    /// Since when this process has been asking questions. After a restart, the time an answer may take counts from here,
+    /// so that a daemon that was down does not judge the open tick by its own absence.
+    pub asking_since: Option<Timestamp>,
+    /// The newest release whose outcome has been seen in Git (annotation `serin.dev/recorded` on the Canary): it and
+    /// older ones leave the outbox.
+    pub recorded: Option<ReleaseId>,
     /// Why no release may start or go on, e.g. a CRD that prunes our status or a configuration error; in words.
     pub blocked: Option<String>,
 }
@@ -40,6 +47,9 @@ pub struct WorkloadObserved {
     pub minimum: i32,
     /// Whether all wanted pods (at least `minimum`, when replicas > 0) of the *current* template are available.
     pub readiness: Readiness,
+    /// Pods of the current template that can serve now (available). A side that has lost full readiness only because it
+    /// is scaling up still serves with these.
+    pub available: i32,
     /// Pods that still exist, whatever their state.
     pub pods: i32,
 }

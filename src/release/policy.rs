@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::analysis::Range;
 use crate::model::{NamespacedName, Weights};
 
 /// Everything the engine needs to know about how one target is released.
@@ -43,12 +44,19 @@ pub struct Names {
     pub target: String,
     /// The apex service; `<service>-primary` and `<service>-canary` follow from it.
     pub service: String,
+    /// Flagger's provider name (`istio`), part of the messages about missing values.
+    pub provider: String,
 }
 
 impl Names {
     /// `podinfo.test`, as Flagger's events name the target.
     pub fn target_dotted(&self) -> String {
         format!("{}.{}", self.target, self.canary.namespace)
+    }
+
+    /// `podinfo-primary.test`.
+    pub fn primary_dotted(&self) -> String {
+        format!("{}.{}", self.primary(), self.canary.namespace)
     }
 
     /// `podinfo-primary`.
@@ -116,15 +124,6 @@ pub enum OnMissing {
     Fail,
 }
 
-/// Inclusive limits. A value outside fails; NaN is never inside.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Range {
-    /// Smallest passing value.
-    pub min: Option<f64>,
-    /// Largest passing value.
-    pub max: Option<f64>,
-}
-
 /// An outgoing webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
@@ -163,6 +162,22 @@ pub enum HookKind {
     Rollback,
     /// One call per event.
     Event,
+}
+
+impl HookKind {
+    /// Flagger's `type` string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfirmRollout => "confirm-rollout",
+            Self::PreRollout => "pre-rollout",
+            Self::Rollout => "rollout",
+            Self::ConfirmTrafficIncrease => "confirm-traffic-increase",
+            Self::ConfirmPromotion => "confirm-promotion",
+            Self::PostRollout => "post-rollout",
+            Self::Rollback => "rollback",
+            Self::Event => "event",
+        }
+    }
 }
 
 /// What promotion means.

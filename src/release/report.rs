@@ -1,7 +1,6 @@
 //! What a step has to say to people.
 
 use std::fmt;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,6 +33,18 @@ pub enum EventType {
     Normal,
     /// Something a person may want to look at.
     Warning,
+}
+
+impl Event {
+    /// Progress.
+    pub fn normal(message: impl Into<String>) -> Self {
+        Self { kind: EventType::Normal, message: message.into() }
+    }
+
+    /// Something a person may want to look at.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self { kind: EventType::Warning, message: message.into() }
+    }
 }
 
 /// What a release waits for; shown in status, CLI and UI with the same words.
@@ -87,6 +98,11 @@ pub enum WaitingOn {
         /// When it ends.
         until: Timestamp,
     },
+    /// The canary, drained, scales to zero.
+    ScalingDown {
+        /// The workload's name.
+        workload: String,
+    },
     /// `sync` was told to write a new revision and has not done so yet.
     Write {
         /// The admitted revision.
@@ -132,6 +148,7 @@ impl fmt::Display for WaitingOn {
             }
             Self::Gate { name, reason } => write!(f, "gate {name}: {reason}"),
             Self::Drain { until } => write!(f, "the canary to drain until {until:.0}"),
+            Self::ScalingDown { workload } => write!(f, "{workload} to scale down"),
             Self::Write { revision } => write!(f, "revision {} to be written", revision.digest.short()),
             Self::Pause { until: Some(until) } => write!(f, "the pause to end at {until:.0}"),
             Self::Pause { until: None } => f.write_str("somebody to resume"),
@@ -143,16 +160,5 @@ impl fmt::Display for WaitingOn {
             Self::Target { name } => write!(f, "{name} to exist"),
             Self::Blocked { reason } => f.write_str(reason),
         }
-    }
-}
-
-/// Whole seconds and milliseconds as people write them: `90s`, `1m30s`, `250ms`.
-pub fn duration_words(duration: Duration) -> String {
-    let (secs, millis) = (duration.as_secs(), duration.subsec_millis());
-    match (secs / 60, secs % 60, millis) {
-        (0, 0, millis) => format!("{millis}ms"),
-        (0, secs, _) => format!("{secs}s"),
-        (mins, 0, _) => format!("{mins}m"),
-        (mins, secs, _) => format!("{mins}m{secs}s"),
     }
 }

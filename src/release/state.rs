@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, ReleaseId, Revision, Weights};
+use crate::model::{Digest, Revision};
 
+use super::attempt::Release;
+use super::outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
 use super::report::{Event, WaitingOn};
 
 /// Everything that survives a restart.
@@ -16,6 +18,9 @@ pub struct State {
     /// Digest of the target that was last taken up (Flagger's `lastAppliedSpec`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_applied: Option<Digest>,
+    /// `metadata.generation` of the target when that digest was last seen on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// What primary runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted: Option<Promoted>,
@@ -37,6 +42,15 @@ pub struct State {
     /// Terminal outcomes not yet seen in Git; at most [`State::OUTBOX_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outbox: Vec<Outcome>,
+    /// Outcomes that did not fit into the outbox.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outbox_merged: u64,
+    /// The outcome of the last finished release, for status, record and CLI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<Box<Outcome>>,
+    /// Post-rollout hooks of the last release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_rollout: Option<PostRollout>,
     /// The last answered `serin.dev/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_request: Option<String>,
@@ -46,6 +60,27 @@ pub struct State {
 }
 
 impl State {
+    /// The state of a target at first sight.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            phase: Phase::Initializing { since: now, routed: None, providers: false },
+            last_applied: None,
+            generation: None,
+            promoted: None,
+            quarantine: Vec::new(),
+            releases: 0,
+            admitted: None,
+            journal: Vec::new(),
+            next_seq: 0,
+            outbox: Vec::new(),
+            outbox_merged: 0,
+            last_outcome: None,
+            post_rollout: None,
+            handled_request: None,
+            waiting_on: None,
+        }
+    }
+
     /// Kept quarantined revisions; older ones could only return through a very old commit.
     pub const QUARANTINE_MAX: usize = 10;
     /// Kept terminal outcomes; more are merged into a count (DESIGN: outbox).
@@ -62,6 +97,12 @@ pub enum Phase {
     Initializing {
         /// Since when.
         since: Timestamp,
+        /// When the route was first seen to lead to primary; the target drains from here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        routed: Option<Timestamp>,
+        /// The metric providers were asked and have answered.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        providers: bool,
     },
     /// Primary serves, nothing is being released.
     Idle {
@@ -74,52 +115,6 @@ pub enum Phase {
     Releasing(Box<Release>),
 }
 
-/// One attempt to bring the target from one revision to another.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Release {
-    /// Its id.
-    pub id: ReleaseId,
-    /// Where to.
-    pub revision: Revision,
-    /// When it started.
-    pub started: Timestamp,
-    /// How far it is.
-    pub stage: Stage,
-    /// Index into [`super::Policy::steps`].
-    pub step: u32,
-    /// Judgements so far; part of every question's key.
-    pub tick: u32,
-    /// Failed checks so far, against the threshold.
-    pub failed_checks: u32,
-    /// Held ticks in a row.
-    pub held: u32,
-    /// Intended weights; repair may lower the live ones to it, never raise them.
-    pub weights: Weights,
-    /// When the current weights were first seen on the router: windows start here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights_since: Option<Timestamp>,
-    /// When this revision first had traffic; no query window reaches before it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_traffic: Option<Timestamp>,
-    /// Values of the last judged tick, for status, record and CLI.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub checks: Vec<FailedCheck>,
-}
-
-/// How far a release is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "camelCase")]
-pub enum Stage {
-    /// The canary scales up and becomes ready.
-    ScalingUp {
-        /// Since when; the progress deadline counts from here.
-        since: Timestamp,
-    },
-    /// Steps and checks.
-    Analysing,
-}
-
 /// What primary runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,77 +123,6 @@ pub struct Promoted {
     pub revision: Revision,
     /// Since when.
     pub at: Timestamp,
-}
-
-/// A revision that failed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Quarantined {
-    /// Which.
-    pub revision: Revision,
-    /// In which release.
-    pub release: ReleaseId,
-}
-
-/// A terminal outcome on its way to Git.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outcome {
-    /// The release.
-    pub release: ReleaseId,
-    /// How it ended.
-    pub kind: OutcomeKind,
-    /// What was released.
-    pub revision: Revision,
-    /// What primary runs after it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promoted: Option<Revision>,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
-    /// When it started.
-    pub started: Timestamp,
-    /// When it ended.
-    pub ended: Timestamp,
-    /// The checks of the last judged tick.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub checks: Vec<FailedCheck>,
-}
-
-/// How a release, or the initialization, ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OutcomeKind {
-    /// Primary was made from the first revision.
-    Initialized,
-    /// Promoted.
-    Succeeded,
-    /// Rolled back.
-    Failed,
-    /// Replaced by a newer revision.
-    Superseded,
-}
-
-/// Why a release failed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Cause {
-    /// One sentence with value, limit and unit, for the rollback commit, the record and the status.
-    pub message: String,
-}
-
-/// A check with its value and limit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FailedCheck {
-    /// The check's name.
-    pub name: String,
-    /// `pass`, `fail`, `no data`, `error`.
-    pub verdict: String,
-    /// The value, if there was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<f64>,
-    /// `≥ 99`, `≤ 500`, `0 to 5`.
-    pub limit: String,
 }
 
 /// One event of the past.
@@ -212,4 +136,8 @@ pub struct JournalEntry {
     /// What.
     #[serde(flatten)]
     pub event: Event,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -1,1 +1,9 @@
-//! Integration tests: git.
+//! Integration tests: git. Real `git` on the other side, over file, http and ssh.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+#[path = "git/http.rs"]
+mod http;
+#[path = "git/store.rs"]
+mod store;
+#[path = "git/world.rs"]
+mod world;

@@ -1,0 +1,157 @@
+//! What can go wrong with Git, by what helps against it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use git2::{ErrorClass, ErrorCode};
+
+/// A failed Git operation.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GitError {
+    /// The remote's URL or its credentials cannot be used as configured.
+    #[error("git remote {url} cannot be used: {reason}")]
+    Remote {
+        /// The URL without credentials.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Network, name resolution, server errors, deadlines: trying again may help.
+    #[error("failed to reach git remote {url}: {reason}")]
+    Unreachable {
+        /// The URL without credentials.
+        url: String,
+        /// libgit2's words.
+        reason: String,
+    },
+    /// The remote refuses our credentials, or we its certificate or host key.
+    #[error("git remote {url} denied access: {reason}")]
+    Denied {
+        /// The URL without credentials.
+        url: String,
+        /// libgit2's words, with what to check.
+        reason: String,
+    },
+    /// Something in the store is missing or damaged; the next fetch makes it again.
+    #[error("git cache {dir} is damaged: {reason}; the next fetch makes it again")]
+    Corrupt {
+        /// The store's folder.
+        dir: PathBuf,
+        /// libgit2's words.
+        reason: String,
+    },
+    /// The store's folder cannot be used.
+    #[error("failed to open git cache {dir}: {reason}")]
+    Store {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// More files than we are ready to take.
+    #[error("{path:?} at {commit} holds more than {limit} manifests; set a narrower path")]
+    TooMany {
+        /// The folder.
+        path: String,
+        /// The commit, abbreviated.
+        commit: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// The folder or file is not in the commit.
+    #[error("{path:?} does not exist at {commit}")]
+    NoPath {
+        /// The folder or file.
+        path: String,
+        /// The commit, abbreviated.
+        commit: String,
+    },
+    /// It took longer than it may.
+    #[error("{what} took longer than {} s", .limit.as_secs())]
+    Deadline {
+        /// What was done.
+        what: &'static str,
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// A worker thread ended early.
+    #[error("{what} was cut off: {reason}")]
+    Cancelled {
+        /// What was done.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl GitError {
+    /// Whether trying the same again later may succeed without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Corrupt { .. } | Self::Deadline { .. } | Self::Cancelled { .. } => {
+                true
+            }
+            Self::Remote { .. }
+            | Self::Denied { .. }
+            | Self::Store { .. }
+            | Self::TooMany { .. }
+            | Self::NoPath { .. } => false,
+        }
+    }
+
+    /// A libgit2 error from talking to a remote.
+    pub(super) fn from_remote(url: &str, error: &git2::Error) -> Self {
+        let (url, reason) = (url.to_owned(), redact(error.message()));
+        let lower = reason.to_ascii_lowercase();
+        let refused = ["401", "403", "authentication", "too many redirects or authentication replays"];
+        match error.code() {
+            ErrorCode::Auth | ErrorCode::Certificate => Self::Denied { url, reason },
+            _ if refused.iter().any(|word| lower.contains(word)) => Self::Denied { url, reason },
+            _ => Self::Unreachable { url, reason },
+        }
+    }
+}
+
+/// Whether an error is about our own objects rather than about the remote. A pack that broke off on the way (class
+/// `Indexer`) is the network's.
+pub(super) fn is_local_damage(error: &git2::Error) -> bool {
+    matches!(
+        error.class(),
+        ErrorClass::Odb
+            | ErrorClass::Zlib
+            | ErrorClass::Object
+            | ErrorClass::Tree
+            | ErrorClass::Repository
+            | ErrorClass::Reference
+            | ErrorClass::Config
+    )
+}
+
+/// Takes credentials out of URLs that libgit2 or git put into their messages.
+pub(super) fn redact(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(at) = rest.find("://") {
+        let (head, tail) = rest.split_at(at + 3);
+        out.push_str(head);
+        let end = tail.find(|c: char| c.is_whitespace() || matches!(c, '/' | '\'' | '"')).unwrap_or(tail.len());
+        let (authority, after) = tail.split_at(end);
+        out.push_str(authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+
+    #[test]
+    fn credentials_leave_no_trace_in_messages() {
+        assert_eq!(
+            redact("fatal: 'https://bob:s3cret@host:8443/x' and ssh://git@h/y"),
+            "fatal: 'https://host:8443/x' and ssh://h/y"
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! Asking a remote for one ref, and bringing its commit here.
+
+use git2::{Direction, ErrorCode, FetchOptions, Oid, RemoteConnection, Repository};
+
+use super::error::{GitError, is_local_damage, redact};
+use super::remote::{Location, Remote, Talk, proxy};
+use super::store::{Inner, NETWORK_DEADLINE, PROBE_DEADLINE, Store, commit_id};
+use crate::model::CommitId;
+
+impl Store {
+    /// What a fully qualified ref (`refs/heads/main`) of the remote points at now; `None` if it does not exist.
+    ///
+    /// One question, nothing written.
+    ///
+    /// # Errors
+    /// If the remote cannot be reached or refuses us.
+    pub async fn probe(&self, remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
+        let (remote, reference) = (remote.clone(), reference.to_owned());
+        self.run("probing the git remote", PROBE_DEADLINE, move |_| probe(&remote, &reference)).await
+    }
+
+    /// Brings the ref's commit into the store and says which it is; `None` if the ref does not exist.
+    ///
+    /// A damaged store is made again first.
+    ///
+    /// # Errors
+    /// If the remote cannot be reached or refuses us, or the store cannot be written.
+    pub async fn fetch(&self, remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
+        let (remote, reference) = (remote.clone(), reference.to_owned());
+        self.run("fetching from the git remote", NETWORK_DEADLINE, move |inner| {
+            inner.heal()?;
+            match inner.with(|repo| fetch(inner, repo, &remote, &reference)) {
+                // Damage that only this fetch came across: once more, into a new store.
+                Err(GitError::Corrupt { .. }) => {
+                    inner.heal()?;
+                    inner.with(|repo| fetch(inner, repo, &remote, &reference))
+                }
+                other => other,
+            }
+        })
+        .await
+    }
+}
+
+fn probe(remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
+    let found = match remote.location() {
+        Location::Local(_) => probe_local(remote, reference)?,
+        Location::Http | Location::Ssh => {
+            let mut handle = git2::Remote::create_detached(remote.connect_url())
+                .map_err(|error| GitError::Remote { url: remote.to_string(), reason: redact(error.message()) })?;
+            let talk = remote.talk();
+            let connection = connect(&mut handle, &talk)?;
+            advertised(&connection, &talk, reference)?
+        }
+    };
+    found.map(commit_id).transpose()
+}
+
+fn probe_local(remote: &Remote, reference: &str) -> Result<Option<Oid>, GitError> {
+    let unreachable = |error: &git2::Error| GitError::from_remote(remote.url(), error);
+    let repo = Repository::open(remote.connect_url()).map_err(|error| unreachable(&error))?;
+    match repo.find_reference(reference) {
+        Ok(found) => Ok(Some(found.peel_to_commit().map_err(|error| unreachable(&error))?.id())),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(unreachable(&error)),
+    }
+}
+
+fn connect<'repo, 'a>(
+    handle: &'a mut git2::Remote<'repo>,
+    talk: &'a Talk<'_>,
+) -> Result<RemoteConnection<'repo, 'a, 'a>, GitError> {
+    handle
+        .connect_auth(Direction::Fetch, Some(talk.callbacks()), Some(proxy()))
+        .map_err(|error| talk.error(&error))
+}
+
+fn advertised(
+    connection: &RemoteConnection<'_, '_, '_>,
+    talk: &Talk<'_>,
+    reference: &str,
+) -> Result<Option<Oid>, GitError> {
+    let heads = connection.list().map_err(|error| talk.error(&error))?;
+    let peeled = format!("{reference}^{{}}");
+    // An annotated tag is followed by what it points at.
+    let named = |name: &str| heads.iter().find(|head| head.name() == name).map(git2::RemoteHead::oid);
+    Ok(named(&peeled).or_else(|| named(reference)))
+}
+
+/// Where a fetched ref is kept, so that its objects stay reachable.
+fn tracking(reference: &str) -> String {
+    format!("refs/serin/fetched/{}", reference.trim_start_matches("refs/"))
+}
+
+fn fetch(
+    inner: &Inner,
+    repo: &Repository,
+    remote: &Remote,
+    reference: &str,
+) -> Result<Option<CommitId>, GitError> {
+    let ours = tracking(reference);
+    let mut handle = repo.remote_anonymous(&remote.connect_url()).map_err(|error| inner.local(&error))?;
+    let talk = remote.talk();
+    let mut connection = connect(&mut handle, &talk)?;
+    let Some(oid) = advertised(&connection, &talk, reference)? else {
+        if let Ok(mut stale) = repo.find_reference(&ours) {
+            stale.delete().map_err(|error| inner.local(&error))?;
+        }
+        return Ok(None);
+    };
+    let known = repo.refname_to_id(&ours).is_ok_and(|current| current == oid);
+    if !known {
+        let mut options = FetchOptions::new();
+        options.remote_callbacks(talk.callbacks());
+        options.download_tags(git2::AutotagOption::None).update_fetchhead(false).proxy_options(proxy());
+        let spec = format!("+{reference}:{ours}");
+        let downloaded = connection.remote().download(&[spec], Some(&mut options));
+        downloaded.map_err(|error| {
+            if is_local_damage(&error) {
+                inner.damaged(&error)
+            } else {
+                GitError::from_remote(remote.url(), &error)
+            }
+        })?;
+    }
+    let commit = repo.find_commit(oid).and_then(|commit| commit.tree().map(|_| commit));
+    let commit = commit.map_err(|error| inner.damaged(&error))?;
+    if !known {
+        repo.reference(&ours, commit.id(), true, "fetch").map_err(|error| inner.local(&error))?;
+    }
+    commit_id(commit.id()).map(Some)
+}

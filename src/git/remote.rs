@@ -1,0 +1,288 @@
+//! Where a repository is and how we prove who we are.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use git2::{CertificateCheckStatus, Cred, CredentialType, ProxyOptions, RemoteCallbacks};
+
+use super::error::GitError;
+use super::known_hosts;
+
+/// Times that libgit2 may ask for credentials in one connection: once for the user name, once for the secret, once for a
+/// proxy. Without a limit a wrong key is offered for ever.
+const CREDENTIAL_REQUESTS_MAX: u32 = 3;
+/// User name beside a token: what GitHub documents, and what other hosts accept with any token.
+const TOKEN_USER: &str = "x-access-token";
+
+/// A repository somewhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Remote {
+    url: String,
+    location: Location,
+    credentials: Credentials,
+}
+
+/// What kind of place a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A folder on this machine: a path or `file://`.
+    Local(PathBuf),
+    /// `https://`, or `http://` without secrets.
+    Http,
+    /// `ssh://` or `user@host:path`.
+    Ssh,
+}
+
+/// How we prove who we are. Secrets are read from their files at each connection, so they can be rotated.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Credentials {
+    /// Not at all.
+    #[default]
+    None,
+    /// A token for https.
+    Token {
+        /// User name; most hosts take any.
+        username: Option<String>,
+        /// File with the token.
+        token_file: PathBuf,
+    },
+    /// A key for ssh.
+    Key {
+        /// Private key in OpenSSH's format, without a passphrase.
+        key_file: PathBuf,
+        /// The host keys to trust, as `ssh-keyscan` prints them. There is no trust on first use.
+        known_hosts: PathBuf,
+    },
+}
+
+impl Remote {
+    /// A remote by path or URL.
+    ///
+    /// # Errors
+    /// If the URL carries a password, if a token would travel unencrypted, or if ssh has no key or known hosts.
+    pub fn new(url: &str, credentials: Credentials) -> Result<Self, GitError> {
+        let fail =
+            |reason: &str| Err(GitError::Remote { url: super::error::redact(url), reason: reason.to_owned() });
+        let location = locate(url);
+        if let Some(authority) = authority(url)
+            && authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+        {
+            return fail("it carries a password; put it into a file and name that as the token file");
+        }
+        match (&location, &credentials) {
+            (Location::Http, Credentials::Token { .. }) if url.starts_with("http://") && !is_loopback(url) => {
+                return fail("a token would travel unencrypted over http; use https");
+            }
+            (Location::Http | Location::Local(_), Credentials::Key { .. }) => {
+                return fail("a key file is for ssh remotes; use a token file for https");
+            }
+            (Location::Ssh, Credentials::Token { .. } | Credentials::None) => {
+                return fail("ssh needs a key file and a known hosts file");
+            }
+            (Location::Local(_), Credentials::Token { .. }) => return fail("a local repository takes no token"),
+            (Location::Local(path), Credentials::None) if !path.is_absolute() && !path.exists() => {
+                return fail("there is no such folder");
+            }
+            (Location::Ssh, Credentials::Key { .. })
+            | (Location::Http, Credentials::Token { .. } | Credentials::None)
+            | (Location::Local(_), Credentials::None) => {}
+        }
+        Ok(Self { url: url.to_owned(), location, credentials })
+    }
+
+    /// What kind of place it is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The folder of a local repository: what a file watch looks at.
+    pub fn local_path(&self) -> Option<&Path> {
+        match &self.location {
+            Location::Local(path) => Some(path),
+            Location::Http | Location::Ssh => None,
+        }
+    }
+
+    /// The URL as configured; it carries no secret.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What libgit2 connects to.
+    pub(super) fn connect_url(&self) -> String {
+        match &self.location {
+            Location::Local(path) => path.display().to_string(),
+            Location::Http | Location::Ssh => self.url.clone(),
+        }
+    }
+
+    /// Begins to talk to it.
+    pub(super) fn talk(&self) -> Talk<'_> {
+        Talk { remote: self, refusal: RefCell::default() }
+    }
+    fn check_host_key(&self, host: &str, key: &[u8]) -> Result<(), String> {
+        let Credentials::Key { key_file: _, known_hosts } = &self.credentials else {
+            return Err("ssh needs a known hosts file".to_owned());
+        };
+        let file = std::fs::read_to_string(known_hosts)
+            .map_err(|error| format!("failed to read known hosts {}: {error}", known_hosts.display()))?;
+        let port = authority(&self.url).and_then(port).unwrap_or(known_hosts::SSH_PORT);
+        known_hosts::check(&file, host, port, key)
+    }
+
+    fn credential(&self, user: Option<&str>, allowed: CredentialType, request: u32) -> Result<Cred, git2::Error> {
+        match &self.credentials {
+            Credentials::None => Err(auth_error("the remote asks for credentials and none are configured")),
+            Credentials::Token { username, token_file } => {
+                if request > 1 {
+                    return Err(auth_error(&format!("the remote refused the token in {}", token_file.display())));
+                }
+                let token = std::fs::read_to_string(token_file).map_err(|error| {
+                    auth_error(&format!("failed to read token file {}: {error}", token_file.display()))
+                })?;
+                Cred::userpass_plaintext(username.as_deref().unwrap_or(TOKEN_USER), token.trim())
+            }
+            Credentials::Key { key_file, known_hosts: _ } => {
+                let user = user.unwrap_or("git");
+                if allowed.contains(CredentialType::USERNAME) {
+                    return Cred::username(user);
+                }
+                if request > 2 {
+                    return Err(auth_error(&format!("the remote refused the key {}", key_file.display())));
+                }
+                Cred::ssh_key(user, None, key_file, None)
+            }
+        }
+    }
+}
+
+/// One exchange with a remote. libgit2 forgets why a callback of ours refused a host key; this remembers.
+pub(super) struct Talk<'a> {
+    remote: &'a Remote,
+    refusal: RefCell<Option<String>>,
+}
+
+impl Talk<'_> {
+    /// Callbacks that answer with our credentials and check the host.
+    pub(super) fn callbacks(&self) -> RemoteCallbacks<'_> {
+        let mut callbacks = RemoteCallbacks::new();
+        let mut requests = 0;
+        callbacks.credentials(move |_url, user, allowed| {
+            requests += 1;
+            if requests > CREDENTIAL_REQUESTS_MAX {
+                return Err(auth_error("the remote refused our credentials"));
+            }
+            self.remote.credential(user, allowed, requests)
+        });
+        callbacks.certificate_check(|cert, host| {
+            let Some(host_key) = cert.as_hostkey() else {
+                // TLS: libgit2's own verification decides.
+                return Ok(CertificateCheckStatus::CertificatePassthrough);
+            };
+            match self.remote.check_host_key(host, host_key.hostkey().unwrap_or_default()) {
+                Ok(()) => Ok(CertificateCheckStatus::CertificateOk),
+                Err(reason) => {
+                    let error = certificate_error(&reason);
+                    self.refusal.borrow_mut().replace(reason);
+                    Err(error)
+                }
+            }
+        });
+        callbacks
+    }
+
+    /// What an error of this exchange means.
+    pub(super) fn error(&self, error: &git2::Error) -> GitError {
+        match self.refusal.borrow_mut().take() {
+            Some(reason) => GitError::Denied { url: self.remote.to_string(), reason },
+            None => GitError::from_remote(self.remote.url(), error),
+        }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Remote").field(&self.url).finish()
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+/// The proxy from the environment or Git's configuration.
+pub(super) fn proxy<'a>() -> ProxyOptions<'a> {
+    let mut options = ProxyOptions::new();
+    options.auto();
+    options
+}
+
+fn auth_error(message: &str) -> git2::Error {
+    git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Callback, message)
+}
+
+fn certificate_error(message: &str) -> git2::Error {
+    git2::Error::new(git2::ErrorCode::Certificate, git2::ErrorClass::Callback, message)
+}
+
+fn locate(url: &str) -> Location {
+    if let Some(path) = url.strip_prefix("file://") {
+        return Location::Local(PathBuf::from(path));
+    }
+    if url.starts_with("https://") || url.starts_with("http://") {
+        return Location::Http;
+    }
+    if url.starts_with("ssh://") || url.starts_with("git+ssh://") {
+        return Location::Ssh;
+    }
+    // As git reads it: `host:path` is ssh unless a slash comes before the colon.
+    match url.split_once(':') {
+        Some((host, _)) if !host.contains('/') && !host.is_empty() => Location::Ssh,
+        _ => Location::Local(PathBuf::from(url)),
+    }
+}
+
+/// `user@host:port` of a URL with a scheme.
+fn authority(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    rest.split('/').next()
+}
+
+fn port(authority: &str) -> Option<u16> {
+    authority.rsplit_once(':')?.1.parse().ok()
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = authority(url).map_or("", |authority| authority.rsplit('@').next().unwrap_or(""));
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_told_apart_as_git_does() {
+        for (url, local) in [("/srv/repo.git", "/srv/repo.git"), ("file:///srv/r", "/srv/r"), ("./a:b", "./a:b")] {
+            assert_eq!(locate(url), Location::Local(PathBuf::from(local)), "{url}");
+        }
+        for url in ["git@host:team/repo.git", "host:repo", "ssh://git@host:2222/x"] {
+            assert_eq!(locate(url), Location::Ssh, "{url}");
+        }
+        assert_eq!(locate("https://host/x"), Location::Http);
+    }
+
+    #[test]
+    fn secrets_stay_where_they_belong() {
+        let token = || Credentials::Token { username: None, token_file: "/t".into() };
+        assert!(Remote::new("http://example.com/x", token()).is_err());
+        assert!(Remote::new("http://127.0.0.1:8080/x", token()).is_ok());
+        assert!(Remote::new("ssh://git@host/x", Credentials::None).is_err());
+        let error = Remote::new("https://bob:s3cret@host/x", Credentials::None).unwrap_err().to_string();
+        assert!(error.contains("https://host/x") && !error.contains("s3cret"), "{error}");
+    }
+}

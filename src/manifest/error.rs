@@ -1,0 +1,85 @@
+//! Errors that point into a file: position, the line with a caret, a hint.
+
+use std::fmt::Write as _;
+
+/// Longest part of a source line that a snippet shows, in characters: wide enough for a terminal.
+const SNIPPET_WIDTH: usize = 100;
+
+/// Something in a manifest file that cannot be read, and where.
+///
+/// `Display` is one line; [`ManifestError::render`] adds the source line with a caret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}{}", .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+pub struct ManifestError {
+    /// Path as given to [`super::parse`].
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// What is wrong, in one line.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The source line with a caret under the column.
+    pub snippet: String,
+}
+
+impl ManifestError {
+    /// Several lines for a terminal: the message, the source line with a caret, the hint.
+    pub fn render(&self) -> String {
+        let Self { file, line, column, message, hint, snippet } = self;
+        let mut out = format!("{file}:{line}:{column}: {message}\n{snippet}");
+        if let Some(hint) = hint {
+            // Writing to a string cannot fail.
+            write!(out, "\n  hint: {hint}").unwrap_or_default();
+        }
+        out
+    }
+}
+
+/// The source line `line` (from 1) with a caret line under `column` (from 1), `width` characters wide.
+pub fn snippet(text: &str, line: u32, column: u32, width: usize) -> String {
+    let source = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("").trim_end();
+    let at = column.saturating_sub(1) as usize;
+    let skip = if at >= SNIPPET_WIDTH { at - SNIPPET_WIDTH / 2 } else { 0 };
+    // A tab keeps its width in both lines, so the caret stays under its character.
+    let shown: String = source.chars().skip(skip).take(SNIPPET_WIDTH).collect();
+    let pad: String = shown.chars().chain(std::iter::repeat(' ')).take(at - skip).map(blank).collect();
+    let room = shown.chars().count().saturating_sub(at - skip).max(1);
+    let number = line.to_string();
+    let gutter = " ".repeat(number.len());
+    format!(" {gutter} |\n {number} | {shown}\n {gutter} | {pad}{}", "^".repeat(width.clamp(1, room)))
+}
+
+fn blank(c: char) -> char {
+    if c == '\t' { '\t' } else { ' ' }
+}
+
+/// A hint for text that is no YAML but something that people keep beside it.
+pub(super) fn hint_for(text: &str, line: u32) -> Option<String> {
+    let source = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("");
+    if source.contains("{{") || (text.contains("{{") && text.contains("}}")) {
+        let hint = "this looks like a Helm template: render it first (`helm template`) and commit the result";
+        return Some(hint.to_owned());
+    }
+    if source.starts_with("<<<<<<<") || source.starts_with("=======") || source.starts_with(">>>>>>>") {
+        return Some("a merge conflict was committed: resolve it".to_owned());
+    }
+    if source.trim_start_matches(' ').starts_with('\t') {
+        return Some("YAML is indented with spaces, not with tabs".to_owned());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caret_stands_under_the_column() {
+        let text = "a: 1\n\tbé: ü2\n";
+        assert_eq!(snippet(text, 2, 6, 2), "   |\n 2 | \tbé: ü2\n   | \t    ^^");
+        assert_eq!(snippet("x", 9, 1, 1), "   |\n 9 | \n   | ^");
+    }
+}

@@ -1,0 +1,154 @@
+//! One release: an attempt to bring a target from one revision to another.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::analysis::Verdict;
+use crate::model::{ReleaseId, Revision, Weights};
+
+/// One attempt to bring the target from one revision to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// Its id.
+    pub id: ReleaseId,
+    /// Where to.
+    pub revision: Revision,
+    /// When it started.
+    pub started: Timestamp,
+    /// How far it is.
+    pub stage: Stage,
+    /// Index into [`super::Policy::steps`].
+    pub step: u32,
+    /// How many steps the policy has, to notice when it is edited under way.
+    #[serde(default)]
+    pub steps: u32,
+    /// Judgements so far; part of every question's key.
+    pub tick: u32,
+    /// When the open tick began: rollout hooks are asked, a pause counts from here.
+    pub opened: Timestamp,
+    /// When the open tick's window closes: metrics and gates are asked, a pause ends.
+    pub due: Timestamp,
+    /// Failed checks so far, against the threshold.
+    pub failed_checks: u32,
+    /// Held ticks in a row.
+    pub held: u32,
+    /// Intended weights; repair may lower the live ones to it, never raise them above it.
+    pub weights: Weights,
+    /// When the current weights were first seen on the router: windows start here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_since: Option<Timestamp>,
+    /// When this revision first had traffic; no query window reaches before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_traffic: Option<Timestamp>,
+    /// Since when the canary has not been fully ready during the analysis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready_since: Option<Timestamp>,
+    /// Somebody asked to stay at this step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// `spec.suspend` or an outside obstacle keeps the release as it is: nothing is asked, no deadline runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
+    /// Somebody asked to promote without the remaining steps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
+    /// The last value of every check, for status, record and CLI.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
+    /// What is remembered of every check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<CheckCount>,
+}
+
+/// How far a release is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "camelCase")]
+pub enum Stage {
+    /// The confirm-rollout gates are asked.
+    Confirming,
+    /// The canary scales up and becomes ready.
+    ScalingUp {
+        /// Since when; the progress deadline counts from here.
+        since: Timestamp,
+    },
+    /// The pre-rollout hooks are asked.
+    Preparing,
+    /// Steps and checks.
+    Analysing,
+    /// The confirm-promotion gates are asked; checks go on.
+    ConfirmingPromotion,
+    /// Primary is brought to the analysed revision and becomes ready; the canary keeps its weight.
+    Promoting {
+        /// Since when; the progress deadline counts from here.
+        since: Timestamp,
+    },
+    /// Promotion failed: the last good template goes back to primary, which becomes ready again.
+    Restoring {
+        /// Since when.
+        since: Timestamp,
+        /// Why promotion failed.
+        cause: Cause,
+    },
+    /// Traffic goes to primary, the canary drains and scales down; then the release is over.
+    Ending {
+        /// How it ends.
+        end: End,
+        /// When weight 0 was first observed; the drain counts from here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zero_since: Option<Timestamp>,
+        /// The canary is drained and is being scaled down.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        scaling_down: bool,
+    },
+}
+
+/// How a release ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum End {
+    /// Primary runs the revision.
+    Succeeded,
+    /// Rolled back.
+    Failed {
+        /// Why.
+        cause: Cause,
+    },
+    /// Another revision came; which one is seen when the canary has drained.
+    Superseded,
+}
+
+/// Why a release failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cause {
+    /// One sentence with value, limit and unit, for the rollback commit, the record and the status.
+    pub message: String,
+}
+
+/// A check with its last value and limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckResult {
+    /// The check's name.
+    pub name: String,
+    /// What the value means.
+    pub verdict: Verdict,
+    /// The value, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// `≥ 99`, `≤ 500`, `0 to 5`.
+    pub limit: String,
+}
+
+/// What is remembered of a check with a cadence or a limit of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckCount {
+    /// The check's name.
+    pub name: String,
+    /// Its failures so far.
+    pub failures: u32,
+    /// When it was last judged.
+    pub judged: Timestamp,
+}
