@@ -27,6 +27,7 @@ mod openapi;
 mod patch;
 mod protobuf;
 mod prune;
+mod quantity;
 mod represent;
 mod request;
 mod requests;
@@ -120,6 +121,18 @@ impl ApiServer {
     /// A client that calls the server in-process, without a socket. Needs a tokio runtime.
     pub fn client(&self) -> kube::Client {
         kube::Client::new(self.clone(), "default")
+    }
+
+    /// As [`Self::client`], with a User-Agent by which [`Self::requests`] tells its requests apart.
+    pub fn client_as(&self, user_agent: &str) -> kube::Client {
+        let agent = http::HeaderValue::from_str(user_agent).ok();
+        let named = tower::util::MapRequest::new(self.clone(), move |mut request: Request<kube::client::Body>| {
+            if let Some(agent) = &agent {
+                request.headers_mut().insert(http::header::USER_AGENT, agent.clone());
+            }
+            request
+        });
+        kube::Client::new(named, "default")
     }
 
     /// Serves HTTP until `shutdown`, then closes all connections.

@@ -22,6 +22,10 @@ const HASH_LEN: usize = 32;
 
 /// `/openapi/v3`: where the documents are.
 pub(super) fn index(catalog: &Catalog) -> Value {
+    catalog.openapi_index(|| make_index(catalog)).clone()
+}
+
+fn make_index(catalog: &Catalog) -> Value {
     let mut paths = Map::new();
     for (group, versions) in catalog.groups() {
         for version in versions {

@@ -10,6 +10,7 @@ use super::json::{drop_nulls, now, remove, text};
 use super::kinds::{DEFINITIONS, NAMESPACES};
 use super::managed::{self, Manager};
 use super::prune::prune;
+use super::quantity::canonicalize;
 use super::schema::{self, Schema};
 use super::status::ApiError;
 use super::store::{Key, Write};
@@ -95,6 +96,7 @@ pub(super) fn prepare_decoded(call: &Call, mut value: Value) -> Result<Value, Ap
     } else {
         drop_nulls(&mut value);
         check_types(&value, resource)?;
+        canonicalize(&mut value, resource.schema());
     }
     let mut value = convert::to_storage(resource, value);
     if !value["metadata"].is_object() {

@@ -36,10 +36,11 @@ pub(super) fn fill(resource: &Resource, object: &mut Value) {
         }
         _ => {}
     }
-    if resource.has_status && !resource.is_custom() {
-        if let (Some(status), Some(schema)) = (object.get_mut("status"), resource.schema().property("status")) {
-            fill_zeros(status, schema);
-        }
+    if resource.has_status
+        && !resource.is_custom()
+        && let (Some(status), Some(schema)) = (object.get_mut("status"), resource.schema().property("status"))
+    {
+        fill_zeros(status, schema);
     }
 }
 

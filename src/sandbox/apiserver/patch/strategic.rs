@@ -150,7 +150,7 @@ fn merge_list(
 }
 
 /// Sorts the items that `order` names as it names them; items it does not know keep their place.
-fn sort(items: &mut Vec<Value>, order: &[Value], key: Option<&str>) {
+fn sort(items: &mut [Value], order: &[Value], key: Option<&str>) {
     let rank = |item: &Value| {
         order.iter().position(|entry| match key {
             Some(key) if entry.is_object() => entry.get(key) == item.get(key),

@@ -187,14 +187,9 @@ fn check_number(value: &Value, schema: Schema<'_>, path: &str, errors: &mut Vec<
             errors.push(FieldError::invalid(path, value, format!("{path} in body should be {words} {most}")));
         }
     }
-    if let Some(step) = bound("multipleOf").filter(|step| *step != 0.0) {
-        if (number / step).fract() != 0.0 {
-            errors.push(FieldError::invalid(
-                path,
-                value,
-                format!("{path} in body should be a multiple of {step}"),
-            ));
-        }
+    let step = bound("multipleOf").filter(|step| *step != 0.0 && (number / step).fract() != 0.0);
+    if let Some(step) = step {
+        errors.push(FieldError::invalid(path, value, format!("{path} in body should be a multiple of {step}")));
     }
     let range = match schema.keyword("format").and_then(Value::as_str) {
         Some("int32") => Some((f64::from(i32::MIN), f64::from(i32::MAX))),
