@@ -13,7 +13,7 @@ use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
 use serin::api::{self, Canary, Inventory};
 use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Reflected, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
-use serin::manifest::ParseCache;
+use serin::manifest::{ParseCache, template_digest};
 use serin::model::{CommitId, NamespacedName, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
@@ -524,11 +524,19 @@ async fn a_target_changed_by_hand_is_put_right_when_the_engine_waits_for_it() {
     let image =
         json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "image": "podinfo:evil"}]}}}});
     api.patch("podinfo", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
+    // Added by another manager: an apply alone would leave it.
+    let restart =
+        json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}});
+    api.patch("podinfo", &PatchParams::default(), &Patch::Merge(restart)).await.unwrap();
     assert_eq!(world.image().await, "podinfo:evil");
 
     world.canary_status(json!({"canaryWeight": 0, "serin": {"state": {"waitingOn": {"kind": "drift"}}}})).await;
     world.until("the correction", |status| status.changes.len() == 1).await;
     assert_eq!(world.image().await, "podinfo:1");
+    let target = world.get("Deployment", "podinfo").await.unwrap();
+    assert_eq!(target["spec"]["template"]["metadata"], json!({"labels": {"app": "podinfo"}}));
+    let stamp: Revision = world.annotation(REVISION).await.unwrap().parse().unwrap();
+    assert_eq!(template_digest(&target["spec"]["template"]), stamp.digest, "no drift is left");
 }
 
 /// Commits one file on `main` of a bare repository, as a push does.
