@@ -40,6 +40,10 @@ impl Applier<'_> {
                 }
                 let mut prepared = exact.prepared;
                 prepared.writes.extend(drop_pending.then(|| drop_announcement(object)));
+                // Written by an earlier pass over this commit that did not get to say so.
+                let told = (stamp.commit.as_ref() == Some(self.commit))
+                    .then(|| (canary.clone(), TargetResult::Written { revision: stamp }));
+                prepared.outcome.target = told;
                 Ok(prepared)
             }
             Admission::Write { stamp, drop_pending } => {
