@@ -14,6 +14,7 @@ mod convert;
 mod desired;
 mod events;
 mod git_source;
+mod handover;
 mod order;
 mod pass;
 mod plan;

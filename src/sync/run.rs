@@ -16,7 +16,7 @@ use super::status::SyncStatus;
 use super::store::InventoryStore;
 use super::target::CanaryFacts;
 use super::trigger;
-use crate::api::{Canary, Inventory};
+use crate::api::{self, Canary, Inventory};
 use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer};
 use crate::model::{CommitId, NamespacedName};
 
@@ -31,7 +31,7 @@ const LATER_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(60);
 /// Longest such pause.
 const AGAIN_MAX: Duration = Duration::from_secs(600);
-/// Longest wait for the list of Canaries at the start; without their kind there is none, and nothing is being released.
+/// Longest wait for the list of Canaries at the start, so that targets whose Canary is not in Git are known as such.
 const CANARIES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What sync needs to know.
@@ -112,8 +112,9 @@ pub async fn run(context: SyncContext) {
     let mut bells =
         Bells { wake: wake.listen(), resync: context.resync.listen(), canaries: context.canaries.changes() };
     let mut memory = Memory { everything: true, ..Memory::default() };
-    // Bounded: where the kind is not served yet there is nothing to list.
-    tokio::time::timeout(CANARIES_WITHIN, context.canaries.ready()).await.ok();
+    if context.cluster.resolve(api::GROUP, api::VERSION, "Canary").await.is_ok() {
+        tokio::time::timeout(CANARIES_WITHIN, context.canaries.ready()).await.ok();
+    }
     let mut woken = Woken::Look;
     loop {
         if !claimed(&context).await {
