@@ -12,6 +12,8 @@ pub const PENDING: &str = "serin.dev/pending";
 pub const REQUEST: &str = "serin.dev/request";
 /// On the Canary, by `report`: id of the newest release whose outcome is in Git.
 pub const RECORDED: &str = "serin.dev/recorded";
+/// On the Canary, by `report`: why what happened is not in Git yet; absent when it is.
+pub const UNRECORDED: &str = "serin.dev/unrecorded";
 /// On generated workloads: digest of the target template they were copied from.
 pub const COPIED_FROM: &str = "serin.dev/copied-from";
 /// On any object in Git: `enabled` lets prune delete namespaces, CRDs and PVCs, `disabled` keeps anything.

@@ -132,6 +132,11 @@ impl ReleaseId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Which of the target's releases it is; `None` if it was not made here.
+    pub fn number(&self) -> Option<u64> {
+        self.0.split_once('-')?.0.parse().ok()
+    }
 }
 
 impl fmt::Display for ReleaseId {

@@ -1,27 +1,221 @@
-//! TEMP
-#![allow(missing_docs)]
-use crate::api::Canary;
-use crate::cluster::{Cluster, Reflected, Writer};
-use crate::config::RollbackMode;
-use crate::git::{Remote, Store};
+//! The loop that keeps Git up to date: Canaries' status in, record and rollback commits out.
+//!
+//! What is in Git is told back on the Canary (annotation `serin.dev/recorded`), where the engine empties its outbox by it.
+//! What keeps state from reaching Git is told there, too (`serin.dev/unrecorded`), in words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-pub struct ReportSettings {
-    pub cluster_name: String,
-    pub branch: String,
-    pub path: String,
-    pub status_branch: String,
-    pub author_name: String,
-    pub author_email: String,
-    pub rollback: RollbackMode,
-}
+
+use super::target::report_of;
+use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
+use crate::api::Canary;
+use crate::api::annotations::{RECORDED, UNRECORDED};
+use crate::cluster::{Cluster, EffectKind, Listener, Reflected, WriteError, Writer, explain};
+use crate::git::{Remote, Store};
+use crate::model::{NamespacedName, ReleaseId};
+
+/// Wait after the cluster could not be asked who it is, or a Canary could not be told.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What the loop works with.
 pub struct Context {
+    /// The cluster.
     pub cluster: Cluster,
+    /// The door for writes.
     pub writer: Writer,
+    /// The cluster's Canaries.
     pub canaries: Reflected<Canary>,
+    /// The bare store.
     pub store: Store,
+    /// The repository.
     pub remote: Remote,
-    pub settings: ReportSettings,
+    /// Settings; the writer's UID is filled in here.
+    pub settings: ReporterSettings,
 }
-pub async fn run(_c: Context, shutdown: CancellationToken) {
-    shutdown.cancelled().await
+
+/// Keeps Git up to date until `shutdown`.
+pub async fn run(context: Context, shutdown: CancellationToken) {
+    shutdown.run_until_cancelled(serve(context)).await;
+}
+
+async fn serve(context: Context) {
+    let Context { cluster, writer, canaries, store, remote, mut settings } = context;
+    writer.claim().acquired().await;
+    settings.writer = uid(&cluster).await;
+    canaries.ready().await;
+    let mut bell = canaries.changes();
+    let mut reporter = GitReporter::new(store, remote, settings, writer.clone());
+    let mut told = Told::default();
+    loop {
+        let now = Timestamp::now();
+        let live: Vec<_> = canaries.all();
+        let mut reports: Vec<TargetReport> =
+            live.iter().filter_map(|(key, canary)| report_of(key, canary)).collect();
+        reports.sort_by(|a, b| a.canary.cmp(&b.canary));
+        let gone = told.gone(canaries.keys());
+        let mut again = None;
+        if told.is_news(&reports, &gone, now) {
+            let projection = reporter.project(&reports, &gone, now).await;
+            let answered = tell(&cluster, &writer, &canaries, &projection).await;
+            again = projection.again.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            if !answered {
+                again = Some(again.map_or(AGAIN, |again| again.min(AGAIN)));
+            }
+            told.settle(reports, gone, &projection, again.map(|again| now + again));
+        }
+        wait(&mut bell, again.or_else(|| told.remaining(now))).await;
+    }
+}
+
+async fn wait(bell: &mut Listener, again: Option<Duration>) {
+    match again {
+        Some(again) => {
+            // Whichever comes first; both only mean to look again.
+            tokio::time::timeout(again, bell.heard()).await.ok();
+        }
+        None => bell.heard().await,
+    }
+}
+
+async fn uid(cluster: &Cluster) -> String {
+    loop {
+        match cluster.uid().await {
+            Ok(uid) => return uid.to_owned(),
+            Err(error) => {
+                tracing::warn!(error = %explain(&error), "the record waits for the cluster's identity");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// What was projected last, so that a change of nothing that matters costs nothing.
+#[derive(Default)]
+struct Told {
+    reports: Vec<TargetReport>,
+    seen: BTreeSet<NamespacedName>,
+    /// Deleted Canaries that the record still has to lose.
+    gone: BTreeSet<NamespacedName>,
+    due: Option<Timestamp>,
+}
+
+impl Told {
+    /// Canaries that were there and are not any more.
+    fn gone(&mut self, keys: Vec<NamespacedName>) -> Vec<NamespacedName> {
+        let keys: BTreeSet<NamespacedName> = keys.into_iter().collect();
+        self.gone.extend(self.seen.difference(&keys).cloned());
+        self.gone.retain(|key| !keys.contains(key));
+        self.seen = keys;
+        self.gone.iter().cloned().collect()
+    }
+
+    fn is_news(&self, reports: &[TargetReport], gone: &[NamespacedName], now: Timestamp) -> bool {
+        self.reports != reports || !gone.is_empty() || self.due.is_some_and(|due| due <= now)
+    }
+
+    fn settle(
+        &mut self,
+        reports: Vec<TargetReport>,
+        gone: Vec<NamespacedName>,
+        projection: &Projection,
+        due: Option<Timestamp>,
+    ) {
+        self.reports = reports;
+        self.due = due;
+        if projection.conditions.is_empty() && due.is_none() {
+            for key in gone {
+                self.gone.remove(&key);
+            }
+        }
+    }
+
+    fn remaining(&self, now: Timestamp) -> Option<Duration> {
+        self.due.map(|due| Duration::try_from(due.duration_since(now)).unwrap_or_default())
+    }
+}
+
+/// Tells the Canaries what is in Git and what is not; `false` if one could not be told.
+async fn tell(
+    cluster: &Cluster,
+    writer: &Writer,
+    canaries: &Reflected<Canary>,
+    projection: &Projection,
+) -> bool {
+    let mut newest: BTreeMap<&NamespacedName, &ReleaseId> = BTreeMap::new();
+    for (canary, release) in &projection.recorded {
+        let known = newest.entry(canary).or_insert(release);
+        if release.number() > known.number() {
+            *known = release;
+        }
+    }
+    let mut all_told = true;
+    for (key, canary) in canaries.all() {
+        let recorded = newest.get(&key).map(|release| release.as_str().to_owned());
+        let problem = projection.conditions.iter().find(|condition| concerns(condition, &key));
+        let problem = problem.map(|Condition { reason, message, canary: _ }| format!("{reason}: {message}"));
+        let Some(patch) = annotations(&canary, recorded, problem) else { continue };
+        let api: Api<Canary> = Api::namespaced(cluster.client(), &key.namespace);
+        let params = PatchParams::default();
+        let patch = Patch::Merge(&patch);
+        let write = api.patch_metadata(&key.name, &params, &patch);
+        match writer.effect(EffectKind::Patch, &format!("Canary {key}"), write).await {
+            Ok(_) => {}
+            // Deleted meanwhile: nobody is left to tell.
+            Err(error) if error.is_not_found() => {}
+            Err(error @ (WriteError::NotHeld | WriteError::TimedOut { .. })) => {
+                tracing::debug!("Canary {key} is not told what Git has: {error}");
+                all_told = false;
+            }
+            Err(error) => {
+                tracing::warn!(canary = %key, "failed to tell Canary {key} what Git has: {}", explain(&error));
+                all_told = false;
+            }
+        }
+    }
+    all_told
+}
+
+fn concerns(condition: &Condition, canary: &NamespacedName) -> bool {
+    condition.canary.as_ref().is_none_or(|about| about == canary)
+}
+
+/// The patch that makes both annotations say what they should; `None` if they do.
+fn annotations(canary: &Canary, recorded: Option<String>, problem: Option<String>) -> Option<Value> {
+    let live = canary.annotations();
+    let mut wanted = serde_json::Map::new();
+    if let Some(recorded) = recorded
+        && live.get(RECORDED) != Some(&recorded)
+    {
+        wanted.insert(RECORDED.to_owned(), json!(recorded));
+    }
+    if live.get(UNRECORDED) != problem.as_ref() {
+        // In a merge patch null removes.
+        wanted.insert(UNRECORDED.to_owned(), json!(problem));
+    }
+    (!wanted.is_empty()).then(|| json!({"metadata": {"annotations": wanted}}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> NamespacedName {
+        NamespacedName::new("test", name)
+    }
+
+    #[test]
+    fn a_deleted_canary_is_told_until_it_is_settled() {
+        let mut told = Told::default();
+        assert!(told.gone(vec![key("a"), key("b")]).is_empty());
+        assert_eq!(told.gone(vec![key("a")]), [key("b")]);
+        assert_eq!(told.gone(vec![key("a")]), [key("b")], "still open");
+        told.settle(Vec::new(), vec![key("b")], &Projection::default(), None);
+        assert!(told.gone(vec![key("a")]).is_empty());
+    }
 }

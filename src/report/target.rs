@@ -1,0 +1,74 @@
+//! A Canary's status as the record tells it. Pure.
+
+use crate::api::{Canary, CanarySpec};
+use crate::model::{NamespacedName, ObjectRef, Weights};
+use crate::release::{Outcome, OutcomeKind, Phase, Release, State};
+
+use super::TargetReport;
+
+/// What one Canary has to tell; `None` while the engine has not seen it or its state cannot be read.
+pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetReport> {
+    let status = canary.status.as_ref()?;
+    let state: State = serde_json::from_value(status.serin.as_ref()?.state.clone()).ok()?;
+    let spec = &canary.spec;
+    let weights = spec.analysis.weights();
+    let failed = state.last_outcome.as_ref().filter(|outcome| outcome.kind == OutcomeKind::Failed);
+    let release = state.release();
+    let since = match &state.phase {
+        Phase::Initializing { since, .. } | Phase::Idle { since, .. } => *since,
+        Phase::Releasing(release) => release.started,
+    };
+    Some(TargetReport {
+        canary: key.clone(),
+        target: target_of(key, spec),
+        phase: state.flagger_phase().to_owned(),
+        since,
+        release: release.map(|release| release.id.clone()),
+        revision: release.map(|release| release.revision.clone()),
+        weight: Weights::canary_percent(state.canary_weight()),
+        step: release.and_then(|release| step_of(release, weights.len())),
+        waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
+        promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
+        policy: Some(policy_words(spec)),
+        checks: release.map(|release| release.checks.clone()).or_else(|| last_checks(failed)).unwrap_or_default(),
+        cause: failed.filter(|_| release.is_none()).and_then(|outcome| Some(outcome.cause.as_ref()?.message.clone())),
+        approved_by: None,
+        outbox_merged: state.outbox_merged,
+        outbox: state.outbox,
+    })
+}
+
+fn last_checks(failed: Option<&Outcome>) -> Option<Vec<crate::release::CheckResult>> {
+    failed.map(|outcome| outcome.checks.clone())
+}
+
+fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {
+    let target = &spec.target_ref;
+    ObjectRef {
+        group: target.api_version.split_once('/').map_or("", |(group, _)| group).to_owned(),
+        kind: target.kind.clone(),
+        namespace: Some(key.namespace.clone()),
+        name: target.name.clone(),
+    }
+}
+
+/// Each weight of a Canary is two steps of the policy: shift, then analyse.
+fn step_of(release: &Release, weights: usize) -> Option<String> {
+    let weights = u32::try_from(weights).ok().filter(|weights| *weights > 0)?;
+    Some(format!("{} of {weights}", (release.step / 2 + 1).min(weights)))
+}
+
+fn policy_words(spec: &CanarySpec) -> String {
+    if spec.skip_analysis {
+        return "no analysis".to_owned();
+    }
+    let analysis = &spec.analysis;
+    let weights: Vec<String> = analysis.weights().iter().map(ToString::to_string).collect();
+    format!(
+        "weights {}, every {}, {} checks, threshold {}",
+        weights.join(" "),
+        analysis.interval.as_deref().unwrap_or("60s"),
+        analysis.metrics.len(),
+        analysis.threshold()
+    )
+}
