@@ -61,7 +61,10 @@ async fn measure() -> Result<()> {
     wait_for_crds(&client).await?;
     let began = Instant::now();
     let objects = (0..targets).flat_map(|index| target(&format!("app-{index:04}")));
-    futures::stream::iter(objects).map(Ok).try_for_each_concurrent(PARALLEL, |object| create(&client, object)).await?;
+    futures::stream::iter(objects)
+        .map(Ok)
+        .try_for_each_concurrent(PARALLEL, |object| create(&client, object))
+        .await?;
     tokio::time::timeout(INIT_MAX, all_initialized(&client, targets)).await??;
     let initialized = began.elapsed();
 

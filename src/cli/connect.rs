@@ -25,7 +25,8 @@ impl ClusterArgs {
     pub async fn connect(&self) -> anyhow::Result<Client> {
         let Self { kubeconfig, context } = self.clone();
         let cluster = Cluster::connect(&ConnectOptions { kubeconfig, context }).await.map_err(|error| {
-            CliError::input(error).hint("name a cluster with --kubeconfig or $KUBECONFIG; `serin sandbox` makes one")
+            CliError::input(error)
+                .hint("name a cluster with --kubeconfig or $KUBECONFIG; `serin sandbox` makes one")
         })?;
         Ok(cluster.client())
     }

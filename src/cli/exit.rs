@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::cluster::explain;
+
 /// Exit codes, the same for every verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -63,10 +65,10 @@ impl std::error::Error for CliError {
 
 /// Prints the whole chain of causes, then the hint, and says which code to exit with.
 pub fn report(error: &anyhow::Error) -> Exit {
-    let mut text = format!("error: {error:#}");
+    let mut text = format!("error: {}", explain(error.as_ref()));
     let mut exit = Exit::Failed;
     if let Some(cli) = error.downcast_ref::<CliError>() {
-        text = format!("error: {:#}", cli.source);
+        text = format!("error: {}", explain(cli.source.as_ref()));
         exit = cli.exit;
         if let Some(hint) = &cli.hint {
             text.push_str("\nhint: ");

@@ -24,8 +24,10 @@ use exit::Exit;
 /// Releases software from Git: progressive delivery, analysis, rollback and status in one daemon.
 #[derive(Debug, Parser)]
 #[command(name = "serin", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Start here:\n  serin demo                 watch releases, a rollback and a supersede, no cluster needed\n  \
-    serin validate DIR         check manifests offline\n  serin run --help           the daemon")]
+#[command(
+    after_help = "Start here:\n  serin demo                 watch releases, a rollback and a supersede, no cluster needed\n  \
+    serin validate DIR         check manifests offline\n  serin run --help           the daemon"
+)]
 pub struct Cli {
     /// What is logged, e.g. `info` or `serin=debug,kube=warn`
     #[arg(long, global = true, env = "SERIN_LOG", value_name = "FILTER", default_value = "info,kube=warn")]
@@ -115,8 +117,10 @@ impl LogOptions {
         let filter = EnvFilter::try_new(&self.filter)
             .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?;
         let file = std::fs::File::create(path)?;
-        let builder =
-            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::sync::Mutex::new(file));
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(std::sync::Mutex::new(file));
         match self.format {
             LogFormat::Text => builder.with_target(false).init(),
             LogFormat::Json => builder.json().init(),

@@ -120,7 +120,9 @@ pub async fn daemon_with(
     loops.spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
 
     let (install_cluster, install_writer) = (cluster.clone(), writer.clone());
-    if settings.install_crds && stop.run_until_cancelled(install_crds(&install_cluster, &install_writer)).await.transpose()?.is_none() {
+    if settings.install_crds
+        && stop.run_until_cancelled(install_crds(&install_cluster, &install_writer)).await.transpose()?.is_none()
+    {
         return Ok(());
     }
 
@@ -137,7 +139,7 @@ pub async fn daemon_with(
         cluster: cluster.clone(),
         writer: writer.clone(),
         source: Arc::new(source),
-        records: Arc::new(report::git::Records::new(&reporter)),
+        records: Arc::new(crate::sync::NoRecord),
         canaries,
         settings: SyncSettings {
             cluster_name: settings.cluster_name.clone(),
@@ -262,7 +264,9 @@ fn remote(settings: &Settings) -> anyhow::Result<Remote> {
         }
         (None, Some(_), None) => {
             let error = anyhow::anyhow!("git.keyFile is set without git.knownHostsFile");
-            return Err(CliError::input(error).hint("`ssh-keyscan HOST > known_hosts` writes one; compare it").into());
+            return Err(CliError::input(error)
+                .hint("`ssh-keyscan HOST > known_hosts` writes one; compare it")
+                .into());
         }
         (None, None, _) => Credentials::None,
     };

@@ -1,6 +1,7 @@
 //! `serin sandbox`: the demo's world, left running for one's own kubectl and `git push`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -10,6 +11,7 @@ use super::exit::{CliError, Exit};
 use super::output;
 use crate::sandbox::controllers::Parts;
 use crate::sandbox::repository::{BRANCH, FileEdit};
+use crate::sandbox::traffic::TrafficOptions;
 use crate::sandbox::world::{ClusterChoice, Sandbox, SandboxError, SandboxOptions};
 
 /// Largest file that is seeded: manifests are far smaller, and a repository full of binaries is a mistyped folder.
@@ -43,9 +45,12 @@ pub struct SandboxArgs {
     /// Divides analysis interval, query windows, progress deadline and load test duration in serin.yaml
     #[arg(long, default_value_t = 1.0, value_name = "N", value_parser = parse_speed)]
     speed: f64,
-    /// Seed of the random delays and errors
+    /// Seed of every random choice: weights, endpoints, delays
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
+    /// Longest time until the mesh takes up a changed route or endpoint, in milliseconds
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    propagation: u64,
     /// How the addresses are printed
     #[arg(short, long, value_enum, default_value = "text")]
     output: SandboxFormat,
@@ -72,6 +77,10 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 struct Addresses {
     kubeconfig: String,
     repository: String,
+    metrics: String,
+    scrape: String,
+    ingress: String,
+    proxy: String,
     config: String,
 }
 
@@ -80,7 +89,7 @@ struct Addresses {
 /// # Errors
 /// When it cannot be started or seeded.
 pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
-    let SandboxArgs { dir, port, attach, attach_controllers, seed_dir, speed, seed, output } = args;
+    let SandboxArgs { dir, port, attach, attach_controllers, seed_dir, speed, seed, propagation, output } = args;
     // Listened for first: a signal during the start is not lost.
     let signal = stop_signal()?;
     let temporary =
@@ -97,7 +106,9 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
             ClusterChoice::Attached { kubeconfig, parts }
         }
     };
-    let options = SandboxOptions { dir, cluster, speed, seed, ..SandboxOptions::default() };
+    let propagation_max = Duration::from_millis(propagation);
+    let traffic = TrafficOptions { seed, propagation_max, ..TrafficOptions::default() };
+    let options = SandboxOptions { dir, cluster, speed, traffic, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.map_err(start_failed)?;
     if let Some(folder) = seed_dir {
         seed_repository(&sandbox, &folder)?;
@@ -110,7 +121,7 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
 
 fn start_failed(error: SandboxError) -> anyhow::Error {
     let hint = match &error {
-        SandboxError::Listen { .. } => "choose another --port, or 0 for any free one",
+        SandboxError::Listen { .. } | SandboxError::Traffic(_) => "choose another --port, or 0 for any free one",
         SandboxError::Kubeconfig { .. } => "name a readable kubeconfig with --attach",
         SandboxError::Client(_) | SandboxError::Object { .. } | SandboxError::NotServed { .. } => {
             "is the control plane up, and may you create definitions, namespaces and services?"
@@ -128,6 +139,10 @@ fn print(sandbox: &Sandbox, format: SandboxFormat) -> anyhow::Result<()> {
     let addresses = Addresses {
         kubeconfig: path(sandbox.kubeconfig()),
         repository: path(sandbox.repository().path()),
+        metrics: sandbox.metrics_url().to_owned(),
+        scrape: sandbox.traffic().scrape_url.clone(),
+        ingress: sandbox.ingress_url().to_owned(),
+        proxy: sandbox.proxy_url().to_owned(),
         config: path(&sandbox.dir().join("serin.yaml")),
     };
     let text = match format {
@@ -135,8 +150,18 @@ fn print(sandbox: &Sandbox, format: SandboxFormat) -> anyhow::Result<()> {
             serde_json::to_string(&addresses).context("failed to write the addresses as JSON")?
         }
         SandboxFormat::Text => {
-            let Addresses { kubeconfig, repository, config } = &addresses;
-            format!("kubeconfig  {kubeconfig}\nrepository  {repository}\nsettings    {config}\n\nCtrl-C stops it")
+            let Addresses { kubeconfig, repository, metrics, scrape, ingress, proxy, config } = &addresses;
+            let lines = [
+                ("kubeconfig", kubeconfig, "kubectl --kubeconfig"),
+                ("repository", repository, "git clone; push to main"),
+                ("metrics", metrics, "Prometheus' query API"),
+                ("scrape", scrape, "the same for a Prometheus of your own"),
+                ("ingress", ingress, "curl -H 'Host: app.example.com'"),
+                ("proxy", proxy, "http_proxy, under which service names resolve"),
+                ("settings", config, "serin run --install-crds --config"),
+            ];
+            let lines = lines.map(|(name, value, hint)| format!("{name:<11} {value:<44} {hint}"));
+            format!("{}\n\nCtrl-C stops it", lines.join("\n"))
         }
     };
     output::data(&format!("{text}\n")).context("failed to print the addresses")

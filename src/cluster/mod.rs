@@ -5,12 +5,14 @@
 
 mod connect;
 mod discovery;
+mod explain;
 mod lease;
 mod reflected;
 mod writer;
 
 pub use connect::{CALL_TIMEOUT, CallError, Cluster, ClusterError, ConnectOptions, call};
 pub use discovery::{ResolveError, Resolved};
+pub use explain::explain;
 pub use lease::{Claim, Lease, LeaseConfig, LeaseError};
 pub use reflected::{Listener, Reflected, Wake, compact_metadata};
 pub use writer::{EFFECT_TIMEOUT, EffectKind, EffectProbe, NoProbe, ProbeFuture, WriteError, Writer};

@@ -98,6 +98,13 @@ pub enum WaitingOn {
         /// When it ends.
         until: Timestamp,
     },
+    /// The pods are ready; proxies, which learn of their endpoints a little later, get time to do so.
+    Endpoints {
+        /// The workload's name.
+        workload: String,
+        /// When they are taken to know.
+        until: Timestamp,
+    },
     /// The canary, drained, scales to zero.
     ScalingDown {
         /// The workload's name.
@@ -148,6 +155,9 @@ impl fmt::Display for WaitingOn {
             }
             Self::Gate { name, reason } => write!(f, "gate {name}: {reason}"),
             Self::Drain { until } => write!(f, "the canary to drain until {until:.0}"),
+            Self::Endpoints { workload, until } => {
+                write!(f, "proxies to learn of {workload}'s pods until {until:.0}")
+            }
             Self::ScalingDown { workload } => write!(f, "{workload} to scale down"),
             Self::Write { revision } => write!(f, "revision {} to be written", revision.digest.short()),
             Self::Pause { until: Some(until) } => write!(f, "the pause to end at {until:.0}"),

@@ -63,7 +63,7 @@ impl State {
     /// The state of a target at first sight.
     pub fn new(now: Timestamp) -> Self {
         Self {
-            phase: Phase::Initializing { since: now, routed: None, providers: false },
+            phase: Phase::Initializing { since: now, ready: None, routed: None, providers: false },
             last_applied: None,
             generation: None,
             promoted: None,
@@ -97,6 +97,9 @@ pub enum Phase {
     Initializing {
         /// Since when.
         since: Timestamp,
+        /// When primary was first seen ready; its services are made from here on, the route a little later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ready: Option<Timestamp>,
         /// When the route was first seen to lead to primary; the target drains from here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         routed: Option<Timestamp>,

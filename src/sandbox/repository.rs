@@ -133,7 +133,13 @@ impl Repository {
         Err(RepositoryError::Busy)
     }
 
-    fn write(&self, bare: &Bare, parent: Option<Oid>, edits: &[FileEdit], message: &str) -> Result<Oid, git2::Error> {
+    fn write(
+        &self,
+        bare: &Bare,
+        parent: Option<Oid>,
+        edits: &[FileEdit],
+        message: &str,
+    ) -> Result<Oid, git2::Error> {
         let parent = parent.map(|oid| bare.find_commit(oid)).transpose()?;
         let base = match &parent {
             Some(parent) => parent.tree()?,
@@ -157,7 +163,9 @@ impl Repository {
         };
         match moved {
             Ok(_) => Ok(true),
-            Err(error) if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound) => {
+            Err(error)
+                if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound) =>
+            {
                 Ok(false)
             }
             Err(source) => Err(self.error(source)),
@@ -195,9 +203,8 @@ mod tests {
         let repository = Repository::open_or_init(&dir.path().join("repo.git"))?;
         assert_eq!(repository.tip(BRANCH)?, None);
         repository.commit("first", |_| Ok(edit("1")))?;
-        let second = repository.commit("second\n\nbody", |repository| {
-            Ok(edit(&(repository.read(BRANCH, "a/b.yaml")? + "2")))
-        })?;
+        let second = repository
+            .commit("second\n\nbody", |repository| Ok(edit(&(repository.read(BRANCH, "a/b.yaml")? + "2"))))?;
         let tip = repository.tip(BRANCH)?.ok_or("no tip")?;
         assert_eq!((tip.id, tip.subject.as_str()), (second, "second"));
         assert_eq!(repository.read(BRANCH, "a/b.yaml")?, "12");

@@ -4,7 +4,8 @@
 
 mod setup;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::apiserver::ApiServer;
 use super::controllers::{self, ControllerOptions, Heartbeat, Parts};
 use super::crds::CrdError;
 use super::repository::{Repository, RepositoryError};
+use super::traffic::{self, Traffic, TrafficError, TrafficOptions};
 
 /// How long the parts may take to stop: they only have to notice.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -46,7 +48,7 @@ pub enum ClusterChoice {
 }
 
 /// How the world is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct SandboxOptions {
     /// Folder that everything is kept in.
     pub dir: PathBuf,
@@ -58,8 +60,8 @@ pub struct SandboxOptions {
     pub readiness_delay: Duration,
     /// Longest a deleted pod lingers.
     pub max_grace: Duration,
-    /// Seed of everything that is random: delays of routes and endpoints, errors of pods.
-    pub seed: u64,
+    /// How requests travel; its `speed` follows from the one above.
+    pub traffic: TrafficOptions,
 }
 
 impl Default for SandboxOptions {
@@ -72,7 +74,7 @@ impl Default for SandboxOptions {
             speed: 1.0,
             readiness_delay,
             max_grace,
-            seed: 0,
+            traffic: TrafficOptions::default(),
         }
     }
 }
@@ -113,6 +115,9 @@ pub enum SandboxError {
     /// The client of the control plane to attach to.
     #[error("failed to build a client for the control plane")]
     Client(#[source] kube::Error),
+    /// A port of the traffic.
+    #[error("failed to start traffic")]
+    Traffic(#[from] TrafficError),
     /// A built-in definition.
     #[error("failed to read Istio's definitions")]
     Definitions(#[from] CrdError),
@@ -142,6 +147,7 @@ pub struct Sandbox {
     repository: Repository,
     api: Option<ApiServer>,
     client: Client,
+    traffic: Traffic,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -152,7 +158,7 @@ impl Sandbox {
     /// # Errors
     /// When a part cannot be started; parts already started are stopped.
     pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
-        let SandboxOptions { dir, cluster, speed, readiness_delay, max_grace, seed: _ } = options;
+        let SandboxOptions { dir, cluster, speed, readiness_delay, max_grace, traffic } = options;
         let dir = prepare(&dir)?;
         let repository = Repository::open_or_init(&dir.join("repo.git"))?;
         let shutdown = CancellationToken::new();
@@ -174,8 +180,12 @@ impl Sandbox {
             ControllerOptions { parts, readiness_delay, max_grace, heartbeat, ..ControllerOptions::default() };
         tasks.spawn(controllers::run(client.clone(), options, shutdown.clone()));
         setup::install(&client).await?;
+        // After Istio's kinds are served, or its watches would have to wait for them.
+        let traffic = TrafficOptions { speed: whole(speed), ..traffic };
+        let traffic = traffic::start(client.clone(), traffic, shutdown.clone()).await?;
+        traffic.register(IpAddr::V4(setup::PROMETHEUS_ADDRESS), traffic.metrics_address);
         stop_on_error.disarm();
-        let sandbox = Self { dir, kubeconfig, repository, api, client, shutdown, tasks };
+        let sandbox = Self { dir, kubeconfig, repository, api, client, traffic, shutdown, tasks };
         let settings = sandbox.dir.join("serin.yaml");
         write(&settings, &sandbox.serin_yaml(speed))?;
         Ok(sandbox)
@@ -206,6 +216,26 @@ impl Sandbox {
         self.client.clone()
     }
 
+    /// Requests to it go where the cluster's Gateways and routes say.
+    pub fn ingress_url(&self) -> &str {
+        &self.traffic.ingress_url
+    }
+
+    /// Forward proxy for which the cluster's service names mean something.
+    pub fn proxy_url(&self) -> &str {
+        &self.traffic.proxy_url
+    }
+
+    /// Prometheus' query API.
+    pub fn metrics_url(&self) -> &str {
+        &self.traffic.metrics_url
+    }
+
+    /// Traffic, for its counts and for what is no pod.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     /// Settings with which `serin run` releases from the repository into the cluster.
     pub fn serin_yaml(&self, speed: f64) -> String {
         let path = |path: &Path| path.display().to_string();
@@ -214,6 +244,8 @@ impl Sandbox {
             "kubeconfig": path(&self.kubeconfig),
             "git": {"url": path(self.repository.path())},
             "metrics": {"address": METRICS_ADDRESS},
+            // Any free port: several worlds may run at a time.
+            "http": {"listen": "127.0.0.1:0", "proxy": self.proxy_url()},
             "stateDir": path(&self.dir.join("state")),
             "speed": speed,
         });
@@ -235,6 +267,14 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+/// The nearest whole number, at least 1: load tests are divided by whole numbers.
+fn whole(speed: f64) -> NonZeroU32 {
+    // Saturates, and what is no number becomes 0.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to int saturates")]
+    let rounded = speed.round() as u32;
+    NonZeroU32::new(rounded).unwrap_or(NonZeroU32::MIN)
 }
 
 /// Makes the folders and answers the absolute path.

@@ -9,12 +9,11 @@ use serde_json::Value;
 use super::desired::{Desired, Role};
 use super::pass::Until;
 use super::plan;
-use super::source::{RecordSource, Recorded};
-use super::target::{self, Admission, CanaryFacts, LiveTarget};
-use crate::api::annotations::{MANAGER_PENDING, MANAGER_SYNC};
-use crate::api::{self, Canary, TargetResult};
+use super::source::RecordSource;
+use crate::api::TargetResult;
+use crate::api::annotations::MANAGER_SYNC;
 use crate::cluster::{CallError, Cluster, EffectKind, ResolveError, Resolved, WriteError, Writer, call};
-use crate::model::{CommitId, Digest, NamespacedName, Revision};
+use crate::model::{CommitId, NamespacedName};
 
 /// Objects looked at side by side: enough to hide latency, few enough to stay below API priority limits.
 const LOOKS: usize = 4;
@@ -109,7 +108,7 @@ pub(super) enum Settled {
 }
 
 impl Outcome {
-    fn unchanged() -> Self {
+    pub(super) fn unchanged() -> Self {
         Self { state: Settled::Applied, change: None, target: None }
     }
 
@@ -118,25 +117,34 @@ impl Outcome {
     }
 }
 
-/// One apply to send.
+/// One write to send.
 #[derive(Debug)]
-struct Write {
-    manager: &'static str,
-    body: Value,
-    key: String,
+pub(super) enum Write {
+    /// Server-side apply.
+    Apply { manager: &'static str, body: Value, key: String },
+    /// JSON Patch.
+    Patch { patch: json_patch::Patch, key: String },
 }
 
 /// What was decided about an object.
 #[derive(Debug)]
-struct Prepared {
-    writes: Vec<Write>,
-    outcome: Outcome,
+pub(super) struct Prepared {
+    pub(super) writes: Vec<Write>,
+    pub(super) outcome: Outcome,
+}
+
+impl Prepared {
+    /// Nothing to write: it is the Canary's turn.
+    pub(super) fn waiting(canary: &NamespacedName, until: Until, reason: String) -> Self {
+        let state = Settled::Waiting { canary: canary.clone(), until, reason };
+        Self { writes: Vec::new(), outcome: Outcome { state, ..Outcome::unchanged() } }
+    }
 }
 
 /// An object's access path and live form.
-struct Looked {
-    api: Api<DynamicObject>,
-    live: Option<Value>,
+pub(super) struct Looked {
+    pub(super) api: Api<DynamicObject>,
+    pub(super) live: Option<Value>,
 }
 
 /// Applies objects of one commit.
@@ -185,10 +193,21 @@ impl Applier<'_> {
             return Ok(outcome);
         }
         let api = self.api(object).await?;
-        for Write { manager, body, key } in writes {
-            let params = PatchParams::apply(manager).force();
-            let patch = Patch::Apply(&body);
-            self.writer.effect(EffectKind::Apply, &key, api.patch(&object.id.name, &params, &patch)).await?;
+        let name = &object.id.name;
+        for write in writes {
+            match write {
+                Write::Apply { manager, body, key } => {
+                    let params = PatchParams::apply(manager).force();
+                    let patch = Patch::Apply(&body);
+                    self.writer.effect(EffectKind::Apply, &key, api.patch(name, &params, &patch)).await?;
+                }
+                Write::Patch { patch, key } => {
+                    let params =
+                        PatchParams { field_manager: Some(MANAGER_SYNC.to_owned()), ..Default::default() };
+                    let patch = Patch::<()>::Json(patch);
+                    self.writer.effect(EffectKind::Patch, &key, api.patch(name, &params, &patch)).await?;
+                }
+            }
         }
         if let Some(change) = &outcome.change {
             tracing::info!(object = %object.id, commit = self.commit.short(), "{}: {change}", object.id);
@@ -212,16 +231,7 @@ impl Applier<'_> {
 
     async fn prepare_body(&self, object: &Desired, looked: &Looked, body: Value) -> Result<Prepared, Trouble> {
         let dry_run = self.dry_run(object, &looked.api, &body).await?;
-        match &looked.live {
-            Some(live) if plan::is_settled(live, &dry_run) => {
-                Ok(Prepared { writes: Vec::new(), outcome: Outcome::unchanged() })
-            }
-            live => {
-                let change = Some(plan::words(live.as_ref(), &dry_run));
-                let write = Write { manager: MANAGER_SYNC, body, key: object.id.to_string() };
-                Ok(Prepared { writes: vec![write], outcome: Outcome { change, ..Outcome::unchanged() } })
-            }
-        }
+        Ok(prepared(object, looked, body, &dry_run))
     }
 
     /// The service in front of both sides: selector and ports are the engine's as soon as it has taken them.
@@ -244,158 +254,44 @@ impl Applier<'_> {
         if prepared.writes.is_empty() || looked.live.is_none() || self.canary(canary).await?.allows_changes() {
             return Ok(prepared);
         }
-        Ok(waiting(canary, Until::Idle, format!("the release of {canary} reads it")))
+        Ok(Prepared::waiting(canary, Until::Idle, format!("the release of {canary} reads it")))
     }
 
-    async fn prepare_target(
-        &self,
-        object: &Desired,
-        canary: &NamespacedName,
-        digest: &Digest,
-    ) -> Result<Prepared, Trouble> {
-        let looked = self.look(object).await?;
-        let facts = self.canary(canary).await?;
-        if let Some(recorded) = self.recorded_first(object, canary, &facts).await?
-            && recorded.revision.digest != *digest
-        {
-            return self.prepare_recorded(object, &looked, canary, digest, recorded).await;
-        }
-        let live = looked.live.as_ref().map(LiveTarget::of);
-        match target::admission(digest, self.commit, live.as_ref(), &facts) {
-            Admission::Announce { revision, already } => Ok(announce(object, canary, digest, revision, already)),
-            Admission::Same { stamp, drop_pending, template_may_change } => {
-                let body = target::body(&object.body, &stamp);
-                if !template_may_change && self.changes_template(object, &looked, &body).await? {
-                    let reason = format!("its drifted template is put right when the release of {canary} is over");
-                    return Ok(waiting(canary, Until::Idle, reason));
-                }
-                let mut prepared = self.prepare_body(object, &looked, body).await?;
-                prepared.writes.extend(drop_pending.then(|| drop_announcement(object)));
-                Ok(prepared)
-            }
-            Admission::Write { stamp, drop_pending } => {
-                let body = target::body(&object.body, &stamp);
-                let mut prepared = self.prepare_body(object, &looked, body).await?;
-                prepared.writes.extend(drop_pending.then(|| drop_announcement(object)));
-                if looked.live.is_some() {
-                    prepared.outcome.change =
-                        prepared.outcome.change.map(|change| format!("{change}: progressive release"));
-                }
-                prepared.outcome.target = Some((canary.clone(), TargetResult::Written { revision: stamp }));
-                Ok(prepared)
-            }
-        }
-    }
-
-    /// What the record says, if the cluster knows nothing of the target yet.
-    async fn recorded_first(
-        &self,
-        object: &Desired,
-        canary: &NamespacedName,
-        facts: &CanaryFacts,
-    ) -> Result<Option<Recorded>, Trouble> {
-        if facts.has_status {
-            return Ok(None);
-        }
-        let api = self.api(object).await?;
-        let primary = format!("{}-primary", object.id.name);
-        if call("look for the primary", api.get_opt(&primary)).await?.is_some() {
-            return Ok(None);
-        }
-        self.records.recorded(canary).await.map_err(|message| {
-            Trouble::Object(format!("the record must be read before the first start, and cannot be: {message}"))
-        })
-    }
-
-    /// A rebuilt cluster starts with what last served; Git's revision follows as a release once the primary is there.
-    async fn prepare_recorded(
-        &self,
-        object: &Desired,
-        looked: &Looked,
-        canary: &NamespacedName,
-        digest: &Digest,
-        recorded: Recorded,
-    ) -> Result<Prepared, Trouble> {
-        let Recorded { revision, template } = recorded;
-        let mut body = target::body(&object.body, &revision);
-        body["spec"]["template"] = template;
-        let Prepared { writes, outcome } = self.prepare_body(object, looked, body).await?;
-        let reason = format!("first {revision}, which the record says was promoted last, then Git's");
-        let Prepared { writes: _, outcome: hold } = waiting(canary, Until::Admits(digest.clone()), reason);
-        Ok(Prepared { writes, outcome: Outcome { change: outcome.change, ..hold } })
-    }
-
-    async fn changes_template(&self, object: &Desired, looked: &Looked, body: &Value) -> Result<bool, Trouble> {
-        let dry_run = self.dry_run(object, &looked.api, body).await?;
-        Ok(looked.live.as_ref().is_some_and(|live| live["spec"]["template"] != dry_run["spec"]["template"]))
-    }
-
-    async fn canary(&self, key: &NamespacedName) -> Result<CanaryFacts, Trouble> {
-        let resolved = match self.cluster.resolve(api::GROUP, api::VERSION, "Canary").await {
-            Ok(resolved) => resolved,
-            // The definition comes later in this very commit: nothing is being released yet.
-            Err(ResolveError::NotServed { .. }) => return Ok(CanaryFacts::default()),
-            Err(error) => return Err(error.into()),
-        };
-        let api = self.cluster.objects(&resolved, Some(&key.namespace));
-        match call(&format!("read Canary {key}"), api.get_opt(&key.name)).await? {
-            None => Ok(CanaryFacts::default()),
-            Some(object) => match object.try_parse::<Canary>() {
-                Ok(canary) => Ok(CanaryFacts::of(&canary)),
-                Err(error) => Err(Trouble::Object(format!("Canary {key} cannot be read: {error}"))),
-            },
-        }
-    }
-
-    async fn look(&self, object: &Desired) -> Result<Looked, Trouble> {
+    pub(super) async fn look(&self, object: &Desired) -> Result<Looked, Trouble> {
         let api = self.api(object).await?;
         let live = call(&format!("read {}", object.id), api.get_opt(&object.id.name)).await?;
         Ok(Looked { api, live: live.map(serde_json::to_value).transpose()? })
     }
 
-    async fn dry_run(&self, object: &Desired, api: &Api<DynamicObject>, body: &Value) -> Result<Value, Trouble> {
+    pub(super) async fn dry_run(
+        &self,
+        object: &Desired,
+        api: &Api<DynamicObject>,
+        body: &Value,
+    ) -> Result<Value, Trouble> {
         let params = PatchParams::apply(MANAGER_SYNC).force().dry_run();
         let what = format!("dry-run {}", object.id);
         let result = call(&what, api.patch(&object.id.name, &params, &Patch::Apply(body))).await?;
         Ok(serde_json::to_value(result)?)
     }
 
-    async fn api(&self, object: &Desired) -> Result<Api<DynamicObject>, Trouble> {
+    pub(super) async fn api(&self, object: &Desired) -> Result<Api<DynamicObject>, Trouble> {
         let (group, version, kind) = object.gvk();
         let resolved: Resolved = self.cluster.resolve(&group, &version, &kind).await?;
         Ok(self.cluster.objects(&resolved, object.id.namespace.as_deref()))
     }
 }
 
-fn waiting(canary: &NamespacedName, until: Until, reason: String) -> Prepared {
-    let state = Settled::Waiting { canary: canary.clone(), until, reason };
-    Prepared { writes: Vec::new(), outcome: Outcome { state, ..Outcome::unchanged() } }
-}
-
-fn announce(
-    object: &Desired,
-    canary: &NamespacedName,
-    digest: &Digest,
-    revision: Revision,
-    already: bool,
-) -> Prepared {
-    let body = target::pending_body(&object.body, Some(&revision));
-    let reason = format!("{revision} is announced; it is written when no traffic reaches the canary");
-    let Prepared { writes: _, mut outcome } = waiting(canary, Until::Admits(digest.clone()), reason);
-    outcome.change = (!already).then(|| format!("announce {revision}"));
-    outcome.target = Some((canary.clone(), TargetResult::Announced { revision }));
-    let write = Write { manager: MANAGER_PENDING, body, key: announcement_key(object) };
-    Prepared { writes: if already { Vec::new() } else { vec![write] }, outcome }
-}
-
-fn drop_announcement(object: &Desired) -> Write {
-    Write {
-        manager: MANAGER_PENDING,
-        body: target::pending_body(&object.body, None),
-        key: announcement_key(object),
+/// The apply, unless the object is settled already.
+pub(super) fn prepared(object: &Desired, looked: &Looked, body: Value, dry_run: &Value) -> Prepared {
+    match &looked.live {
+        Some(live) if plan::is_settled(live, dry_run) => {
+            Prepared { writes: Vec::new(), outcome: Outcome::unchanged() }
+        }
+        live => {
+            let change = Some(plan::words(live.as_ref(), dry_run));
+            let write = Write::Apply { manager: MANAGER_SYNC, body, key: object.id.to_string() };
+            Prepared { writes: vec![write], outcome: Outcome { change, ..Outcome::unchanged() } }
+        }
     }
-}
-
-fn announcement_key(object: &Desired) -> String {
-    format!("announcement on {}", object.id)
 }

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 
 use super::apply::{Applier, Outcome, Settled, Trouble};
-use super::desired::{self, Desired, DesiredSet, Link, Scopes};
+use super::desired::{self, Desired, DesiredSet, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
 use super::plan;
@@ -43,6 +43,8 @@ pub(super) struct Pass<'a> {
     pub(super) extent: Extent,
     /// The cluster's Canaries as last seen.
     pub(super) live_canaries: Vec<Link>,
+    /// Canaries whose targets were changed in the cluster: looked at although Git has not changed.
+    pub(super) drifted: BTreeSet<NamespacedName>,
     /// Conditions that this process has told already.
     pub(super) told: BTreeMap<ObjectRef, String>,
 }
@@ -61,6 +63,8 @@ pub(super) enum Until {
     Admits(Digest),
     /// Nothing is being released.
     Idle,
+    /// Its target's template may be put right.
+    Correctable,
     /// It is gone.
     Gone,
 }
@@ -168,7 +172,8 @@ impl Pass<'_> {
         for object in set.objects.iter().filter(|object| Stage::of(&object.id) == stage) {
             let known = inventory.objects.get(&object.id);
             let settled = known.is_some_and(|owned| owned.digest.as_ref() == Some(&object.digest));
-            if settled && self.extent == Extent::Unsettled {
+            let drifted = matches!(&object.role, Role::Target { canary, .. } if self.drifted.contains(canary));
+            if settled && !drifted && self.extent == Extent::Unsettled {
                 let owned = known.cloned().unwrap_or_default();
                 results.owned.insert(object.id.clone(), owned);
             } else if let Some(message) = held_canary(object, &results.passed.status.conditions) {
@@ -326,7 +331,7 @@ impl Results {
             }
             Settled::Problem(message) => {
                 status.conditions.insert(object.id.clone(), message.clone());
-                if let super::desired::Role::Target { canary, .. } = &object.role {
+                if let Role::Target { canary, .. } = &object.role {
                     self.targets.insert(canary.to_string(), TargetResult::Invalid { message: message.clone() });
                 }
                 owned.condition = Some(message);

@@ -1,5 +1,6 @@
 //! The loop: wait, probe, pass, tell.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use super::status::SyncStatus;
 use super::store::InventoryStore;
 use super::target::CanaryFacts;
 use super::trigger;
-use crate::api::{Canary, Inventory};
+use crate::api::{self, Canary, Inventory};
 use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer};
-use crate::model::CommitId;
+use crate::model::{CommitId, NamespacedName};
 
 /// Longest time Git may take: its own deadlines are shorter, this one keeps the loop alive if they fail.
 const GIT_TIMEOUT: Duration = Duration::from_secs(180);
@@ -30,7 +31,7 @@ const LATER_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(60);
 /// Longest such pause.
 const AGAIN_MAX: Duration = Duration::from_secs(600);
-/// Longest wait for the list of Canaries at the start; without their kind there is none, and nothing is being released.
+/// Longest wait for the list of Canaries at the start, so that targets whose Canary is not in Git are known as such.
 const CANARIES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What sync needs to know.
@@ -91,6 +92,8 @@ struct Memory {
     waiting: Vec<Waiting>,
     /// Whether the next pass compares everything.
     everything: bool,
+    /// Canaries whose reported drift has been looked at; one that reports it again later is looked at again.
+    drift_seen: BTreeSet<NamespacedName>,
     /// When to try again, and after how long the last time.
     retry: Option<(Instant, Duration)>,
 }
@@ -109,8 +112,9 @@ pub async fn run(context: SyncContext) {
     let mut bells =
         Bells { wake: wake.listen(), resync: context.resync.listen(), canaries: context.canaries.changes() };
     let mut memory = Memory { everything: true, ..Memory::default() };
-    // Bounded: where the kind is not served yet there is nothing to list.
-    tokio::time::timeout(CANARIES_WITHIN, context.canaries.ready()).await.ok();
+    if context.cluster.resolve(api::GROUP, api::VERSION, "Canary").await.is_ok() {
+        tokio::time::timeout(CANARIES_WITHIN, context.canaries.ready()).await.ok();
+    }
     let mut woken = Woken::Look;
     loop {
         if !claimed(&context).await {
@@ -122,7 +126,7 @@ pub async fn run(context: SyncContext) {
             Woken::Look | Woken::Admitted => {}
         }
         turn(&context, &store, &mut memory, woken).await;
-        woken = wait(&context, &memory, &mut bells).await;
+        woken = wait(&context, &mut memory, &mut bells).await;
     }
 }
 
@@ -184,7 +188,10 @@ async fn look(context: &SyncContext, memory: &Memory) -> Result<Option<Arc<Conte
         Some(content) if content.commit == tip => {
             let due = memory.retry.is_some_and(|(at, _)| at <= Instant::now());
             // A missed wake-up costs one poll interval, not the release.
-            let open = memory.everything || due || memory.may_go_on(&context.canaries);
+            let open = memory.everything
+                || due
+                || memory.may_go_on(&context.canaries)
+                || memory.has_new_drift(&context.canaries);
             Ok(open.then(|| content.clone()))
         }
         Some(_) | None => git(context.source.content(&tip)).await.map(Some),
@@ -208,6 +215,7 @@ async fn pass(
         Some(inventory) => inventory,
         None => store.load().await?,
     };
+    memory.drift_seen = drifted(&context.canaries);
     let pass = Pass {
         cluster: &context.cluster,
         writer: &context.writer,
@@ -217,11 +225,18 @@ async fn pass(
         content,
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
         live_canaries: live_canaries(&context.canaries),
+        drifted: memory.drift_seen.clone(),
         told: context.status.borrow().conditions.clone(),
     };
     let passed = pass.run(&mut inventory).await?;
     memory.inventory = Some(inventory);
     Ok(passed)
+}
+
+/// The Canaries whose targets were changed in the cluster.
+fn drifted(canaries: &Reflected<Canary>) -> BTreeSet<NamespacedName> {
+    let reported = canaries.all().into_iter().filter(|(_, canary)| CanaryFacts::of(canary).awaits_correction);
+    reported.map(|(key, _)| key).collect()
 }
 
 fn live_canaries(canaries: &Reflected<Canary>) -> Vec<Link> {
@@ -257,20 +272,33 @@ impl Memory {
         (Instant::now() + trigger::jittered(pause), pause)
     }
 
+    /// Whether the engine reports a target that was changed in the cluster and that has not been looked at yet.
+    fn has_new_drift(&self, canaries: &Reflected<Canary>) -> bool {
+        self.content.is_some() && drifted(canaries).iter().any(|canary| !self.drift_seen.contains(canary))
+    }
+
+    fn forget_corrected(&mut self, canaries: &Reflected<Canary>) {
+        if !self.drift_seen.is_empty() {
+            let drifted = drifted(canaries);
+            self.drift_seen.retain(|canary| drifted.contains(canary));
+        }
+    }
+
     /// Whether a release has let something go on.
     fn may_go_on(&self, canaries: &Reflected<Canary>) -> bool {
         self.waiting.iter().any(|Waiting { canary, until }| match (canaries.get(canary), until) {
-            (None, Until::Admits(_) | Until::Idle) => true,
+            (None, Until::Admits(_) | Until::Idle | Until::Correctable) => true,
             // A Canary that cannot be read is not gone.
             (None, Until::Gone) => canaries.problem(canary).is_none(),
             (Some(_), Until::Gone) => false,
             (Some(live), Until::Admits(digest)) => CanaryFacts::of(&live).admits(digest),
             (Some(live), Until::Idle) => CanaryFacts::of(&live).allows_changes(),
+            (Some(live), Until::Correctable) => CanaryFacts::of(&live).allows_correction(),
         })
     }
 }
 
-async fn wait(context: &SyncContext, memory: &Memory, bells: &mut Bells) -> Woken {
+async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> Woken {
     let poll = Instant::now() + trigger::jittered(context.settings.poll_interval);
     let retry = memory.retry.map(|(at, _)| at);
     loop {
@@ -279,8 +307,9 @@ async fn wait(context: &SyncContext, memory: &Memory, bells: &mut Bells) -> Woke
             () = context.shutdown.cancelled() => return Woken::Shutdown,
             () = bells.resync.heard() => return Woken::Everything,
             () = bells.wake.heard() => return Woken::Look,
-            () = bells.canaries.heard(), if !memory.waiting.is_empty() => {
-                if memory.may_go_on(&context.canaries) {
+            () = bells.canaries.heard() => {
+                memory.forget_corrected(&context.canaries);
+                if memory.may_go_on(&context.canaries) || memory.has_new_drift(&context.canaries) {
                     return Woken::Admitted;
                 }
             }

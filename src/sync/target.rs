@@ -18,6 +18,8 @@ pub(super) struct CanaryFacts {
     pub(super) weight: i64,
     /// The revision that the engine lets in.
     pub(super) admitted: Option<Revision>,
+    /// The engine has seen that the target was changed in the cluster, and waits until it is as Git says.
+    pub(super) awaits_correction: bool,
 }
 
 impl CanaryFacts {
@@ -26,12 +28,14 @@ impl CanaryFacts {
         let Some(status) = &canary.status else {
             return Self::default();
         };
-        let admitted = status.serin.as_ref().and_then(|serin| serin.state["admitted"].as_str());
+        let state = status.serin.as_ref().map(|serin| &serin.state);
+        let admitted = state.and_then(|state| state["admitted"].as_str());
         Self {
             has_status: true,
             phase: status.phase,
             weight: status.canary_weight,
             admitted: admitted.and_then(|text| text.parse().ok()),
+            awaits_correction: state.is_some_and(|state| state["waitingOn"]["kind"] == "drift"),
         }
     }
 
@@ -57,6 +61,11 @@ impl CanaryFacts {
             Some(admitted) => admitted.digest == *digest,
             None => self.is_free(),
         }
+    }
+
+    /// Whether a template that was changed in the cluster may be put right: no traffic reaches it.
+    pub(super) fn allows_correction(&self) -> bool {
+        self.is_free() || (self.awaits_correction && self.weight == 0)
     }
 
     /// Whether anything may change under a release, e.g. its configs.
@@ -107,7 +116,7 @@ pub(super) fn admission(
         return Admission::Same {
             stamp: stamp.clone(),
             drop_pending: pending.is_some(),
-            template_may_change: canary.is_free(),
+            template_may_change: canary.allows_correction(),
         };
     }
     // The commit that announced a digest keeps it, so that the engine admits what it has seen.
@@ -169,7 +178,7 @@ mod tests {
     }
 
     fn canary(phase: CanaryPhase, weight: i64, admitted: Option<Revision>) -> CanaryFacts {
-        CanaryFacts { has_status: true, phase, weight, admitted }
+        CanaryFacts { has_status: true, phase, weight, admitted, awaits_correction: false }
     }
 
     #[test]
@@ -219,6 +228,20 @@ mod tests {
             admission(&digest("old"), &commit('4'), Some(&live), &releasing),
             Admission::Same { stamp: revision("old", '1'), drop_pending: true, template_may_change: false }
         );
+    }
+
+    #[test]
+    fn a_changed_template_is_put_right_when_the_engine_waits_for_it_without_traffic() {
+        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: None };
+        let may_change = |canary: &CanaryFacts| match admission(&digest("old"), &commit('2'), Some(&live), canary)
+        {
+            Admission::Same { template_may_change, .. } => template_may_change,
+            other => panic!("{other:?}"),
+        };
+        let drifted =
+            |weight| CanaryFacts { awaits_correction: true, ..canary(CanaryPhase::Progressing, weight, None) };
+        assert!(may_change(&drifted(0)) && !may_change(&drifted(30)));
+        assert!(!may_change(&canary(CanaryPhase::Progressing, 0, None)), "the engine has not seen it yet");
     }
 
     #[test]

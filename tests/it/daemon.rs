@@ -45,14 +45,8 @@ impl World {
         let text = |name: &str| urls[name].as_str().unwrap_or_else(|| panic!("no {name} in {line}")).to_owned();
         let clone = dir.path().join("clone");
         output(git(dir.path()).args(["clone", "-q", &text("repository"), "clone"]));
-        let mut world = Self {
-            kubeconfig: text("kubeconfig").into(),
-            kubectl,
-            clone,
-            daemon: None,
-            _sandbox: sandbox,
-            dir,
-        };
+        let mut world =
+            Self { kubeconfig: text("kubeconfig").into(), kubectl, clone, daemon: None, _sandbox: sandbox, dir };
         world.run();
         Some(world)
     }
@@ -95,7 +89,15 @@ impl World {
     }
 
     fn image(&self, deployment: &str) -> String {
-        self.kubectl(&["-n", "test", "get", "deploy", deployment, "-o", "jsonpath={.spec.template.spec.containers[0].image}"])
+        self.kubectl(&[
+            "-n",
+            "test",
+            "get",
+            "deploy",
+            deployment,
+            "-o",
+            "jsonpath={.spec.template.spec.containers[0].image}",
+        ])
     }
 
     fn status_branch(&self) -> String {
@@ -161,7 +163,11 @@ fn a_push_is_released_through_a_kill_and_a_bad_one_is_rolled_back_in_git() {
         }
     };
     let original = std::fs::read_to_string(example().join("deployment.yaml")).expect("the example");
-    assert_eq!(restored, original.replacen("podinfo:3.1.0", "podinfo:3.1.1", 1), "comments and neighbours as they were");
+    assert_eq!(
+        restored,
+        original.replacen("podinfo:3.1.0", "podinfo:3.1.1", 1),
+        "comments and neighbours as they were"
+    );
     let log = output(git(&world.clone).args(["log", "-1", "--format=%B"]));
     assert!(log.contains("Serin-Rollback:") && log.contains("success rate"), "{log}");
     assert!(world.status_branch().contains("phase: Failed"));

@@ -11,3 +11,4 @@ mod sandbox;
 mod scenarios;
 mod support;
 mod sync;
+mod traffic;

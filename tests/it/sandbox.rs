@@ -444,6 +444,45 @@ async fn dependents_go_with_their_owner_or_are_let_go() {
     let sets = world.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(sets.len(), 1);
     assert_eq!(sets[0].owner_references(), []);
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    world.create::<Deployment>(deployment("orphan", 1, "1", rolling(1, 0))).await;
+    world.rolled_out("orphan").await;
+    let after = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(pods[0].uid(), after[0].uid(), "the new owner adopts what is there");
+    assert_eq!(after.len(), 1);
+}
+
+#[tokio::test]
+async fn a_relabelled_pod_is_let_go_and_replaced() {
+    let world = World::start().await;
+    world.create::<Deployment>(deployment("podinfo", 1, "1", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    let name = pods[0].name_any();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"app": "under-inspection"}}}));
+    world.api::<Pod>().patch(&name, &PatchParams::default(), &label).await.unwrap();
+    world.until::<Pod>("be let go", &name, |pod| pod.owner_references().is_empty()).await;
+    world.rolled_out("podinfo").await;
+    let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(pods.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn controllers_are_quiet_while_nothing_changes() {
+    let server = ApiServer::new();
+    let shutdown = CancellationToken::new();
+    let _running = shutdown.clone().drop_guard();
+    let client = server.client();
+    tokio::spawn(controllers::run(client.clone(), ControllerOptions::default(), shutdown));
+    let world = World { client, namespace: "default".to_owned(), _running: CancellationToken::new().drop_guard() };
+    world.create::<Deployment>(deployment("podinfo", 2, "1", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    // Time is paused: this is ten virtual minutes, in which timers fire and watches reconnect.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let before = server.requests().snapshot();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let idle = server.requests().snapshot().since(&before);
+    assert_eq!(idle.total(|key| !key.is_watch), 0, "{idle:?}");
 }
 
 #[tokio::test]
@@ -489,4 +528,44 @@ async fn the_world_is_served_in_its_folder() {
     assert!(std::fs::read_to_string(dir.path().join("world/serin.yaml")).unwrap().contains("speed: 30"));
     assert!(sandbox.repository().tip("main").unwrap().is_none());
     sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_proxy_reaches_pods_and_the_mesh_prometheus_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SandboxOptions { dir: dir.path().to_owned(), ..SandboxOptions::default() };
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let world = World {
+        client: sandbox.client(),
+        namespace: "default".to_owned(),
+        _running: CancellationToken::new().drop_guard(),
+    };
+    world
+        .create::<Service>(json!({
+            "metadata": {"name": "podinfo"},
+            "spec": {"selector": {"app": "podinfo"}, "ports": [{"name": "http", "port": 9898, "targetPort": "http"}]},
+        }))
+        .await;
+    world.create::<Deployment>(deployment("podinfo", 2, "3.1.0", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    let proxy = reqwest::Proxy::http(sandbox.proxy_url()).unwrap();
+    let http = reqwest::Client::builder().proxy(proxy).build().unwrap();
+    assert!(answer(&http, "http://podinfo.default:9898/version").await.contains("3.1.0"));
+    let query = "http://prometheus.istio-system:9090/api/v1/query?query=vector(1)";
+    assert!(answer(&http, query).await.contains("\"success\""));
+    sandbox.shutdown().await;
+}
+
+/// The proxy follows the cluster by watches: what is not routed yet is asked for again.
+async fn answer(http: &reqwest::Client, url: &str) -> String {
+    let asked = async {
+        loop {
+            let response = http.get(url).send().await.unwrap();
+            if response.status().is_success() {
+                return response.text().await.unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(CAP, asked).await.unwrap_or_else(|_| panic!("{url} never answered 200"))
 }

@@ -1,4 +1,5 @@
 //! Git -> cluster, against the embedded API server: real requests, a repository in memory.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,13 +13,15 @@ use serde_json::{Value, json};
 use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
 use serin::api::{self, Canary, Inventory};
 use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Reflected, Wake, Writer};
-use serin::manifest::ParseCache;
+use serin::git::{Credentials, Remote, Store};
+use serin::manifest::{ParseCache, template_digest};
 use serin::model::{CommitId, NamespacedName, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
-    self, Content, RecordSource, Recorded, Source, SourceError, SyncContext, SyncSettings, SyncStatus,
+    self, Content, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext, SyncSettings, SyncStatus,
 };
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Longest wait for anything: generous for a loaded machine, and only ever spent on a failure.
@@ -69,23 +72,42 @@ impl Source for Repository {
     }
 }
 
-/// Remembers effects in order.
+/// Remembers effects in order, and stops the world at one of them.
 #[derive(Default)]
-struct Effects(Mutex<Vec<String>>);
+struct Effects {
+    seen: Mutex<Vec<String>>,
+    /// Hooks until the stop: two per effect, before and after.
+    left: Mutex<Option<usize>>,
+    stopped: Wake,
+}
 
 impl Effects {
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+
+    fn hook(&self) -> ProbeFuture<'_> {
+        match &mut *self.left.lock().unwrap() {
+            Some(0) => {
+                self.stopped.ring();
+                Box::pin(std::future::pending())
+            }
+            Some(left) => {
+                *left -= 1;
+                Box::pin(std::future::ready(()))
+            }
+            None => Box::pin(std::future::ready(())),
+        }
     }
 }
 
 impl EffectProbe for Effects {
     fn before<'a>(&'a self, kind: EffectKind, key: &'a str) -> ProbeFuture<'a> {
-        self.0.lock().unwrap().push(format!("{kind:?} {key}"));
-        Box::pin(std::future::ready(()))
+        self.seen.lock().unwrap().push(format!("{kind:?} {key}"));
+        self.hook()
     }
     fn after<'a>(&'a self, _kind: EffectKind, _key: &'a str) -> ProbeFuture<'a> {
-        Box::pin(std::future::ready(()))
+        self.hook()
     }
 }
 
@@ -104,12 +126,15 @@ struct World {
     server: ApiServer,
     cluster: Cluster,
     repository: Arc<Repository>,
+    /// Another source than `repository`.
+    source: Option<Arc<dyn Source>>,
     effects: Arc<Effects>,
     records: Arc<Records>,
     wake: Wake,
     resync: Wake,
     status: watch::Receiver<SyncStatus>,
     shutdown: CancellationToken,
+    running: Option<JoinHandle<()>>,
 }
 
 impl World {
@@ -126,12 +151,14 @@ impl World {
             server,
             cluster,
             repository: Arc::default(),
+            source: None,
             effects: Arc::default(),
             records: Arc::default(),
             wake: Wake::default(),
             resync: Wake::default(),
             status: watch::channel(SyncStatus::default()).1,
             shutdown: CancellationToken::new(),
+            running: None,
         }
     }
 
@@ -149,7 +176,7 @@ impl World {
         let context = SyncContext {
             cluster: self.cluster.clone(),
             writer: Writer::new(Claim::always()).with_probe(self.effects.clone()),
-            source: self.repository.clone(),
+            source: self.source.clone().unwrap_or_else(|| self.repository.clone()),
             records: self.records.clone(),
             canaries,
             settings: SyncSettings {
@@ -164,12 +191,13 @@ impl World {
             status,
             shutdown: self.shutdown.clone(),
         };
-        tokio::spawn(sync::run(context));
+        self.running = Some(tokio::spawn(sync::run(context)));
     }
 
-    /// Ends the loop and starts another one, as a restart of the daemon does.
+    /// Kills the loop and starts another one, as a restart of the daemon does.
     fn restart(&mut self) {
         self.shutdown.cancel();
+        self.running.take().unwrap().abort();
         self.shutdown = CancellationToken::new();
         self.start();
     }
@@ -320,6 +348,64 @@ async fn the_first_sync_goes_in_order_and_the_next_writes_nothing() {
     world.restart();
     world.until("the sync after the restart", |status| status.synced).await;
     assert_eq!(world.effects.take(), Vec::<String>::new());
+}
+
+/// Ends of a story in which sync creates, changes, announces and deletes, killed at the `stop`-th hook.
+async fn end_of_story(stop: Option<usize>) -> (Vec<Option<Value>>, Inventory, bool) {
+    let mut world = World::new().await;
+    *world.effects.left.lock().unwrap() = stop;
+    let mut stopped = world.effects.stopped.listen();
+    world.repository.push(&[
+        ("base.yaml", &[NAMESPACE, CANARY, &config("a", "1")].join("---\n")),
+        ("more.yaml", &[deployment("1"), config("goes", "1")].join("---\n")),
+    ]);
+    world.start();
+    let mut killed = false;
+    for turn in 0..2 {
+        if turn == 1 {
+            world.canary_status(json!({"phase": "Progressing", "canaryWeight": 30})).await;
+            world.repository.push(&[
+                ("more.yaml", &deployment("2")),
+                ("base.yaml", &[NAMESPACE, CANARY, &config("a", "2")].join("---\n")),
+            ]);
+            world.wake.ring();
+        }
+        let goal = commit(turn + 1);
+        let mut status = world.status.clone();
+        tokio::select! {
+            () = stopped.heard() => {
+                killed = true;
+                *world.effects.left.lock().unwrap() = None;
+                world.restart();
+            }
+            reached = status.wait_for(|status| status.commit.as_ref() == Some(&goal)) => { reached.unwrap(); }
+        }
+        world.until("the commit", |status| status.commit.as_ref() == Some(&goal)).await;
+    }
+    let mut objects = Vec::new();
+    for (kind, name) in
+        [("Deployment", "podinfo"), ("Canary", "podinfo"), ("ConfigMap", "a"), ("ConfigMap", "goes")]
+    {
+        let object = world.get(kind, name).await;
+        objects
+            .push(object.map(|object| json!([object["metadata"]["annotations"], object["spec"], object["data"]])));
+    }
+    (objects, world.inventory().await, killed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_any_effect_it_ends_the_same() {
+    let (objects, inventory, _) = end_of_story(None).await;
+    assert!(objects[0].is_some() && objects[3].is_none());
+    for stop in 0.. {
+        let (killed_objects, killed_inventory, killed) = end_of_story(Some(stop)).await;
+        assert_eq!(killed_objects, objects, "killed at hook {stop}");
+        assert_eq!(killed_inventory, inventory, "killed at hook {stop}");
+        if !killed {
+            assert!(stop >= 16, "the story has at least eight effects, not {}", stop / 2);
+            return;
+        }
+    }
 }
 
 #[tokio::test]
@@ -507,6 +593,64 @@ async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
     world.canary_status(json!({"phase": "Initialized", "canaryWeight": 0})).await;
     world.until("the release", |status| status.waiting.is_empty()).await;
     assert_eq!(world.image().await, "podinfo:2");
+}
+
+#[tokio::test]
+async fn a_target_changed_by_hand_is_put_right_when_the_engine_waits_for_it() {
+    let mut world = World::new().await;
+    world.repository.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    world.canary_status(json!({"phase": "Progressing", "canaryWeight": 30})).await;
+    let api = world.resource("apps", "v1", "Deployment", "test").await;
+    let image =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "podinfod", "image": "podinfo:evil"}]}}}});
+    api.patch("podinfo", &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
+    // Added by another manager: an apply alone would leave it.
+    let restart =
+        json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}});
+    api.patch("podinfo", &PatchParams::default(), &Patch::Merge(restart)).await.unwrap();
+    assert_eq!(world.image().await, "podinfo:evil");
+
+    world.canary_status(json!({"canaryWeight": 0, "serin": {"state": {"waitingOn": {"kind": "drift"}}}})).await;
+    world.until("the correction", |status| status.changes.len() == 1).await;
+    assert_eq!(world.image().await, "podinfo:1");
+    let target = world.get("Deployment", "podinfo").await.unwrap();
+    assert_eq!(target["spec"]["template"]["metadata"], json!({"labels": {"app": "podinfo"}}));
+    let stamp: Revision = world.annotation(REVISION).await.unwrap().parse().unwrap();
+    assert_eq!(template_digest(&target["spec"]["template"]), stamp.digest, "no drift is left");
+}
+
+/// Commits one file on `main` of a bare repository, as a push does.
+fn commit_file(repository: &git2::Repository, text: &str) -> CommitId {
+    let blob = repository.blob(text.as_bytes()).unwrap();
+    let mut tree = repository.treebuilder(None).unwrap();
+    tree.insert("app.yaml", blob, 0o100_644).unwrap();
+    let tree = repository.find_tree(tree.write().unwrap()).unwrap();
+    let author = git2::Signature::now("someone", "someone@example.com").unwrap();
+    let parent = repository.find_reference("refs/heads/main").ok().map(|main| main.peel_to_commit().unwrap());
+    let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+    let id = repository.commit(Some("refs/heads/main"), &author, &author, "change", &tree, &parents).unwrap();
+    id.to_string().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_push_to_a_local_repository_is_seen_without_polling() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("repo.git");
+    let repository = git2::Repository::init_bare(&path).unwrap();
+    let first = commit_file(&repository, &[NAMESPACE, &config("a", "1")].join("---\n"));
+    let mut world = World::new().await;
+    let store = Store::open(folder.path().join("cache")).unwrap();
+    let remote = Remote::new(path.to_str().unwrap(), Credentials::None).unwrap();
+    world.source = Some(Arc::new(GitSource::new(store, remote, "main", ".")));
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    assert_eq!(status.commit, Some(first));
+
+    let second = commit_file(&repository, &[NAMESPACE, &config("a", "2")].join("---\n"));
+    let status = world.until("the second sync", |status| status.commit.as_ref() == Some(&second)).await;
+    assert_eq!(status.changes, ["ConfigMap test/a: data.key 1 -> 2"]);
 }
 
 #[tokio::test]

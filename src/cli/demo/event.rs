@@ -9,14 +9,7 @@ use crate::release::{CheckResult, EventType};
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(super) enum DemoEvent {
     /// The world is up.
-    Started {
-        dir: String,
-        kubeconfig: String,
-        repository: String,
-        ingress: String,
-        metrics: String,
-        speed: f64,
-    },
+    Started { dir: String, kubeconfig: String, repository: String, ingress: String, metrics: String, speed: f64 },
     /// A scenario begins.
     Scenario { name: &'static str, title: String },
     /// Somebody pushed.

@@ -19,7 +19,10 @@ const FILES: [(&str, &str); 8] = [
 
 /// All files, for the first commit.
 pub(super) fn files() -> Vec<FileEdit> {
-    FILES.iter().map(|(path, content)| FileEdit { path: (*path).to_owned(), content: (*content).to_owned() }).collect()
+    FILES
+        .iter()
+        .map(|(path, content)| FileEdit { path: (*path).to_owned(), content: (*content).to_owned() })
+        .collect()
 }
 
 /// The image tag that a Deployment file names.

@@ -36,8 +36,10 @@ const CANARY: (&str, &str) = ("test", "podinfo");
 
 /// Arguments of `serin demo`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  serin demo\n  serin demo --scenario rollback --dir /tmp/serin\n  serin demo -o json | jq .\n\n\
-    Exit codes: 0 every scenario ended as it should, 1 one did not, 3 a program that is needed is missing.")]
+#[command(
+    after_help = "Examples:\n  serin demo\n  serin demo --scenario rollback --dir /tmp/serin\n  serin demo -o json | jq .\n\n\
+    Exit codes: 0 every scenario ended as it should, 1 one did not, 3 a program that is needed is missing."
+)]
 pub struct DemoArgs {
     /// What is played
     #[arg(long, value_enum, default_value = "all")]
@@ -65,7 +67,9 @@ enum DemoFormat {
 fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if (1.0..=60.0).contains(&speed) => Ok(speed),
-        Ok(_) | Err(_) => Err("must be a number from 1 to 60: beyond that a query window is shorter than two samples".into()),
+        Ok(_) | Err(_) => {
+            Err("must be a number from 1 to 60: beyond that a query window is shorter than two samples".into())
+        }
     }
 }
 
@@ -73,21 +77,29 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 pub async fn run(args: DemoArgs, log: &LogOptions) -> anyhow::Result<u8> {
     let DemoArgs { scenario, speed, dir, output } = args;
     check_programs()?;
-    let temporary = if dir.is_none() { Some(tempfile::tempdir().context("failed to make a folder")?) } else { None };
+    let temporary =
+        if dir.is_none() { Some(tempfile::tempdir().context("failed to make a folder")?) } else { None };
     let kept = dir.is_some();
     let folder = match (&dir, &temporary) {
         (Some(dir), _) => dir.clone(),
         (None, Some(temporary)) => temporary.path().to_owned(),
         (None, None) => anyhow::bail!("no folder to work in"),
     };
-    std::fs::create_dir_all(folder.join("logs")).with_context(|| format!("failed to make {}", folder.display()))?;
+    std::fs::create_dir_all(folder.join("logs"))
+        .with_context(|| format!("failed to make {}", folder.display()))?;
     log.init_to(&folder.join("logs/serin.log"))?;
     let printer = Arc::new(Printer::new(output == DemoFormat::Json));
     let ok = play(scenario, speed, &folder, kept, printer).await?;
     Ok(if ok { Exit::Done } else { Exit::Failed }.code())
 }
 
-async fn play(scenario: Scenario, speed: f64, dir: &Path, kept: bool, printer: Arc<Printer>) -> anyhow::Result<bool> {
+async fn play(
+    scenario: Scenario,
+    speed: f64,
+    dir: &Path,
+    kept: bool,
+    printer: Arc<Printer>,
+) -> anyhow::Result<bool> {
     let options = SandboxOptions { dir: dir.to_owned(), speed, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.context("failed to start the sandbox")?;
     let settings = settings(&sandbox, speed)?;
@@ -96,8 +108,8 @@ async fn play(scenario: Scenario, speed: f64, dir: &Path, kept: bool, printer: A
         dir: dir.display().to_string(),
         kubeconfig: sandbox.kubeconfig().display().to_string(),
         repository: sandbox.repository().path().display().to_string(),
-        ingress: sandbox.ingress_url().to_string(),
-        metrics: sandbox.metrics_url().to_string(),
+        ingress: String::new(),
+        metrics: String::new(),
         speed,
     });
 
@@ -172,7 +184,9 @@ fn check_programs() -> anyhow::Result<()> {
         return Ok(());
     }
     let error = anyhow::anyhow!("{} not found on the PATH", missing.join(" and "));
-    Err(CliError::unreachable(error).hint("the example's acceptance test runs them; install them and try again").into())
+    Err(CliError::unreachable(error)
+        .hint("the example's acceptance test runs them; install them and try again")
+        .into())
 }
 
 fn on_path(program: &str) -> bool {
@@ -189,7 +203,8 @@ fn hints(kept: bool, dir: &Path) -> Vec<String> {
         ];
     }
     vec![
-        "serin sandbox --seed-dir examples/podinfo   the same world, left running for your kubectl and git push".into(),
+        "serin sandbox --seed-dir examples/podinfo   the same world, left running for your kubectl and git push"
+            .into(),
         "serin demo --dir /tmp/serin                 keep the repository, the logs and the state".into(),
         "serin validate DIR                          check your own manifests".into(),
     ]

@@ -34,7 +34,10 @@ pub(super) struct Seen {
 impl Seen {
     /// How the release of a commit ended.
     pub(super) fn outcome(&self, commit: &CommitId) -> Option<OutcomeKind> {
-        self.outcomes.iter().find(|outcome| outcome.revision.commit.as_ref() == Some(commit)).map(|outcome| outcome.kind)
+        self.outcomes
+            .iter()
+            .find(|outcome| outcome.revision.commit.as_ref() == Some(commit))
+            .map(|outcome| outcome.kind)
     }
 }
 

@@ -28,7 +28,13 @@ pub(super) struct Printer {
 impl Printer {
     pub(super) fn new(json: bool) -> Self {
         let colours = output::colours();
-        Self { began: Instant::now(), json, colours, live: !json && stdout().is_terminal() && colours, line: Mutex::new(false) }
+        Self {
+            began: Instant::now(),
+            json,
+            colours,
+            live: !json && stdout().is_terminal() && colours,
+            line: Mutex::new(false),
+        }
     }
 
     /// Prints one event. A closed pipe ends the printing, not the demo.
@@ -106,11 +112,16 @@ impl Printer {
                 }
             }
             DemoEvent::Ended { name, ok, seconds } => {
-                let (word, colour) = if *ok { ("ended as it should", Paint::Green) } else { ("FAILED", Paint::Red) };
+                let (word, colour) =
+                    if *ok { ("ended as it should", Paint::Green) } else { ("FAILED", Paint::Red) };
                 format!("{at}  {} after {seconds:.1} s\n", colour.apply(&format!("{name} {word}"), on))
             }
             DemoEvent::Finished { ok, hints } => {
-                let head = if *ok { "Every scenario ended as it should." } else { "A scenario did not end as it should." };
+                let head = if *ok {
+                    "Every scenario ended as it should."
+                } else {
+                    "A scenario did not end as it should."
+                };
                 let hints: String = hints.iter().map(|hint| format!("  {hint}\n")).collect();
                 format!("\n{head}\n{hints}")
             }

@@ -122,7 +122,8 @@ impl Stage {
         let ended = self.wait_outcome(&commit).await;
         let mut ok = self.expect("the release failed", ended == Some(OutcomeKind::Failed), &self.now());
         ok &= self.expect_image("podinfo-primary", &before).await?;
-        let unchanged = self.deployment("podinfo-primary").await?.metadata.generation == primary.metadata.generation;
+        let unchanged =
+            self.deployment("podinfo-primary").await?.metadata.generation == primary.metadata.generation;
         ok &= self.expect("primary was not touched", unchanged, "another generation");
         let wanted = pushed.replacen(tag, &before, 1);
         let restored = self.wait_file(&wanted).await;
@@ -213,8 +214,9 @@ impl Stage {
     async fn expect_record(&self, phase: &str) -> bool {
         let line = format!("phase: {phase}");
         let path = "test/podinfo.yaml";
-        let recorded =
-            self.look(|| self.repository.read(&self.status_branch, path).is_ok_and(|text| text.contains(&line))).await;
+        let recorded = self
+            .look(|| self.repository.read(&self.status_branch, path).is_ok_and(|text| text.contains(&line)))
+            .await;
         let found = self.repository.tip(&self.status_branch).ok().flatten();
         let found = found.map_or_else(|| "no commit".to_owned(), |Commit { subject, .. }| subject);
         self.expect(&format!("branch {} says {phase}", self.status_branch), recorded, &found)

@@ -77,10 +77,14 @@ impl Screen {
     }
 
     async fn show_all(&self) -> anyhow::Result<Exit> {
-        let list = self.api.list(&ListParams::default()).await.map_err(|error| request_failed(error, "list Canaries"))?;
+        let list =
+            self.api.list(&ListParams::default()).await.map_err(|error| request_failed(error, "list Canaries"))?;
         if list.items.is_empty() && self.output == Format::Table {
-            let place =
-                if self.all_namespaces { "any namespace".to_owned() } else { format!("namespace {}", self.namespace) };
+            let place = if self.all_namespaces {
+                "any namespace".to_owned()
+            } else {
+                format!("namespace {}", self.namespace)
+            };
             output::message(&format!("no Canary in {place}"));
             return Ok(Exit::Done);
         }
@@ -94,15 +98,13 @@ impl Screen {
     }
 
     async fn show_one(&self, name: &str) -> anyhow::Result<Exit> {
-        let canary = self
-            .api
-            .get_opt(name)
-            .await
-            .map_err(|error| request_failed(error, "read the Canary"))?
-            .ok_or_else(|| {
-                let missing = anyhow::anyhow!("Canary {}/{name} does not exist", self.namespace);
-                CliError::input(missing).hint("`serin get -A` lists all of them")
-            })?;
+        let canary =
+            self.api.get_opt(name).await.map_err(|error| request_failed(error, "read the Canary"))?.ok_or_else(
+                || {
+                    let missing = anyhow::anyhow!("Canary {}/{name} does not exist", self.namespace);
+                    CliError::input(missing).hint("`serin get -A` lists all of them")
+                },
+            )?;
         let view = view::View::of(&canary);
         let text = match self.output {
             Format::Table => {

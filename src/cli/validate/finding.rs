@@ -55,7 +55,7 @@ impl Finding {
             let width = text.get(position.range.clone()).map_or(1, |key| key.lines().next().map_or(1, str::len));
             (position.line, position.column, u32::try_from(width).unwrap_or(1).max(1))
         });
-        let snippet = Some(manifest::snippet(text, line, column, width));
+        let snippet = Some(manifest::snippet(text, line, column, width as usize));
         Self { severity, file: manifest.file.clone(), line, column, message, snippet }
     }
 

@@ -88,7 +88,8 @@ fn references_of(canary: &Canary, own: &str) -> Vec<Reference> {
         if let Some(template) = &metric.template_ref {
             let namespace = template.namespace.as_deref().unwrap_or(&namespace);
             let object = ours("MetricTemplate", namespace, &template.name);
-            references.push(Reference { path: format!("spec.analysis.metrics[{index}].templateRef.name"), object });
+            references
+                .push(Reference { path: format!("spec.analysis.metrics[{index}].templateRef.name"), object });
         }
     }
     for (index, alert) in canary.spec.analysis.alerts.iter().enumerate() {

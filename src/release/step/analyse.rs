@@ -18,6 +18,9 @@ use super::promote;
 use super::route::{Steered, steer};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if release.steps != count(cx.policy) {
+        return start_over(cx, release);
+    }
     if let Some(next) = attend(cx, release) {
         return next;
     }
@@ -36,6 +39,22 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         }
         None => promote::begin(cx, release),
     }
+}
+
+/// The number of a policy's steps.
+pub(super) fn count(policy: &Policy) -> u32 {
+    u32::try_from(policy.steps.len()).unwrap_or(u32::MAX)
+}
+
+/// The steps were edited: an index into the old ones says nothing about the new ones.
+fn start_over(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    cx.say(Event::normal(format!("Analysis of {} was changed, starting it again", cx.target())));
+    release.steps = count(cx.policy);
+    release.step = 0;
+    release.weights = Weights::PRIMARY;
+    release.weights_since = None;
+    open_step(cx.policy, release, cx.now);
+    Next::Again
 }
 
 /// Opens the tick of the step that `release.step` names.
@@ -71,7 +90,7 @@ fn set_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) -> 
     }
     release.weights_since = Some(cx.now);
     // At step 0 the analysis (re)starts: what earlier pods did does not count.
-    if weights > Weights::PRIMARY && (release.first_traffic.is_none() || release.step == 0) {
+    if weights > Weights::PRIMARY && release.step == 0 {
         release.first_traffic = Some(cx.now);
     }
     next_step(cx, release)
@@ -99,6 +118,10 @@ fn decide_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) 
     }
     release.weights = weights;
     release.weights_since = None;
+    if weights > Weights::PRIMARY {
+        // Intended is as good as shown when it comes to draining: the router may be ahead of what is observed.
+        release.first_traffic.get_or_insert(cx.now);
+    }
     release.tick += 1;
     cx.say(Event::normal(format!("Advance {} canary weight {}", cx.target(), weights.canary())));
     Next::Again

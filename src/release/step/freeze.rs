@@ -1,8 +1,10 @@
 //! Suspended or blocked: a release stays as it is, and so does the time it has left.
 
 use crate::release::attempt::{Release, Stage};
+use crate::release::policy::PolicyStep;
 use crate::release::state::{Phase, State};
 
+use super::analyse;
 use super::context::Context;
 
 /// Notes that the release under way is kept as it is, or lets it go on.
@@ -17,9 +19,12 @@ pub(super) fn note(cx: &Context<'_>, state: &mut State) {
 
 /// Nobody was asked meanwhile, so nobody is late; and waiting for pods begins anew.
 fn thaw(cx: &Context<'_>, release: &mut Release) {
-    release.tick += 1;
-    release.opened = cx.now;
-    release.due = release.due.max(cx.now);
+    let due = release.due.max(cx.now);
+    analyse::open_step(cx.policy, release, cx.now);
+    if !matches!(cx.policy.steps.get(release.step as usize), Some(PolicyStep::Analyse)) {
+        // A pause ends when it was to end; only a window has to be measured again.
+        release.due = due;
+    }
     release.unready_since = None;
     match &mut release.stage {
         Stage::ScalingUp { since } | Stage::Promoting { since } | Stage::Restoring { since, .. } => {

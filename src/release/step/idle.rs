@@ -11,7 +11,7 @@ use crate::release::state::{Phase, State};
 
 use super::context::{Context, Next, drifted, live};
 use super::route::{Steered, steer};
-use super::{finish, prepare};
+use super::{analyse, finish, prepare};
 
 pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind) -> Next {
     let Some(target) = &cx.observed.target else {
@@ -77,6 +77,7 @@ fn start(
         started: cx.now,
         stage: Stage::Confirming,
         step: 0,
+        steps: analyse::count(cx.policy),
         tick: 0,
         opened: cx.now,
         due: cx.now,
@@ -85,6 +86,7 @@ fn start(
         weights: Weights::PRIMARY,
         weights_since: None,
         first_traffic: None,
+        ready_since: None,
         unready_since: None,
         paused: false,
         frozen: false,

@@ -13,14 +13,21 @@ use crate::release::state::{Phase, State};
 use crate::release::time::after;
 
 use super::context::{Context, Next, live};
+use super::prepare::ENDPOINTS_LAG;
 use super::route::{Steered, steer};
 
-pub(super) fn advance(
-    cx: &mut Context<'_>,
-    since: Timestamp,
-    routed: &mut Option<Timestamp>,
-    providers: &mut bool,
-) -> Next {
+/// How far initialization is.
+pub(super) struct Progress<'a> {
+    /// When primary was first seen ready.
+    pub(super) ready: &'a mut Option<Timestamp>,
+    /// When the route was first seen to lead there.
+    pub(super) routed: &'a mut Option<Timestamp>,
+    /// The metric providers have answered.
+    pub(super) providers: &'a mut bool,
+}
+
+pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress<'_>) -> Next {
+    let Progress { ready, routed, providers } = progress;
     if let Some(reason) = &cx.observed.blocked {
         cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
         return Next::Rest;
@@ -41,7 +48,16 @@ pub(super) fn advance(
         return Next::Rest;
     };
     if primary.readiness != Readiness::Ready || primary.replicas == 0 {
+        *ready = None;
         await_primary(cx, target, primary, since);
+        return Next::Rest;
+    }
+    let known = after(*ready.get_or_insert(cx.now), ENDPOINTS_LAG);
+    if cx.observed.route == RouteObserved::Missing && cx.now < known {
+        // The services come first: a route to endpoints that proxies do not know yet would break what works now.
+        cx.act(Action::EnsureServices);
+        cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.primary(), until: known });
+        cx.wake_at(known);
         return Next::Rest;
     }
     if steer(cx, Weights::PRIMARY) == Steered::Waiting {

@@ -8,7 +8,7 @@ use crate::release::questions::{self, METRIC_ANSWER_MAX, Open, Reply};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::words;
 
-use super::analyse::next_step;
+use super::analyse::{count as count_steps, next_step};
 use super::context::{Context, Next};
 use super::{ending, gates, promote};
 
@@ -62,7 +62,8 @@ fn is_judged_here(cx: &Context<'_>, release: &Release) -> bool {
     match release.stage {
         Stage::ConfirmingPromotion => true,
         Stage::Analysing => {
-            matches!(cx.policy.steps.get(release.step as usize), Some(PolicyStep::Analyse))
+            release.steps == count_steps(cx.policy)
+                && matches!(cx.policy.steps.get(release.step as usize), Some(PolicyStep::Analyse))
                 && questions::window_is_open(cx.observed, release)
         }
         Stage::Confirming

@@ -69,7 +69,9 @@ fn run(cx: &mut Context<'_>, state: &mut State) {
     for _ in 0..PASSES_MAX {
         cx.start_pass();
         let next = match &mut state.phase {
-            Phase::Initializing { since, routed, providers } => init::advance(cx, *since, routed, providers),
+            Phase::Initializing { since, ready, routed, providers } => {
+                init::advance(cx, *since, init::Progress { ready, routed, providers })
+            }
             Phase::Idle { last, .. } => {
                 let last = *last;
                 idle::advance(cx, state, last)

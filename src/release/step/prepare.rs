@@ -1,5 +1,7 @@
 //! From a new revision to the first traffic: gates, the canary scales up, pre-rollout hooks. And the canary's health.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::model::Weights;
@@ -14,6 +16,10 @@ use super::context::{Context, Next};
 use super::gates::{self, Gates};
 use super::route::steer;
 use super::{analyse, ending, promote};
+
+/// How much later than the control plane proxies learn of new endpoints, with room to spare: traffic that is sent to pods
+/// before that has nowhere to go.
+pub(super) const ENDPOINTS_LAG: Duration = Duration::from_secs(2);
 
 /// What the canary is able to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +74,7 @@ pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: T
             if promote::is_skipped(cx, release) {
                 return promote::begin(cx, release);
             }
-            if held(cx, release) {
+            if held(cx, release) || !is_known(cx, release) {
                 return Next::Rest;
             }
             cx.say(Event::normal(format!("Starting canary analysis for {}", cx.target())));
@@ -78,8 +84,22 @@ pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: T
             Next::Again
         }
         Health::Stalled(reason) => give_up(cx, release, &reason),
-        Health::Limping(reason) | Health::Down(reason) => not_ready(cx, release, since, &reason),
+        Health::Limping(reason) | Health::Down(reason) => {
+            release.ready_since = None;
+            not_ready(cx, release, since, &reason)
+        }
     }
+}
+
+/// Whether proxies have had time to learn of the canary's endpoints.
+fn is_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
+    let until = after(*release.ready_since.get_or_insert(cx.now), ENDPOINTS_LAG);
+    if cx.now >= until {
+        return true;
+    }
+    cx.wake_at(until);
+    cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.target.clone(), until });
+    false
 }
 
 /// The pre-rollout hooks: one that fails counts as a failed check and is asked again after the interval.
@@ -145,7 +165,11 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
     let reason = match health(cx) {
         Health::Ready => {
             release.unready_since = None;
-            return None;
+            let resting = release.weights == Weights::PRIMARY && !is_known(cx, release);
+            return resting.then(|| {
+                steer(cx, Weights::PRIMARY);
+                Next::Rest
+            });
         }
         Health::Stalled(reason) => return Some(give_up(cx, release, &reason)),
         Health::Down(_) if release.weights > Weights::PRIMARY => {
@@ -154,6 +178,7 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
         }
         Health::Down(reason) | Health::Limping(reason) => reason,
     };
+    release.ready_since = None;
     let since = *release.unready_since.get_or_insert(cx.now);
     steer(cx, release.weights);
     Some(not_ready(cx, release, since, &reason))
@@ -162,7 +187,7 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
 /// Back to the step that set the present weight, with everything on primary.
 fn retreat(cx: &Context<'_>, release: &mut Release) {
     let until = cx.policy.steps.iter().take(release.step as usize + 1);
-    let last = until.enumerate().filter(|(_, step)| matches!(step, PolicyStep::SetWeight(_))).next_back();
+    let last = until.enumerate().rfind(|(_, step)| matches!(step, PolicyStep::SetWeight(_)));
     release.step = last.and_then(|(index, _)| u32::try_from(index).ok()).unwrap_or(0);
     release.stage = Stage::Analysing;
     release.weights = Weights::PRIMARY;

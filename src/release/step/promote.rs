@@ -151,7 +151,7 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
 /// A canary that cannot serve, or is no longer what was analysed, loses its traffic if primary is able to take it.
 fn lower(cx: &Context<'_>, release: &mut Release) -> bool {
     let trusted = cx.observed.target.as_ref().is_some_and(|target| target.digest == release.revision.digest);
-    let down = matches!(health(cx), Health::Down(_));
+    let down = matches!(health(cx), Health::Down(_)) || !can_serve(cx.observed.target.as_ref());
     let lower =
         release.weights > Weights::PRIMARY && (down || !trusted) && can_serve(cx.observed.primary.as_ref());
     if lower {

@@ -76,7 +76,7 @@ fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserve
             release.tick += 1;
             release.weights = Weights::PRIMARY;
             release.weights_since = None;
-            release.unready_since = None;
+            (release.ready_since, release.unready_since) = (None, None);
             Next::Again
         }
     }

@@ -1,4 +1,4 @@
-//! Reading request bodies: JSON or YAML, duplicate fields noticed.
+//! Reading request bodies: JSON, YAML or protobuf, duplicate fields noticed.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::call::Call;
+use super::protobuf;
 use super::prune::join;
 use super::request::FieldValidation;
 use super::status::ApiError;
@@ -23,6 +24,9 @@ pub(super) fn parse(content_type: &str, body: &[u8]) -> Result<Document, ApiErro
     match media {
         "" | "application/json" => parse_json(body),
         "application/yaml" | "application/apply-patch+yaml" => parse_yaml(body),
+        "application/vnd.kubernetes.protobuf" => {
+            Ok(Document { value: protobuf::decode(body)?, duplicates: Vec::new() })
+        }
         other => Err(ApiError::unsupported_media_type(format!(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
              application/yaml; got \"{other}\""

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::Server;
-use super::kinds::{Catalog, Resource};
+use super::kinds::Resource;
 use super::request::{Form, Options, Target};
 use super::status::{ApiError, Subject};
 use super::store::Key;
@@ -34,7 +34,6 @@ pub(super) enum Part {
 /// A request for objects.
 pub(super) struct Call {
     pub(super) server: Arc<Server>,
-    pub(super) catalog: Arc<Catalog>,
     pub(super) resource: Arc<Resource>,
     pub(super) target: Target,
     pub(super) part: Part,

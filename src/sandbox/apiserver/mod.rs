@@ -9,7 +9,7 @@
 //! - [`handlers`] answers requests; [`write`] is the one path of every write: decode, prepare, own, validate, commit.
 //! - [`patch`] and [`fields`] merge and tell who owns what.
 //!
-//! What it does not do gets a clear answer: CEL rules, protobuf, webhooks, conversion webhooks, RBAC, exec and logs.
+//! What it does not do gets a clear answer: CEL rules, answers in protobuf, webhooks, conversion webhooks, RBAC, exec and logs.
 
 mod body;
 mod call;
@@ -25,7 +25,9 @@ mod kinds;
 mod managed;
 mod openapi;
 mod patch;
+mod protobuf;
 mod prune;
+mod quantity;
 mod represent;
 mod request;
 mod requests;
@@ -119,6 +121,18 @@ impl ApiServer {
     /// A client that calls the server in-process, without a socket. Needs a tokio runtime.
     pub fn client(&self) -> kube::Client {
         kube::Client::new(self.clone(), "default")
+    }
+
+    /// As [`Self::client`], with a User-Agent by which [`Self::requests`] tells its requests apart.
+    pub fn client_as(&self, user_agent: &str) -> kube::Client {
+        let agent = http::HeaderValue::from_str(user_agent).ok();
+        let named = tower::util::MapRequest::new(self.clone(), move |mut request: Request<kube::client::Body>| {
+            if let Some(agent) = &agent {
+                request.headers_mut().insert(http::header::USER_AGENT, agent.clone());
+            }
+            request
+        });
+        kube::Client::new(named, "default")
     }
 
     /// Serves HTTP until `shutdown`, then closes all connections.

@@ -22,6 +22,10 @@ const HASH_LEN: usize = 32;
 
 /// `/openapi/v3`: where the documents are.
 pub(super) fn index(catalog: &Catalog) -> Value {
+    catalog.openapi_index(|| make_index(catalog)).clone()
+}
+
+fn make_index(catalog: &Catalog) -> Value {
     let mut paths = Map::new();
     for (group, versions) in catalog.groups() {
         for version in versions {
@@ -172,7 +176,15 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, name: &str) {
         resource,
         "list",
         &format!("{name}List"),
-        &["allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "watch"],
+        &[
+            "allowWatchBookmarks",
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "limit",
+            "resourceVersion",
+            "watch",
+        ],
     );
     paths.insert(collection.clone(), json!({"get": list, "post": create}));
     let mut replace = operation(resource, "put", name, &["dryRun", "fieldManager", "fieldValidation"]);
@@ -194,7 +206,8 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, name: &str) {
 
 fn patch(resource: &Resource, name: &str) -> Value {
     let mut patch = operation(resource, "patch", name, &["dryRun", "fieldManager", "fieldValidation", "force"]);
-    let mut media = vec!["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+    let mut media =
+        vec!["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
     if !resource.is_custom() {
         media.push("application/strategic-merge-patch+json");
     }

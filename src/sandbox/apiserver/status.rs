@@ -195,6 +195,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
+    /// 501: what a sandbox cannot do.
+    pub(super) fn not_implemented(message: &str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
+    }
+
     /// 504: a read asked for a version from the future.
     pub(super) fn too_large_resource_version(asked: u64, current: u64) -> Self {
         let mut error = Self::new(

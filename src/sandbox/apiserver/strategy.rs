@@ -1,5 +1,7 @@
 //! What each kind adds to the common path of writes: generation, allocation, the split between spec and status.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::call::{Call, Part};
@@ -10,8 +12,8 @@ use super::status::{ApiError, FieldError};
 use super::validate::{finalizers_added_late, validate, validate_change};
 
 /// Before a new object is owned and validated.
-pub(super) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), ApiError> {
-    let resource = &call.resource;
+pub(super) fn prepare_create(call: &mut Call, object: &mut Value) -> Result<(), ApiError> {
+    let resource = &Arc::clone(&call.resource);
     // A new object has no status, whatever was sent; only a node registers itself with one.
     if resource.has_status && resource.storage != "nodes" {
         remove(object, "status");
@@ -33,27 +35,32 @@ pub(super) fn prepare_create(call: &Call, object: &mut Value) -> Result<(), ApiE
         "pods" => default_created_pod(object),
         "jobs.batch" => label_job(object),
         "services" => allocate_service(call, object)?,
-        DEFINITIONS => prepare_definition(object),
+        DEFINITIONS => define(call, object),
         _ => {}
     }
     Ok(())
 }
 
 /// Before a changed object is owned and validated.
-pub(super) fn prepare_update(call: &Call, old: &Value, new: &mut Value) -> Result<(), ApiError> {
-    let resource = &call.resource;
+pub(super) fn prepare_update(call: &mut Call, old: &Value, new: &mut Value) -> Result<(), ApiError> {
+    let resource = &Arc::clone(&call.resource);
     match call.part {
         Part::Status => keep_all_but_status(resource, old, new),
         Part::Main | Part::Scale | Part::Binding if resource.has_status => keep(old, new, "status"),
         Part::Main | Part::Scale | Part::Binding | Part::Finalize => {}
     }
     match resource.storage.as_str() {
-        NAMESPACES if call.part != Part::Finalize => keep(old, new, "spec"),
+        NAMESPACES => {
+            if call.part != Part::Finalize {
+                keep(old, new, "spec");
+            }
+            new["metadata"]["labels"]["kubernetes.io/metadata.name"] = old["metadata"]["name"].clone();
+        }
         "services" if call.part != Part::Status => {
             keep_allocated(old, new);
             allocate_service(call, new)?;
         }
-        DEFINITIONS => prepare_definition(new),
+        DEFINITIONS => define(call, new),
         _ => {}
     }
     if has_generation(resource) && call.part != Part::Status && spec_changed(resource, old, new) {
@@ -74,9 +81,12 @@ fn keep(old: &Value, new: &mut Value, name: &str) {
 
 /// A write of status changes nothing else; of metadata only what built-in kinds let through.
 fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
-    let names: Vec<String> =
-        [&*old, new].iter().filter_map(|value| value.as_object()).flat_map(|map| map.keys().cloned()).collect();
-    for name in names.iter().filter(|name| !matches!(name.as_str(), "status" | "metadata" | "apiVersion" | "kind")) {
+    let keys = |value: &Value| -> Vec<String> {
+        value.as_object().map_or_else(Vec::new, |map| map.keys().cloned().collect())
+    };
+    let names = [keys(old), keys(new)].concat();
+    for name in names.iter().filter(|name| !matches!(name.as_str(), "status" | "metadata" | "apiVersion" | "kind"))
+    {
         keep(old, new, name);
     }
     let (before, after) = (&old["metadata"], &mut new["metadata"]);
@@ -134,6 +144,24 @@ fn label_job(job: &mut Value) {
         labels[key] = value.clone();
     }
     job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+}
+
+/// Prepares a definition, and says what of it will not be enforced.
+fn define(call: &mut Call, definition: &mut Value) {
+    const NOT_ENFORCED: &str =
+        "x-kubernetes-validations: the sandbox does not evaluate CEL rules, a real API server will";
+    prepare_definition(definition);
+    if has_rules(&definition["spec"]["versions"]) && !call.warnings.iter().any(|warning| warning == NOT_ENFORCED) {
+        call.warnings.push(NOT_ENFORCED.to_owned());
+    }
+}
+
+fn has_rules(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => map.contains_key("x-kubernetes-validations") || map.values().any(has_rules),
+        Value::Array(items) => items.iter().any(has_rules),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 fn allocate_service(call: &Call, service: &mut Value) -> Result<(), ApiError> {

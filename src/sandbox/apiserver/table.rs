@@ -34,9 +34,12 @@ impl Definition {
     }
 }
 
+/// The cells of an object.
+type Cells<'a> = Box<dyn Fn(&Value) -> Vec<Value> + 'a>;
+
 /// A Table of the objects.
 pub(super) fn render(resource: &Resource, objects: &[Cow<'_, Value>], row: RowObject, version: &Value) -> Value {
-    let (definitions, cells): (Vec<Definition>, Box<dyn Fn(&Value) -> Vec<Value> + '_>) = match &resource.origin {
+    let (definitions, cells): (Vec<Definition>, Cells<'_>) = match &resource.origin {
         Origin::Custom { columns } => {
             let name = Definition::new("Name", "string", 0);
             let definitions = std::iter::once(name).chain(columns.iter().map(definition_of)).collect();
@@ -44,8 +47,11 @@ pub(super) fn render(resource: &Resource, objects: &[Cow<'_, Value>], row: RowOb
         }
         Origin::BuiltIn | Origin::Review => {
             let printer = builtin::printer(resource);
-            let definitions =
-                printer.columns.iter().map(|(name, priority)| Definition::new(name, "string", *priority)).collect();
+            let definitions = printer
+                .columns
+                .iter()
+                .map(|(name, priority)| Definition::new(name, "string", *priority))
+                .collect();
             (definitions, Box::new(move |object: &Value| (printer.cells)(object)))
         }
     };

@@ -8,11 +8,12 @@ use super::body::{self, Document};
 use super::call::Call;
 use super::json::{drop_nulls, now, remove, text};
 use super::kinds::{DEFINITIONS, NAMESPACES};
+use super::managed::{self, Manager};
 use super::prune::prune;
+use super::quantity::canonicalize;
+use super::schema::{self, Schema};
 use super::status::ApiError;
 use super::store::{Key, Write};
-use super::managed::{self, Manager};
-use super::schema::{self, Schema};
 use super::validate::check_types;
 use super::{convert, default, defaults, definitions, strategy};
 
@@ -95,6 +96,7 @@ pub(super) fn prepare_decoded(call: &Call, mut value: Value) -> Result<Value, Ap
     } else {
         drop_nulls(&mut value);
         check_types(&value, resource)?;
+        canonicalize(&mut value, resource.schema());
     }
     let mut value = convert::to_storage(resource, value);
     if !value["metadata"].is_object() {

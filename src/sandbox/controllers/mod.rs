@@ -4,6 +4,7 @@
 //! All are ordinary clients of the Kubernetes API: they watch, decide and write with `resourceVersion`, never reach into
 //! a store, and do nothing while nothing changes. Each kind is watched once; changes wake the controllers that care.
 
+mod claim;
 mod clock;
 mod deployment;
 mod endpoints;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::claim;
 use super::clock::Clock;
 use super::garbage::Garbage;
 use super::node;
@@ -182,6 +183,14 @@ impl AllWakes {
                 context.expectations.forget(gone.uid().as_deref());
             }
         });
+        let (context, deployments) = (Arc::clone(shared), self.deployments.clone());
+        reflectors.sets.on_change(move |change| {
+            if let Some(orphan) = change.after {
+                claim::claimants(orphan, &context.deployments)
+                    .into_iter()
+                    .for_each(|owner| deployments.wake(owner));
+            }
+        });
         let (context, autoscalers) = (Arc::clone(shared), self.autoscalers.clone());
         reflectors.deployments.on_change(move |change| {
             for scaler in hpa::targeting(&context, change) {
@@ -193,6 +202,12 @@ impl AllWakes {
     fn on_pods(&self, shared: &Arc<Shared>, reflectors: &mut Reflectors) {
         let context = Arc::clone(shared);
         reflectors.pods.on_change(move |change| context.expectations.observe(change));
+        let (context, sets) = (Arc::clone(shared), self.sets.clone());
+        reflectors.pods.on_change(move |change| {
+            if let Some(orphan) = change.after {
+                claim::claimants(orphan, &context.sets).into_iter().for_each(|owner| sets.wake(owner));
+            }
+        });
         let (context, services) = (Arc::clone(shared), self.services.clone());
         reflectors.pods.on_change(move |change| {
             for service in endpoints::selecting(&context, change) {
@@ -202,10 +217,10 @@ impl AllWakes {
         // With Recreate, new pods wait for the old ones to be gone.
         let (context, deployments) = (Arc::clone(shared), self.deployments.clone());
         reflectors.pods.on_change(move |change| {
-            if let (Some(gone), None) = (change.before, change.after) {
-                if let Some(deployment) = deployment::owning(&context, gone) {
-                    deployments.wake(deployment);
-                }
+            if let (Some(gone), None) = (change.before, change.after)
+                && let Some(deployment) = deployment::owning(&context, gone)
+            {
+                deployments.wake(deployment);
             }
         });
     }

@@ -110,7 +110,7 @@ fn policy(gated: bool, skip: bool, stable: bool) -> Policy {
     policy
 }
 
-fn check(name: &str, every: Option<Duration>, failure_limit: Option<u32>) -> Check {
+pub(super) fn check(name: &str, every: Option<Duration>, failure_limit: Option<u32>) -> Check {
     Check {
         name: name.to_owned(),
         source: CheckSource::Template { template: NamespacedName::new("test", name), variables: BTreeMap::new() },
@@ -123,7 +123,7 @@ fn check(name: &str, every: Option<Duration>, failure_limit: Option<u32>) -> Che
     }
 }
 
-fn hook(kind: HookKind) -> Hook {
+pub(super) fn hook(kind: HookKind) -> Hook {
     Hook {
         name: kind.as_str().to_owned(),
         kind,
@@ -304,7 +304,7 @@ fn play(policy: Policy, stamps: bool, ops: &[Op]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20000, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn invariants_hold_over_random_schedules(

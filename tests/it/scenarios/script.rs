@@ -18,7 +18,6 @@
 //! Changes joined by ` ; ` are seen at once.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,10 +38,10 @@ pub(super) fn run(script: &str) -> String {
     let mut player = Player::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if line.starts_with('#') {
-            let _ = writeln!(player.transcript.text, "{line}");
+            write_line(&mut player.transcript.text, line);
             continue;
         }
-        let _ = writeln!(player.transcript.text, "> {line}");
+        write_line(&mut player.transcript.text, &format!("> {line}"));
         player.obey(line);
         assert!(player.world.broken.is_empty(), "after `{line}`: {}", player.world.broken.join("\n"));
     }
@@ -71,11 +70,11 @@ impl Transcript {
                 EventType::Normal => 'N',
                 EventType::Warning => 'W',
             };
-            let _ = writeln!(self.text, "{clock}   {kind} {}", named(&event.message));
+            write_line(&mut self.text, &format!("{clock}   {kind} {}", named(&event.message)));
         }
         let actions: Vec<String> = round.step.actions.iter().map(action_words).collect();
         for action in actions.iter().filter(|action| !self.actions.contains(action)) {
-            let _ = writeln!(self.text, "{clock}   do {action}");
+            write_line(&mut self.text, &format!("{clock}   do {action}"));
         }
         self.actions = actions;
         let state = &round.step.state;
@@ -88,7 +87,7 @@ impl Transcript {
             state.failed_checks()
         );
         if status != self.status {
-            let _ = writeln!(self.text, "{clock}   = {status}");
+            write_line(&mut self.text, &format!("{clock}   = {status}"));
             self.status = status;
         }
     }
@@ -208,26 +207,28 @@ impl Player {
             Some(side) => format!("{} x{}", named(side.digest.as_str()), side.replicas),
             None => "none".to_owned(),
         };
-        let _ = writeln!(text, "        target {}, primary {}", side(&world.target), side(&world.primary));
+        write_line(text, &format!("        target {}, primary {}", side(&world.target), side(&world.primary)));
         let condition = world.state.promoted_condition();
-        let _ = writeln!(
+        write_line(
             text,
-            "        Promoted={} {}: {}",
-            condition.status,
-            condition.reason,
-            named(&condition.message)
+            &format!("        Promoted={} {}: {}", condition.status, condition.reason, named(&condition.message)),
         );
         for outcome in &world.state.outbox {
             let cause = outcome.cause.as_ref().map_or(String::new(), |cause| format!(": {}", cause.message));
             let revision = named(&outcome.revision.digest.to_string());
             let line = format!("        {} {revision} {:?}{cause}", outcome.release, outcome.kind);
-            let _ = writeln!(text, "{}", named(&line));
+            write_line(text, &named(&line));
         }
         for check in world.state.last_outcome.iter().flat_map(|outcome| &outcome.checks) {
             let value = check.value.map_or("-".to_owned(), |value| value.to_string());
-            let _ = writeln!(text, "        {} {value}, limit {}: {}", check.name, check.limit, check.verdict);
+            write_line(text, &format!("        {} {value}, limit {}: {}", check.name, check.limit, check.verdict));
         }
     }
+}
+
+fn write_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
 }
 
 fn named(text: &str) -> String {

@@ -115,6 +115,10 @@ pub(super) struct World {
     pub(super) stamps: bool,
     /// Lost with the process after the next persisted state.
     pub(super) lose_actions: bool,
+    /// States persisted so far.
+    pub(super) persisted: usize,
+    /// The process dies right after persisting this one.
+    pub(super) die_after: Option<usize>,
     pub(super) wake: Option<Timestamp>,
     /// When the router last sent anything to the canary.
     pub(super) last_traffic: Option<Timestamp>,
@@ -177,6 +181,8 @@ impl World {
             router_works: true,
             stamps: true,
             lose_actions: false,
+            persisted: 0,
+            die_after: None,
             wake: None,
             last_traffic: None,
             meddled: false,
@@ -264,7 +270,9 @@ impl World {
             self.state = decided.state.clone();
             self.wake = decided.wake;
             note(&Round { now: self.now, step: decided.clone() });
-            let lost = stepped && std::mem::take(&mut self.lose_actions);
+            self.persisted += usize::from(stepped);
+            let dies = stepped && self.die_after == Some(self.persisted);
+            let lost = stepped && std::mem::take(&mut self.lose_actions) || dies;
             let acted = if lost { self.crash_now() } else { self.act(&decided.actions) };
             let answered = self.answer();
             // Pods take longer than everything else, so their not being ready is seen.

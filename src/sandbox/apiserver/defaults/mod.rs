@@ -6,7 +6,7 @@ mod workload;
 
 use serde_json::{Value, json};
 
-use super::json::{default, remove, text};
+use super::json::{base64, default, remove, text};
 use super::kinds::Resource;
 use super::schema::Schema;
 
@@ -36,10 +36,11 @@ pub(super) fn fill(resource: &Resource, object: &mut Value) {
         }
         _ => {}
     }
-    if resource.has_status && !resource.is_custom() {
-        if let (Some(status), Some(schema)) = (object.get_mut("status"), resource.schema().property("status")) {
-            fill_zeros(status, schema);
-        }
+    if resource.has_status
+        && !resource.is_custom()
+        && let (Some(status), Some(schema)) = (object.get_mut("status"), resource.schema().property("status"))
+    {
+        fill_zeros(status, schema);
     }
 }
 
@@ -65,7 +66,9 @@ fn fill_zeros(value: &mut Value, schema: Schema<'_>) {
                 let zero = match schema.property(name).and_then(|inner| inner.kind()) {
                     Some("integer" | "number") => json!(0),
                     Some("boolean") => json!(false),
-                    Some("string") if schema.property(name).is_some_and(|inner| inner.keyword("format").is_none()) => {
+                    Some("string")
+                        if schema.property(name).is_some_and(|inner| inner.keyword("format").is_none()) =>
+                    {
                         json!("")
                     }
                     Some(_) | None => continue,
@@ -103,26 +106,6 @@ fn secret(object: &mut Value) {
         }
     }
     remove(object, "stringData");
-}
-
-/// Standard base64 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
-        for place in 0..4_usize {
-            if place > chunk.len() {
-                text.push('=');
-                continue;
-            }
-            let index = (bits >> (18 - 6 * place)) & 0x3f;
-            let letter = usize::try_from(index).ok().and_then(|index| ALPHABET.get(index)).copied();
-            text.push(char::from(letter.unwrap_or(b'=')));
-        }
-    }
-    text
 }
 
 fn event(object: &mut Value) {
@@ -165,16 +148,4 @@ fn role_binding(object: &mut Value) {
             default(subject, "apiGroup", GROUP);
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn encodes_base64() {
-        for (plain, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-    }
 }

@@ -21,7 +21,6 @@ pub(in super::super) fn create_initial_objects(server: &Arc<Server>) {
     for name in INITIAL_NAMESPACES {
         let mut call = Call {
             server: Arc::clone(server),
-            catalog: Arc::clone(&catalog),
             resource: Arc::clone(&resource),
             target: Target::default(),
             part: Part::Main,

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::super::body;
 use super::super::call::{Call, Reply};
-use super::super::json::{self, seconds, strings, text};
 use super::super::definitions;
+use super::super::json::{self, seconds, strings, text};
 use super::super::kinds::{DEFINITIONS, NAMESPACES};
 use super::super::request::dry_run_of;
 use super::super::selector::Selector;
@@ -20,6 +20,8 @@ use super::super::write::{Refused, check_preconditions, commit, retry};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
+/// Kinds whose deletion is answered with the object, as in Kubernetes; other kinds' with a Status.
+const RETURNED: &[&str] = &["persistentvolumeclaims", "pods", "serviceaccounts", "services"];
 /// Namespaces that no cluster can be without.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
 
@@ -48,6 +50,9 @@ pub(super) fn delete(call: &mut Call) -> Result<Reply, ApiError> {
     })?;
     Ok(match outcome {
         Outcome::Marked(object) => Reply::Object(StatusCode::OK, object),
+        Outcome::Removed(object) if RETURNED.contains(&call.resource.storage.as_str()) => {
+            Reply::Object(StatusCode::OK, object)
+        }
         Outcome::Removed(object) => Reply::Document(StatusCode::OK, success(call, &object)),
     })
 }

@@ -30,6 +30,10 @@ use super::{Body, Server, discovery, openapi};
 /// Largest request body, as in Kubernetes.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// Subresources of pods that a kubelet or the eviction API would answer.
+const KUBELET: &[&str] =
+    &["attach", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "resize"];
+
 /// Answers one HTTP request.
 pub(super) async fn answer<B>(server: &Arc<Server>, request: Request<B>) -> Response<Body>
 where
@@ -133,7 +137,6 @@ fn read_call(server: &Arc<Server>, parts: &Parts, target: Target, body: Bytes) -
         content_type: content_type.unwrap_or_default().to_owned(),
         user_agent: user_agent(&parts.headers).to_owned(),
         server: Arc::clone(server),
-        catalog,
         resource,
         target,
         part,
@@ -149,6 +152,9 @@ fn part_of(resource: &Resource, subresource: Option<&str>) -> Result<Part, ApiEr
         Some("scale") if resource.scale.is_some() => Ok(Part::Scale),
         Some("finalize") if resource.storage == "namespaces" => Ok(Part::Finalize),
         Some("binding") if resource.storage == "pods" => Ok(Part::Binding),
+        Some(sub) if resource.storage == "pods" && KUBELET.contains(&sub) => {
+            Err(ApiError::not_implemented(&format!("the sandbox runs no containers, so pods have no {sub}")))
+        }
         Some(_) => Err(ApiError::no_such_path()),
     }
 }

@@ -11,7 +11,9 @@ use super::super::convert::from_storage;
 use super::super::json::{remove, text};
 use super::super::managed::{self, Applied};
 use super::super::patch::{self, Patch, patch_document, without_nulls};
+use super::super::quantity::canonicalize;
 use super::super::status::{ApiError, FieldError, Subject};
+use super::super::validate::check_types;
 use super::super::write::{
     Ownership, Refused, check_type, decode, drop_unknown, insert, manager_of, prepare_decoded, replace, retry,
 };
@@ -71,6 +73,11 @@ fn apply(call: &mut Call) -> Result<Reply, ApiError> {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     drop_unknown(call, &mut config, &duplicates)?;
+    check_types(&config, &call.resource)?;
+    if !call.resource.is_custom() {
+        // Equal amounts are no conflict, however they are written.
+        canonicalize(&mut config, call.resource.schema());
+    }
     restrict(call, &mut config)?;
     let (code, object) = retry(call, |call| apply_once(call, &config))?;
     Ok(Reply::Object(code, object))
@@ -110,7 +117,9 @@ fn apply_once(call: &mut Call, config: &Value) -> Result<(StatusCode, Arc<Value>
             let why = "uid mismatch: the provided object specified uid, and no existing object was found";
             return Err(ApiError::conflict(call.subject(), why).into());
         }
-        None => json!({"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {"name": call.name()}}),
+        None => {
+            json!({"apiVersion": config["apiVersion"], "kind": config["kind"], "metadata": {"name": call.name()}})
+        }
     };
     let Applied { mut object, managed_fields } =
         managed::apply(Some(resource.schema()), &live, config, &manager, call.options.force)

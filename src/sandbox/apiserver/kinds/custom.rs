@@ -200,11 +200,30 @@ fn validate_versions(versions: &Value, errors: &mut Vec<FieldError>) {
         let schema = &version["schema"]["openAPIV3Schema"];
         let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
         if schema.is_null() {
-            errors.push(FieldError::required(path, "schemas are required"));
+            errors.push(FieldError::required(path.as_str(), "schemas are required"));
         } else if schema["type"] != "object" {
             let why = "must be object at the root";
             errors.push(FieldError::invalid(format!("{path}.type"), &schema["type"], why));
         }
+        validate_patterns(schema, &path, errors);
+    }
+}
+
+/// Patterns must compile, or they would check nothing.
+fn validate_patterns(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    match schema {
+        Value::Object(map) => {
+            for (name, node) in map {
+                let path = format!("{path}.{name}");
+                match node.as_str().filter(|_| name == "pattern").map(regex::Regex::new) {
+                    Some(Err(error)) => errors.push(FieldError::invalid(path, node, error.to_string())),
+                    Some(Ok(_)) => {}
+                    None => validate_patterns(node, &path, errors),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| validate_patterns(item, path, errors)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

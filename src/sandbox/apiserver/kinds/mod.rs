@@ -4,7 +4,7 @@ mod builtin;
 mod custom;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -121,6 +121,8 @@ pub(super) fn storage_name(group: &str, plural: &str) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     groups: BTreeMap<String, BTreeMap<String, Vec<Arc<Resource>>>>,
+    /// The OpenAPI index, hashed once per catalog: kubectl asks for it in every call.
+    openapi_index: OnceLock<Value>,
 }
 
 impl Catalog {
@@ -162,8 +164,8 @@ impl Catalog {
         })
     }
 
-    /// Every resource, once per version.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.groups.values().flat_map(BTreeMap::values).flatten()
+    /// The OpenAPI index, made by `make` the first time.
+    pub(super) fn openapi_index(&self, make: impl FnOnce() -> Value) -> &Value {
+        self.openapi_index.get_or_init(make)
     }
 }

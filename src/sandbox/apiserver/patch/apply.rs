@@ -26,12 +26,7 @@ pub(in super::super) fn merge_applied(schema: Option<Schema<'_>>, live: Option<&
 
 /// Applied items keep the order they are applied in; items of others keep their place before the applied item that
 /// followed them.
-fn merge_list(
-    schema: Option<Schema<'_>>,
-    shape: &Topology<'_>,
-    live: Option<&Value>,
-    config: &Value,
-) -> Value {
+fn merge_list(schema: Option<Schema<'_>>, shape: &Topology<'_>, live: Option<&Value>, config: &Value) -> Value {
     let inner = schema.and_then(|schema| schema.items());
     let lives = live.map_or_else(Vec::new, |live| elements(schema, shape, live));
     let configs = elements(schema, shape, config);

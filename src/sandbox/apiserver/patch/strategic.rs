@@ -102,7 +102,8 @@ fn merge_field(
 fn list_strategy<'a>(schema: Option<Schema<'a>>, name: &str) -> ListStrategy<'a> {
     let node = schema.and_then(|schema| schema.property_node(name));
     let keyword = |keyword: &str| node.and_then(|node| node.get(keyword)).and_then(Value::as_str);
-    let merges = keyword("x-kubernetes-patch-strategy").is_some_and(|all| all.split(',').any(|one| one == "merge"));
+    let merges =
+        keyword("x-kubernetes-patch-strategy").is_some_and(|all| all.split(',').any(|one| one == "merge"));
     ListStrategy { merges, key: keyword("x-kubernetes-patch-merge-key") }
 }
 
@@ -149,7 +150,7 @@ fn merge_list(
 }
 
 /// Sorts the items that `order` names as it names them; items it does not know keep their place.
-fn sort(items: &mut Vec<Value>, order: &[Value], key: Option<&str>) {
+fn sort(items: &mut [Value], order: &[Value], key: Option<&str>) {
     let rank = |item: &Value| {
         order.iter().position(|entry| match key {
             Some(key) if entry.is_object() => entry.get(key) == item.get(key),

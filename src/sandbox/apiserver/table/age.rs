@@ -38,9 +38,15 @@ mod tests {
 
     #[test]
     fn words_as_kubectl_has_them() {
-        for (seconds, text) in
-            [(5, "5s"), (119, "119s"), (120, "2m"), (125, "2m5s"), (3_600, "60m"), (10_860, "3h1m"), (90_000, "25h")]
-        {
+        for (seconds, text) in [
+            (5, "5s"),
+            (119, "119s"),
+            (120, "2m"),
+            (125, "2m5s"),
+            (3_600, "60m"),
+            (10_860, "3h1m"),
+            (90_000, "25h"),
+        ] {
             assert_eq!(words(seconds), text);
         }
     }

@@ -261,7 +261,8 @@ fn autoscaler(object: &Value) -> Vec<Value> {
     let (spec, status) = (&object["spec"], &object["status"]);
     let reference = &spec["scaleTargetRef"];
     let metrics = spec["metrics"].as_array().map_or(&[][..], Vec::as_slice);
-    let targets: Vec<String> = metrics.iter().enumerate().map(|(index, metric)| target(metric, status, index)).collect();
+    let targets: Vec<String> =
+        metrics.iter().enumerate().map(|(index, metric)| target(metric, status, index)).collect();
     vec![
         name(object),
         json!(format!("{}/{}", text(&reference["kind"]), text(&reference["name"]))),

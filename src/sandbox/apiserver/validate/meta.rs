@@ -64,9 +64,8 @@ fn validate_annotations(annotations: &Value, path: &str, errors: &mut Vec<FieldE
         size += key.len() + text(value).len();
     }
     if size > ANNOTATIONS_BYTES_MAX {
-        let problem = super::super::status::Problem::TooLong(format!(
-            "may not be more than {ANNOTATIONS_BYTES_MAX} bytes"
-        ));
+        let problem =
+            super::super::status::Problem::TooLong(format!("may not be more than {ANNOTATIONS_BYTES_MAX} bytes"));
         errors.push(FieldError { path: path.to_owned(), problem });
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::super::json::text;
+use super::super::quantity::Quantity;
 use super::super::status::{FieldError, Problem};
 use super::{names, not_negative, one_of, port};
 
@@ -17,11 +18,7 @@ pub(super) fn validate(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
         &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
         errors,
     );
-    not_negative(
-        &spec["terminationGracePeriodSeconds"],
-        &format!("{path}.terminationGracePeriodSeconds"),
-        errors,
-    );
+    not_negative(&spec["terminationGracePeriodSeconds"], &format!("{path}.terminationGracePeriodSeconds"), errors);
     let volumes = unique_names(&spec["volumes"], &format!("{path}.volumes"), errors);
     let mut seen = HashSet::new();
     for list in ["initContainers", "containers"] {
@@ -123,8 +120,7 @@ fn validate_probe(probe: &Value, path: &str, errors: &mut Vec<FieldError>) {
         1 => {}
         _ => errors.push(FieldError::forbidden(path, "may not specify more than 1 handler type")),
     }
-    for name in
-        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    for name in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
     {
         not_negative(&probe[name], &format!("{path}.{name}"), errors);
     }
@@ -134,51 +130,20 @@ fn validate_probe(probe: &Value, path: &str, errors: &mut Vec<FieldError>) {
 fn validate_resources(resources: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for kind in ["limits", "requests"] {
         for (name, quantity) in resources[kind].as_object().into_iter().flatten() {
-            let Some(amount) = parse_quantity(quantity) else {
-                let why = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+            let Some(amount) = Quantity::parse(quantity) else {
+                let why =
+                    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
                 errors.push(FieldError::invalid(format!("{path}.{kind}[{name}]"), quantity, why));
                 continue;
             };
-            let limit = resources["limits"].get(name).and_then(parse_quantity);
+            let limit = resources["limits"].get(name).and_then(Quantity::parse);
             if kind == "requests" && limit.is_some_and(|limit| amount > limit) {
-                let why = format!("must be less than or equal to {name} limit of {}", text(&resources["limits"][name]));
+                let why =
+                    format!("must be less than or equal to {name} limit of {}", text(&resources["limits"][name]));
                 errors.push(FieldError::invalid(format!("{path}.requests"), quantity, why));
             }
         }
     }
-}
-
-/// A quantity as a number, good enough to compare.
-fn parse_quantity(quantity: &Value) -> Option<f64> {
-    let text = match quantity {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    if let Ok(number) = text.parse::<f64>() {
-        return number.is_finite().then_some(number);
-    }
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-')).len();
-    let (number, suffix) = text.split_at(digits);
-    let scale = match suffix {
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024.0_f64.powi(2),
-        "Gi" => 1024.0_f64.powi(3),
-        "Ti" => 1024.0_f64.powi(4),
-        "Pi" => 1024.0_f64.powi(5),
-        "Ei" => 1024.0_f64.powi(6),
-        _ => return None,
-    };
-    number.parse::<f64>().ok().map(|number| number * scale)
 }
 
 /// Of a pod only images, tolerations and deadlines can change.
@@ -203,20 +168,5 @@ pub(super) fn validate_change(old: &Value, new: &Value, errors: &mut Vec<FieldEr
              existing tolerations), `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
              previously negative)",
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn compares_quantities() {
-        assert_eq!(parse_quantity(&json!("100m")), Some(0.1));
-        assert_eq!(parse_quantity(&json!("1Ki")), Some(1024.0));
-        assert_eq!(parse_quantity(&json!("1e3")), Some(1000.0));
-        assert_eq!(parse_quantity(&json!("lots")), None);
     }
 }

@@ -82,7 +82,9 @@ pub(super) fn validate_ingress(spec: &Value, errors: &mut Vec<FieldError>) {
     }
     for (index, rule) in items(&spec["rules"]).iter().enumerate() {
         let host = text(&rule["host"]);
-        if let Some(why) = names::dns_subdomain(host.strip_prefix("*.").unwrap_or(host)).filter(|_| !host.is_empty()) {
+        if let Some(why) =
+            names::dns_subdomain(host.strip_prefix("*.").unwrap_or(host)).filter(|_| !host.is_empty())
+        {
             errors.push(FieldError::invalid(format!("spec.rules[{index}].host"), &rule["host"], why));
         }
         for (place, entry) in items(&rule["http"]["paths"]).iter().enumerate() {

@@ -122,7 +122,9 @@ fn check_array(items: &[Value], schema: Schema<'_>, path: &str, errors: &mut Vec
         for (index, item) in items.iter().enumerate() {
             if !seen.insert(element_of(Some(schema), &topology, item).to_string()) {
                 let shown = match &topology {
-                    Topology::Keyed(keys) => keys.iter().map(|key| ((*key).to_owned(), item[*key].clone())).collect(),
+                    Topology::Keyed(keys) => {
+                        keys.iter().map(|key| ((*key).to_owned(), item[*key].clone())).collect()
+                    }
                     Topology::Set | Topology::Atomic | Topology::Granular => item.clone(),
                 };
                 errors.push(FieldError { path: format!("{path}[{index}]"), problem: Problem::Duplicate(shown) });
@@ -185,17 +187,20 @@ fn check_number(value: &Value, schema: Schema<'_>, path: &str, errors: &mut Vec<
             errors.push(FieldError::invalid(path, value, format!("{path} in body should be {words} {most}")));
         }
     }
-    if let Some(step) = bound("multipleOf").filter(|step| *step != 0.0) {
-        if (number / step).fract() != 0.0 {
-            errors.push(FieldError::invalid(path, value, format!("{path} in body should be a multiple of {step}")));
-        }
+    let step = bound("multipleOf").filter(|step| *step != 0.0 && (number / step).fract() != 0.0);
+    if let Some(step) = step {
+        errors.push(FieldError::invalid(path, value, format!("{path} in body should be a multiple of {step}")));
     }
     let range = match schema.keyword("format").and_then(Value::as_str) {
         Some("int32") => Some((f64::from(i32::MIN), f64::from(i32::MAX))),
         Some(_) | None => None,
     };
     if range.is_some_and(|(least, most)| number < least || number > most) {
-        errors.push(FieldError::invalid(path, value, format!("{path} in body must be of type int32: \"{value}\"")));
+        errors.push(FieldError::invalid(
+            path,
+            value,
+            format!("{path} in body must be of type int32: \"{value}\""),
+        ));
     }
 }
 
@@ -240,8 +245,7 @@ mod tests {
             }
         }}});
         let object = json!({"spec": {"replicas": 0, "mode": "c", "either": {"x": 1, "y": 2}}});
-        let texts: Vec<String> =
-            validate(&object, Schema::new(&schema)).iter().map(ToString::to_string).collect();
+        let texts: Vec<String> = validate(&object, Schema::new(&schema)).iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
             [

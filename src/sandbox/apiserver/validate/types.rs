@@ -8,7 +8,8 @@ use super::super::schema::{OBJECT_META, Schema, named};
 use super::super::status::{ApiError, FieldError};
 
 /// Fields that the documents call required although an empty value is fine.
-const MAY_BE_EMPTY: &[&str] = &["value", "revision", "eventTime", "lastTransitionTime", "message", "reason", "served", "storage"];
+const MAY_BE_EMPTY: &[&str] =
+    &["value", "revision", "eventTime", "lastTransitionTime", "message", "reason", "served", "storage"];
 
 /// Refuses values of the wrong type, as decoding does.
 pub(in super::super) fn check(object: &Value, resource: &Resource) -> Result<(), ApiError> {

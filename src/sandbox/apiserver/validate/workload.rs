@@ -67,7 +67,8 @@ fn validate_strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
         not_negative(&rolling[name], &path, errors);
         let percent = rolling[name].as_str().map(|text| text.strip_suffix('%').map(str::parse::<u32>));
         if percent.is_some_and(|percent| !matches!(percent, Some(Ok(_)))) {
-            let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%')";
+            let why =
+                "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%')";
             errors.push(FieldError::invalid(path, &rolling[name], why));
         }
     }
@@ -120,7 +121,8 @@ pub(super) fn validate_stateful_set_change(old: &Value, new: &Value, errors: &mu
 
 /// What is wrong with a JobSpec.
 pub(super) fn validate_job(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for name in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+    for name in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"]
+    {
         not_negative(&spec[name], &format!("{path}.{name}"), errors);
     }
     if !spec["template"].is_object() {

@@ -16,7 +16,8 @@ use kube::{Api, ResourceExt};
 
 pub(super) use hash::name_suffix;
 
-use super::objects::{controller_of, has_ended, is_controlled_by};
+use super::claim::claim;
+use super::objects::{controller_of, has_ended};
 use super::runner::Shared;
 use super::{ControllerError, MANAGER};
 use rollout::{Desired, Size};
@@ -37,7 +38,7 @@ pub(super) async fn reconcile(
     deployment: Arc<Deployment>,
     shared: Arc<Shared>,
 ) -> Result<Action, ControllerError> {
-    let mut pass = Pass::new(&deployment, &shared)?;
+    let mut pass = Pass::new(&deployment, &shared).await?;
     if deployment.metadata.deletion_timestamp.is_some() {
         return pass.write_standing().await;
     }
@@ -65,12 +66,9 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(deployment: &Deployment, shared: &'a Shared) -> Result<Self, ControllerError> {
+    async fn new(deployment: &Deployment, shared: &'a Shared) -> Result<Self, ControllerError> {
         let spec = deployment.spec.clone().ok_or_else(|| incomplete(deployment, "spec"))?;
-        let uid = deployment.uid().ok_or_else(|| incomplete(deployment, "uid"))?;
-        let owned = shared.sets.state_filter(|set| {
-            set.namespace() == deployment.namespace() && is_controlled_by(&set.metadata, Some(&uid))
-        });
+        let owned = claim(deployment, &shared.sets, &shared.client, |_| true).await?;
         let owned = owned.iter().map(|set| ReplicaSet::clone(set)).collect();
         let desired = Desired::of(&spec);
         Ok(Self { shared, deployment: deployment.clone(), sets: Sets::sort(owned, &spec.template), desired, spec })

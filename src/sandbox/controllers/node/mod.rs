@@ -152,7 +152,8 @@ impl Node {
         let is_running = super::objects::phase(pod) == "Running";
         // A pod that was ready before this node began stays so.
         let keeps = is_running && !never && status::says(pod, Readiness::Ready);
-        if !keeps && !(is_running && status::says(pod, readiness)) {
+        let is_written = keeps || (is_running && status::says(pod, readiness));
+        if !is_written {
             let mut next = pod.clone();
             next.status = Some(status::running(pod, &address, readiness, &self.clock.stamp()));
             let params = PostParams { field_manager: Some(KUBELET.to_owned()), ..PostParams::default() };

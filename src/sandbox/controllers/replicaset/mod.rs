@@ -16,7 +16,8 @@ use kube::{Api, Resource as _, ResourceExt};
 
 pub(super) use expectations::Expectations;
 
-use super::objects::{available_at, is_active, is_controlled_by, ready_since};
+use super::claim::claim;
+use super::objects::{available_at, is_active, ready_since};
 use super::runner::Shared;
 use super::{ControllerError, MANAGER};
 
@@ -30,11 +31,7 @@ const FIRST_BATCH: usize = 1;
 /// Brings one ReplicaSet nearer to what it asks for.
 pub(super) async fn reconcile(set: Arc<ReplicaSet>, shared: Arc<Shared>) -> Result<Action, ControllerError> {
     let uid = set.uid().ok_or_else(|| incomplete(&set, "uid"))?;
-    let pods = shared.pods.state_filter(|pod| {
-        is_active(pod)
-            && ResourceExt::namespace(pod) == set.namespace()
-            && is_controlled_by(pod.meta(), Some(&uid))
-    });
+    let pods = claim(&*set, &shared.pods, &shared.client, is_active).await?;
     let managed = if set.metadata.deletion_timestamp.is_none() && shared.expectations.are_met(&uid) {
         manage(&set, &uid, &pods, &shared).await
     } else {
