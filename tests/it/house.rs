@@ -30,7 +30,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["analysis", "api", "cluster", "config", "git", "manifest", "model", "release"]),
     ("server", &["api", "cluster", "config", "controller", "model", "release", "report", "sync"]),
     ("loadtest", &["model"]),
-    ("sandbox", &["api", "cluster", "config", "git", "manifest", "metrics", "model"]),
+    // A load tester pod runs the real load tester.
+    ("sandbox", &["api", "cluster", "config", "git", "loadtest", "manifest", "metrics", "model"]),
 ];
 /// Wires everything together; nobody imports it.
 const CLI: &str = "cli";

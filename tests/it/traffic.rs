@@ -1,4 +1,11 @@
 //! Integration tests: real HTTP through ingress and forward proxy to pods, fed by the sandbox's API server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test's helpers fail the test, and a skip is said aloud"
+)]
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
@@ -323,6 +330,62 @@ async fn late_control_planes_are_simulated() {
     );
 }
 
+/// Asks over and over until stopped.
+fn load(url: String, stop: &CancellationToken) -> tokio::task::JoinHandle<Option<()>> {
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut ticks = tokio::time::interval(Duration::from_millis(2));
+        loop {
+            ticks.tick().await;
+            client.get(&url).send().await.unwrap().bytes().await.unwrap();
+        }
+    }))
+}
+
+#[tokio::test]
+async fn a_switch_after_a_drain_fails_nothing_and_one_without_fails() {
+    let options = TrafficOptions {
+        retries: RetryMode::Off,
+        propagation_max: Duration::from_millis(300),
+        seed: 11,
+        ..TrafficOptions::default()
+    };
+    let world = World::canary(options, 0, "podinfo:3.1.1").await;
+    let before = world.traffic.counts();
+    let stop = CancellationToken::new();
+    let clients: Vec<_> = (0..4).map(|_| load(format!("{}/version", world.traffic.ingress_url), &stop)).collect();
+    let route = json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService", "metadata": {"namespace": "test"}});
+    let swap = json!([
+        {"op": "replace", "path": "/spec/http/0/route/0/weight", "value": 0},
+        {"op": "replace", "path": "/spec/http/0/route/1/weight", "value": 100}
+    ]);
+    let patch: Patch<()> = Patch::Json(serde_json::from_value(swap).unwrap());
+    api(&world.client, &route).patch("podinfo", &PatchParams::default(), &patch).await.unwrap();
+    let url = format!("{}/version", world.traffic.ingress_url);
+    eventually("the canary serves", async || get(&url).await.1.contains("3.1.1").then_some(())).await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "test"}});
+    let delete = async |name: &str| {
+        let params = DeleteParams::default().grace_period(0);
+        drop(api(&world.client, &pod).delete(name, &params).await.unwrap());
+    };
+    delete("podinfo-primary-5d4-1").await;
+    let so_far = world.traffic.counts().attempts;
+    eventually("a hundred requests more", async || (world.traffic.counts().attempts > so_far + 100).then_some(()))
+        .await;
+    assert_eq!(world.traffic.counts().failures, before.failures, "the drained side is not missed");
+
+    delete("podinfo-5d4-2").await;
+    eventually("requests fail", async || {
+        let refused = world.traffic.counts().failures_of(Failure::ConnectionRefused);
+        (refused > before.failures_of(Failure::ConnectionRefused)).then_some(())
+    })
+    .await;
+    stop.cancel();
+    for client in clients {
+        drop(client.await);
+    }
+}
+
 #[tokio::test]
 async fn a_load_tester_pod_runs_the_webhooks_of_git() {
     let world = World::canary(TrafficOptions::default(), 0, "podinfo:3.1.1").await;
@@ -397,14 +460,8 @@ async fn a_real_prometheus_agrees() {
     let prometheus = format!("http://{free}");
 
     // Steady traffic, so that the two may sample at different instants and still see nearly the same.
-    let (url, stop) = (format!("{}/version", world.traffic.ingress_url), CancellationToken::new());
-    let load = tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-        let mut ticks = tokio::time::interval(Duration::from_millis(10));
-        loop {
-            ticks.tick().await;
-            get(&url).await;
-        }
-    }));
+    let stop = CancellationToken::new();
+    let client = load(format!("{}/version", world.traffic.ingress_url), &stop);
     let series = r#"count_over_time(istio_requests_total{reporter="destination",response_code="500"}[4s])"#;
     eventually("prometheus has scraped four seconds", async || {
         value(&prometheus, series, None).await.filter(|samples| *samples >= 35.0)
@@ -421,6 +478,6 @@ async fn a_real_prometheus_agrees() {
         assert!((ours - theirs).abs() <= tolerance, "ours {ours}, Prometheus' {theirs}: {query}");
     }
     stop.cancel();
-    drop(load.await);
+    drop(client.await);
     real.kill().await.unwrap();
 }

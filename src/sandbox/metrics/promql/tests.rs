@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::*;
 
+/// Name, labels, and the values at each sample.
+type Given<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [f64]);
+
 /// Series as in the exposition format, with the values they have at 1 s, 2 s, 3 s …
-fn store(series: &[(&str, &[(&str, &str)], &[f64])]) -> Store {
+fn store(series: &[Given<'_>]) -> Store {
     let mut store = Store::new(Duration::from_secs(3600));
     let samples = series.iter().map(|(_, _, values)| values.len()).max().unwrap_or(0);
     for step in 0..samples {
@@ -33,7 +36,7 @@ fn requests() -> Store {
     ])
 }
 
-/// `labels value` lines, or the scalar, or the error; values with nine digits after the point.
+/// `labels value` lines, or the scalar, or the error; values with six digits after the point.
 fn show(query: &str, at_ms: i64) -> String {
     let line = |labels: &Labels, value: String| {
         let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
