@@ -237,14 +237,17 @@ pub(super) fn as_written(text: &str, target: &ObjectRef) -> Option<ObjectRef> {
 }
 
 /// Like [`as_written`], among parsed manifests.
-pub(super) fn named<'a>(manifests: impl Iterator<Item = &'a Manifest>, target: &ObjectRef) -> Option<ObjectRef> {
-    manifests.map(Manifest::object_ref).find(|found| {
-        let namespace = found.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-        found.kind == target.kind
-            && found.group == target.group
-            && found.name == target.name
-            && Some(namespace) == target.namespace.as_deref()
-    })
+pub(super) fn named<'a>(
+    mut manifests: impl Iterator<Item = &'a Manifest>,
+    target: &ObjectRef,
+) -> Option<ObjectRef> {
+    manifests.find(|manifest| placed(manifest.object_ref()) == *target).map(Manifest::object_ref)
+}
+
+/// A workload as the cluster names it: with its namespace.
+pub(super) fn placed(object: ObjectRef) -> ObjectRef {
+    let namespace = object.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    ObjectRef { namespace: Some(namespace), ..object }
 }
 
 /// Where objects go that name no namespace.

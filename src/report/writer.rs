@@ -7,14 +7,14 @@
 mod roll;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::git::{CommitMeta, GitError, Identity, PushError, Remote, Store};
 use crate::manifest::ParseCache;
-use crate::model::{CommitId, NamespacedName, ReleaseId};
+use crate::model::{CommitId, NamespacedName, ReleaseId, Revision};
 use crate::release::OutcomeKind;
 
 use super::record::{RecordError, RollbackRecord, TargetReport, holds};
@@ -121,6 +121,9 @@ pub struct GitReporter {
     status: StatusBranch,
     at_tip: ParseCache,
     at_promoted: ParseCache,
+    index: Option<roll::Index>,
+    /// Promoted revisions whose manifest is nowhere; at most one per target stays of interest.
+    absent: HashSet<(NamespacedName, Revision)>,
     /// No push to a ref that denied us before this.
     denied_until: BTreeMap<String, (Timestamp, String)>,
 }
@@ -137,6 +140,8 @@ impl GitReporter {
             status,
             at_tip: ParseCache::default(),
             at_promoted: ParseCache::default(),
+            index: None,
+            absent: HashSet::new(),
             denied_until,
         }
     }
@@ -166,6 +171,10 @@ impl GitReporter {
         projection: &mut Projection,
     ) -> Result<(), Stop> {
         self.look_at_status(now).await?;
+        let promoted = |key: &(NamespacedName, Revision)| {
+            reports.iter().any(|report| report.canary == key.0 && report.promoted.as_ref() == Some(&key.1))
+        };
+        self.absent.retain(promoted);
         let rollbacks = self.roll_back_failed(reports, now, projection).await?;
         let urgent = reports.iter().any(|report| {
             report.outbox.iter().any(|outcome| !holds(self.status.files(), &report.canary, outcome))

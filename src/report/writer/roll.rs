@@ -1,8 +1,11 @@
 //! Rollback commits on the watched branch.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use super::super::record::{ManifestFile, RollbackRecord, TargetReport, committed, named};
+use super::super::record::{ManifestFile, RollbackRecord, TargetReport, committed, placed};
 use super::super::rollback::{Case, Decision, RollbackPlan, decide};
 use super::{Condition, GitReporter, Projection, Pushed, Stop, Tries, none};
 use crate::git::{Base, Edit, GitError, Limits, PushError, Snapshot};
@@ -89,29 +92,47 @@ impl GitReporter {
         }
     }
 
-    /// The file that defines `target` at an earlier commit of the watched branch, if it is still there and `wanted`.
+    /// The file that defines `target` at an earlier commit of the watched branch, if it is still there.
     pub(super) async fn manifest_at(
         &mut self,
         commit: &CommitId,
         target: &ObjectRef,
-        wanted: impl Fn(&str) -> bool,
     ) -> Result<Option<ManifestFile>, Stop> {
-        let Some(tip) = self.store.fetch(&self.remote, &self.watched_reference()).await? else { return Ok(None) };
-        // After a force push the commit may be gone for good; asking for it would look like a damaged cache.
-        if !self.store.has(commit).await? {
-            tracing::info!(%commit, %tip, "the promoted commit is no longer in the repository");
-            return Ok(None);
+        if self.index.as_ref().is_none_or(|index| index.commit != *commit) {
+            let Some(index) = self.index_of(commit).await? else { return Ok(None) };
+            self.index = Some(index);
         }
-        let Some(snapshot) = self.snapshot(commit).await? else { return Ok(None) };
-        for file in &snapshot.files {
-            let parsed = self.at_promoted.parse(&file.path, &file.oid, &file.text);
-            let Ok(manifests) = parsed.as_ref() else { continue };
-            if named(manifests.iter(), target).is_some() && wanted(&file.text) {
-                return Ok(Some(ManifestFile { path: file.path.clone(), text: file.text.to_string() }));
+        let found = self.index.as_ref().and_then(|index| index.files.get(target));
+        Ok(found.map(|(path, text)| ManifestFile { path: path.clone(), text: text.to_string() }))
+    }
+
+    async fn index_of(&mut self, commit: &CommitId) -> Result<Option<Index>, Stop> {
+        if !self.store.has(commit).await? {
+            self.store.fetch(&self.remote, &self.watched_reference()).await?;
+            // After a force push it may be gone for good; reading it would look like a damaged cache.
+            if !self.store.has(commit).await? {
+                tracing::info!(%commit, "a promoted commit is no longer in the repository");
+                return Ok(None);
             }
         }
-        Ok(None)
+        let Some(snapshot) = self.snapshot(commit).await? else { return Ok(None) };
+        let mut files = BTreeMap::new();
+        for file in &snapshot.files {
+            let parsed = self.at_promoted.parse(&file.path, &file.oid, &file.text);
+            for manifest in parsed.as_ref().iter().flatten() {
+                files.insert(placed(manifest.object_ref()), (file.path.clone(), file.text.clone()));
+            }
+        }
+        self.at_promoted.sweep();
+        Ok(Some(Index { commit: commit.clone(), files }))
     }
+}
+
+/// Which file of a commit defines which object: many targets are promoted from one commit.
+#[derive(Debug)]
+pub(super) struct Index {
+    commit: CommitId,
+    files: BTreeMap<ObjectRef, (String, Arc<str>)>,
 }
 
 /// Somebody asked for the failed revision again (`serin retry`), or it has succeeded since.

@@ -198,6 +198,15 @@ impl GitReporter {
             return Ok(Some(ManifestFile { path, text: text.to_owned() }));
         }
         let Some(commit) = &revision.commit else { return Ok(None) };
-        self.manifest_at(commit, target, matches).await
+        // Known not to be there: asked once, not at every projection.
+        let key = (report.canary.clone(), revision.clone());
+        if self.absent.contains(&key) {
+            return Ok(None);
+        }
+        let found = self.manifest_at(commit, target).await?.filter(|file| matches(&file.text));
+        if found.is_none() {
+            self.absent.insert(key);
+        }
+        Ok(found)
     }
 }
