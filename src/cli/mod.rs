@@ -9,6 +9,7 @@ pub mod exit;
 pub mod get;
 pub mod loadtest;
 pub mod output;
+mod records;
 pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -21,16 +21,18 @@ use crate::cluster::{
     Claim, Cluster, ConnectOptions, EffectKind, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected, Wake, Writer,
     compact_metadata,
 };
-use crate::config::{RunArgs, Settings};
+use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, Clock, ControllerContext, ControllerSettings, Telemetry};
-use crate::git::{Credentials, Remote, Store};
+use crate::git::{Credentials, Identity, Remote, Store};
 use crate::hook::{HookCaller, HttpHooks};
 use crate::metrics::{HttpClients, MetricProvider, Prometheus};
-use crate::report;
+use crate::report::writer::BATCH;
+use crate::report::{self, ReporterSettings, RollbackCommits};
 use crate::server::{self, ServerState};
 use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus};
 
 use super::exit::{CliError, Exit};
+use super::records::Records;
 
 /// How long the loops may take to finish what they are writing once they are told to stop; a pod has 30 s in all.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -126,6 +128,7 @@ pub async fn daemon_with(
         return Ok(());
     }
 
+    let records = Records::new(store.clone(), remote.clone(), settings.git.status_branch.clone());
     let reporter = report::git::Context {
         cluster: cluster.clone(),
         writer: writer.clone(),
@@ -139,7 +142,7 @@ pub async fn daemon_with(
         cluster: cluster.clone(),
         writer: writer.clone(),
         source: Arc::new(source),
-        records: Arc::new(crate::sync::NoRecord),
+        records: Arc::new(records),
         canaries,
         settings: SyncSettings {
             cluster_name: settings.cluster_name.clone(),
@@ -313,15 +316,21 @@ async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn report_settings(settings: &Settings) -> report::git::ReportSettings {
-    report::git::ReportSettings {
-        cluster_name: settings.cluster_name.clone(),
-        branch: settings.git.branch.clone(),
-        path: settings.git.path.clone(),
-        status_branch: settings.git.status_branch.clone(),
-        author_name: settings.git.author_name.clone(),
-        author_email: settings.git.author_email.clone(),
-        rollback: settings.rollback,
+fn report_settings(settings: &Settings) -> ReporterSettings {
+    let git = &settings.git;
+    ReporterSettings {
+        cluster: settings.cluster_name.clone(),
+        // Known once the cluster answers.
+        writer: String::new(),
+        branch: git.branch.clone(),
+        path: git.path.clone(),
+        status_branch: git.status_branch.clone(),
+        identity: Identity { name: git.author_name.clone(), email: git.author_email.clone() },
+        rollback: match settings.rollback {
+            RollbackMode::Commit => RollbackCommits::Make,
+            RollbackMode::Record => RollbackCommits::Skip,
+        },
+        batch: BATCH.div_f64(settings.speed),
     }
 }
 

@@ -1,6 +1,6 @@
 //! YAML documents become objects: parsing as kubectl reads, canonical digest, semantic diff, edit in place.
 //!
-//! Pure: text in, values out. Everything works on one tree of nodes with byte ranges ([`tree`]), so what is read, what a
+//! Pure: text in, values out. Everything works on one tree of nodes with byte ranges (`tree`), so what is read, what a
 //! caret points at and what an edit replaces are the same bytes.
 
 mod cache;

@@ -2,7 +2,7 @@
 
 use crate::api::{Canary, CanarySpec};
 use crate::model::{NamespacedName, ObjectRef, Weights};
-use crate::release::{Outcome, OutcomeKind, Phase, Release, State};
+use crate::release::{OutcomeKind, Phase, Release, State};
 
 use super::TargetReport;
 
@@ -30,16 +30,12 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
         promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
         policy: Some(policy_words(spec)),
-        checks: release.map(|release| release.checks.clone()).or_else(|| last_checks(failed)).unwrap_or_default(),
+        checks: release.map(|release| release.checks.clone()).or_else(|| failed.map(|outcome| outcome.checks.clone())).unwrap_or_default(),
         cause: failed.filter(|_| release.is_none()).and_then(|outcome| Some(outcome.cause.as_ref()?.message.clone())),
         approved_by: None,
         outbox_merged: state.outbox_merged,
         outbox: state.outbox,
     })
-}
-
-fn last_checks(failed: Option<&Outcome>) -> Option<Vec<crate::release::CheckResult>> {
-    failed.map(|outcome| outcome.checks.clone())
 }
 
 fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {

@@ -3,6 +3,8 @@
 
 #[path = "git/http.rs"]
 mod http;
+#[path = "git/report.rs"]
+mod report;
 #[path = "git/store.rs"]
 mod store;
 #[path = "git/world.rs"]

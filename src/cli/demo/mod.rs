@@ -108,8 +108,8 @@ async fn play(
         dir: dir.display().to_string(),
         kubeconfig: sandbox.kubeconfig().display().to_string(),
         repository: sandbox.repository().path().display().to_string(),
-        ingress: String::new(),
-        metrics: String::new(),
+        ingress: sandbox.ingress_url().to_owned(),
+        metrics: sandbox.metrics_url().to_owned(),
         speed,
     });
 
