@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use git2::build::TreeUpdateBuilder;
-use git2::{FileMode, Repository, Signature, Time, Tree};
+use git2::{ErrorCode, FileMode, Repository, Signature, Time, Tree};
 use jiff::Timestamp;
 
 use super::error::GitError;
@@ -94,6 +94,22 @@ impl Store {
         let base = parent.map_or(Base::Orphan, |parent| Base::EmptyOn(parent.clone()));
         let edits = files.into_iter().map(|(path, content)| Edit::Write { path, content }).collect();
         self.commit(base, edits, meta).await
+    }
+
+    /// Whether a commit is in the store.
+    ///
+    /// # Errors
+    /// If the store is damaged.
+    pub async fn has(&self, commit: &CommitId) -> Result<bool, GitError> {
+        let commit = commit.clone();
+        self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
+            inner.with(|repo| match repo.find_commit(oid(&commit)?) {
+                Ok(_) => Ok(true),
+                Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
+                Err(error) => Err(inner.damaged(&error)),
+            })
+        })
+        .await
     }
 
     /// Whether `ancestor` is `commit` or lies behind it.

@@ -1,0 +1,260 @@
+//! The record: what the branch `serin/status/<cluster>` holds, as a pure function of reports and what it held before.
+//!
+//! ```text
+//! record.yaml                               version, cluster, writer
+//! README.md                                 a table for people
+//! <namespace>/<name>.yaml                   one target: phase, weight, checks, what is promoted
+//! manifests/<namespace>/<name>/<file>       the promoted manifest's own bytes: a rebuild needs them, and they stay reachable
+//! history/<namespace>/<name>/<end>-<id>.yaml  the last finished releases
+//! ```
+//!
+//! Nothing here is a Secret that was not in Git already: the only contents are manifests from the watched branch.
+
+mod read;
+mod table;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::manifest::{Manifest, parse};
+use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId, Revision, Weights};
+use crate::release::{CheckResult, Outcome};
+
+pub(super) use read::template_in;
+pub use read::{PromotedManifest, Record, RecordError};
+pub use wire::{FinishedRecord, Header, PromotedRecord, RollbackRecord, TargetRecord};
+
+/// Version of the files' format.
+pub const VERSION: u32 = 1;
+/// Finished releases kept per target.
+pub const HISTORY_MAX: usize = 20;
+
+/// The files of the branch, by path.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// What one target has to tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetReport {
+    /// The Canary.
+    pub canary: NamespacedName,
+    /// The workload.
+    pub target: ObjectRef,
+    /// Flagger's phase string.
+    pub phase: String,
+    /// Since when it is in that phase.
+    pub since: Timestamp,
+    /// The release under way.
+    pub release: Option<ReleaseId>,
+    /// What it releases.
+    pub revision: Option<Revision>,
+    /// Where traffic goes.
+    pub weight: Weights,
+    /// `3 of 6`.
+    pub step: Option<String>,
+    /// What it waits for, in words.
+    pub waiting_on: Option<String>,
+    /// What primary runs.
+    pub promoted: Option<Revision>,
+    /// How it is released, in words: `weights 10 to 50 by 10 every 1m, 3 checks, threshold 5`.
+    pub policy: Option<String>,
+    /// The last value of every check.
+    pub checks: Vec<CheckResult>,
+    /// Why the last release failed, while that is its phase.
+    pub cause: Option<String>,
+    /// Who approved, as claimed.
+    pub approved_by: Option<String>,
+    /// Terminal outcomes not yet seen in Git, oldest first.
+    pub outbox: Vec<Outcome>,
+    /// Outcomes that did not fit into the outbox.
+    pub outbox_merged: u64,
+}
+
+/// A target's promoted manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestFile {
+    /// Its path on the watched branch.
+    pub path: String,
+    /// Its content.
+    pub text: String,
+}
+
+/// Everything that a new record is made from, beside the old one.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// `cluster.name`.
+    pub cluster: &'a str,
+    /// UID of the namespace kube-system: tells two clusters of one name apart.
+    pub writer: &'a str,
+    /// The targets. One that is missing here keeps its record: after a rebuild nobody may know of it yet.
+    pub reports: &'a [TargetReport],
+    /// Canaries that were deleted: their records go.
+    pub gone: &'a [NamespacedName],
+    /// Promoted manifests, where they could be read and have the promoted digest.
+    pub manifests: &'a BTreeMap<NamespacedName, ManifestFile>,
+    /// What became of failed releases in Git.
+    pub rollbacks: &'a BTreeMap<(NamespacedName, ReleaseId), RollbackRecord>,
+}
+
+/// The new files of the branch.
+pub fn build(old: &Files, input: &Input<'_>) -> Files {
+    let Input { cluster, writer, reports, gone, manifests, rollbacks } = *input;
+    let mut files = old.clone();
+    for canary in gone {
+        let own = [target_path(canary), history_folder(canary), manifest_folder(canary)];
+        files.retain(|path, _| !own.iter().any(|own| path.starts_with(own.as_str())));
+    }
+    for report in reports {
+        put_history(&mut files, report, rollbacks);
+        put_target(&mut files, report, manifests.get(&report.canary));
+    }
+    files.insert(HEADER.to_owned(), wire::header(cluster, writer).into_bytes());
+    let targets = read::targets(&files);
+    files.insert(README.to_owned(), table::readme(cluster, &targets).into_bytes());
+    files
+}
+
+/// Whether this outcome is in these files.
+pub fn holds(files: &Files, canary: &NamespacedName, outcome: &Outcome) -> bool {
+    let path = history_path(canary, outcome);
+    // What is older than everything that is kept was recorded, or would not be kept either.
+    let folder = history_folder(canary);
+    let mut kept = files.keys().filter(|kept| kept.starts_with(&folder));
+    files.contains_key(&path)
+        || (kept.clone().count() >= HISTORY_MAX && kept.next().is_some_and(|oldest| path < *oldest))
+}
+
+const HEADER: &str = "record.yaml";
+const README: &str = "README.md";
+
+fn target_path(canary: &NamespacedName) -> String {
+    format!("{}/{}.yaml", canary.namespace, canary.name)
+}
+
+fn history_folder(canary: &NamespacedName) -> String {
+    format!("history/{}/{}/", canary.namespace, canary.name)
+}
+
+fn manifest_folder(canary: &NamespacedName) -> String {
+    format!("manifests/{}/{}/", canary.namespace, canary.name)
+}
+
+/// Sorted by time: numbers of releases start again when a cluster is rebuilt.
+fn history_path(canary: &NamespacedName, outcome: &Outcome) -> String {
+    let end = outcome.ended.strftime("%Y%m%dT%H%M%SZ");
+    format!("{}{end}-{}.yaml", history_folder(canary), outcome.release)
+}
+
+fn put_history(
+    files: &mut Files,
+    report: &TargetReport,
+    rollbacks: &BTreeMap<(NamespacedName, ReleaseId), RollbackRecord>,
+) {
+    let canary = &report.canary;
+    for outcome in &report.outbox {
+        let rollback = rollbacks.get(&(canary.clone(), outcome.release.clone()));
+        let path = history_path(canary, outcome);
+        // What was written first stays: a second look knows less about the rollback.
+        files.entry(path).or_insert_with(|| wire::finished(canary, outcome, rollback).into_bytes());
+    }
+    let folder = history_folder(canary);
+    let kept: Vec<String> = files.keys().filter(|path| path.starts_with(&folder)).cloned().collect();
+    for path in kept.iter().take(kept.len().saturating_sub(HISTORY_MAX)) {
+        files.remove(path);
+    }
+}
+
+fn put_target(files: &mut Files, report: &TargetReport, manifest: Option<&ManifestFile>) {
+    let path = target_path(&report.canary);
+    let before = files.get(&path).and_then(|bytes| wire::read_target(bytes).ok()).and_then(|old| old.promoted);
+    let folder = manifest_folder(&report.canary);
+    let promoted = match (&report.promoted, before) {
+        (Some(revision), before) => {
+            let same = before.filter(|before| before.revision.digest == revision.digest);
+            let kept = manifest
+                .map_or_else(|| same.and_then(|same| same.manifest), |file| Some(place(&folder, &file.path)));
+            Some(PromotedRecord { revision: revision.clone(), manifest: kept })
+        }
+        // Not promoted anything yet: after a rebuild this is what has to come back first.
+        (None, before) => before,
+    };
+    let current = promoted.as_ref().and_then(|promoted| promoted.manifest.as_ref());
+    files.retain(|path, _| !path.starts_with(&folder) || current.is_some_and(|kept| kept.copy == *path));
+    if let (Some(file), Some(place)) = (manifest, current) {
+        files.insert(place.copy.clone(), file.text.clone().into_bytes());
+    }
+    files.insert(path, wire::target(report, promoted).into_bytes());
+}
+
+fn place(folder: &str, path: &str) -> wire::ManifestPlace {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    wire::ManifestPlace { path: path.to_owned(), copy: format!("{folder}{name}") }
+}
+
+/// One line about many changes, for the commit's subject.
+pub fn subject(old: &Files, new: &Files) -> String {
+    let (before, after) = (read::targets(old), read::targets(new));
+    let changed: Vec<String> = after
+        .iter()
+        .filter(|(canary, target)| before.get(canary) != Some(*target))
+        .map(|(canary, target)| match target {
+            Ok(target) => {
+                let weight = if target.weight > 0 { format!(", weight {}", target.weight) } else { String::new() };
+                format!("{canary}: {}{weight}", target.phase)
+            }
+            Err(_) => canary.to_string(),
+        })
+        .collect();
+    match changed.as_slice() {
+        [] => "Record".to_owned(),
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}
+
+/// Which digest a target's recorded manifest must have, and where its copy is, if the record has one.
+pub fn recorded_copy<'a>(
+    files: &'a Files,
+    canary: &NamespacedName,
+    digest: &Digest,
+) -> Option<(String, &'a [u8])> {
+    let target = wire::read_target(files.get(&target_path(canary))?).ok()?;
+    let promoted = target.promoted.filter(|promoted| promoted.revision.digest == *digest)?;
+    let place = promoted.manifest?;
+    Some((place.path, files.get(&place.copy)?))
+}
+
+/// The commit that a record's writer last wrote, for messages.
+pub fn writer_of(files: &Files) -> Option<Header> {
+    wire::read_header(files.get(HEADER)?).ok()
+}
+
+/// How a file names a workload: with its namespace, or without one when that is the default.
+pub(super) fn as_written(text: &str, target: &ObjectRef) -> Option<ObjectRef> {
+    let manifests = parse("", text).ok()?;
+    named(manifests.iter(), target)
+}
+
+/// Like [`as_written`], among parsed manifests.
+pub(super) fn named<'a>(manifests: impl Iterator<Item = &'a Manifest>, target: &ObjectRef) -> Option<ObjectRef> {
+    manifests.map(Manifest::object_ref).find(|found| {
+        let namespace = found.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        found.kind == target.kind
+            && found.group == target.group
+            && found.name == target.name
+            && Some(namespace) == target.namespace.as_deref()
+    })
+}
+
+/// Where objects go that name no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// A commit in a rollback record.
+pub(super) fn committed(commit: &CommitId) -> RollbackRecord {
+    RollbackRecord { commit: Some(commit.clone()), none: None }
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,151 @@
+//! Reading a record: for a rebuild, and to see what it says already.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::wire::{self, FinishedRecord, Header, TargetRecord};
+use super::{Files, HEADER, VERSION, recorded_copy};
+use crate::git::{GitError, Remote, Store};
+use crate::manifest::{template_digest, value_at};
+use crate::model::{CommitId, NamespacedName, ObjectRef, Revision};
+
+/// What a status branch says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The branch's commit.
+    pub commit: CommitId,
+    /// Who wrote it.
+    pub header: Header,
+    /// Targets; one that cannot be read says why.
+    pub targets: BTreeMap<NamespacedName, Result<TargetRecord, String>>,
+    files: Files,
+}
+
+/// A target's promoted manifest, as recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromotedManifest {
+    /// The promoted revision.
+    pub revision: Revision,
+    /// The workload.
+    pub target: ObjectRef,
+    /// Its path on the watched branch.
+    pub path: String,
+    /// The file's text.
+    pub text: String,
+    /// The pod template in it; it has the revision's digest.
+    pub template: Value,
+}
+
+/// A record that cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordError {
+    /// The branch could not be read.
+    #[error("failed to read the record")]
+    Git(#[from] GitError),
+    /// `record.yaml` is missing or cannot be read: somebody else's branch, perhaps.
+    #[error("branch {branch} is no record of ours: {reason}")]
+    Foreign {
+        /// The branch.
+        branch: String,
+        /// Why.
+        reason: String,
+    },
+    /// Written by a later Serin.
+    #[error("branch {branch} has format {found}, this version reads up to {VERSION}; use a newer version")]
+    Newer {
+        /// The branch.
+        branch: String,
+        /// Its version.
+        found: u32,
+    },
+    /// A target's record cannot be read, or its manifest is not what it says.
+    #[error("record of {canary}: {reason}")]
+    Target {
+        /// The Canary.
+        canary: NamespacedName,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Record {
+    /// Fetches and reads a status branch; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be fetched or is no record.
+    pub async fn fetch(store: &Store, remote: &Remote, branch: &str) -> Result<Option<Self>, RecordError> {
+        let reference = format!("refs/heads/{branch}");
+        let Some(commit) = store.fetch(remote, &reference).await? else { return Ok(None) };
+        let files = store.tree(&commit).await?;
+        Self::read(branch, commit, files).map(Some)
+    }
+
+    /// Reads the files of a status branch.
+    ///
+    /// # Errors
+    /// If they are no record.
+    pub fn read(branch: &str, commit: CommitId, files: Files) -> Result<Self, RecordError> {
+        let foreign = |reason: String| RecordError::Foreign { branch: branch.to_owned(), reason };
+        let header = files.get(HEADER).ok_or_else(|| foreign(format!("{HEADER} is missing")))?;
+        let header = wire::read_header(header).map_err(foreign)?;
+        if header.version > VERSION {
+            return Err(RecordError::Newer { branch: branch.to_owned(), found: header.version });
+        }
+        Ok(Self { commit, header, targets: targets(&files), files })
+    }
+
+    /// The files as they are on the branch.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// What a target ran when the record was written; `None` if it is not recorded or did not come from Git.
+    ///
+    /// # Errors
+    /// If the record is damaged: a missing or changed manifest must not be taken for one that never was.
+    pub fn promoted(&self, canary: &NamespacedName) -> Result<Option<PromotedManifest>, RecordError> {
+        let fail = |reason: String| RecordError::Target { canary: canary.clone(), reason };
+        let target = match self.targets.get(canary) {
+            None => return Ok(None),
+            Some(Err(reason)) => return Err(fail(reason.clone())),
+            Some(Ok(target)) => target,
+        };
+        let Some(promoted) = &target.promoted else { return Ok(None) };
+        let Some(place) = &promoted.manifest else { return Ok(None) };
+        let digest = &promoted.revision.digest;
+        let (path, bytes) = recorded_copy(&self.files, canary, digest)
+            .ok_or_else(|| fail(format!("the copy {} of its manifest is missing", place.copy)))?;
+        let text = String::from_utf8(bytes.to_vec()).map_err(|error| fail(error.to_string()))?;
+        let template = super::template_in(&text, &target.target)
+            .ok_or_else(|| fail(format!("{} holds no template of {}", place.copy, target.target)))?;
+        let found = template_digest(&template);
+        if found != *digest {
+            return Err(fail(format!("{} has the digest {found}, not the recorded {digest}", place.copy)));
+        }
+        let (revision, target) = (promoted.revision.clone(), target.target.clone());
+        Ok(Some(PromotedManifest { revision, target, path, text, template }))
+    }
+
+    /// Finished releases of a target, oldest first; what cannot be read is left out.
+    pub fn history(&self, canary: &NamespacedName) -> Vec<FinishedRecord> {
+        let folder = super::history_folder(canary);
+        let files = self.files.iter().filter(|(path, _)| path.starts_with(&folder));
+        files.filter_map(|(_, bytes)| wire::read_finished(bytes).ok()).collect()
+    }
+}
+
+/// The targets' records: `<namespace>/<name>.yaml`, two segments.
+pub(super) fn targets(files: &Files) -> BTreeMap<NamespacedName, Result<TargetRecord, String>> {
+    let target = |(path, bytes): (&String, &Vec<u8>)| {
+        let (namespace, name) = path.strip_suffix(".yaml")?.split_once('/')?;
+        (!name.contains('/')).then(|| (NamespacedName::new(namespace, name), wire::read_target(bytes)))
+    };
+    files.iter().filter_map(target).collect()
+}
+
+/// The pod template of a workload in a file. A manifest without a namespace means the default one.
+pub(crate) fn template_in(text: &str, target: &ObjectRef) -> Option<Value> {
+    let object = super::as_written(text, target)?;
+    value_at(text, &object, &["spec", "template"])
+}

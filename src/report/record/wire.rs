@@ -1,0 +1,210 @@
+//! The record's files as YAML. Wire types, not domain types: fields may be added, none changes its meaning.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{TargetReport, VERSION};
+use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
+use crate::release::{CheckResult, Outcome, OutcomeKind};
+
+/// `record.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Header {
+    /// Version of the format.
+    pub version: u32,
+    /// The cluster's name.
+    pub cluster: String,
+    /// UID of its namespace kube-system.
+    pub writer: String,
+}
+
+/// `<namespace>/<name>.yaml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetRecord {
+    /// The Canary.
+    pub canary: NamespacedName,
+    /// The workload.
+    pub target: ObjectRef,
+    /// Flagger's phase string.
+    pub phase: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// The release under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseId>,
+    /// What it releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
+    /// Percent of traffic that goes to the canary.
+    pub weight: u8,
+    /// `3 of 6`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_on: Option<String>,
+    /// What primary runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<PromotedRecord>,
+    /// How it is released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The last value of every check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
+    /// Why the last release failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Who approved, as claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
+    /// Finished releases that no file of the history tells about: there were too many while Git was away.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub untold: u64,
+}
+
+/// What primary runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PromotedRecord {
+    /// Digest and commit.
+    pub revision: Revision,
+    /// Its manifest, if it came from Git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<ManifestPlace>,
+}
+
+/// Where a promoted manifest is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestPlace {
+    /// On the watched branch.
+    pub path: String,
+    /// On the status branch.
+    pub copy: String,
+}
+
+/// `history/<namespace>/<name>/….yaml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FinishedRecord {
+    /// The Canary.
+    pub canary: NamespacedName,
+    /// The release.
+    pub release: ReleaseId,
+    /// How it ended.
+    pub outcome: OutcomeKind,
+    /// What was released.
+    pub revision: Revision,
+    /// What primary runs after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<Revision>,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The last value of every check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
+    /// What became of it on the watched branch, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackRecord>,
+}
+
+/// A rollback commit, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackRecord {
+    /// The commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+pub(super) fn header(cluster: &str, writer: &str) -> String {
+    yaml(&Header { version: VERSION, cluster: cluster.to_owned(), writer: writer.to_owned() })
+}
+
+pub(super) fn target(report: &TargetReport, promoted: Option<PromotedRecord>) -> String {
+    let TargetReport {
+        canary,
+        target,
+        phase,
+        since,
+        release,
+        revision,
+        weight,
+        step,
+        waiting_on,
+        promoted: _,
+        policy,
+        checks,
+        cause,
+        approved_by,
+        outbox: _,
+        outbox_merged,
+    } = report.clone();
+    let (weight, untold) = (weight.canary(), outbox_merged);
+    yaml(&TargetRecord {
+        canary,
+        target,
+        phase,
+        since,
+        release,
+        revision,
+        weight,
+        step,
+        waiting_on,
+        promoted,
+        policy,
+        checks,
+        cause,
+        approved_by,
+        untold,
+    })
+}
+
+pub(super) fn finished(canary: &NamespacedName, outcome: &Outcome, rollback: Option<&RollbackRecord>) -> String {
+    let Outcome { release, kind, revision, promoted, cause, started, ended, checks } = outcome.clone();
+    yaml(&FinishedRecord {
+        canary: canary.clone(),
+        release,
+        outcome: kind,
+        revision,
+        promoted,
+        started,
+        ended,
+        cause: cause.map(|cause| cause.message),
+        checks,
+        rollback: rollback.cloned(),
+    })
+}
+
+/// These types always serialize; should one not, the file says why.
+fn yaml(value: &impl Serialize) -> String {
+    serde_saphyr::to_string(value).unwrap_or_else(|error| format!("# failed to write: {error}\n"))
+}
+
+pub(super) fn read_target(bytes: &[u8]) -> Result<TargetRecord, String> {
+    serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, String> {
+    serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+pub(super) fn read_finished(bytes: &[u8]) -> Result<FinishedRecord, String> {
+    serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
+}

@@ -1,0 +1,153 @@
+use pretty_assertions::assert_eq;
+use std::sync::Arc;
+
+use super::*;
+use crate::analysis::Verdict;
+use crate::git::SnapshotFile;
+use crate::model::{Digest, ReleaseId};
+use crate::release::{Cause, OutcomeKind};
+
+const GOOD: &str = "# Ours\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: podinfo\n  namespace: test\nspec:\n  replicas: 2 # two\n  template:\n    spec:\n      containers:\n        - name: podinfod\n          image: podinfo:3.1.0 # keep me\n";
+
+fn target() -> ObjectRef {
+    ObjectRef {
+        group: "apps".into(),
+        kind: "Deployment".into(),
+        namespace: Some("test".into()),
+        name: "podinfo".into(),
+    }
+}
+
+fn digest_of(text: &str) -> Digest {
+    template_digest(&template_in(text, &target()).unwrap())
+}
+
+fn commit(hex: &str) -> CommitId {
+    hex.repeat(40).parse().unwrap()
+}
+
+fn bad() -> String {
+    GOOD.replace("3.1.0", "3.1.1").replace("replicas: 2", "replicas: 3")
+}
+
+fn snapshot(text: &str) -> Snapshot {
+    let file = |path: &str, text: &str| SnapshotFile {
+        path: path.into(),
+        oid: text.len().to_string(),
+        text: Arc::from(text),
+    };
+    Snapshot {
+        commit: commit("d"),
+        files: vec![file("deploy/broken.yaml", "a: b: c\n"), file("deploy/podinfo.yaml", text)],
+        skipped: Vec::new(),
+        subject: String::new(),
+        author: String::new(),
+        time: "2026-01-02T03:04:05Z".parse().unwrap(),
+    }
+}
+
+fn failed() -> Outcome {
+    let revision = Revision { digest: digest_of(&bad()), commit: Some(commit("b")) };
+    Outcome {
+        release: ReleaseId::new(2, &revision.digest),
+        kind: OutcomeKind::Failed,
+        revision,
+        promoted: None,
+        cause: Some(Cause { message: "request-success-rate 69.17% is below 99%".into() }),
+        started: "2026-01-02T03:00:00Z".parse().unwrap(),
+        ended: "2026-01-02T03:04:00Z".parse().unwrap(),
+        checks: vec![CheckResult {
+            name: "request-success-rate".into(),
+            verdict: Verdict::Fail,
+            value: Some(69.17),
+            limit: "≥ 99".into(),
+        }],
+    }
+}
+
+fn decide_on(tip: &str, failed: &Outcome, history: &[CommitInfo], change: impl Fn(&mut Case<'_>)) -> Decision {
+    let promoted = Revision { digest: digest_of(GOOD), commit: Some(commit("a")) };
+    let manifest = ManifestFile { path: "deploy/podinfo.yaml".into(), text: GOOD.into() };
+    let canary = NamespacedName::new("test", "podinfo");
+    let (target, tip) = (target(), snapshot(tip));
+    let mut case = Case {
+        cluster: "c1",
+        canary: &canary,
+        target: &target,
+        failed,
+        promoted: Some(&promoted),
+        manifest: Some(&manifest),
+        released_again: false,
+        tip: &tip,
+        history,
+    };
+    change(&mut case);
+    decide(&case, &mut ParseCache::default())
+}
+
+fn plan(decision: Decision) -> RollbackPlan {
+    match decision {
+        Decision::Commit(plan) => plan,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn restores_the_template_and_says_why() {
+    let plan = plan(decide_on(&bad(), &failed(), &[], |_| {}));
+    assert_eq!(plan.path, "deploy/podinfo.yaml");
+    assert_eq!(plan.content, bad().replace("3.1.1", "3.1.0"), "replicas and comments stay");
+    let (from, to) = (digest_of(&bad()), digest_of(GOOD));
+    let expected = format!(
+        "Roll back test/podinfo to {}\n\nRelease 2-{} failed: request-success-rate 69.17% is below 99%\n\n- image 3.1.1 -> 3.1.0\n\n\
+         Checks:\n\n- request-success-rate: 69.17 (limit ≥ 99): fail\n\nSerin-Rollback: test/podinfo\nSerin-From: {from}@{}\n\
+         Serin-To: {to}@{}\nSerin-Cause: request-success-rate 69.17% is below 99%\nSerin-Cluster: c1\n",
+        to.short(),
+        from.short(),
+        "b".repeat(40),
+        "a".repeat(40)
+    );
+    assert_eq!(plan.message, expected);
+}
+
+#[test]
+fn is_made_at_most_once() {
+    let message = plan(decide_on(&bad(), &failed(), &[], |_| {})).message;
+    let earlier = CommitInfo { id: commit("e"), message, author: "serin".into(), time: failed().ended };
+    let history = [earlier];
+    let after = bad().replace("3.1.1", "3.1.0");
+    assert_eq!(decide_on(&after, &failed(), &history, |_| {}), Decision::Done(commit("e")));
+    let again = Decision::None(NoRollback::RolledBackBefore(commit("e")));
+    assert_eq!(decide_on(&bad(), &failed(), &history, |_| {}), again);
+    // Another cluster's rollback is not ours.
+    assert!(matches!(decide_on(&bad(), &failed(), &history, |case| case.cluster = "c2"), Decision::Commit(_)));
+}
+
+#[test]
+fn gives_its_reason_when_there_is_none() {
+    let reason = |decision| match decision {
+        Decision::None(reason) => reason.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let by_kubectl = Outcome { revision: Revision { commit: None, ..failed().revision }, ..failed() };
+    assert_eq!(reason(decide_on(&bad(), &by_kubectl, &[], |_| {})), "the failed revision did not come from Git");
+    let moved = bad().replace("3.1.1", "3.1.2");
+    assert!(reason(decide_on(&moved, &failed(), &[], |_| {})).starts_with("the branch has moved on"));
+    assert!(reason(decide_on("a: 1\n", &failed(), &[], |_| {})).contains("no longer there"));
+    let broken = format!("{}a: b: c\n", bad());
+    assert!(
+        reason(decide_on(&broken, &failed(), &[], |_| {})).starts_with("the manifest at the tip cannot be read")
+    );
+    assert!(reason(decide_on(&bad(), &failed(), &[], |case| case.manifest = None)).contains("is not in Git"));
+    assert!(
+        reason(decide_on(&bad(), &failed(), &[], |case| case.promoted = None)).contains("nothing was promoted")
+    );
+    assert!(reason(decide_on(&bad(), &failed(), &[], |case| case.released_again = true)).contains("again"));
+    // What was promoted is not what the manifest says.
+    let other: &'static Revision =
+        Box::leak(Box::new(Revision { digest: Digest::of_canonical(b"other"), commit: None }));
+    assert!(
+        reason(decide_on(&bad(), &failed(), &[], |case| case.promoted = Some(other)))
+            .contains("would have the digest")
+    );
+}

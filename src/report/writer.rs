@@ -1,0 +1,312 @@
+//! Carrying record and rollback commits to Git.
+//!
+//! [`GitReporter::project`] may be called at any time with all that is known; it looks at what is in Git and makes up the
+//! difference. It is the only writer of the status branch, and on the watched branch it makes rollback commits only.
+//! Every push is a compare and swap on what was decided on; when somebody was faster, everything is decided again.
+
+mod roll;
+mod status;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::git::{CommitMeta, GitError, Identity, PushError, Remote, Store};
+use crate::manifest::ParseCache;
+use crate::model::{CommitId, NamespacedName, ReleaseId};
+use crate::release::OutcomeKind;
+
+use super::record::{RecordError, RollbackRecord, TargetReport, holds};
+use status::{StatusBranch, Wrote};
+
+/// Tries of one push that lost a race.
+pub const PUSH_TRIES: u32 = 10;
+/// Wait before the second try.
+pub const PUSH_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// Each wait is this much longer than the one before.
+pub const PUSH_WAIT_FACTOR: f64 = 1.5;
+/// Longest wait between two tries.
+pub const PUSH_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Commits of progress come at most this often; terminal states at once.
+pub const BATCH: Duration = Duration::from_secs(15);
+/// After Git could not be reached: short, since it holds back nothing but the record.
+pub const UNREACHABLE_WAIT: Duration = Duration::from_secs(30);
+/// After a push was denied: somebody has to change a setting first.
+pub const DENIED_WAIT: Duration = Duration::from_mins(10);
+/// A record written by another cluster less than this ago is another live writer's.
+pub const FOREIGN_LIVE: Duration = Duration::from_mins(2);
+
+/// What the reporter is told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReporterSettings {
+    /// `cluster.name`.
+    pub cluster: String,
+    /// UID of the namespace kube-system.
+    pub writer: String,
+    /// The watched branch.
+    pub branch: String,
+    /// The folder of manifests in it.
+    pub path: String,
+    /// The branch of the record.
+    pub status_branch: String,
+    /// Name and address on commits.
+    pub identity: Identity,
+    /// Whether failed releases are rolled back on the watched branch.
+    pub rollback: RollbackCommits,
+    /// See [`BATCH`]; shorter in demonstrations.
+    pub batch: Duration,
+}
+
+/// Whether failed releases are rolled back on the watched branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackCommits {
+    /// By a commit.
+    Make,
+    /// No, the record says so.
+    Skip,
+}
+
+/// What a projection did.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Projection {
+    /// Outcomes that are in Git now: they may leave the outbox.
+    pub recorded: Vec<(NamespacedName, ReleaseId)>,
+    /// What became of failed releases on the watched branch; told until the record holds it.
+    pub rollbacks: Vec<(NamespacedName, ReleaseId, RollbackRecord)>,
+    /// What somebody should know; empty when all is well.
+    pub conditions: Vec<Condition>,
+    /// The record's commit, if one was made.
+    pub commit: Option<CommitId>,
+    /// When to project again at the latest, if not everything is in Git.
+    pub again: Option<Timestamp>,
+}
+
+/// Something that keeps state from reaching Git.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The target, if it is about one.
+    pub canary: Option<NamespacedName>,
+    /// CamelCase, for a condition's reason.
+    pub reason: &'static str,
+    /// In words, with what helps.
+    pub message: String,
+}
+
+/// Why a projection stopped.
+#[derive(Debug, Clone, thiserror::Error)]
+enum Stop {
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Denied(PushError),
+    #[error(transparent)]
+    Record(RecordError),
+    #[error("the branch moved {PUSH_TRIES} times while we tried to push")]
+    Contended,
+    #[error(
+        "another cluster ({uid}) writes the record of {cluster}; give each cluster its own cluster.name, then restart"
+    )]
+    Foreign { cluster: String, uid: String },
+    #[error("another cluster ({uid}) wrote this record at {at:.0}; it is taken over if that one stays silent")]
+    MaybeForeign { uid: String, at: Timestamp },
+}
+
+/// Projects state to Git. One per cluster; it remembers what it saw, so that an unchanged state costs nothing.
+#[derive(Debug)]
+pub struct GitReporter {
+    store: Store,
+    remote: Remote,
+    settings: ReporterSettings,
+    status: StatusBranch,
+    at_tip: ParseCache,
+    at_promoted: ParseCache,
+    /// No push to a ref that denied us before this.
+    denied_until: BTreeMap<String, (Timestamp, String)>,
+}
+
+impl GitReporter {
+    /// A reporter that has seen nothing yet.
+    pub fn new(store: Store, remote: Remote, settings: ReporterSettings) -> Self {
+        let status = StatusBranch::default();
+        let denied_until = BTreeMap::new();
+        Self {
+            store,
+            remote,
+            settings,
+            status,
+            at_tip: ParseCache::default(),
+            at_promoted: ParseCache::default(),
+            denied_until,
+        }
+    }
+
+    /// Brings Git up to what `reports` say; `gone` are Canaries that were deleted.
+    ///
+    /// Never fails: what could not be done is in the result's conditions and comes with the next call. Several pushes
+    /// with waits may lie in between, so this can take minutes.
+    pub async fn project(
+        &mut self,
+        reports: &[TargetReport],
+        gone: &[NamespacedName],
+        now: Timestamp,
+    ) -> Projection {
+        let mut projection = Projection::default();
+        if let Err(stop) = self.try_project(reports, gone, now, &mut projection).await {
+            self.stopped(&stop, now, &mut projection);
+        }
+        projection
+    }
+
+    async fn try_project(
+        &mut self,
+        reports: &[TargetReport],
+        gone: &[NamespacedName],
+        now: Timestamp,
+        projection: &mut Projection,
+    ) -> Result<(), Stop> {
+        self.look_at_status(now).await?;
+        let rollbacks = self.roll_back_failed(reports, now, projection).await?;
+        let urgent = reports.iter().any(|report| {
+            report.outbox.iter().any(|outcome| !holds(self.status.files(), &report.canary, outcome))
+        });
+        match self.write_status(reports, gone, &rollbacks, urgent || !gone.is_empty(), now).await? {
+            Wrote::Nothing => {}
+            Wrote::Commit(commit) => projection.commit = Some(commit),
+            Wrote::Later(at) => projection.again = earliest(projection.again, at),
+        }
+        projection.recorded = self.recorded(reports);
+        Ok(())
+    }
+
+    fn recorded(&self, reports: &[TargetReport]) -> Vec<(NamespacedName, ReleaseId)> {
+        let in_git = |report: &TargetReport| {
+            let held = report.outbox.iter().filter(|outcome| holds(self.status.files(), &report.canary, outcome));
+            held.map(|outcome| (report.canary.clone(), outcome.release.clone())).collect::<Vec<_>>()
+        };
+        reports.iter().flat_map(in_git).collect()
+    }
+
+    /// Failed releases that the record does not know yet get their rollback commit, or a reason why there is none.
+    async fn roll_back_failed(
+        &mut self,
+        reports: &[TargetReport],
+        now: Timestamp,
+        projection: &mut Projection,
+    ) -> Result<BTreeMap<(NamespacedName, ReleaseId), RollbackRecord>, Stop> {
+        let mut done = BTreeMap::new();
+        for report in reports {
+            for (index, outcome) in report.outbox.iter().enumerate() {
+                let open =
+                    outcome.kind == OutcomeKind::Failed && !holds(self.status.files(), &report.canary, outcome);
+                if !open {
+                    continue;
+                }
+                let rollback = match self.settings.rollback {
+                    RollbackCommits::Make => self.roll_back(report, index, now, projection).await?,
+                    RollbackCommits::Skip => none("rollback commits are turned off (rollback: record)"),
+                };
+                projection.rollbacks.push((report.canary.clone(), outcome.release.clone(), rollback.clone()));
+                done.insert((report.canary.clone(), outcome.release.clone()), rollback);
+            }
+        }
+        Ok(done)
+    }
+
+    fn stopped(&mut self, stop: &Stop, now: Timestamp, projection: &mut Projection) {
+        let (reason, wait) = match stop {
+            Stop::Git(GitError::Denied { .. } | GitError::Remote { .. }) => ("GitAccessDenied", DENIED_WAIT),
+            Stop::Git(_) => ("GitUnreachable", UNREACHABLE_WAIT),
+            Stop::Denied(_) => ("PushDenied", DENIED_WAIT),
+            Stop::Record(_) => ("RecordUnreadable", DENIED_WAIT),
+            Stop::Contended => ("PushContended", UNREACHABLE_WAIT),
+            Stop::Foreign { .. } => ("ForeignWriter", DENIED_WAIT),
+            Stop::MaybeForeign { .. } => ("ForeignWriter", FOREIGN_LIVE),
+        };
+        // What is known may be out of date: look again next time.
+        self.status.forget();
+        tracing::warn!(reason, "state is not in git yet: {stop}");
+        projection.conditions.push(Condition { canary: None, reason, message: stop.to_string() });
+        projection.again = earliest(projection.again, after(now, wait));
+    }
+
+    fn meta(&self, message: String, now: Timestamp) -> CommitMeta {
+        CommitMeta { message, author: self.settings.identity.clone(), time: now }
+    }
+
+    /// Pushes unless this ref denied us a short while ago.
+    async fn push(
+        &mut self,
+        reference: &str,
+        old: Option<&CommitId>,
+        new: &CommitId,
+        now: Timestamp,
+    ) -> Result<Pushed, Stop> {
+        if let Some((until, reason)) = self.denied_until.get(reference).filter(|(until, _)| now < *until) {
+            tracing::debug!(git.reference = reference, %until, "not pushing: denied before");
+            let (reference, reason) = (reference.to_owned(), reason.clone());
+            return Err(Stop::Denied(PushError::Denied { reference, reason }));
+        }
+        match self.store.push(&self.remote, reference, old, new).await {
+            Ok(()) => {
+                self.denied_until.remove(reference);
+                Ok(Pushed::Moved)
+            }
+            Err(PushError::Moved { reference, reason }) => {
+                tracing::info!(git.reference = reference, "somebody pushed meanwhile: {reason}");
+                Ok(Pushed::Lost)
+            }
+            Err(PushError::Failed(error)) => Err(Stop::Git(error)),
+            Err(denied @ PushError::Denied { .. }) => {
+                if let PushError::Denied { reference, reason } = &denied {
+                    self.denied_until.insert(reference.clone(), (after(now, DENIED_WAIT), reason.clone()));
+                }
+                Err(Stop::Denied(denied))
+            }
+        }
+    }
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pushed {
+    /// The ref is where we want it.
+    Moved,
+    /// Somebody was faster: look again, decide again.
+    Lost,
+}
+
+/// Waits between tries of one push.
+struct Tries {
+    left: u32,
+    wait: Duration,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { left: PUSH_TRIES, wait: PUSH_WAIT_FIRST }
+    }
+
+    /// After a lost race: waits, or gives up.
+    async fn again(&mut self) -> Result<(), Stop> {
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            return Err(Stop::Contended);
+        }
+        tokio::time::sleep(self.wait).await;
+        self.wait = self.wait.mul_f64(PUSH_WAIT_FACTOR).min(PUSH_WAIT_MAX);
+        Ok(())
+    }
+}
+
+fn none(reason: impl Into<String>) -> RollbackRecord {
+    RollbackRecord { commit: None, none: Some(reason.into()) }
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    now.checked_add(wait).unwrap_or(now)
+}
+
+fn earliest(one: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
+    Some(one.map_or(other, |one| one.min(other)))
+}

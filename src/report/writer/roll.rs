@@ -1,0 +1,135 @@
+//! Rollback commits on the watched branch.
+
+use jiff::Timestamp;
+
+use super::super::record::{ManifestFile, RollbackRecord, TargetReport, committed, named};
+use super::super::rollback::{Case, Decision, RollbackPlan, decide};
+use super::{Condition, GitReporter, Projection, Pushed, Stop, Tries, none};
+use crate::git::{Base, Edit, GitError, Limits, PushError, Snapshot};
+use crate::model::{CommitId, ObjectRef};
+use crate::release::Outcome;
+
+/// Commits looked through for an earlier rollback. Further back, a failed revision is not the tip's any more.
+const HISTORY_MAX: usize = 500;
+
+impl GitReporter {
+    fn watched_reference(&self) -> String {
+        format!("refs/heads/{}", self.settings.branch)
+    }
+
+    /// The rollback commit for the failed release `report.outbox[index]`, or why there is none.
+    pub(super) async fn roll_back(
+        &mut self,
+        report: &TargetReport,
+        index: usize,
+        now: Timestamp,
+        projection: &mut Projection,
+    ) -> Result<RollbackRecord, Stop> {
+        let Some(failed) = report.outbox.get(index) else { return Ok(none("the release is unknown")) };
+        let promoted = failed.promoted.as_ref().or(report.promoted.as_ref());
+        let manifest = match promoted {
+            Some(promoted) => self.manifest_of(report, promoted).await?,
+            None => None,
+        };
+        let reference = self.watched_reference();
+        let mut tries = Tries::new();
+        loop {
+            let Some(tip) = self.store.fetch(&self.remote, &reference).await? else {
+                return Ok(none(format!("branch {} does not exist", self.settings.branch)));
+            };
+            let snapshot = match self.snapshot(&tip).await? {
+                Some(snapshot) => snapshot,
+                None => return Ok(none(format!("{:?} does not exist on the branch", self.settings.path))),
+            };
+            let history = self.store.history(&tip, HISTORY_MAX).await?;
+            let case = Case {
+                cluster: &self.settings.cluster,
+                canary: &report.canary,
+                target: &report.target,
+                failed,
+                promoted,
+                manifest: manifest.as_ref(),
+                released_again: released_again(report, index, failed),
+                tip: &snapshot,
+                history: &history,
+            };
+            let plan = match decide(&case, &mut self.at_tip) {
+                Decision::Commit(plan) => plan,
+                Decision::Done(commit) => return Ok(committed(&commit)),
+                Decision::None(reason) => return Ok(none(reason.to_string())),
+            };
+            self.at_tip.sweep();
+            let commit = self.rollback_commit(&tip, plan, now).await?;
+            match self.push(&reference, Some(&tip), &commit, now).await {
+                Ok(Pushed::Moved) => return Ok(committed(&commit)),
+                Ok(Pushed::Lost) => tries.again().await?,
+                // The record tells it all the same: a protected branch must not hold it back.
+                Err(Stop::Denied(denied)) => {
+                    projection.conditions.push(denied_condition(report, &denied));
+                    return Ok(none(denied.to_string()));
+                }
+                Err(stop) => return Err(stop),
+            }
+        }
+    }
+
+    async fn rollback_commit(&self, tip: &CommitId, plan: RollbackPlan, now: Timestamp) -> Result<CommitId, Stop> {
+        let RollbackPlan { path, content, message } = plan;
+        let edit = Edit::Write { path, content: content.into_bytes() };
+        let made = self.store.commit(Base::Parent(tip.clone()), vec![edit], self.meta(message, now)).await?;
+        // The digests differ, so the trees do.
+        made.ok_or(Stop::Contended)
+    }
+
+    async fn snapshot(&self, commit: &CommitId) -> Result<Option<Snapshot>, Stop> {
+        match self.store.snapshot(commit, &self.settings.path, Limits::default()).await {
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(GitError::NoPath { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The file that defines `target` at an earlier commit of the watched branch, if it is still there and `wanted`.
+    pub(super) async fn manifest_at(
+        &mut self,
+        commit: &CommitId,
+        target: &ObjectRef,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Option<ManifestFile>, Stop> {
+        let Some(tip) = self.store.fetch(&self.remote, &self.watched_reference()).await? else { return Ok(None) };
+        // After a force push the commit may be gone for good; asking for it would look like a damaged cache.
+        if !self.store.has(commit).await? {
+            tracing::info!(%commit, %tip, "the promoted commit is no longer in the repository");
+            return Ok(None);
+        }
+        let Some(snapshot) = self.snapshot(commit).await? else { return Ok(None) };
+        for file in &snapshot.files {
+            let parsed = self.at_promoted.parse(&file.path, &file.oid, &file.text);
+            let Ok(manifests) = parsed.as_ref() else { continue };
+            if named(manifests.iter(), target).is_some() && wanted(&file.text) {
+                return Ok(Some(ManifestFile { path: file.path.clone(), text: file.text.to_string() }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Somebody asked for the failed revision again (`serin retry`), or it has succeeded since.
+fn released_again(report: &TargetReport, index: usize, failed: &Outcome) -> bool {
+    let digest = &failed.revision.digest;
+    let later = report.outbox.iter().skip(index + 1).any(|outcome| outcome.revision.digest == *digest);
+    let running = report.release.as_ref().is_some_and(|release| *release != failed.release)
+        && report.revision.as_ref().is_some_and(|revision| revision.digest == *digest);
+    let promoted = report.promoted.as_ref().is_some_and(|promoted| promoted.digest == *digest);
+    later || running || promoted
+}
+
+fn denied_condition(report: &TargetReport, denied: &PushError) -> Condition {
+    Condition {
+        canary: Some(report.canary.clone()),
+        reason: "RollbackPushDenied",
+        message: format!(
+            "{denied}; allow serin to push there, or set rollback: record and restore the manifest yourself"
+        ),
+    }
+}
