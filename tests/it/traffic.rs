@@ -41,6 +41,7 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl
 
 struct World {
     client: Client,
+    http: reqwest::Client,
     traffic: Traffic,
     _stop: DropGuard,
 }
@@ -93,7 +94,7 @@ impl World {
         }
         let stop = CancellationToken::new();
         let traffic = traffic::start(client.clone(), options, stop.clone()).await.unwrap();
-        Self { client, traffic, _stop: stop.drop_guard() }
+        Self { client, http: http(), traffic, _stop: stop.drop_guard() }
     }
 
     /// A running pod of the Deployment `workload`.
@@ -165,7 +166,7 @@ impl World {
             eventually(name, async || (world.proxied(&url).await.0 == 200).then_some(())).await;
         }
         let url = format!("{}/healthz", world.traffic.ingress_url);
-        eventually("the ingress routes", async || (get(&url).await.0 == 200).then_some(())).await;
+        eventually("the ingress routes", async || (get(&world.http, &url).await.0 == 200).then_some(())).await;
         world
     }
 
@@ -179,18 +180,21 @@ impl World {
 
     /// The only value that a query gives.
     async fn query(&self, query: &str) -> Option<f64> {
-        value(&self.traffic.metrics_url, query, None).await
+        value(&self.http, &self.traffic.metrics_url, query, None).await
     }
 }
 
-async fn get(url: &str) -> (u16, String) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+/// A client that no proxy of the environment gets in the way of.
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+async fn get(client: &reqwest::Client, url: &str) -> (u16, String) {
     let response = client.get(url).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-async fn value(prometheus: &str, query: &str, at: Option<&str>) -> Option<f64> {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+async fn value(client: &reqwest::Client, prometheus: &str, query: &str, at: Option<&str>) -> Option<f64> {
     let mut request = client.get(format!("{prometheus}/api/v1/query")).query(&[("query", query)]);
     if let Some(at) = at {
         request = request.query(&[("time", at)]);
@@ -205,7 +209,7 @@ async fn the_ingress_splits_by_weight_and_counts_what_pods_answered() {
     let url = format!("{}/version", world.traffic.ingress_url);
     let (mut canary, mut failed) = (0, 0);
     for _ in 0..400 {
-        let (status, body) = get(&url).await;
+        let (status, body) = get(&world.http, &url).await;
         failed += u32::from(status == 500);
         canary += u32::from(status == 500 || body.contains("3.1.1"));
     }
@@ -232,7 +236,7 @@ async fn without_ready_endpoints_there_is_no_healthy_upstream() {
     world.canary_route(50).await;
     let url = format!("{}/", world.traffic.ingress_url);
     let (status, body) = eventually("the route is known", async || {
-        let answer = get(&url).await;
+        let answer = get(&world.http, &url).await;
         answer.1.contains("upstream").then_some(answer)
     })
     .await;
@@ -248,15 +252,16 @@ async fn a_pod_serves_through_its_grace_and_then_refuses() {
     let url = format!("{}/version", world.traffic.ingress_url);
     let slow = tokio::spawn({
         let url = format!("{}/delay/3", world.traffic.ingress_url);
-        async move { get(&url).await }
+        let http = world.http.clone();
+        async move { get(&http, &url).await }
     });
     let params = DeleteParams::default().grace_period(2);
     drop(api(&world.client, &pod).delete("podinfo-5d4-2", &params).await.unwrap());
     let started = std::time::Instant::now();
-    let (status, _) = get(&url).await;
+    let (status, _) = get(&world.http, &url).await;
     assert_eq!(status, 200, "a terminating pod still serves");
     let (status, body) = eventually("the pod refuses", async || {
-        let answer = get(&url).await;
+        let answer = get(&world.http, &url).await;
         (answer.0 != 200).then_some(answer)
     })
     .await;
@@ -311,7 +316,7 @@ async fn late_control_planes_are_simulated() {
         TrafficOptions { propagation_max: Duration::from_millis(200), seed: 3, ..TrafficOptions::default() };
     let world = World::canary(options, 0, "podinfo:3.1.1").await;
     let url = format!("{}/version", world.traffic.ingress_url);
-    assert!(get(&url).await.1.contains("3.1.0"));
+    assert!(get(&world.http, &url).await.1.contains("3.1.0"));
     let route = json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService", "metadata": {"namespace": "test"}});
     let swap = json!([
         {"op": "replace", "path": "/spec/http/0/route/0/weight", "value": 0},
@@ -319,7 +324,10 @@ async fn late_control_planes_are_simulated() {
     ]);
     let patch: Patch<()> = Patch::Json(serde_json::from_value(swap).unwrap());
     api(&world.client, &route).patch("podinfo", &PatchParams::default(), &patch).await.unwrap();
-    eventually("the new weight is taken up", async || get(&url).await.1.contains("3.1.1").then_some(())).await;
+    eventually("the new weight is taken up", async || {
+        get(&world.http, &url).await.1.contains("3.1.1").then_some(())
+    })
+    .await;
     assert!(
         world.traffic.counts().failures.keys().all(|failure| matches!(
             failure,
@@ -333,7 +341,7 @@ async fn late_control_planes_are_simulated() {
 /// Asks over and over until stopped.
 fn load(url: String, stop: &CancellationToken) -> tokio::task::JoinHandle<Option<()>> {
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = http();
         let mut ticks = tokio::time::interval(Duration::from_millis(2));
         loop {
             ticks.tick().await;
@@ -362,7 +370,7 @@ async fn a_switch_after_a_drain_fails_nothing_and_one_without_fails() {
     let patch: Patch<()> = Patch::Json(serde_json::from_value(swap).unwrap());
     api(&world.client, &route).patch("podinfo", &PatchParams::default(), &patch).await.unwrap();
     let url = format!("{}/version", world.traffic.ingress_url);
-    eventually("the canary serves", async || get(&url).await.1.contains("3.1.1").then_some(())).await;
+    eventually("the canary serves", async || get(&world.http, &url).await.1.contains("3.1.1").then_some(())).await;
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "test"}});
     let delete = async |name: &str| {
         let params = DeleteParams::default().grace_period(0);
@@ -464,13 +472,13 @@ async fn a_real_prometheus_agrees() {
     let client = load(format!("{}/version", world.traffic.ingress_url), &stop);
     let series = r#"count_over_time(istio_requests_total{reporter="destination",response_code="500"}[4s])"#;
     eventually("prometheus has scraped four seconds", async || {
-        value(&prometheus, series, None).await.filter(|samples| *samples >= 35.0)
+        value(&world.http, &prometheus, series, None).await.filter(|samples| *samples >= 35.0)
     })
     .await;
     let at = format!("{:.3}", jiff::Timestamp::now().as_millisecond() as f64 / 1000.0 - 0.3);
     for query in QUERIES {
-        let ours = value(&world.traffic.metrics_url, query, Some(&at)).await;
-        let theirs = value(&prometheus, query, Some(&at)).await;
+        let ours = value(&world.http, &world.traffic.metrics_url, query, Some(&at)).await;
+        let theirs = value(&world.http, &prometheus, query, Some(&at)).await;
         let (Some(ours), Some(theirs)) = (ours, theirs) else {
             panic!("no value at {at}: ours {ours:?}, Prometheus' {theirs:?}: {query}")
         };

@@ -1,9 +1,9 @@
 //! Real HTTP: in-process pods, the mesh proxy that obeys routes, and the forward proxy that resolves service names.
 //!
-//! Every running pod is an HTTP server on loopback ([`pods`]); its cluster address means something only here. Requests
-//! come in through the ingress or a forward proxy ([`proxy`]), get a route from a pure snapshot ([`routes`]), are carried
-//! to a pod ([`mesh`]) and counted as Istio counts them ([`telemetry`]). What the snapshot and the pods are follows from
-//! watches ([`watch`]).
+//! Every running pod is an HTTP server on loopback (`pods`); its cluster address means something only here. Requests
+//! come in through the ingress or a forward proxy (`proxy`), get a route from a pure snapshot (`routes`), are carried
+//! to a pod (`mesh`) and counted as Istio counts them (`telemetry`). What the snapshot and the pods are follows from
+//! watches (`watch`).
 //!
 //! Left out: HTTPS and other protocols than HTTP/1.1, HTTPRoute, subsets, outlier detection, circuit breaking.
 
