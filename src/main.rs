@@ -1,2 +1,11 @@
-//! Serin.
-fn main() {}
+//! The `serin` binary: crypto provider, parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One TLS provider for the whole process, before any client is built; a second installation is refused and harmless.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return serin::cli::internal_error("another TLS provider is already installed");
+    }
+    serin::cli::main()
+}

@@ -18,3 +18,8 @@ pub const COPIED_FROM: &str = "serin.dev/copied-from";
 pub const PRUNE: &str = "serin.dev/prune";
 /// Finalizer on every Canary.
 pub const FINALIZER: &str = "serin.dev/finalizer";
+/// Field manager of the single annotation [`PENDING`]: a manager of its own, so that dropping the announcement never
+/// touches the rest of what Git wrote.
+pub const MANAGER_PENDING: &str = "serin-pending";
+/// On the target, by `sync`: Git's `spec.replicas`, which is never applied; the engine sizes the primary by it.
+pub const REPLICAS: &str = "serin.dev/replicas";

@@ -1,3 +1,32 @@
-//! CRD types (`flagger.app/v1beta1`): Canary, MetricTemplate, AlertProvider, and the words in which rooms meet on objects.
+//! Kubernetes types: Canary, MetricTemplate and AlertProvider (`flagger.app/v1beta1`), and the words in which rooms meet
+//! on objects.
+//!
+//! These are wire types: supersets of Flagger's schema, so that today's manifests apply unchanged. What they *mean* is
+//! decided elsewhere (`release::Policy`).
 
+mod alert;
+mod analysis;
 pub mod annotations;
+mod canary;
+mod crds;
+pub mod duration;
+mod inventory;
+mod schema;
+mod service;
+mod status;
+pub mod strict;
+mod template;
+
+pub use alert::{AlertProvider, AlertProviderSpec};
+pub use analysis::{
+    Alert, AlertSeverity, AnalysisMatch, CanaryAnalysis, CrossNamespaceRef, Metric, SessionAffinity,
+    ThresholdRange, Webhook, WebhookType,
+};
+pub use canary::{
+    AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,
+};
+pub use crds::{GROUP, VERSION, crds, keeps_serin_status};
+pub use inventory::{CommitResult, Inventory, InventoryError, Owned, SyncedCommit, TargetResult};
+pub use service::{CanaryService, CustomMetadata, GatewayRef, Retries, Rewrite, UnmanagedMetadata};
+pub use status::{CanaryCondition, CanaryPhase, CanaryStatus, SerinStatus};
+pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};

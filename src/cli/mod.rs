@@ -1,1 +1,154 @@
 //! One file per verb; `cli/run.rs` alone wires the rooms together.
+
+pub mod completions;
+pub mod connect;
+pub mod crds;
+#[cfg(feature = "sandbox")]
+pub mod demo;
+pub mod exit;
+pub mod get;
+pub mod loadtest;
+pub mod output;
+pub mod run;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
+pub mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use exit::Exit;
+
+/// Releases software from Git: progressive delivery, analysis, rollback and status in one daemon.
+#[derive(Debug, Parser)]
+#[command(name = "serin", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Start here:\n  serin demo                 watch releases, a rollback and a supersede, no cluster needed\n  \
+    serin validate DIR         check manifests offline\n  serin run --help           the daemon"
+)]
+pub struct Cli {
+    /// What is logged, e.g. `info` or `serin=debug,kube=warn`
+    #[arg(long, global = true, env = "SERIN_LOG", value_name = "FILTER", default_value = "info,kube=warn")]
+    log: String,
+    /// How it is logged
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show releases, a rollback and a supersede on an embedded cluster
+    #[cfg(feature = "sandbox")]
+    Demo(demo::DemoArgs),
+    /// Leave the demo's world running for your own kubectl and git push
+    #[cfg(feature = "sandbox")]
+    Sandbox(sandbox::SandboxArgs),
+    /// Run the daemon
+    Run(crate::config::RunArgs),
+    /// Check manifests offline: syntax, schema, references
+    Validate(validate::ValidateArgs),
+    /// Show releases and what they wait for
+    Get(get::GetArgs),
+    /// Run the load tester that webhooks call
+    Loadtest(loadtest::LoadtestArgs),
+    /// Print the custom resource definitions
+    Crds(crds::CrdsArgs),
+    /// Print a shell's completion script
+    Completions(completions::CompletionsArgs),
+}
+
+/// Parses the command line, runs the verb and returns its exit code.
+pub fn main() -> ExitCode {
+    let Cli { log, log_format, verb } = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return internal_error(&format!("failed to start the async runtime: {error}")),
+    };
+    let code = match runtime.block_on(dispatch(verb, LogOptions { filter: log, format: log_format })) {
+        Ok(code) => code,
+        Err(error) => exit::report(&error).code(),
+    };
+    // Blocking Git calls have deadlines of their own; nothing after the verb's end is worth waiting for.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// Reports a failure that is not the user's.
+pub fn internal_error(text: &str) -> ExitCode {
+    output::message(&format!("error: {text}"));
+    ExitCode::from(Exit::Failed.code())
+}
+
+/// Where and how to log.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    filter: String,
+    format: LogFormat,
+}
+
+impl LogOptions {
+    /// Logs to stderr. A filter that does not parse is bad usage.
+    pub fn init(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.filter)
+            .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?;
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.format {
+            LogFormat::Text => builder.with_target(false).init(),
+            LogFormat::Json => builder.json().init(),
+        }
+        Ok(())
+    }
+
+    /// Logs to a file, so that a live display stays readable.
+    pub fn init_to(&self, path: &std::path::Path) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.filter)
+            .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?;
+        let file = std::fs::File::create(path)?;
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(std::sync::Mutex::new(file));
+        match self.format {
+            LogFormat::Text => builder.with_target(false).init(),
+            LogFormat::Json => builder.json().init(),
+        }
+        Ok(())
+    }
+}
+
+async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
+    match verb {
+        #[cfg(feature = "sandbox")]
+        Verb::Demo(args) => demo::run(args, &log).await,
+        #[cfg(feature = "sandbox")]
+        Verb::Sandbox(args) => {
+            log.init()?;
+            sandbox::run(args).await
+        }
+        Verb::Run(args) => {
+            log.init()?;
+            run::run(args).await
+        }
+        Verb::Validate(args) => validate::run(&args),
+        Verb::Get(args) => get::run(args).await,
+        Verb::Loadtest(args) => {
+            log.init()?;
+            loadtest::run(args).await
+        }
+        Verb::Crds(args) => crds::run(args),
+        Verb::Completions(args) => completions::run(&args),
+    }
+}

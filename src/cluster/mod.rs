@@ -1,1 +1,18 @@
 //! Clients, discovery, compact caches, guarded writes and the lease.
+//!
+//! Reads go through [`Cluster`] (each with a deadline), what is watched through [`Reflected`] (one stream per kind, shared),
+//! and every change of the outside through [`Writer::effect`], which asks the lease first.
+
+mod connect;
+mod discovery;
+mod explain;
+mod lease;
+mod reflected;
+mod writer;
+
+pub use connect::{CALL_TIMEOUT, CallError, Cluster, ClusterError, ConnectOptions, call};
+pub use discovery::{ResolveError, Resolved};
+pub use explain::explain;
+pub use lease::{Claim, Lease, LeaseConfig, LeaseError};
+pub use reflected::{Listener, Reflected, Wake, compact_metadata};
+pub use writer::{EFFECT_TIMEOUT, EffectKind, EffectProbe, NoProbe, ProbeFuture, WriteError, Writer};

@@ -1,1 +1,55 @@
 //! The loop: caches -> observe -> release::step -> persist -> act.
+//!
+//! A change of anything a Canary looks at, an answer or a deadline wakes it; a wake-up carries no data. A look
+//! ([`reconcile`]) then observes from the caches, asks the engine, writes the new state (with the resourceVersion it was
+//! decided on) and only then carries out the actions. What a crash or a lost race leaves undone follows again from the
+//! state. In steady state nothing is read from the API server and nothing is written.
+
+mod act;
+mod answers;
+mod caches;
+mod clock;
+mod crd;
+mod expectations;
+mod finalize;
+mod frozen;
+mod hands;
+mod measure;
+mod observe;
+mod persist;
+mod policy;
+mod reconcile;
+mod run;
+mod settings;
+mod status;
+mod telemetry;
+mod wakeups;
+
+use std::sync::Arc;
+
+use crate::cluster::{Cluster, Writer};
+use crate::hook::HookCaller;
+use crate::metrics::MetricProvider;
+
+pub use clock::Clock;
+pub use run::{ControllerError, run};
+pub use settings::ControllerSettings;
+pub use telemetry::Telemetry;
+
+/// Everything the controller works with.
+pub struct ControllerContext {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The door through which it is changed.
+    pub writer: Writer,
+    /// Settings.
+    pub settings: ControllerSettings,
+    /// Answers metric queries.
+    pub metrics: Arc<dyn MetricProvider>,
+    /// Calls webhooks.
+    pub hooks: Arc<dyn HookCaller>,
+    /// What time it is.
+    pub clock: Clock,
+    /// The controller's metrics.
+    pub telemetry: Telemetry,
+}

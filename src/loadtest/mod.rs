@@ -1,1 +1,89 @@
-//! Webhook-driven acceptance and load tests.
+//! Webhook-driven acceptance and load tests: flagger-loadtester's API.
+//!
+//! `POST /` runs a command: `cmd` in the background, once for each canary and command, `bash` while the caller waits.
+//! `hey` lines run in a built-in load generator ([`hey`]), everything else in a shell. Gates answer confirm webhooks.
+//! It runs what it is told to, without authentication: let only the release controller reach it.
+
+mod command;
+mod gates;
+pub mod hey;
+mod http;
+mod payload;
+mod tasks;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use regex::Regex;
+use tokio_util::sync::CancellationToken;
+
+use command::Runner;
+use gates::Gates;
+use tasks::Tasks;
+
+/// Longest run of a command unless told otherwise: flagger-loadtester's default.
+pub const TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// How the load tester works.
+#[derive(Debug, Clone)]
+pub struct LoadTestOptions {
+    /// Longest run of one command; then it is killed.
+    pub timeout: Duration,
+    /// Canaries in other namespaces are refused.
+    pub namespaces: Option<Regex>,
+    /// HTTP proxy for `hey` and, as `http_proxy`, for commands.
+    pub proxy: Option<String>,
+    /// Divides the duration of `hey -z`.
+    pub speed: NonZeroU32,
+}
+
+impl Default for LoadTestOptions {
+    fn default() -> Self {
+        Self { timeout: TIMEOUT, namespaces: None, proxy: None, speed: NonZeroU32::MIN }
+    }
+}
+
+/// The load tester: serve its [`router`](LoadTester::router); [`stop`](LoadTester::stop) ends what still runs.
+#[derive(Debug, Clone)]
+pub struct LoadTester {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    namespaces: Option<Regex>,
+    runner: Runner,
+    tasks: Tasks,
+    gates: Gates,
+    metrics: http::Metrics,
+    stop: CancellationToken,
+}
+
+impl LoadTester {
+    /// A load tester with all gates closed and nothing running.
+    pub fn new(options: LoadTestOptions) -> Self {
+        let LoadTestOptions { timeout, namespaces, proxy, speed } = options;
+        Self {
+            shared: Arc::new(Shared {
+                namespaces,
+                runner: Runner { timeout, proxy, speed },
+                tasks: Tasks::default(),
+                gates: Gates::default(),
+                metrics: http::Metrics::new(),
+                stop: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// The HTTP API.
+    pub fn router(&self) -> Router {
+        http::router(Arc::clone(&self.shared))
+    }
+
+    /// Ends every running command.
+    pub fn stop(&self) {
+        self.shared.stop.cancel();
+    }
+}

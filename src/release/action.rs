@@ -26,7 +26,7 @@ pub enum Action {
         up: bool,
     },
     /// Keep the primary's promoted template in the cluster, to be put back if promotion fails. Always precedes
-    /// [`Action::CopyToPrimary`] in the same list: if it fails, the copy is not tried.
+    /// [`Action::CopyToPrimary`] (or [`Action::SwitchStable`]) in the same list: if it fails, that is not tried.
     StoreLastGood {
         /// The promoted digest. When primary already carries another one, the copy has happened and what is stored
         /// stays as it is.

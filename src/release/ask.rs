@@ -10,6 +10,7 @@ use crate::model::ReleaseId;
 
 use super::observed::Observed;
 use super::policy::{Check, Hook, Policy};
+use super::questions::{self, Reply};
 use super::state::State;
 
 /// Identifies a question for ever: a tick is judged once, and an answer of another release is dropped.
@@ -86,7 +87,29 @@ pub struct HookReply {
     pub body: String,
 }
 
+impl QuestionKey {
+    /// The key of a hook's question.
+    pub(super) fn hook(release: &ReleaseId, tick: u32, hook: &Hook) -> Self {
+        Self { release: release.clone(), tick, check: format!("hook/{}/{}", hook.kind.as_str(), hook.name) }
+    }
+
+    /// The key of a metric's question.
+    pub(super) fn metric(release: &ReleaseId, tick: u32, check: &Check) -> Self {
+        Self { release: release.clone(), tick, check: format!("metric/{}", check.name) }
+    }
+}
+
 /// The questions that are open now: repeated until answered, keyed so that nothing is asked twice at once.
-pub fn ask(_policy: &Policy, _observed: &Observed, _state: &State, _now: Timestamp) -> Vec<Question> {
-    Vec::new()
+///
+/// Asked of a *persisted* state: the tick in a question's key is written before anybody is asked.
+pub fn ask(policy: &Policy, observed: &Observed, state: &State, now: Timestamp) -> Vec<Question> {
+    let held = policy.suspended || observed.blocked.is_some();
+    let mut open = questions::after_release(policy, observed, state);
+    if !held {
+        open.extend(questions::of_phase(policy, observed, state, now));
+    }
+    open.into_iter()
+        .filter(|open| matches!(open.reply(observed, now), Reply::Pending))
+        .map(|open| Question { key: open.key, kind: open.kind })
+        .collect()
 }

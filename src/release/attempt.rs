@@ -20,6 +20,9 @@ pub struct Release {
     pub stage: Stage,
     /// Index into [`super::Policy::steps`].
     pub step: u32,
+    /// How many steps the policy has, to notice when it is edited under way.
+    #[serde(default)]
+    pub steps: u32,
     /// Judgements so far; part of every question's key.
     pub tick: u32,
     /// When the open tick began: rollout hooks are asked, a pause counts from here.
@@ -38,12 +41,18 @@ pub struct Release {
     /// When this revision first had traffic; no query window reaches before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_traffic: Option<Timestamp>,
+    /// Since when the canary has been ready: proxies learn of its endpoints a little later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Timestamp>,
     /// Since when the canary has not been fully ready during the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<Timestamp>,
     /// Somebody asked to stay at this step.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// `spec.suspend` or an outside obstacle keeps the release as it is: nothing is asked, no deadline runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
     /// Somebody asked to promote without the remaining steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,

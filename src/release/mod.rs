@@ -17,9 +17,13 @@ mod attempt;
 mod observed;
 mod outcome;
 mod policy;
+mod projection;
+mod questions;
 mod report;
 mod state;
 mod step;
+mod time;
+mod words;
 
 pub use action::Action;
 pub use ask::{Answer, AnswerOutcome, HookReply, Question, QuestionKey, QuestionKind, ask};
@@ -27,8 +31,9 @@ pub use attempt::{Cause, CheckCount, CheckResult, End, Release, Stage};
 pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};
 pub use outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
 pub use policy::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};
+pub use projection::PromotedCondition;
 pub use report::{Event, EventType, Report, WaitingOn};
 pub use state::{JournalEntry, Phase, Promoted, State};
-pub use step::Step;
+pub use step::{Step, step};
 
 pub use crate::analysis::Range;

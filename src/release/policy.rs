@@ -164,6 +164,22 @@ pub enum HookKind {
     Event,
 }
 
+impl HookKind {
+    /// Flagger's `type` string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfirmRollout => "confirm-rollout",
+            Self::PreRollout => "pre-rollout",
+            Self::Rollout => "rollout",
+            Self::ConfirmTrafficIncrease => "confirm-traffic-increase",
+            Self::ConfirmPromotion => "confirm-promotion",
+            Self::PostRollout => "post-rollout",
+            Self::Rollback => "rollback",
+            Self::Event => "event",
+        }
+    }
+}
+
 /// What promotion means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Promotion {

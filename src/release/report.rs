@@ -35,6 +35,18 @@ pub enum EventType {
     Warning,
 }
 
+impl Event {
+    /// Progress.
+    pub fn normal(message: impl Into<String>) -> Self {
+        Self { kind: EventType::Normal, message: message.into() }
+    }
+
+    /// Something a person may want to look at.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self { kind: EventType::Warning, message: message.into() }
+    }
+}
+
 /// What a release waits for; shown in status, CLI and UI with the same words.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
@@ -86,6 +98,18 @@ pub enum WaitingOn {
         /// When it ends.
         until: Timestamp,
     },
+    /// The pods are ready; proxies, which learn of their endpoints a little later, get time to do so.
+    Endpoints {
+        /// The workload's name.
+        workload: String,
+        /// When they are taken to know.
+        until: Timestamp,
+    },
+    /// The canary, drained, scales to zero.
+    ScalingDown {
+        /// The workload's name.
+        workload: String,
+    },
     /// `sync` was told to write a new revision and has not done so yet.
     Write {
         /// The admitted revision.
@@ -131,6 +155,10 @@ impl fmt::Display for WaitingOn {
             }
             Self::Gate { name, reason } => write!(f, "gate {name}: {reason}"),
             Self::Drain { until } => write!(f, "the canary to drain until {until:.0}"),
+            Self::Endpoints { workload, until } => {
+                write!(f, "proxies to learn of {workload}'s pods until {until:.0}")
+            }
+            Self::ScalingDown { workload } => write!(f, "{workload} to scale down"),
             Self::Write { revision } => write!(f, "revision {} to be written", revision.digest.short()),
             Self::Pause { until: Some(until) } => write!(f, "the pause to end at {until:.0}"),
             Self::Pause { until: None } => f.write_str("somebody to resume"),

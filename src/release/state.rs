@@ -45,6 +45,9 @@ pub struct State {
     /// Outcomes that did not fit into the outbox.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub outbox_merged: u64,
+    /// The outcome of the last finished release, for status, record and CLI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<Box<Outcome>>,
     /// Post-rollout hooks of the last release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_rollout: Option<PostRollout>,
@@ -60,7 +63,7 @@ impl State {
     /// The state of a target at first sight.
     pub fn new(now: Timestamp) -> Self {
         Self {
-            phase: Phase::Initializing { since: now, routed: None, providers: false },
+            phase: Phase::Initializing { since: now, ready: None, routed: None, providers: false },
             last_applied: None,
             generation: None,
             promoted: None,
@@ -71,6 +74,7 @@ impl State {
             next_seq: 0,
             outbox: Vec::new(),
             outbox_merged: 0,
+            last_outcome: None,
             post_rollout: None,
             handled_request: None,
             waiting_on: None,
@@ -93,6 +97,9 @@ pub enum Phase {
     Initializing {
         /// Since when.
         since: Timestamp,
+        /// When primary was first seen ready; its services are made from here on, the route a little later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ready: Option<Timestamp>,
         /// When the route was first seen to lead to primary; the target drains from here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         routed: Option<Timestamp>,

@@ -5,5 +5,8 @@
 pub mod apiserver;
 pub mod behaviour;
 pub mod controllers;
+pub mod crds;
 pub mod metrics;
+pub mod repository;
 pub mod traffic;
+pub mod world;

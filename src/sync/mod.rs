@@ -1,1 +1,32 @@
-//! Git -> cluster: trigger, plan, apply, inventory, prune, health.
+//! Git -> cluster: trigger, plan, apply, inventory, prune.
+//!
+//! Inputs: the documents at a commit ([`Source`]), the cluster, the Canaries' status. Outputs: server-side applies with the
+//! manager `serin`, deletions of what the inventory owns, the inventory itself, [`SyncStatus`].
+//!
+//! What it must not do: write a target's pod template while its canary may have traffic (the revision is announced instead
+//! and the release engine admits it), apply `spec.replicas` of a target, or delete what the inventory does not own.
+//!
+//! A pass reads in this order: documents, `desired` (identity, role, what is wrong), `apply` per stage (look, dry-run,
+//! write what differs), `remove`, inventory. `desired`, `convert`, `order`, `plan` and `target` are pure.
+
+mod apply;
+mod convert;
+mod desired;
+mod events;
+mod git_source;
+mod handover;
+mod order;
+mod pass;
+mod plan;
+mod remove;
+mod run;
+mod source;
+mod status;
+mod store;
+mod target;
+mod trigger;
+
+pub use git_source::GitSource;
+pub use run::{SyncContext, SyncSettings, run};
+pub use source::{Content, Document, NoRecord, RecordSource, Recorded, Source, SourceError, Unreadable};
+pub use status::SyncStatus;

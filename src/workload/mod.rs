@@ -1,1 +1,18 @@
-//! The primary/canary pair and its autoscalers.
+//! The primary/canary pair, its autoscalers and its stored last good template.
+//!
+//! Pure builders over raw JSON: pod templates are never typed, so no field of a newer Kubernetes is lost on the way from
+//! target to primary. Who writes what they build is `controller::act`.
+
+mod autoscaler;
+mod last_good;
+mod metadata;
+mod primary;
+mod selector;
+mod view;
+
+pub use autoscaler::{AutoscalerOverrides, AutoscalerView, primary_autoscaler};
+pub use last_good::{LAST_GOOD_LABEL, last_good, last_good_name, stored_template};
+pub use metadata::{GENERATED_ANNOTATIONS, Owner};
+pub use primary::{PrimaryPlan, copy_to_primary, new_primary, restore_primary};
+pub use selector::{SelectorError, SelectorLabel};
+pub use view::{DeploymentView, ViewError};

@@ -1,1 +1,154 @@
-//! Integration tests: loadtest.
+//! Integration tests: the load tester's HTTP API, and `hey` lines against a real server.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use axum::routing::any;
+use serde_json::{Value, json};
+use serin::loadtest::{LoadTestOptions, LoadTester};
+use tokio::net::TcpListener;
+use tower::ServiceExt;
+
+/// Every wait is capped by this.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn setup() {
+    // Another test of the process may have installed it already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+async fn post(tester: &LoadTester, path: &str, body: Value) -> (StatusCode, String) {
+    let request = Request::post(path).body(Body::from(body.to_string())).unwrap();
+    let response = tokio::time::timeout(PATIENCE, tester.router().oneshot(request)).await.unwrap().unwrap();
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+fn webhook(metadata: Value) -> Value {
+    json!({"name": "podinfo", "namespace": "test", "phase": "Progressing", "checksum": "1", "metadata": metadata})
+}
+
+/// A server that counts what it is asked; its address and the count.
+async fn target() -> (String, Arc<AtomicU64>) {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    let app = Router::new().fallback(any(move || {
+        let count = Arc::clone(&counted);
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            "hello"
+        }
+    }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (format!("http://{address}/"), count)
+}
+
+#[tokio::test]
+async fn bash_answers_with_the_outcome() {
+    let tester = LoadTester::new(LoadTestOptions::default());
+    let run = |cmd: &str| webhook(json!({"type": "bash", "cmd": cmd, "returnCmdOutput": "true"}));
+    assert_eq!(post(&tester, "/", run("echo token | grep token")).await, (StatusCode::OK, "token\n".to_owned()));
+    let (status, body) = post(&tester, "/", run("echo broken; exit 3")).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(body.contains("broken") && body.contains("exit status: 3"), "{body}");
+}
+
+#[tokio::test]
+async fn a_background_command_runs_once_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pipe, log) = (dir.path().join("pipe"), dir.path().join("log"));
+    let tester = LoadTester::new(LoadTestOptions::default());
+    // Opening a pipe for reading blocks until the test writes: the command runs until then.
+    let made = tokio::process::Command::new("mkfifo").arg(&pipe).status().await.unwrap();
+    assert!(made.success());
+    let command = format!("echo run >> {}; cat {}", log.display(), pipe.display());
+    let request = webhook(json!({"cmd": command}));
+    assert_eq!(post(&tester, "/", request.clone()).await.0, StatusCode::ACCEPTED);
+    assert_eq!(post(&tester, "/", request.clone()).await.0, StatusCode::ACCEPTED);
+    // Opening for writing returns once the command reads.
+    let writer = tokio::task::spawn_blocking({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, "go")
+    });
+    tokio::time::timeout(PATIENCE, writer).await.unwrap().unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "run\n", "the second request started nothing");
+    tester.stop();
+}
+
+#[tokio::test]
+async fn refuses_what_it_cannot_do() {
+    let options = LoadTestOptions { namespaces: Some("^test$".parse().unwrap()), ..LoadTestOptions::default() };
+    let tester = LoadTester::new(options);
+    let (status, body) = post(&tester, "/", webhook(json!({"type": "helm", "cmd": "test"}))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.contains("\"helm\"") && body.contains("cmd or bash"), "{body}");
+    assert_eq!(post(&tester, "/", webhook(json!({}))).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(post(&tester, "/", json!("no object")).await.0, StatusCode::BAD_REQUEST);
+    let other = json!({"name": "a", "namespace": "other", "metadata": {"cmd": "true"}});
+    assert_eq!(post(&tester, "/", other).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn gates_open_and_close() {
+    let tester = LoadTester::new(LoadTestOptions::default());
+    let canary = json!({"name": "podinfo", "namespace": "test"});
+    for (family, other) in [("gate", "rollback"), ("rollback", "gate")] {
+        let status = async |path: String| post(&tester, &path, canary.clone()).await.0;
+        assert_eq!(status(format!("/{family}/check")).await, StatusCode::FORBIDDEN);
+        assert_eq!(status(format!("/{family}/open")).await, StatusCode::ACCEPTED);
+        assert_eq!(status(format!("/{family}/check")).await, StatusCode::OK);
+        assert_eq!(status(format!("/{other}/check")).await, StatusCode::FORBIDDEN, "gates are apart");
+        assert_eq!(status(format!("/{family}/close")).await, StatusCode::ACCEPTED);
+        assert_eq!(status(format!("/{family}/check")).await, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(post(&tester, "/gate/approve", canary.clone()).await.0, StatusCode::OK);
+    assert_eq!(post(&tester, "/gate/halt", canary).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn hey_lines_run_in_the_built_in_generator() {
+    setup();
+    let (url, count) = target().await;
+    let tester = LoadTester::new(LoadTestOptions::default());
+    let line = format!("hey -n 25 -c 4 -m POST -d x {url}");
+    let request = webhook(json!({"type": "bash", "cmd": line, "returnCmdOutput": "true"}));
+    let (status, body) = post(&tester, "/", request).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(count.load(Ordering::SeqCst), 24, "6 for each of 4 workers");
+    assert!(body.contains("[200]\t24 responses") && body.contains("Requests/sec:"), "{body}");
+}
+
+#[tokio::test]
+async fn hey_durations_are_divided_by_the_speed() {
+    setup();
+    let (url, count) = target().await;
+    let speed = NonZeroU32::new(120).unwrap();
+    let tester = LoadTester::new(LoadTestOptions { speed, ..LoadTestOptions::default() });
+    let line = format!("hey -z 1m -q 20 -c 2 {url}");
+    let started = std::time::Instant::now();
+    let request = webhook(json!({"type": "bash", "cmd": line, "returnCmdOutput": "true"}));
+    let (_, body) = post(&tester, "/", request).await;
+    assert!(started.elapsed() >= Duration::from_millis(500), "a minute at 120 times the speed");
+    let sent = count.load(Ordering::SeqCst);
+    assert!((1..=20).contains(&sent), "2 workers of 20 a second for half a second sent {sent}: {body}");
+}
+
+#[tokio::test]
+async fn hey_reports_errors_as_part_of_the_summary() {
+    setup();
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let tester = LoadTester::new(LoadTestOptions::default());
+    let line = format!("hey -n 2 -c 1 http://{gone}/");
+    let request = webhook(json!({"type": "bash", "cmd": line, "returnCmdOutput": "true"}));
+    let (status, body) = post(&tester, "/", request).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body.contains("Error distribution:\n  [2]"), "{body}");
+}

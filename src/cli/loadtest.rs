@@ -1,0 +1,81 @@
+//! `serin loadtest`: the load tester that webhooks call.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use regex::Regex;
+use tokio::net::TcpListener;
+
+use crate::loadtest::{LoadTestOptions, LoadTester, TIMEOUT};
+
+/// Flags of `serin loadtest`.
+#[derive(Debug, Args)]
+pub struct LoadtestArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    address: IpAddr,
+    /// Port to listen on
+    #[arg(long, value_name = "PORT", default_value_t = 9090)]
+    port: u16,
+    /// Longest run of one command in seconds; then it is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// Refuse canaries in namespaces that this regular expression does not match
+    #[arg(long, value_name = "REGEX")]
+    namespace_regexp: Option<Regex>,
+    /// HTTP proxy for hey lines and, as http_proxy, for commands
+    #[arg(long, value_name = "URL", env = "http_proxy")]
+    proxy: Option<String>,
+    /// Divide the duration of `hey -z` by this
+    #[arg(long, value_name = "N", default_value_t = NonZeroU32::MIN)]
+    speed: NonZeroU32,
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// When the port cannot be listened on.
+pub async fn run(args: LoadtestArgs) -> anyhow::Result<u8> {
+    let LoadtestArgs { address, port, timeout, namespace_regexp, proxy, speed } = args;
+    let tester = LoadTester::new(LoadTestOptions {
+        timeout: Duration::from_secs(timeout),
+        namespaces: namespace_regexp,
+        proxy,
+        speed,
+    });
+    let address = SocketAddr::new(address, port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr().context("cannot read the listener's address")?, "load tester ready");
+    let stopping = tester.clone();
+    axum::serve(listener, tester.router())
+        .with_graceful_shutdown(async move {
+            told_to_stop().await;
+            // Callers that wait for a command get their answer, then connections close.
+            stopping.stop();
+        })
+        .await
+        .context("the load tester's server failed")?;
+    Ok(0)
+}
+
+/// Ctrl-C, or SIGTERM as the kubelet sends it.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot wait for SIGTERM: only Ctrl-C stops the load tester");
+            if let Err(error) = tokio::signal::ctrl_c().await {
+                tracing::error!(%error, "cannot wait for Ctrl-C either");
+            }
+        }
+    }
+}

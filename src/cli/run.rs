@@ -1,0 +1,344 @@
+//! `serin run`: the daemon. The one place where the rooms are wired together.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::runtime::watcher;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::annotations::MANAGER_SYNC;
+use crate::api::{self, Canary};
+use crate::cluster::{
+    Claim, Cluster, ConnectOptions, EffectKind, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected, Wake, Writer,
+    compact_metadata,
+};
+use crate::config::{RunArgs, Settings};
+use crate::controller::{self, Clock, ControllerContext, ControllerSettings, Telemetry};
+use crate::git::{Credentials, Remote, Store};
+use crate::hook::{HookCaller, HttpHooks};
+use crate::metrics::{HttpClients, MetricProvider, Prometheus};
+use crate::report;
+use crate::server::{self, ServerState};
+use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus};
+
+use super::exit::{CliError, Exit};
+
+/// How long the loops may take to finish what they are writing once they are told to stop; a pod has 30 s in all.
+const STOP_MAX: Duration = Duration::from_secs(15);
+
+/// What the daemon asks the outside through; tests put their own here.
+pub struct Backends {
+    /// Answers metric queries.
+    pub metrics: Arc<dyn MetricProvider>,
+    /// Calls webhooks.
+    pub hooks: Arc<dyn HookCaller>,
+    /// Sees every outside write.
+    pub probe: Arc<dyn EffectProbe>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Backends {
+    /// The real ones, through the configured proxy.
+    ///
+    /// # Errors
+    /// When the proxy's address is not one.
+    pub fn over_http(settings: &Settings) -> anyhow::Result<Self> {
+        let clients = HttpClients::new(settings.http.proxy.as_deref()).map_err(CliError::input)?;
+        Ok(Self {
+            metrics: Arc::new(Prometheus::new(clients.clone())),
+            hooks: Arc::new(HttpHooks::new(clients)),
+            probe: Arc::new(NoProbe),
+            clock: Clock::System,
+        })
+    }
+}
+
+/// Runs until SIGTERM or Ctrl-C.
+pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
+    let settings = args.settings().map_err(CliError::input)?;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(shutdown.clone()));
+    daemon(settings, shutdown).await?;
+    Ok(Exit::Done.code())
+}
+
+/// The whole daemon with its real backends.
+pub async fn daemon(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let options = ConnectOptions { kubeconfig: settings.kubeconfig.clone(), context: settings.context.clone() };
+    let cluster = Cluster::connect(&options).await.map_err(CliError::input)?;
+    let backends = Backends::over_http(&settings)?;
+    daemon_with(settings, cluster, backends, shutdown).await
+}
+
+/// The whole daemon on a given cluster and backends, until `shutdown`.
+///
+/// # Errors
+/// When it cannot start, loses its lease, or a loop ends for an error; the others are stopped first.
+pub async fn daemon_with(
+    settings: Settings,
+    cluster: Cluster,
+    backends: Backends,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let listen = settings.http.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("failed to listen on {listen}"))
+        .map_err(|error| CliError::input(error).hint("choose another address with --listen or http.listen"))?;
+    let store = open_store(&settings)?;
+    let remote = remote(&settings)?;
+
+    // The loops stop before the lease is given back: no other process may write while they still can.
+    let stop = shutdown.child_token();
+    let release = CancellationToken::new();
+    let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let mut lease: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let Backends { metrics, hooks, probe, clock } = backends;
+    let writer = Writer::new(claim(&settings, &cluster, &mut lease, release.clone())).with_probe(probe);
+    let mut registry = Registry::default();
+    let telemetry = Telemetry::register(&mut registry);
+    let (sync_status, synced) = watch::channel(SyncStatus::default());
+    let canaries = watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone());
+    let source = GitSource::new(store.clone(), remote.clone(), &settings.git.branch, &settings.git.path);
+
+    let ready_canaries = canaries.clone();
+    let state = ServerState {
+        registry: Arc::new(registry),
+        ready: Arc::new(move || readiness(&synced.borrow(), &ready_canaries)),
+    };
+    let stop_server = stop.clone();
+    loops.spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
+
+    let (install_cluster, install_writer) = (cluster.clone(), writer.clone());
+    if settings.install_crds
+        && stop.run_until_cancelled(install_crds(&install_cluster, &install_writer)).await.transpose()?.is_none()
+    {
+        return Ok(());
+    }
+
+    let reporter = report::git::Context {
+        cluster: cluster.clone(),
+        writer: writer.clone(),
+        canaries: canaries.clone(),
+        store,
+        remote,
+        settings: report_settings(&settings),
+    };
+    let context = controller_context(&settings, &cluster, &writer, metrics, hooks, clock, telemetry);
+    let sync_context = SyncContext {
+        cluster: cluster.clone(),
+        writer: writer.clone(),
+        source: Arc::new(source),
+        records: Arc::new(crate::sync::NoRecord),
+        canaries,
+        settings: SyncSettings {
+            cluster_name: settings.cluster_name.clone(),
+            namespace: settings.lease.namespace.clone(),
+            poll_interval: settings.git.poll_interval,
+            only_namespace: settings.namespace.clone(),
+        },
+        wake: Wake::default(),
+        resync: Wake::default(),
+        status: sync_status,
+        shutdown: stop.clone(),
+    };
+    let (stop_engine, stop_events, stop_report) = (stop.clone(), stop.clone(), stop.clone());
+    let namespace = settings.namespace.clone();
+    loops.spawn(async move { controller::run(context, stop_engine).await.context("the release engine ended") });
+    loops.spawn(async move {
+        sync::run(sync_context).await;
+        Ok(())
+    });
+    loops.spawn(async move {
+        let now = Arc::new(move || clock.now());
+        report::events::run(cluster, writer, namespace, now, stop_events).await;
+        Ok(())
+    });
+    loops.spawn(async move {
+        report::git::run(reporter, stop_report).await;
+        Ok(())
+    });
+    supervise(loops, lease, stop, release).await
+}
+
+/// Waits for the first end, then stops everything: loops first, lease last.
+async fn supervise(
+    mut loops: JoinSet<anyhow::Result<()>>,
+    mut lease: JoinSet<anyhow::Result<()>>,
+    stop: CancellationToken,
+    release: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut result = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = loops.join_next() => ended.context("a loop ended abnormally").and_then(|inner| inner),
+        Some(ended) = lease.join_next() => ended.context("the lease ended abnormally").and_then(|inner| inner),
+    };
+    stop.cancel();
+    let rest = async {
+        let mut first = Ok(());
+        while let Some(ended) = loops.join_next().await {
+            let ended = ended.context("a loop ended abnormally").and_then(|inner| inner);
+            first = first.and(ended);
+        }
+        first
+    };
+    match tokio::time::timeout(STOP_MAX, rest).await {
+        Ok(rest) => result = result.and(rest),
+        Err(_elapsed) => tracing::warn!("not all loops stopped within {} s", STOP_MAX.as_secs()),
+    }
+    loops.shutdown().await;
+    release.cancel();
+    while let Some(ended) = lease.join_next().await {
+        result = result.and(ended.context("the lease ended abnormally").and_then(|inner| inner));
+    }
+    result
+}
+
+fn claim(
+    settings: &Settings,
+    cluster: &Cluster,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    release: CancellationToken,
+) -> Claim {
+    if !settings.lease.enabled {
+        return Claim::always();
+    }
+    let config = LeaseConfig { namespace: settings.lease.namespace.clone(), name: settings.lease.name.clone() };
+    let lease = Lease::new(cluster, config);
+    let claim = lease.claim();
+    tasks.spawn(async move { lease.run(release).await.context("the lease is not held any more") });
+    claim
+}
+
+fn controller_context(
+    settings: &Settings,
+    cluster: &Cluster,
+    writer: &Writer,
+    metrics: Arc<dyn MetricProvider>,
+    hooks: Arc<dyn HookCaller>,
+    clock: Clock,
+    telemetry: Telemetry,
+) -> ControllerContext {
+    ControllerContext {
+        cluster: cluster.clone(),
+        writer: writer.clone(),
+        settings: ControllerSettings {
+            namespace: settings.namespace.clone(),
+            metrics_address: settings.metrics_address.clone(),
+            speed: settings.speed,
+            drain: settings.drain,
+            selector_labels: settings.selector_labels.clone(),
+        },
+        metrics,
+        hooks,
+        clock,
+        telemetry,
+    }
+}
+
+fn open_store(settings: &Settings) -> anyhow::Result<Store> {
+    let folder: &Path = &settings.state_dir;
+    Store::open(folder.join("git"))
+        .with_context(|| format!("failed to open the Git cache in {}", folder.display()))
+        .map_err(|error| CliError::input(error).hint("name a writable folder with --state-dir or stateDir").into())
+}
+
+fn remote(settings: &Settings) -> anyhow::Result<Remote> {
+    let git = &settings.git;
+    let credentials = match (&git.token_file, &git.key_file, &git.known_hosts_file) {
+        (Some(token_file), _, _) => {
+            Credentials::Token { username: git.username.clone(), token_file: token_file.clone() }
+        }
+        (None, Some(key_file), Some(known_hosts)) => {
+            Credentials::Key { key_file: key_file.clone(), known_hosts: known_hosts.clone() }
+        }
+        (None, Some(_), None) => {
+            let error = anyhow::anyhow!("git.keyFile is set without git.knownHostsFile");
+            return Err(CliError::input(error)
+                .hint("`ssh-keyscan HOST > known_hosts` writes one; compare it")
+                .into());
+        }
+        (None, None, _) => Credentials::None,
+    };
+    Ok(Remote::new(&git.url, credentials).map_err(CliError::input)?)
+}
+
+/// One shared list of Canaries for sync and report. The kind may be served later than this starts: the stream retries.
+fn watch_canaries(cluster: &Cluster, namespace: Option<&str>, stop: CancellationToken) -> Reflected<Canary> {
+    let kind = ApiResource::erase::<Canary>(&());
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
+        None => Api::all_with(cluster.client(), &kind),
+    };
+    let convert = |mut object: DynamicObject| {
+        compact_metadata(&mut object);
+        object.try_parse::<Canary>().map_err(|error| error.to_string())
+    };
+    Reflected::start(api, watcher::Config::default(), stop, convert, |_| {})
+}
+
+fn readiness(sync: &SyncStatus, canaries: &Reflected<Canary>) -> Result<(), String> {
+    if let Some(error) = &sync.error {
+        return Err(format!("sync: {error}\n"));
+    }
+    if sync.commit.is_none() {
+        return Err("sync: no commit applied yet\n".to_owned());
+    }
+    if canaries.is_ready() { Ok(()) } else { Err("the list of Canaries is not there yet\n".to_owned()) }
+}
+
+/// Applies our definitions, so that `status.serin` is kept.
+async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::Result<()> {
+    writer.claim().acquired().await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    for definition in api::crds() {
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        let params = PatchParams::apply(MANAGER_SYNC).force();
+        let patch = Patch::Apply(&definition);
+        let key = format!("CustomResourceDefinition {name}");
+        let apply = definitions.patch(&name, &params, &patch);
+        writer.effect(EffectKind::Apply, &key, apply).await.with_context(|| format!("failed to install {key}"))?;
+    }
+    cluster.forget_discovery();
+    Ok(())
+}
+
+fn report_settings(settings: &Settings) -> report::git::ReportSettings {
+    report::git::ReportSettings {
+        cluster_name: settings.cluster_name.clone(),
+        branch: settings.git.branch.clone(),
+        path: settings.git.path.clone(),
+        status_branch: settings.git.status_branch.clone(),
+        author_name: settings.git.author_name.clone(),
+        author_email: settings.git.author_email.clone(),
+        rollback: settings.rollback,
+    }
+}
+
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!("failed to listen for SIGTERM: {error}");
+            return;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        result = tokio::signal::ctrl_c() => match result {
+            Ok(()) => tracing::info!("interrupted: stopping"),
+            Err(error) => tracing::error!("failed to listen for Ctrl-C: {error}"),
+        },
+    }
+    shutdown.cancel();
+}

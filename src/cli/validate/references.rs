@@ -1,0 +1,120 @@
+//! What objects say about each other.
+//!
+//! A reference may lead to something that is in the cluster and not in Git, so a missing end is a warning. Two objects
+//! that claim the same thing are an error wherever they live.
+
+use std::collections::HashMap;
+
+use kube::ResourceExt;
+
+use crate::api::Canary;
+use crate::manifest::Manifest;
+use crate::model::ObjectRef;
+
+use super::finding::{Finding, Severity};
+
+/// An object with the text it was read from.
+pub(super) struct Located<'a> {
+    pub(super) text: &'a str,
+    pub(super) manifest: &'a Manifest,
+}
+
+/// Checks all objects against each other.
+pub(super) fn check(all: &[Located<'_>]) -> Vec<Finding> {
+    let mut by_ref: HashMap<ObjectRef, &Located<'_>> = HashMap::new();
+    let mut findings = Vec::new();
+    for located in all {
+        let object = located.manifest.object_ref();
+        if let Some(first) = by_ref.get(&object) {
+            let message = format!("{object} is also defined in {}:{}", first.manifest.file, first.manifest.line);
+            findings.push(finding(Severity::Error, located, "metadata.name", message));
+        } else {
+            by_ref.insert(object, located);
+        }
+    }
+    let mut targets: HashMap<ObjectRef, &Located<'_>> = HashMap::new();
+    for located in all {
+        let Some(canary) = canary_of(located.manifest) else { continue };
+        let namespace = located.manifest.namespace().unwrap_or("default").to_owned();
+        for reference in references_of(&canary, &namespace) {
+            if !by_ref.contains_key(&reference.object) {
+                let message = format!("{} is not among these manifests", reference.object);
+                findings.push(finding(Severity::Warning, located, &reference.path, message));
+            }
+        }
+        let target = target_of(&canary, &namespace);
+        if let Some(first) = targets.get(&target) {
+            let message = format!("{target} is already released by {}", first.manifest.object_ref());
+            findings.push(finding(Severity::Error, located, "spec.targetRef.name", message));
+        } else {
+            targets.insert(target, located);
+        }
+    }
+    findings
+}
+
+fn finding(severity: Severity, located: &Located<'_>, path: &str, message: String) -> Finding {
+    Finding::at(severity, located.text, located.manifest, path, message)
+}
+
+/// The Canary in a manifest; one that does not decode has been reported by the schema check.
+fn canary_of(manifest: &Manifest) -> Option<Canary> {
+    if manifest.kind() != "Canary" || manifest.object_ref().group != crate::api::GROUP {
+        return None;
+    }
+    serde_json::from_value(manifest.object.clone()).ok()
+}
+
+struct Reference {
+    path: String,
+    object: ObjectRef,
+}
+
+fn target_of(canary: &Canary, namespace: &str) -> ObjectRef {
+    let target = &canary.spec.target_ref;
+    object_ref(&target.api_version, &target.kind, namespace, &target.name)
+}
+
+fn references_of(canary: &Canary, own: &str) -> Vec<Reference> {
+    let namespace = canary.namespace().unwrap_or_else(|| own.to_owned());
+    let mut references =
+        vec![Reference { path: "spec.targetRef.name".into(), object: target_of(canary, &namespace) }];
+    if let Some(scaler) = &canary.spec.autoscaler_ref {
+        let kind = scaler.kind.clone();
+        let object = object_ref(&scaler.api_version, &kind, &namespace, &scaler.name);
+        references.push(Reference { path: "spec.autoscalerRef.name".into(), object });
+    }
+    for (index, metric) in canary.spec.analysis.metrics.iter().enumerate() {
+        if let Some(template) = &metric.template_ref {
+            let namespace = template.namespace.as_deref().unwrap_or(&namespace);
+            let object = ours("MetricTemplate", namespace, &template.name);
+            references
+                .push(Reference { path: format!("spec.analysis.metrics[{index}].templateRef.name"), object });
+        }
+    }
+    for (index, alert) in canary.spec.analysis.alerts.iter().enumerate() {
+        let namespace = alert.provider_ref.namespace.as_deref().unwrap_or(&namespace);
+        let object = ours("AlertProvider", namespace, &alert.provider_ref.name);
+        references.push(Reference { path: format!("spec.analysis.alerts[{index}].providerRef.name"), object });
+    }
+    references
+}
+
+fn ours(kind: &str, namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef {
+        group: crate::api::GROUP.to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    }
+}
+
+fn object_ref(api_version: &str, kind: &str, namespace: &str, name: &str) -> ObjectRef {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    ObjectRef {
+        group: group.to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    }
+}

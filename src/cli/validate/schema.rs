@@ -1,0 +1,15 @@
+//! What an object says about itself: identity, and for our kinds the whole schema.
+
+use crate::api;
+use crate::manifest::Manifest;
+
+use super::finding::{Finding, Severity};
+
+/// Checks one object by itself.
+pub(super) fn check(text: &str, manifest: &Manifest) -> Vec<Finding> {
+    let error = |path: &str, message: String| Finding::at(Severity::Error, text, manifest, path, message);
+    api::strict::check(&manifest.object)
+        .into_iter()
+        .map(|problem| error(&problem.path, problem.to_string()))
+        .collect()
+}

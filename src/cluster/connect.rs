@@ -1,0 +1,212 @@
+//! The connection to one cluster.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HeaderValue, USER_AGENT};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DynamicObject;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::sync::OnceCell;
+
+use super::discovery::{Discovery, ResolveError, Resolved};
+
+/// Longest time one read may take: beyond it an API server is as good as down, and the loop must not hang on it.
+/// (kube sets no read timeout of its own.)
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where the cluster is.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectOptions {
+    /// A kubeconfig file; without one `KUBECONFIG`, `~/.kube/config` and the pod's service account are tried in that order.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig; its current one when absent.
+    pub context: Option<String>,
+}
+
+/// No connection could be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The named file.
+    #[error("failed to read the kubeconfig {path}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// The named context.
+    #[error("failed to use the kubeconfig context `{context}`")]
+    Context {
+        /// Its name, or `(current)`.
+        context: String,
+        /// Why.
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// Nothing was named and nothing was found.
+    #[error("found no cluster: no kubeconfig and no service account; name one with --kubeconfig")]
+    Infer(#[source] Box<kube::config::InferConfigError>),
+    /// TLS or authentication set-up.
+    #[error("failed to prepare the connection to the cluster")]
+    Client(#[source] Box<kube::Error>),
+}
+
+/// A read that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No answer in time.
+    #[error("no answer from the API server within {} s while trying to {what}", CALL_TIMEOUT.as_secs())]
+    TimedOut {
+        /// What was tried.
+        what: String,
+    },
+    /// The API server's or the connection's answer.
+    #[error("failed to {what}")]
+    Api {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl CallError {
+    /// Whether the object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_not_found)
+    }
+
+    /// Whether somebody else was faster.
+    pub fn is_conflict(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_conflict)
+    }
+
+    /// Whether the object was there before.
+    pub fn is_already_exists(&self) -> bool {
+        self.status().is_some_and(kube::core::Status::is_already_exists)
+    }
+
+    /// The API server's answer, if it answered.
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            Self::TimedOut { .. } => None,
+        }
+    }
+}
+
+/// A read with a deadline; `what` completes "failed to …".
+///
+/// # Errors
+/// When the call fails or takes longer than [`CALL_TIMEOUT`].
+pub async fn call<T>(what: &str, future: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
+    match tokio::time::timeout(CALL_TIMEOUT, future).await {
+        Err(_elapsed) => Err(CallError::TimedOut { what: what.to_owned() }),
+        Ok(Err(source)) => Err(CallError::Api { what: what.to_owned(), source: Box::new(source) }),
+        Ok(Ok(value)) => Ok(value),
+    }
+}
+
+/// One cluster: a client, what it serves, who it is. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    discovery: Arc<Discovery>,
+    uid: Arc<OnceCell<String>>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("uid", &self.uid.get()).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Prepares a connection; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When there is no usable configuration.
+    pub async fn connect(options: &ConnectOptions) -> Result<Self, ClusterError> {
+        let mut config = config_of(options).await?;
+        let agent = HeaderValue::from_static(concat!("serin/", env!("CARGO_PKG_VERSION")));
+        config.headers.push((USER_AGENT, agent));
+        let client = Client::try_from(config).map_err(|source| ClusterError::Client(Box::new(source)))?;
+        Ok(Self::from_client(client))
+    }
+
+    /// Uses a client that exists already, e.g. one over an in-process service.
+    pub fn from_client(client: Client) -> Self {
+        Self { client, discovery: Arc::default(), uid: Arc::default() }
+    }
+
+    /// The client.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The UID of the namespace kube-system, which is as good as the cluster's own; asked once.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked or gives none.
+    pub async fn uid(&self) -> Result<&str, CallError> {
+        let api = Api::<Namespace>::all(self.client());
+        let uid = self
+            .uid
+            .get_or_try_init(|| async {
+                let namespace = call("read the namespace kube-system", api.get("kube-system")).await?;
+                Ok::<_, CallError>(namespace.metadata.uid.unwrap_or_default())
+            })
+            .await?;
+        Ok(uid)
+    }
+
+    /// What the API server serves as this kind in this version: from the cache, or asked again when it is unknown.
+    ///
+    /// # Errors
+    /// When it is not served (with what is served instead) or the API server cannot be asked.
+    pub async fn resolve(&self, group: &str, version: &str, kind: &str) -> Result<Resolved, ResolveError> {
+        self.discovery.resolve(&self.client, group, version, kind).await
+    }
+
+    /// Forgets what is served, e.g. after a CRD has been applied.
+    pub fn forget_discovery(&self) {
+        self.discovery.forget();
+    }
+
+    /// Access to objects of a resolved kind; `namespace` is ignored for cluster-scoped kinds.
+    pub fn objects(&self, resolved: &Resolved, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace {
+            Some(namespace) if resolved.namespaced => {
+                Api::namespaced_with(self.client(), namespace, &resolved.resource)
+            }
+            Some(_) | None => Api::all_with(self.client(), &resolved.resource),
+        }
+    }
+}
+
+async fn config_of(options: &ConnectOptions) -> Result<Config, ClusterError> {
+    let ConnectOptions { kubeconfig, context } = options;
+    let named = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+    let in_context = |source| ClusterError::Context {
+        context: context.clone().unwrap_or_else(|| "(current)".to_owned()),
+        source: Box::new(source),
+    };
+    match (kubeconfig, context) {
+        (Some(path), _) => {
+            let file = Kubeconfig::read_from(path)
+                .map_err(|source| ClusterError::Kubeconfig { path: path.clone(), source: Box::new(source) })?;
+            Config::from_custom_kubeconfig(file, &named).await.map_err(in_context)
+        }
+        (None, Some(_)) => Config::from_kubeconfig(&named).await.map_err(in_context),
+        (None, None) => Config::infer().await.map_err(|source| ClusterError::Infer(Box::new(source))),
+    }
+}

@@ -1,0 +1,259 @@
+//! Watched kinds: one stream per kind, turned into compact values on arrival and shared.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::{StreamExt as _, pin_mut};
+use kube::Api;
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::NamespacedName;
+
+/// Wakes everybody who listens; carries no data, so a wake-up that is late or doubled does no harm.
+#[derive(Debug, Clone)]
+pub struct Wake(Arc<watch::Sender<u64>>);
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl Wake {
+    /// Wakes all listeners.
+    pub fn ring(&self) {
+        self.0.send_modify(|rings| *rings = rings.wrapping_add(1));
+    }
+
+    /// A listener that hears everything from now on.
+    pub fn listen(&self) -> Listener {
+        Listener { receiver: self.0.subscribe(), _bell: self.0.clone() }
+    }
+}
+
+/// Hears rings; several rings between two looks are one.
+#[derive(Debug)]
+pub struct Listener {
+    receiver: watch::Receiver<u64>,
+    /// Keeps the channel open, so that waiting can only end by a ring.
+    _bell: Arc<watch::Sender<u64>>,
+}
+
+impl Listener {
+    /// Returns at the first ring that has not been heard yet. Cancel safe.
+    pub async fn heard(&mut self) {
+        if self.receiver.changed().await.is_err() {
+            // The sender lives in `_bell`, so this cannot happen; waiting for ever is the harmless reading of it.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Drops what no decision needs and every object carries.
+pub fn compact_metadata(object: &mut DynamicObject) {
+    object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+/// What is known of one object: its compact form, or why it cannot be read.
+type Known<T> = Result<Arc<T>, Arc<str>>;
+
+#[derive(Debug)]
+struct Entry<T> {
+    resource_version: Option<String>,
+    known: Known<T>,
+}
+
+type Entries<T> = HashMap<NamespacedName, Entry<T>>;
+
+/// The objects of one kind as last seen. Cheap to clone.
+#[derive(Debug)]
+pub struct Reflected<T> {
+    entries: Arc<RwLock<Entries<T>>>,
+    ready: watch::Receiver<bool>,
+    changes: Wake,
+}
+
+impl<T> Clone for Reflected<T> {
+    fn clone(&self) -> Self {
+        Self { entries: self.entries.clone(), ready: self.ready.clone(), changes: self.changes.clone() }
+    }
+}
+
+impl<T: Send + Sync + 'static> Reflected<T> {
+    /// Starts watching until `shutdown`. `convert` makes the compact value; its error stays with that object alone, so one
+    /// bad object never ends the stream. `changed` is told the key of every object that changed, once per change.
+    pub fn start(
+        api: Api<DynamicObject>,
+        config: watcher::Config,
+        shutdown: CancellationToken,
+        convert: impl Fn(DynamicObject) -> Result<T, String> + Send + Sync + 'static,
+        changed: impl Fn(&NamespacedName) + Send + Sync + 'static,
+    ) -> Self {
+        let (ready_tx, ready) = watch::channel(false);
+        let cache = Self { entries: Arc::default(), ready, changes: Wake::default() };
+        let mut feed = Feed { cache: cache.clone(), buffer: None, convert, changed, ready_tx };
+        tokio::spawn(async move {
+            let stream = watcher(api, config).default_backoff();
+            pin_mut!(stream);
+            loop {
+                let event = tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => break,
+                    event = stream.next() => event,
+                };
+                match event {
+                    Some(Ok(event)) => feed.take(event),
+                    // The stream repairs itself, with a back-off; what is cached stays usable meanwhile.
+                    Some(Err(error)) => tracing::warn!(error = %error, "watch interrupted"),
+                    None => break,
+                }
+            }
+        });
+        cache
+    }
+
+    /// The object, if it exists and can be read.
+    pub fn get(&self, key: &NamespacedName) -> Option<Arc<T>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(key).and_then(|entry| entry.known.as_ref().ok().cloned())
+    }
+
+    /// Why the object cannot be read, if it exists and cannot.
+    pub fn problem(&self, key: &NamespacedName) -> Option<Arc<str>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(key).and_then(|entry| entry.known.as_ref().err().cloned())
+    }
+
+    /// All readable objects.
+    pub fn all(&self) -> Vec<(NamespacedName, Arc<T>)> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries
+            .iter()
+            .filter_map(|(key, entry)| entry.known.as_ref().ok().map(|known| (key.clone(), known.clone())))
+            .collect()
+    }
+
+    /// All keys, readable or not.
+    pub fn keys(&self) -> Vec<NamespacedName> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Returns when the first complete list has arrived (never, if the watch ended before); callers cap the wait.
+    pub async fn ready(&self) {
+        let mut ready = self.ready.clone();
+        if ready.wait_for(|ready| *ready).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the first complete list has arrived.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Hears every change of any object.
+    pub fn changes(&self) -> Listener {
+        self.changes.listen()
+    }
+}
+
+/// Writes one stream into its cache.
+struct Feed<T, C, N> {
+    cache: Reflected<T>,
+    /// The list under way; replaces the cache when it is complete.
+    buffer: Option<Entries<T>>,
+    convert: C,
+    changed: N,
+    ready_tx: watch::Sender<bool>,
+}
+
+impl<T, C, N> Feed<T, C, N>
+where
+    T: Send + Sync + 'static,
+    C: Fn(DynamicObject) -> Result<T, String>,
+    N: Fn(&NamespacedName),
+{
+    fn take(&mut self, event: watcher::Event<DynamicObject>) {
+        match event {
+            watcher::Event::Init => self.buffer = Some(Entries::new()),
+            watcher::Event::InitApply(object) => {
+                let (key, entry) = self.entry(object);
+                self.buffer.get_or_insert_default().insert(key, entry);
+            }
+            watcher::Event::InitDone => {
+                let list = self.buffer.take().unwrap_or_default();
+                self.replace(list);
+            }
+            watcher::Event::Apply(object) => {
+                let (key, entry) = self.entry(object);
+                let mut entries = self.cache.entries.write().unwrap_or_else(PoisonError::into_inner);
+                let old = entries.insert(key.clone(), entry);
+                let same = old.as_ref().is_some_and(|old| same_version(old, entries.get(&key)));
+                drop(entries);
+                if !same {
+                    self.tell(std::slice::from_ref(&key));
+                }
+            }
+            watcher::Event::Delete(object) => {
+                let key = key_of(&object);
+                let mut entries = self.cache.entries.write().unwrap_or_else(PoisonError::into_inner);
+                let existed = entries.remove(&key).is_some();
+                drop(entries);
+                if existed {
+                    self.tell(std::slice::from_ref(&key));
+                }
+            }
+        }
+    }
+
+    fn replace(&self, list: Entries<T>) {
+        let mut entries = self.cache.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *entries, list);
+        let mut changed: Vec<NamespacedName> =
+            old.keys().filter(|key| !entries.contains_key(key)).cloned().collect();
+        changed.extend(
+            entries
+                .iter()
+                .filter(|(key, entry)| !old.get(key).is_some_and(|old| same_version(old, Some(entry))))
+                .map(|(key, _)| key.clone()),
+        );
+        drop(entries);
+        self.ready_tx.send_replace(true);
+        self.tell(&changed);
+    }
+
+    fn tell(&self, keys: &[NamespacedName]) {
+        for key in keys {
+            (self.changed)(key);
+        }
+        if !keys.is_empty() {
+            self.cache.changes.ring();
+        }
+    }
+
+    fn entry(&self, mut object: DynamicObject) -> (NamespacedName, Entry<T>) {
+        compact_metadata(&mut object);
+        let key = key_of(&object);
+        let resource_version = object.metadata.resource_version.clone();
+        let known = (self.convert)(object).map(Arc::new).map_err(|problem| {
+            tracing::warn!(object = %key, problem, "{key} cannot be read: {problem}");
+            Arc::from(problem)
+        });
+        (key, Entry { resource_version, known })
+    }
+}
+
+fn key_of(object: &DynamicObject) -> NamespacedName {
+    NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn same_version<T>(old: &Entry<T>, new: Option<&Entry<T>>) -> bool {
+    new.is_some_and(|new| old.resource_version.is_some() && old.resource_version == new.resource_version)
+}

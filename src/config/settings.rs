@@ -1,0 +1,355 @@
+//! What the settings mean.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::args::RunArgs;
+use super::reader::{ConfigError, Errors, Fields, Place};
+use crate::api::duration;
+
+/// Default time between two looks at the repository: local repositories are watched, pushes can call a webhook.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// Shortest accepted time between two looks: a Git host would take less for an attack.
+const POLL_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Default time the canary is kept after weight 0 has been observed.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Flagger's default of `-metrics-server`.
+const METRICS_ADDRESS: &str = "http://prometheus:9090";
+/// Flagger's default of `-selector-labels`.
+const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
+/// Default port of probes and metrics.
+const PORT: u16 = 8080;
+
+/// Everything the daemon needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Names this cluster on the status branch.
+    pub cluster_name: String,
+    /// Kubeconfig file.
+    pub kubeconfig: Option<PathBuf>,
+    /// Its context.
+    pub context: Option<String>,
+    /// Where releases come from.
+    pub git: GitSettings,
+    /// What a failed release does in Git.
+    pub rollback: RollbackMode,
+    /// Prometheus for the built-in checks.
+    pub metrics_address: String,
+    /// HTTP, in and out.
+    pub http: HttpSettings,
+    /// What makes this daemon the only one.
+    pub lease: LeaseSettings,
+    /// Folder for caches; may be lost at any time.
+    pub state_dir: PathBuf,
+    /// Divides analysis interval, query windows and progress deadline; 1 except in demonstrations.
+    pub speed: f64,
+    /// How long the canary is kept after weight 0 has been observed.
+    pub drain: Duration,
+    /// Only this namespace's targets.
+    pub namespace: Option<String>,
+    /// Labels that may identify a workload's pods, most wanted first.
+    pub selector_labels: Vec<String>,
+    /// Install our custom resource definitions first.
+    pub install_crds: bool,
+}
+
+/// Where releases come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GitSettings {
+    /// A path, `https://` or `ssh://` URL.
+    pub url: String,
+    /// The watched branch.
+    pub branch: String,
+    /// Folder of the manifests.
+    pub path: String,
+    /// Time between two looks; jittered.
+    pub poll_interval: Duration,
+    /// User name for https, with the token as password.
+    pub username: Option<String>,
+    /// File with a token.
+    pub token_file: Option<PathBuf>,
+    /// File with a private SSH key.
+    pub key_file: Option<PathBuf>,
+    /// File with the SSH host keys to trust.
+    pub known_hosts_file: Option<PathBuf>,
+    /// Name on our commits.
+    pub author_name: String,
+    /// E-mail address on our commits.
+    pub author_email: String,
+    /// Branch of the record.
+    pub status_branch: String,
+}
+
+/// What a failed release does in Git.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackMode {
+    /// A commit on the watched branch restores the last good manifest.
+    Commit,
+    /// Only the record says so.
+    Record,
+}
+
+/// HTTP, in and out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Where probes and metrics are served.
+    pub listen: SocketAddr,
+    /// Proxy for webhooks and metric queries.
+    pub proxy: Option<String>,
+}
+
+/// What makes this daemon the only one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseSettings {
+    /// Whether a lease is used.
+    pub enabled: bool,
+    /// The namespace of the lease and the inventory.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Settings {
+    /// Reads settings from the text of the file `name`, overridden by flags.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub fn from_text(name: &str, text: &str, args: &RunArgs) -> Result<Self, ConfigError> {
+        let mut fields = Fields::parse(name, text)?;
+        let mut errors = Errors::new(name, text);
+        let settings = read(&mut fields, args, &mut errors);
+        fields.finish(&mut errors);
+        errors.into_result(settings)
+    }
+}
+
+fn read(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> Settings {
+    let RunArgs {
+        config: _,
+        cluster_name,
+        kubeconfig,
+        context,
+        git_url: _,
+        branch: _,
+        path: _,
+        metrics_server,
+        listen: _,
+        http_proxy: _,
+        state_dir,
+        namespace,
+        speed,
+        install_crds,
+        no_lease: _,
+    } = args;
+    let cluster_name = read_cluster_name(fields, cluster_name.as_ref(), errors);
+    let file_kubeconfig = fields.text("kubeconfig", errors).map(|(path, _)| PathBuf::from(path));
+    let file_context = fields.text("context", errors).map(|(context, _)| context);
+    let git = read_git(fields, args, &cluster_name, errors);
+    let rollback = fields.parsed("rollback", errors, parse_rollback).unwrap_or(RollbackMode::Commit);
+    let mut metrics = fields.section("metrics", errors);
+    let metrics_address = metrics.parsed("address", errors, parse_http_url);
+    metrics.finish(errors);
+    let http = read_http(fields, args, errors);
+    let lease = read_lease(fields, args, errors);
+    let file_state_dir = fields.text("stateDir", errors).map(|(dir, _)| PathBuf::from(dir));
+    let file_speed = fields.parsed("speed", errors, parse_speed);
+    let speed = match speed {
+        None => file_speed.unwrap_or(1.0),
+        Some(speed) if speed.is_finite() && *speed >= 1.0 => *speed,
+        Some(speed) => {
+            errors.add(Place::default(), &format!("--speed {speed}: must be 1 or more"));
+            1.0
+        }
+    };
+    let drain = fields.parsed("drain", errors, duration::parse).unwrap_or(DRAIN);
+    let file_namespace = fields.text("namespace", errors).map(|(namespace, _)| namespace);
+    let selector_labels = fields.texts("selectorLabels", errors).filter(|labels| !labels.is_empty());
+    Settings {
+        cluster_name,
+        kubeconfig: kubeconfig.clone().or(file_kubeconfig),
+        context: context.clone().or(file_context),
+        git,
+        rollback,
+        metrics_address: metrics_server.clone().or(metrics_address).unwrap_or_else(|| METRICS_ADDRESS.to_owned()),
+        http,
+        lease,
+        state_dir: state_dir.clone().or(file_state_dir).unwrap_or_else(|| PathBuf::from("/var/lib/serin")),
+        speed,
+        drain,
+        namespace: namespace.clone().or(file_namespace),
+        selector_labels: selector_labels
+            .unwrap_or_else(|| SELECTOR_LABELS.iter().map(|&label| label.to_owned()).collect()),
+        install_crds: *install_crds,
+    }
+}
+
+fn read_cluster_name(fields: &mut Fields, flag: Option<&String>, errors: &mut Errors<'_>) -> String {
+    let mut cluster = fields.section("cluster", errors);
+    let named = cluster.text("name", errors);
+    cluster.finish(errors);
+    let (name, place) = match (flag, named) {
+        (Some(name), _) => (name.clone(), Place::default()),
+        (None, Some((name, place))) => (name, place),
+        (None, None) => {
+            errors.add(Place::default(), "`cluster.name` is missing: it names this cluster on the status branch");
+            return String::new();
+        }
+    };
+    // It becomes part of a branch name and of file names.
+    let well_formed = !name.is_empty()
+        && name.len() <= 63
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !well_formed {
+        let rule = "use at most 63 lower-case letters, digits and `-`";
+        errors.add(place, &format!("`cluster.name`: `{name}` is not a name: {rule}"));
+    }
+    name
+}
+
+fn read_git(fields: &mut Fields, args: &RunArgs, cluster: &str, errors: &mut Errors<'_>) -> GitSettings {
+    let mut git = fields.section("git", errors);
+    let text = |git: &mut Fields, field: &'static str, errors: &mut Errors<'_>| {
+        git.text(field, errors).map(|(text, _)| text).filter(|text| !text.is_empty())
+    };
+    let url = args.git_url.clone().or(text(&mut git, "url", errors));
+    if url.is_none() {
+        errors.add(Place::default(), "`git.url` is missing: it names the repository to release from");
+    }
+    let branch = text(&mut git, "branch", errors);
+    let path = text(&mut git, "path", errors);
+    let poll_interval = git.parsed("pollInterval", errors, parse_poll_interval).unwrap_or(POLL_INTERVAL);
+    let username = text(&mut git, "username", errors);
+    let token_file = text(&mut git, "tokenFile", errors).map(PathBuf::from);
+    let key_file = text(&mut git, "keyFile", errors).map(PathBuf::from);
+    let known_hosts_file = text(&mut git, "knownHostsFile", errors).map(PathBuf::from);
+    let mut author = git.section("author", errors);
+    let author_name = text(&mut author, "name", errors);
+    let author_email = text(&mut author, "email", errors);
+    author.finish(errors);
+    let status_branch = text(&mut git, "statusBranch", errors);
+    git.finish(errors);
+    GitSettings {
+        url: url.unwrap_or_default(),
+        branch: args.branch.clone().or(branch).unwrap_or_else(|| "main".to_owned()),
+        path: args.path.clone().or(path).unwrap_or_else(|| ".".to_owned()),
+        poll_interval,
+        username,
+        token_file,
+        key_file,
+        known_hosts_file,
+        author_name: author_name.unwrap_or_else(|| "serin".to_owned()),
+        author_email: author_email.unwrap_or_else(|| "serin@localhost".to_owned()),
+        status_branch: status_branch.unwrap_or_else(|| format!("serin/status/{cluster}")),
+    }
+}
+
+fn read_http(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> HttpSettings {
+    let mut http = fields.section("http", errors);
+    let listen = http.parsed("listen", errors, str::parse::<SocketAddr>);
+    let proxy = http.parsed("proxy", errors, parse_http_url);
+    http.finish(errors);
+    HttpSettings {
+        listen: args.listen.or(listen).unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))),
+        proxy: args.http_proxy.clone().or(proxy),
+    }
+}
+
+fn read_lease(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> LeaseSettings {
+    let mut lease = fields.section("lease", errors);
+    let namespace = lease.text("namespace", errors).map(|(namespace, _)| namespace);
+    let name = lease.text("name", errors).map(|(name, _)| name);
+    let enabled = lease.flag("enabled", errors).unwrap_or(true);
+    lease.finish(errors);
+    LeaseSettings {
+        enabled: enabled && !args.no_lease,
+        namespace: namespace.unwrap_or_else(|| "serin-system".to_owned()),
+        name: name.unwrap_or_else(|| "serin".to_owned()),
+    }
+}
+
+fn parse_rollback(text: &str) -> Result<RollbackMode, String> {
+    match text {
+        "commit" => Ok(RollbackMode::Commit),
+        "record" => Ok(RollbackMode::Record),
+        "pullRequest" => Err("`pullRequest` is not built yet; use `commit` or `record`".to_owned()),
+        other => Err(format!("`{other}` is not a rollback mode; use `commit` or `record`")),
+    }
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed >= 1.0 => Ok(speed),
+        Ok(_) | Err(_) => Err(format!("`{text}` must be a number, 1 or more")),
+    }
+}
+
+fn parse_poll_interval(text: &str) -> Result<Duration, String> {
+    let interval = duration::parse(text).map_err(|error| error.to_string())?;
+    if interval < POLL_INTERVAL_MIN {
+        return Err(format!("`{text}` is shorter than {} s", POLL_INTERVAL_MIN.as_secs()));
+    }
+    Ok(interval)
+}
+
+fn parse_http_url(text: &str) -> Result<String, String> {
+    match text.parse::<http::Uri>() {
+        Ok(uri) if uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")) => {
+            Ok(text.to_owned())
+        }
+        Ok(_) | Err(_) => Err(format!("`{text}` is not an http:// or https:// address")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_file_has_defaults_and_flags_override() {
+        let text = "cluster: {name: prod}\ngit: {url: https://git.example.com/a.git, pollInterval: 1m}\n";
+        let settings = Settings::from_text("serin.yaml", text, &RunArgs::default()).unwrap();
+        assert_eq!(settings.git.status_branch, "serin/status/prod");
+        assert_eq!(settings.git.poll_interval, Duration::from_secs(60));
+        assert_eq!(settings.http.listen.to_string(), "0.0.0.0:8080");
+        assert!(settings.lease.enabled);
+        let args = RunArgs {
+            branch: Some("live".into()),
+            speed: Some(30.0),
+            no_lease: true,
+            cluster_name: Some("demo".into()),
+            ..RunArgs::default()
+        };
+        let settings = Settings::from_text("serin.yaml", text, &args).unwrap();
+        assert_eq!((settings.git.branch.as_str(), settings.speed), ("live", 30.0));
+        assert_eq!(settings.cluster_name, "demo");
+        assert!(!settings.lease.enabled);
+    }
+
+    #[test]
+    fn all_errors_come_at_once_with_line_and_caret() {
+        let text = "\
+cluster:
+  nam: prod
+git:
+  url: a.git
+  pollInterval: soon
+rollback: pullRequest
+speed: 0.5
+http:
+  listen: everywhere
+";
+        let error = Settings::from_text("serin.yaml", text, &RunArgs::default()).unwrap_err().to_string();
+        insta::assert_snapshot!(error);
+    }
+
+    #[test]
+    fn text_that_is_no_yaml_says_where() {
+        let error =
+            Settings::from_text("serin.yaml", "git: {url: a", &RunArgs::default()).unwrap_err().to_string();
+        assert!(error.starts_with("serin.yaml is not valid YAML:"), "{error}");
+        assert!(Settings::from_text("serin.yaml", "- a", &RunArgs::default()).is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! Carries out the engine's actions. No choices are left here: an action that is done already is a no-op, one that finds
+//! something else than it expects is refused, and both follow again from the state.
+
+use serde_json::Value;
+
+use crate::manifest::template_digest;
+use crate::model::{Digest, Weights};
+use crate::release::Action;
+use crate::router::{ServiceSet, merge_update};
+use crate::workload::{
+    AutoscalerOverrides, DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name,
+    new_primary, primary_autoscaler, restore_primary, stored_template,
+};
+
+use super::caches::Tracked;
+use super::hands::{ActError, Hands};
+use super::observe::Look;
+
+/// Carries out one action.
+pub(super) async fn act(action: &Action, look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    match action {
+        Action::CreatePrimary { expect } => create_primary(look, hands, expect).await,
+        Action::EnsurePrimaryAutoscaler => ensure_primary_autoscaler(look, hands).await,
+        Action::EnsureServices => ensure_services(look, hands).await,
+        Action::EnsureRoute(weights) => ensure_route(look, hands, *weights).await,
+        Action::SetWeights(weights) => set_weights(look, hands, *weights).await,
+        Action::ScaleTarget { up } => scale_target(look, hands, *up).await,
+        Action::StoreLastGood { expect } => store_last_good(look, hands, expect).await,
+        Action::CopyToPrimary { expect } => copy(look, hands, &expect.digest).await,
+        Action::RestorePrimary { expect } => restore(look, hands, expect).await,
+        Action::SwitchStable { .. } => Err(ActError::Refused(
+            "switching ReplicaSets is not supported: a Canary promotes by copying to its primary".to_owned(),
+        )),
+    }
+}
+
+fn target(look: &Look<'_>) -> Result<std::sync::Arc<DeploymentView>, ActError> {
+    look.target().ok_or_else(|| ActError::Changed(format!("Deployment {} is gone", look.spec.target_ref.name)))
+}
+
+fn primary(look: &Look<'_>) -> Result<std::sync::Arc<DeploymentView>, ActError> {
+    look.primary().ok_or_else(|| ActError::Changed(format!("Deployment {} is gone", look.primary_name())))
+}
+
+fn plan(look: &Look<'_>, digest: &Digest) -> Result<PrimaryPlan, ActError> {
+    let label = target(look)?.label.clone().map_err(|error| ActError::Refused(error.to_string()))?;
+    let owner = look.canary.owner.clone();
+    Ok(PrimaryPlan { name: look.primary_name(), label, owner, copied_from: digest.clone() })
+}
+
+/// The live target, if it still is what was decided on.
+async fn read_target(look: &Look<'_>, hands: &Hands<'_>, expect: &Digest) -> Result<Value, ActError> {
+    let name = &look.spec.target_ref.name;
+    let live = hands.get(Tracked::Deployment, name).await?;
+    let found = template_digest(&live["spec"]["template"]);
+    if found == *expect {
+        Ok(live)
+    } else {
+        let namespace = hands.namespace;
+        Err(ActError::Changed(format!("Deployment {namespace}/{name} is at {found}, expected {expect}")))
+    }
+}
+
+async fn create_primary(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
+    if look.primary().is_some() {
+        return Ok(());
+    }
+    let plan = plan(look, expect)?;
+    let live = read_target(look, hands, expect).await?;
+    hands.create(Tracked::Deployment, &new_primary(&live, &plan)).await
+}
+
+async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    let Some(scaler) = &look.spec.autoscaler_ref else { return Ok(()) };
+    let source = look.caches.autoscalers.get(&look.key(&scaler.name)).ok_or_else(|| {
+        ActError::Refused(format!("HorizontalPodAutoscaler {}/{} does not exist", hands.namespace, scaler.name))
+    })?;
+    let overrides =
+        scaler.primary_scaler_replicas.as_ref().map_or_else(AutoscalerOverrides::default, |replicas| {
+            AutoscalerOverrides { min_replicas: replicas.min_replicas, max_replicas: replicas.max_replicas }
+        });
+    let (namespace, owner) = (hands.namespace, &look.canary.owner);
+    let desired =
+        primary_autoscaler(&scaler.name, &source.spec, namespace, &look.primary_name(), overrides, owner);
+    let name = format!("{}-primary", scaler.name);
+    match look.caches.autoscalers.get(&look.key(&name)) {
+        None => hands.create(Tracked::Autoscaler, &desired).await,
+        Some(live) if live.spec == desired["spec"] => Ok(()),
+        Some(live) => {
+            let live = serde_json::json!({
+                "metadata": {"resourceVersion": live.resource_version}, "spec": live.spec
+            });
+            hands.merge(Tracked::Autoscaler, &name, merge_update(&live, &desired)).await
+        }
+    }
+}
+
+async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    let (Some(request), Some(services)) = (look.route_request(), look.services()) else {
+        return Err(ActError::Changed("the target is gone or selects its pods by no known label".to_owned()));
+    };
+    for desired in services.in_order() {
+        let name = desired["metadata"]["name"].as_str().unwrap_or_default();
+        match look.caches.service(&look.key(name)) {
+            None => hands.create(Tracked::Service, desired).await?,
+            Some(live) => {
+                if let Some(patch) = ServiceSet::update(&request, desired, &live) {
+                    hands.merge(Tracked::Service, name, patch).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn ensure_route(look: &Look<'_>, hands: &mut Hands<'_>, weights: Weights) -> Result<(), ActError> {
+    let Some(request) = look.route_request() else { return Ok(()) };
+    let live_routes = look.caches.routes_in(request.namespace);
+    for (kind, desired) in look.router.render(&request, weights) {
+        let name = desired["metadata"]["name"].as_str().unwrap_or_default();
+        match crate::router::LiveRoutes::get(&live_routes, kind, name) {
+            None => hands.create(Tracked::Route(kind), &desired).await?,
+            Some(live) if !request.owner.controls(&live) => {
+                return Err(ActError::Refused(format!(
+                    "{} {}/{name} exists and is not owned by this Canary: remove or rename it",
+                    kind.kind, request.namespace
+                )));
+            }
+            Some(live) => {
+                if live["spec"] != desired["spec"] || !crate::router::has_metadata_of(&live, &desired) {
+                    hands.merge(Tracked::Route(kind), name, merge_update(&live, &desired)).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn set_weights(look: &Look<'_>, hands: &mut Hands<'_>, weights: Weights) -> Result<(), ActError> {
+    let Some(request) = look.route_request() else { return Ok(()) };
+    let live = look.caches.routes_in(request.namespace);
+    let Some(shift) = look.router.shift(&request, &live, weights) else { return Ok(()) };
+    let kind = Tracked::Route(shift.kind);
+    let before = look.caches.version(kind, request.namespace, &shift.name);
+    hands.json_patch(kind, &shift.name, before, &shift.patch).await
+}
+
+/// Up: what the target has, else its autoscaler's minimum, else as many as primary.
+async fn scale_target(look: &Look<'_>, hands: &mut Hands<'_>, up: bool) -> Result<(), ActError> {
+    let live = target(look)?;
+    let wanted = match (up, &look.spec.autoscaler_ref) {
+        (false, _) => 0,
+        (true, _) if live.replicas > 0 => live.replicas.max(look.target_minimum()),
+        (true, Some(_)) => look.target_minimum().max(1),
+        (true, None) => look.primary().map_or(1, |primary| primary.replicas.max(1)),
+    };
+    if live.replicas == wanted {
+        return Ok(());
+    }
+    hands.scale(&live.name, &live.resource_version, wanted).await
+}
+
+async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
+    if primary(look)?.copied_from.as_ref() != Some(expect) {
+        // The copy has happened: what is stored stays as it is.
+        return Ok(());
+    }
+    let name = look.primary_name();
+    let live = hands.get(Tracked::Deployment, &name).await?;
+    let stored = last_good(&live, expect, &look.canary.owner);
+    hands.create_revision(&stored).await?;
+    let label = format!("{LAST_GOOD_LABEL}={}", look.canary.owner.uid);
+    hands.delete_revisions_but(&label, &last_good_name(&name, expect)).await
+}
+
+async fn copy(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
+    if primary(look)?.copied_from.as_ref() == Some(expect) {
+        return Ok(());
+    }
+    let plan = plan(look, expect)?;
+    let live_target = read_target(look, hands, expect).await?;
+    let live_primary = hands.get(Tracked::Deployment, &plan.name).await?;
+    if DeploymentView::copied_from(&live_primary).as_ref() == Some(expect) {
+        return Ok(());
+    }
+    hands.replace(Tracked::Deployment, copy_to_primary(&live_target, &live_primary, &plan)).await
+}
+
+async fn restore(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
+    if primary(look)?.copied_from.as_ref() == Some(expect) {
+        return Ok(());
+    }
+    let name = look.primary_name();
+    let revision = hands.get_revision(&last_good_name(&name, expect)).await?;
+    let Some((template, digest)) = stored_template(&revision).filter(|(_, digest)| digest == expect) else {
+        return Err(ActError::Refused(format!(
+            "ControllerRevision {}/{} does not hold the template of {expect}",
+            hands.namespace,
+            last_good_name(&name, expect)
+        )));
+    };
+    let live = hands.get(Tracked::Deployment, &name).await?;
+    hands.replace(Tracked::Deployment, restore_primary(&live, template, &digest)).await
+}

@@ -1,0 +1,286 @@
+//! What the controller watches, reduced on arrival.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::DynamicObject;
+use kube::runtime::watcher;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::annotations::{RECORDED, REQUEST};
+use crate::api::{CanarySpec, MetricTemplateSpec};
+use crate::cluster::{Cluster, Reflected, ResolveError, Resolved};
+use crate::model::{NamespacedName, ReleaseId};
+use crate::router::{LiveRoutes, RouteKind, Router, strip};
+use crate::workload::{AutoscalerView, DeploymentView, Owner};
+
+use super::frozen::{Frozen, FrozenObject};
+use super::settings::ControllerSettings;
+use super::wakeups::Wakeups;
+
+/// Wait before asking again for kinds that are not served yet, e.g. because their definitions are about to be applied.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
+/// Versions of a mesh's kinds, most wanted first: the one Flagger writes, then newer, then older.
+const ROUTE_VERSIONS: [&str; 4] = ["v1beta1", "v1", "v1alpha3", "v1alpha2"];
+
+/// Kinds of which we remember our own writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Tracked {
+    Canary,
+    Deployment,
+    Autoscaler,
+    Service,
+    Route(RouteKind),
+}
+
+/// A Canary.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct CanaryView {
+    pub(super) key: NamespacedName,
+    pub(super) owner: Owner,
+    pub(super) resource_version: String,
+    pub(super) deleting: bool,
+    pub(super) finalizers: Vec<String>,
+    pub(super) request: Option<String>,
+    pub(super) recorded: Option<ReleaseId>,
+    /// The spec, or why it cannot be read.
+    pub(super) spec: Result<CanarySpec, String>,
+    /// As it is, to write only what changes.
+    pub(super) status: Frozen,
+}
+
+impl CanaryView {
+    fn of(object: DynamicObject) -> Self {
+        let metadata = object.metadata;
+        let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key)).cloned();
+        let name = metadata.name.clone().unwrap_or_default();
+        Self {
+            key: NamespacedName::new(metadata.namespace.clone().unwrap_or_default(), name.clone()),
+            owner: Owner { name, uid: metadata.uid.clone().unwrap_or_default() },
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            deleting: metadata.deletion_timestamp.is_some(),
+            request: annotation(REQUEST),
+            recorded: annotation(RECORDED).and_then(|text| serde_json::from_value(Value::from(text)).ok()),
+            finalizers: metadata.finalizers.unwrap_or_default(),
+            spec: serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
+            status: Frozen::of(&object.data["status"]),
+        }
+    }
+
+    /// Names of the objects it looks at, without namespace.
+    pub(super) fn looks_at(&self) -> BTreeSet<NamespacedName> {
+        let Ok(spec) = &self.spec else { return BTreeSet::new() };
+        let primary_too = |name: &str| [name.to_owned(), format!("{name}-primary")];
+        let service = spec.service_name();
+        let mut names: Vec<String> = Vec::from(primary_too(&spec.target_ref.name));
+        names.extend(primary_too(service));
+        names.push(format!("{service}-canary"));
+        if let Some(scaler) = &spec.autoscaler_ref {
+            names.extend(primary_too(&scaler.name));
+        }
+        names.into_iter().map(|name| NamespacedName::new(self.key.namespace.clone(), name)).collect()
+    }
+}
+
+/// The kinds as the API server serves them.
+#[derive(Debug, Clone)]
+pub(super) struct Kinds {
+    pub(super) canary: Resolved,
+    pub(super) deployment: Resolved,
+    pub(super) autoscaler: Resolved,
+    pub(super) service: Resolved,
+    pub(super) revision: Resolved,
+    pub(super) template: Resolved,
+    pub(super) routes: BTreeMap<RouteKind, Resolved>,
+}
+
+impl Kinds {
+    /// Asks the API server until all are served.
+    pub(super) async fn resolve(cluster: &Cluster, router: &dyn Router) -> Self {
+        loop {
+            match Self::try_resolve(cluster, router).await {
+                Ok(kinds) => return kinds,
+                Err(error) => {
+                    tracing::warn!(error = %error, "the controller waits for the kinds it works with: {error}");
+                    cluster.forget_discovery();
+                    tokio::time::sleep(RESOLVE_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn try_resolve(cluster: &Cluster, router: &dyn Router) -> Result<Self, ResolveError> {
+        let mut routes = BTreeMap::new();
+        for kind in router.kinds() {
+            routes.insert(*kind, resolve_route(cluster, *kind).await?);
+        }
+        Ok(Self {
+            canary: cluster.resolve("flagger.app", "v1beta1", "Canary").await?,
+            deployment: cluster.resolve("apps", "v1", "Deployment").await?,
+            autoscaler: cluster.resolve("autoscaling", "v2", "HorizontalPodAutoscaler").await?,
+            service: cluster.resolve("", "v1", "Service").await?,
+            revision: cluster.resolve("apps", "v1", "ControllerRevision").await?,
+            template: cluster.resolve("flagger.app", "v1beta1", "MetricTemplate").await?,
+            routes,
+        })
+    }
+
+    /// The kind behind a write that is remembered.
+    pub(super) fn of(&self, kind: Tracked) -> Option<&Resolved> {
+        match kind {
+            Tracked::Canary => Some(&self.canary),
+            Tracked::Deployment => Some(&self.deployment),
+            Tracked::Autoscaler => Some(&self.autoscaler),
+            Tracked::Service => Some(&self.service),
+            Tracked::Route(route) => self.routes.get(&route),
+        }
+    }
+}
+
+async fn resolve_route(cluster: &Cluster, kind: RouteKind) -> Result<Resolved, ResolveError> {
+    let mut first_error = None;
+    for version in ROUTE_VERSIONS {
+        match cluster.resolve(kind.group, version, kind.kind).await {
+            Ok(found) => return Ok(found),
+            Err(ResolveError::Call(error)) => return Err(error.into()),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(first_error.unwrap_or(ResolveError::NotServed {
+        group: kind.group.to_owned(),
+        version: String::new(),
+        kind: kind.kind.to_owned(),
+        served: Vec::new(),
+    }))
+}
+
+/// Everything that is watched.
+pub(super) struct Caches {
+    pub(super) canaries: Reflected<CanaryView>,
+    pub(super) deployments: Reflected<DeploymentView>,
+    pub(super) autoscalers: Reflected<AutoscalerView>,
+    services: Reflected<FrozenObject>,
+    pub(super) templates: Reflected<MetricTemplateSpec>,
+    routes: BTreeMap<RouteKind, Reflected<FrozenObject>>,
+}
+
+impl Caches {
+    /// Starts watching; changes ring `wakeups`.
+    pub(super) fn start(
+        cluster: &Cluster,
+        kinds: &Kinds,
+        settings: &ControllerSettings,
+        wakeups: &Arc<Wakeups>,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let api = |kind: &Resolved| cluster.objects(kind, settings.namespace.as_deref());
+        let dependents = || {
+            let wakeups = wakeups.clone();
+            move |key: &NamespacedName| wakeups.changed(key)
+        };
+        let stripped = |object: DynamicObject| to_value(object).map(|value| FrozenObject::of(&strip(&value)));
+        let labels = settings.selector_labels.clone();
+        let own = wakeups.clone();
+        Self {
+            canaries: Reflected::start(
+                api(&kinds.canary),
+                watcher::Config::default(),
+                shutdown.clone(),
+                |object| Ok(CanaryView::of(object)),
+                move |key| own.wake(key),
+            ),
+            deployments: Reflected::start(
+                api(&kinds.deployment),
+                watcher::Config::default(),
+                shutdown.clone(),
+                move |object| DeploymentView::of(&to_value(object)?, &labels).map_err(|error| error.to_string()),
+                dependents(),
+            ),
+            autoscalers: Reflected::start(
+                api(&kinds.autoscaler),
+                watcher::Config::default(),
+                shutdown.clone(),
+                |object| to_value(object).map(|value| AutoscalerView::of(&value)),
+                dependents(),
+            ),
+            services: Reflected::start(
+                api(&kinds.service),
+                watcher::Config::default(),
+                shutdown.clone(),
+                stripped,
+                dependents(),
+            ),
+            templates: Reflected::start(
+                api(&kinds.template),
+                watcher::Config::default(),
+                shutdown.clone(),
+                |object| serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
+                |_| {},
+            ),
+            routes: kinds
+                .routes
+                .iter()
+                .map(|(kind, resolved)| {
+                    let config = watcher::Config::default();
+                    (*kind, Reflected::start(api(resolved), config, shutdown.clone(), stripped, dependents()))
+                })
+                .collect(),
+        }
+    }
+
+    /// Returns when every first list has arrived.
+    pub(super) async fn ready(&self) {
+        let Self { canaries, deployments, autoscalers, services, templates, routes } = self;
+        deployments.ready().await;
+        autoscalers.ready().await;
+        services.ready().await;
+        templates.ready().await;
+        for route in routes.values() {
+            route.ready().await;
+        }
+        canaries.ready().await;
+    }
+
+    /// The cached resourceVersion.
+    pub(super) fn version(&self, kind: Tracked, namespace: &str, name: &str) -> Option<String> {
+        let key = NamespacedName::new(namespace, name);
+        let of_frozen = |object: &FrozenObject| object.resource_version.clone();
+        match kind {
+            Tracked::Canary => self.canaries.get(&key).map(|view| view.resource_version.clone()),
+            Tracked::Deployment => self.deployments.get(&key).map(|view| view.resource_version.clone()),
+            Tracked::Autoscaler => self.autoscalers.get(&key).map(|view| view.resource_version.clone()),
+            Tracked::Service => self.services.get(&key).and_then(|value| of_frozen(&value)),
+            Tracked::Route(route) => self.routes.get(&route)?.get(&key).and_then(|value| of_frozen(&value)),
+        }
+    }
+
+    /// A live Service.
+    pub(super) fn service(&self, key: &NamespacedName) -> Option<Value> {
+        self.services.get(key).map(|service| service.thaw())
+    }
+
+    /// The live routes of one namespace.
+    pub(super) fn routes_in<'a>(&'a self, namespace: &'a str) -> RoutesIn<'a> {
+        RoutesIn { routes: &self.routes, namespace }
+    }
+}
+
+/// The live routes of one namespace.
+pub(super) struct RoutesIn<'a> {
+    routes: &'a BTreeMap<RouteKind, Reflected<FrozenObject>>,
+    namespace: &'a str,
+}
+
+impl LiveRoutes for RoutesIn<'_> {
+    fn get(&self, kind: RouteKind, name: &str) -> Option<Value> {
+        let object = self.routes.get(&kind)?.get(&NamespacedName::new(self.namespace, name))?;
+        Some(object.thaw())
+    }
+}
+
+/// The object as raw JSON.
+pub(super) fn to_value(object: DynamicObject) -> Result<Value, String> {
+    serde_json::to_value(object).map_err(|error| error.to_string())
+}

@@ -1,0 +1,236 @@
+//! Writes to the cluster: each guarded, each remembered until the caches show it.
+
+use json_patch::Patch as JsonPatch;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::api::annotations::MANAGER_ENGINE;
+use crate::cluster::{CallError, Cluster, EffectKind, Resolved, WriteError, Writer, call};
+
+use super::caches::{Kinds, Tracked, to_value};
+use super::expectations::Expectations;
+
+/// An action that was not carried out. It follows again from the persisted state.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ActError {
+    /// The write failed.
+    #[error("failed to {verb} {object}")]
+    Write {
+        verb: &'static str,
+        object: String,
+        #[source]
+        source: WriteError,
+    },
+    /// A read failed.
+    #[error(transparent)]
+    Read(#[from] CallError),
+    /// What was found is not what the action expects; the next look tells more.
+    #[error("{0}")]
+    Changed(String),
+    /// It will not work before somebody changes something.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl ActError {
+    /// Whether somebody else was faster, or the caches are behind: no news for people.
+    pub(super) fn is_race(&self) -> bool {
+        match self {
+            Self::Write { source: WriteError::NotHeld, .. } | Self::Changed(_) => true,
+            Self::Write { source, .. } => {
+                // A failed `test` in a JSON Patch is answered 422 by some API servers and 409 by others.
+                let tested =
+                    source.status().is_some_and(|status| status.code == 422 && status.message.contains("test"));
+                source.status().is_some_and(|status| status.code == 409) || tested
+            }
+            Self::Read(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+/// Writes for one Canary.
+pub(super) struct Hands<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) writer: &'a Writer,
+    pub(super) kinds: &'a Kinds,
+    pub(super) namespace: &'a str,
+    pub(super) expectations: &'a mut Expectations,
+}
+
+impl Hands<'_> {
+    fn resolved(&self, kind: Tracked) -> Result<&Resolved, ActError> {
+        self.kinds.of(kind).ok_or_else(|| ActError::Refused(format!("{kind:?} is not served by the API server")))
+    }
+
+    fn api(&self, resolved: &Resolved) -> Api<DynamicObject> {
+        self.cluster.objects(resolved, Some(self.namespace))
+    }
+
+    fn label(&self, resolved: &Resolved, name: &str) -> String {
+        format!("{} {}/{name}", resolved.resource.kind, self.namespace)
+    }
+
+    /// Reads the live object whole.
+    pub(super) async fn get(&self, kind: Tracked, name: &str) -> Result<Value, ActError> {
+        let resolved = self.resolved(kind)?;
+        self.get_resolved(resolved, name).await
+    }
+
+    async fn get_resolved(&self, resolved: &Resolved, name: &str) -> Result<Value, ActError> {
+        let what = format!("read {}", self.label(resolved, name));
+        let object = call(&what, self.api(resolved).get(name)).await?;
+        to_value(object).map_err(ActError::Refused)
+    }
+
+    /// Reads a stored template.
+    pub(super) async fn get_revision(&self, name: &str) -> Result<Value, ActError> {
+        self.get_resolved(&self.kinds.revision, name).await
+    }
+
+    /// Creates a stored template; that it exists already is as good.
+    pub(super) async fn create_revision(&mut self, revision: &Value) -> Result<(), ActError> {
+        let resolved = self.kinds.revision.clone();
+        match self.post(&resolved, revision).await {
+            Err(ActError::Write { source, .. }) if is_already_there(&source) => Ok(()),
+            done => done.map(|_| ()),
+        }
+    }
+
+    /// Deletes stored templates with this label, except one.
+    pub(super) async fn delete_revisions_but(&mut self, label: &str, keep: &str) -> Result<(), ActError> {
+        let resolved = &self.kinds.revision;
+        let api = self.api(resolved);
+        let list = ListParams::default().labels(label);
+        let found = call("list stored templates", api.list_metadata(&list)).await?;
+        for name in found.items.into_iter().filter_map(|item| item.metadata.name).filter(|name| name != keep) {
+            let object = self.label(resolved, &name);
+            let params = DeleteParams::default();
+            match self.writer.effect(EffectKind::Delete, &object, api.delete(&name, &params)).await {
+                Ok(_) => {}
+                Err(source) if source.is_not_found() => {}
+                Err(source) => return Err(ActError::Write { verb: "delete", object, source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates an object.
+    pub(super) async fn create(&mut self, kind: Tracked, object: &Value) -> Result<(), ActError> {
+        let resolved = self.resolved(kind)?.clone();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let created = self.post(&resolved, object).await?;
+        self.expectations.wrote(kind, &name, None, created.metadata.resource_version);
+        Ok(())
+    }
+
+    async fn post(&self, resolved: &Resolved, object: &Value) -> Result<DynamicObject, ActError> {
+        let mut object = object.clone();
+        if let Some(map) = object.as_object_mut() {
+            map.insert("apiVersion".to_owned(), json!(resolved.resource.api_version));
+        }
+        let label = self.label(resolved, object["metadata"]["name"].as_str().unwrap_or_default());
+        let body: DynamicObject =
+            serde_json::from_value(object).map_err(|error| ActError::Refused(format!("{label}: {error}")))?;
+        let params = PostParams { field_manager: Some(MANAGER_ENGINE.to_owned()), ..PostParams::default() };
+        let api = self.api(resolved);
+        let create = self.writer.effect(EffectKind::Create, &label, api.create(&params, &body));
+        create.await.map_err(|source| ActError::Write { verb: "create", object: label, source })
+    }
+
+    /// A merge patch that carries the resourceVersion it is based on.
+    pub(super) async fn merge(&mut self, kind: Tracked, name: &str, patch: Value) -> Result<(), ActError> {
+        let before = patch["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        self.patch(kind, name, before, Patch::Merge(patch)).await
+    }
+
+    /// A JSON Patch; `before` is the resourceVersion that it tests.
+    pub(super) async fn json_patch(
+        &mut self,
+        kind: Tracked,
+        name: &str,
+        before: Option<String>,
+        patch: &Value,
+    ) -> Result<(), ActError> {
+        let patch: JsonPatch = serde_json::from_value(patch.clone())
+            .map_err(|error| ActError::Refused(format!("patch of {name}: {error}")))?;
+        self.patch(kind, name, before, Patch::Json::<()>(patch)).await
+    }
+
+    async fn patch<P: serde::Serialize + std::fmt::Debug>(
+        &mut self,
+        kind: Tracked,
+        name: &str,
+        before: Option<String>,
+        patch: Patch<P>,
+    ) -> Result<(), ActError> {
+        let resolved = self.resolved(kind)?;
+        let object = self.label(resolved, name);
+        let api = self.api(resolved);
+        let params = patch_params();
+        let write = self.writer.effect(EffectKind::Patch, &object, api.patch(name, &params, &patch));
+        let done = write.await.map_err(|source| ActError::Write { verb: "update", object, source })?;
+        self.expectations.wrote(kind, name, before, done.metadata.resource_version);
+        Ok(())
+    }
+
+    /// Replaces an object that was read before; its resourceVersion guards it.
+    pub(super) async fn replace(&mut self, kind: Tracked, object: Value) -> Result<(), ActError> {
+        let resolved = self.resolved(kind)?;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let label = self.label(resolved, &name);
+        let body: DynamicObject =
+            serde_json::from_value(object).map_err(|error| ActError::Refused(format!("{label}: {error}")))?;
+        let before = body.metadata.resource_version.clone();
+        let params = PostParams { field_manager: Some(MANAGER_ENGINE.to_owned()), ..PostParams::default() };
+        let api = self.api(resolved);
+        let write = self.writer.effect(EffectKind::Patch, &label, api.replace(&name, &params, &body));
+        let done = write.await.map_err(|source| ActError::Write { verb: "update", object: label, source })?;
+        self.expectations.wrote(kind, &name, before, done.metadata.resource_version);
+        Ok(())
+    }
+
+    /// Sets a Deployment's replica count.
+    pub(super) async fn scale(&mut self, name: &str, before: &str, replicas: i32) -> Result<(), ActError> {
+        let resolved = &self.kinds.deployment;
+        let object = self.label(resolved, name);
+        let api = self.api(resolved);
+        let params = patch_params();
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let write = self.writer.effect(EffectKind::Scale, &object, api.patch_scale(name, &params, &patch));
+        let done = write.await.map_err(|source| ActError::Write { verb: "scale", object, source })?;
+        self.expectations.wrote(
+            Tracked::Deployment,
+            name,
+            Some(before.to_owned()),
+            done.metadata.resource_version,
+        );
+        Ok(())
+    }
+
+    /// Writes the Canary's status; returns what the API server kept of it.
+    pub(super) async fn status(&mut self, name: &str, before: &str, status: Value) -> Result<Value, ActError> {
+        let resolved = &self.kinds.canary;
+        let object = format!("status of {}", self.label(resolved, name));
+        let api = self.api(resolved);
+        let params = patch_params();
+        let patch = Patch::Merge(json!({"metadata": {"resourceVersion": before}, "status": status}));
+        let write = self.writer.effect(EffectKind::Status, &object, api.patch_status(name, &params, &patch));
+        let done = write.await.map_err(|source| ActError::Write { verb: "write", object, source })?;
+        self.expectations.wrote(
+            Tracked::Canary,
+            name,
+            Some(before.to_owned()),
+            done.metadata.resource_version.clone(),
+        );
+        Ok(done.data["status"].clone())
+    }
+}
+
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER_ENGINE.to_owned()), ..PatchParams::default() }
+}
+
+fn is_already_there(error: &WriteError) -> bool {
+    error.status().is_some_and(kube::core::Status::is_already_exists)
+}

@@ -1,0 +1,185 @@
+//! Finds out the answer to one question: renders the query, reads the credentials, asks the provider or calls the hook.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+use crate::analysis::{Measurement, Reading};
+use crate::api::{CanarySpec, MetricTemplateSpec};
+use crate::cluster::{Cluster, EffectKind, WriteError, Writer, call};
+use crate::hook::{HookCall, HookCaller, HookPayload};
+use crate::metrics::{
+    Credentials, Endpoint, MetricProvider, QueryContext, REQUEST_DURATION, REQUEST_SUCCESS_RATE,
+};
+use crate::model::NamespacedName;
+use crate::release::{AnswerOutcome, Check, CheckSource, Hook, HookReply, Question, QuestionKey, QuestionKind};
+
+use super::caches::Caches;
+use super::clock::Clock;
+
+/// A query that every Prometheus answers with one number.
+const PING: &str = "1";
+/// Window of a query that is only rendered, to find its provider.
+const NO_WINDOW: Duration = Duration::from_secs(60);
+/// Most attempts of one hook, as in [`crate::hook`].
+const ATTEMPTS_MAX: u32 = 11;
+/// Longest pause between two attempts of a hook, as in [`crate::hook`].
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Everything that questions are answered with. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Finder {
+    pub(super) cluster: Cluster,
+    pub(super) writer: Writer,
+    pub(super) caches: Arc<Caches>,
+    pub(super) metrics: Arc<dyn MetricProvider>,
+    pub(super) hooks: Arc<dyn HookCaller>,
+    pub(super) clock: Clock,
+    pub(super) metrics_address: String,
+}
+
+/// The Canary that asks.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pub(super) canary: NamespacedName,
+    pub(super) spec: Arc<CanarySpec>,
+    /// Names the revision that is released, for the `checksum` of webhooks.
+    pub(super) checksum: String,
+}
+
+impl Finder {
+    /// Never fails: what goes wrong is an answer in words.
+    pub(super) async fn find_out(self, asker: Asker, question: Question) -> AnswerOutcome {
+        let Question { key, kind } = question;
+        match kind {
+            QuestionKind::Metric { check, window } => {
+                AnswerOutcome::Measured(self.measure(&asker, &check, window).await)
+            }
+            QuestionKind::Hook { hook, phase } => AnswerOutcome::Hook(self.call(asker, key, *hook, phase).await),
+            QuestionKind::Providers { checks } => AnswerOutcome::Hook(self.ping(&asker, &checks).await),
+        }
+    }
+
+    async fn measure(&self, asker: &Asker, check: &Check, window: Duration) -> Measurement {
+        let at = self.clock.now();
+        match self.prepare(asker, check, window).await {
+            Ok((endpoint, query)) => {
+                let reading = self.metrics.query(&endpoint, &query).await;
+                Measurement { reading, query, at }
+            }
+            Err(reason) => Measurement { reading: Reading::Error { reason }, query: String::new(), at },
+        }
+    }
+
+    async fn prepare(&self, asker: &Asker, check: &Check, window: Duration) -> Result<(Endpoint, String), String> {
+        let Asker { canary, spec, checksum: _ } = asker;
+        let mut context = QueryContext {
+            name: canary.name.clone(),
+            namespace: canary.namespace.clone(),
+            target: spec.target_ref.name.clone(),
+            service: spec.service_name().to_owned(),
+            ingress: spec.ingress_ref.as_ref().map(|found| found.name.clone()).unwrap_or_default(),
+            route: spec.route_ref.as_ref().map(|found| found.name.clone()).unwrap_or_default(),
+            interval: window,
+            variables: BTreeMap::new(),
+        };
+        let (endpoint, text) = match &check.source {
+            CheckSource::SuccessRate => (self.built_in(spec), REQUEST_SUCCESS_RATE.to_owned()),
+            CheckSource::Duration => (self.built_in(spec), REQUEST_DURATION.to_owned()),
+            CheckSource::Query(query) => (self.built_in(spec), query.clone()),
+            CheckSource::Template { template, variables } => {
+                context.variables.clone_from(variables);
+                let found = self.template(template)?;
+                (self.endpoint(template, &found).await?, found.query.clone())
+            }
+        };
+        let query = context.render(&text).map_err(|error| words(&error))?;
+        Ok((endpoint, query))
+    }
+
+    fn template(&self, name: &NamespacedName) -> Result<Arc<MetricTemplateSpec>, String> {
+        self.caches.templates.get(name).ok_or_else(|| match self.caches.templates.problem(name) {
+            Some(problem) => format!("metric template {name} cannot be read: {problem}"),
+            None => format!("metric template {name} does not exist"),
+        })
+    }
+
+    fn built_in(&self, spec: &CanarySpec) -> Endpoint {
+        let address = spec.metrics_server.clone().unwrap_or_else(|| self.metrics_address.clone());
+        Endpoint { kind: "prometheus".to_owned(), address, ..Endpoint::default() }
+    }
+
+    async fn endpoint(&self, template: &NamespacedName, spec: &MetricTemplateSpec) -> Result<Endpoint, String> {
+        let provider = &spec.provider;
+        let credentials = match &provider.secret_ref {
+            Some(secret) => Some(self.credentials(&template.namespace, &secret.name).await?),
+            None => None,
+        };
+        Ok(Endpoint {
+            kind: provider.type_.clone(),
+            address: provider.address.clone().unwrap_or_else(|| self.metrics_address.clone()),
+            headers: provider.headers.clone(),
+            credentials,
+            insecure: provider.insecure_skip_verify,
+        })
+    }
+
+    async fn credentials(&self, namespace: &str, name: &str) -> Result<Credentials, String> {
+        let api = Api::<Secret>::namespaced(self.cluster.client(), namespace);
+        let what = format!("read Secret {namespace}/{name}");
+        let secret = call(&what, api.get(name)).await.map_err(|error| words(&error))?;
+        let data = secret.data.unwrap_or_default().into_iter();
+        let text = data.filter_map(|(key, bytes)| Some((key, String::from_utf8(bytes.0).ok()?))).collect();
+        Credentials::from_secret(text)
+            .ok_or_else(|| format!("Secret {namespace}/{name} has neither the key `token` nor `username`"))
+    }
+
+    async fn call(&self, asker: Asker, key: QuestionKey, hook: Hook, phase: String) -> HookReply {
+        let Hook { name, kind: _, url, timeout, retries, disable_tls, metadata } = hook;
+        let Asker { canary, spec: _, checksum } = asker;
+        let payload = HookPayload { name: canary.name, namespace: canary.namespace, phase, checksum, metadata };
+        let call = HookCall { url, timeout, retries, insecure: disable_tls, key, payload };
+        let attempts = retries.saturating_add(1).min(ATTEMPTS_MAX);
+        let limit = (timeout + PAUSE_MAX) * attempts;
+        let label = format!("webhook {name}");
+        let done = self
+            .writer
+            .effect_within(limit, EffectKind::Hook, &label, async {
+                Ok::<_, WriteError>(self.hooks.call(&call).await)
+            })
+            .await;
+        done.unwrap_or_else(|error| HookReply { accepted: false, body: words(&error) })
+    }
+
+    /// Asks each provider once.
+    async fn ping(&self, asker: &Asker, checks: &[Check]) -> HookReply {
+        let mut asked: Vec<Endpoint> = Vec::new();
+        for check in checks {
+            let endpoint = match self.prepare(asker, check, NO_WINDOW).await {
+                Ok((endpoint, _)) => endpoint,
+                Err(reason) => return HookReply { accepted: false, body: format!("{}: {reason}", check.name) },
+            };
+            if asked.contains(&endpoint) {
+                continue;
+            }
+            if let Reading::NoData { reason } | Reading::Error { reason } =
+                self.metrics.query(&endpoint, PING).await
+            {
+                return HookReply {
+                    accepted: false,
+                    body: format!("{} at {}: {reason}", endpoint.kind, endpoint.address),
+                };
+            }
+            asked.push(endpoint);
+        }
+        HookReply { accepted: true, body: String::new() }
+    }
+}
+
+/// An error with its causes.
+fn words(error: &dyn std::error::Error) -> String {
+    crate::metrics::error_chain(error)
+}

@@ -1,0 +1,151 @@
+//! Caches become an [`Observed`].
+
+use crate::api::CanarySpec;
+use crate::model::NamespacedName;
+use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
+use crate::router::{RouteRequest, Router, ServiceSet, services};
+use crate::workload::DeploymentView;
+
+use super::caches::{Caches, CanaryView};
+
+/// What to look at, besides the caches.
+pub(super) struct Look<'a> {
+    pub(super) caches: &'a Caches,
+    pub(super) router: &'a dyn Router,
+    pub(super) canary: &'a CanaryView,
+    pub(super) spec: &'a CanarySpec,
+}
+
+impl Look<'_> {
+    /// The target, if it exists and can be read.
+    pub(super) fn target(&self) -> Option<std::sync::Arc<DeploymentView>> {
+        self.caches.deployments.get(&self.key(&self.spec.target_ref.name))
+    }
+
+    /// Its primary.
+    pub(super) fn primary(&self) -> Option<std::sync::Arc<DeploymentView>> {
+        self.caches.deployments.get(&self.key(&self.primary_name()))
+    }
+
+    /// `<target>-primary`.
+    pub(super) fn primary_name(&self) -> String {
+        format!("{}-primary", self.spec.target_ref.name)
+    }
+
+    /// A name in the Canary's namespace.
+    pub(super) fn key(&self, name: &str) -> NamespacedName {
+        NamespacedName::new(self.canary.key.namespace.clone(), name)
+    }
+
+    /// What routes are rendered from; `None` without `spec.service`.
+    pub(super) fn route_request(&self) -> Option<RouteRequest<'_>> {
+        Some(RouteRequest {
+            namespace: &self.canary.key.namespace,
+            service: self.spec.service_name(),
+            spec: self.spec.service.as_ref()?,
+            owner: &self.canary.owner,
+        })
+    }
+
+    /// The three Services as they should be; `None` while the target is not there or selects by no known label.
+    pub(super) fn services(&self) -> Option<ServiceSet> {
+        let target = self.target()?;
+        let label = target.label.as_ref().ok()?;
+        Some(services(&self.route_request()?, label, &target.ports))
+    }
+
+    /// Least replicas of the target: its autoscaler's, or 1.
+    pub(super) fn target_minimum(&self) -> i32 {
+        let scaler = self.spec.autoscaler_ref.as_ref();
+        scaler
+            .and_then(|scaler| self.caches.autoscalers.get(&self.key(&scaler.name)))
+            .map_or(1, |view| view.minimum)
+    }
+
+    /// Least replicas of primary: its own autoscaler's, else the target's.
+    fn primary_minimum(&self) -> i32 {
+        let scaler = self.spec.autoscaler_ref.as_ref();
+        scaler
+            .and_then(|scaler| self.caches.autoscalers.get(&self.key(&format!("{}-primary", scaler.name))))
+            .map_or_else(|| self.target_minimum(), |view| view.minimum)
+    }
+
+    /// Everything at once.
+    pub(super) fn observe(&self, answers: Vec<Answer>, asking_since: jiff::Timestamp) -> Observed {
+        let target = self.target();
+        Observed {
+            pending: target.as_ref().and_then(|view| view.pending.clone()),
+            blocked: self.blocked(target.as_deref()),
+            target: target.map(|view| view.as_target(self.target_minimum())),
+            primary: self.primary().map(|view| view.as_primary(self.primary_minimum())),
+            route: self.route(),
+            request: self.request(),
+            answers,
+            asking_since: Some(asking_since),
+            recorded: self.canary.recorded.clone(),
+        }
+    }
+
+    /// Why nothing may start, in words.
+    fn blocked(&self, target: Option<&DeploymentView>) -> Option<String> {
+        let refused = self.route_request().and_then(|request| self.router.refuse(&request));
+        let unlabelled = target.and_then(|view| view.label.as_ref().err()).map(ToString::to_string);
+        let unreadable = self.caches.deployments.problem(&self.key(&self.spec.target_ref.name));
+        let foreign = self.primary().filter(|view| view.owner_uid.as_ref() != Some(&self.canary.owner.uid));
+        let foreign = foreign.map(|view| {
+            format!(
+                "Deployment {}/{} exists and is not owned by this Canary: taking over an existing primary is not supported \
+                 yet; remove or rename it",
+                self.canary.key.namespace, view.name
+            )
+        });
+        let scaler = self.spec.autoscaler_ref.as_ref();
+        let unscaled = scaler.filter(|scaler| self.caches.autoscalers.get(&self.key(&scaler.name)).is_none());
+        let unscaled = unscaled.map(|scaler| {
+            format!(
+                "HorizontalPodAutoscaler {}/{} does not exist: create it or remove spec.autoscalerRef",
+                self.canary.key.namespace, scaler.name
+            )
+        });
+        refused.or(unlabelled).or(unreadable.map(|text| text.to_string())).or(foreign).or(unscaled)
+    }
+
+    fn route(&self) -> RouteObserved {
+        let Some(request) = self.route_request() else { return RouteObserved::Missing };
+        let live = self.caches.routes_in(&self.canary.key.namespace);
+        match self.router.observe(&request, &live) {
+            RouteObserved::Present { weights, current } => {
+                RouteObserved::Present { weights, current: current && self.services_are_current(&request) }
+            }
+            other @ (RouteObserved::Missing | RouteObserved::Unusable(_)) => other,
+        }
+    }
+
+    fn services_are_current(&self, request: &RouteRequest<'_>) -> bool {
+        // Without a target nothing can be said about them, and nothing is done.
+        let Some(services) = self.services() else { return true };
+        services.in_order().into_iter().all(|desired| {
+            let name = desired["metadata"]["name"].as_str().unwrap_or_default();
+            let live = self.caches.service(&self.key(name));
+            live.is_some_and(|live| ServiceSet::update(request, desired, &live).is_none())
+        })
+    }
+
+    /// The command in the annotation, whether answered or not: the engine compares it with what it handled.
+    fn request(&self) -> Option<Request> {
+        let raw = self.canary.request.as_ref()?;
+        let mut parts = raw.splitn(3, '/');
+        let verb = match parts.next()? {
+            "promote" => Verb::Promote,
+            "abort" => Verb::Abort,
+            "retry" => Verb::Retry,
+            "pause" => Verb::Pause,
+            "resume" => Verb::Resume,
+            other => {
+                tracing::warn!(canary = %self.canary.key, verb = other, "request with an unknown verb is ignored");
+                return None;
+            }
+        };
+        Some(Request { verb, subject: parts.next().unwrap_or_default().to_owned(), raw: raw.clone() })
+    }
+}

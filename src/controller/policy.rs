@@ -1,0 +1,301 @@
+//! A Canary becomes a [`Policy`].
+
+use std::time::Duration;
+
+use crate::analysis::Range;
+use crate::api::duration::DurationError;
+use crate::api::{CanaryAnalysis, CanarySpec, Metric, Provider, Webhook, WebhookType};
+use crate::model::{NamespacedName, Weights};
+use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};
+
+use super::settings::ControllerSettings;
+
+/// Intervals that a tick may be held for provider errors before the release fails: long enough for a restart of the metric
+/// system, short enough that nobody forgets a canary (DESIGN: hold has a limit).
+const HOLD_LIMIT: u32 = 10;
+/// Shortest interval and window after division by the demonstration's speed: below it a query has no two samples.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// A Canary that cannot be carried out, in words for its condition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PolicyError {
+    /// A field whose feature is not there yet.
+    #[error("{field} is not supported yet: {hint}")]
+    Unsupported { field: String, hint: &'static str },
+    /// A field that is missing or makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// A duration that does not parse.
+    #[error("{field}: {source}")]
+    Duration { field: String, source: DurationError },
+}
+
+/// Compiles; every part that a later version will support is refused rather than ignored.
+pub(super) fn compile(
+    canary: &NamespacedName,
+    spec: &CanarySpec,
+    settings: &ControllerSettings,
+) -> Result<Policy, PolicyError> {
+    refuse_unsupported(spec)?;
+    let analysis = &spec.analysis;
+    let duration = |field: &str, parsed: Result<Duration, DurationError>| {
+        parsed.map_err(|source| PolicyError::Duration { field: field.to_owned(), source })
+    };
+    let interval = duration("spec.analysis.interval", analysis.interval())?;
+    let steps = steps(spec)?;
+    let checks =
+        analysis.metrics.iter().map(|metric| check(canary, metric, settings)).collect::<Result<_, _>>()?;
+    let hooks = analysis.webhooks.iter().map(hook).collect::<Result<_, _>>()?;
+    Ok(Policy {
+        names: Names {
+            canary: canary.clone(),
+            target: spec.target_ref.name.clone(),
+            service: spec.service_name().to_owned(),
+            provider: "istio".to_owned(),
+        },
+        interval: settings.sped(interval).max(SHORTEST),
+        threshold: analysis.threshold(),
+        progress_deadline: settings.sped(spec.progress_deadline()).max(SHORTEST),
+        skip_analysis: spec.skip_analysis,
+        suspended: spec.suspend,
+        steps,
+        checks,
+        hooks,
+        promotion: Promotion::CopyToPrimary,
+        drain: settings.drain,
+        hold_limit: HOLD_LIMIT,
+    })
+}
+
+/// What is accepted and not carried out: it tells people something, but decides nothing.
+pub(super) fn notices(spec: &CanarySpec) -> Vec<String> {
+    let alerts = (!spec.analysis.alerts.is_empty()).then(|| "spec.analysis.alerts are not sent yet".to_owned());
+    let events = spec.analysis.webhooks.iter().filter(|webhook| webhook.type_ == Some(WebhookType::Event));
+    let events = events.map(|webhook| format!("webhook `{}` of type event is not called yet", webhook.name));
+    alerts.into_iter().chain(events).collect()
+}
+
+fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
+    let unsupported = |field: &str, hint| Err(PolicyError::Unsupported { field: field.to_owned(), hint });
+    if spec.provider.is_some_and(|provider| provider != Provider::Istio) {
+        return unsupported("spec.provider", "this version routes with istio");
+    }
+    if spec.target_ref.kind != "Deployment" {
+        return unsupported(&format!("targetRef.kind {}", spec.target_ref.kind), "use a Deployment");
+    }
+    if let Some(scaler) = &spec.autoscaler_ref
+        && scaler.kind != "HorizontalPodAutoscaler"
+    {
+        return unsupported(&format!("autoscalerRef.kind {}", scaler.kind), "use a HorizontalPodAutoscaler");
+    }
+    if spec.service.is_none() {
+        return Err(PolicyError::Invalid(
+            "spec.service is missing: it says which services to generate".to_owned(),
+        ));
+    }
+    let CanaryAnalysis {
+        interval: _,
+        threshold: _,
+        iterations,
+        max_weight: _,
+        step_weight: _,
+        step_weights: _,
+        step_weight_promotion,
+        mirror,
+        mirror_weight: _,
+        primary_ready_threshold,
+        canary_ready_threshold,
+        match_,
+        metrics: _,
+        alerts: _,
+        webhooks: _,
+        session_affinity,
+    } = &spec.analysis;
+    let partly = |threshold: &Option<i64>| threshold.is_some_and(|percent| percent != 100);
+    if iterations.is_some_and(|iterations| iterations > 0) || !match_.is_empty() {
+        unsupported("spec.analysis.iterations and match", "use stepWeight or stepWeights")
+    } else if mirror.unwrap_or(false) {
+        unsupported("spec.analysis.mirror", "remove it")
+    } else if session_affinity.is_some() {
+        unsupported("spec.analysis.sessionAffinity", "remove it")
+    } else if step_weight_promotion.is_some_and(|step| step > 0) {
+        unsupported("spec.analysis.stepWeightPromotion", "without it traffic goes back to primary at once")
+    } else if partly(primary_ready_threshold) || partly(canary_ready_threshold) {
+        unsupported("primaryReadyThreshold and canaryReadyThreshold", "all pods have to be ready")
+    } else {
+        Ok(())
+    }
+}
+
+/// Each weight is analysed before the next; promotion follows the last.
+fn steps(spec: &CanarySpec) -> Result<Vec<PolicyStep>, PolicyError> {
+    if spec.skip_analysis {
+        return Ok(Vec::new());
+    }
+    let weights = spec.analysis.weights();
+    if weights.is_empty() {
+        let hint = "spec.analysis needs a positive stepWeight, stepWeights, or spec.skipAnalysis";
+        return Err(PolicyError::Invalid(hint.to_owned()));
+    }
+    Ok(weights
+        .into_iter()
+        .flat_map(|weight| [PolicyStep::SetWeight(Weights::canary_percent(weight)), PolicyStep::Analyse])
+        .collect())
+}
+
+fn check(canary: &NamespacedName, metric: &Metric, settings: &ControllerSettings) -> Result<Check, PolicyError> {
+    let window = metric.window().map_err(|source| PolicyError::Duration {
+        field: format!("metric `{}`: interval", metric.name),
+        source,
+    })?;
+    let source = match (&metric.template_ref, &metric.query, metric.name.as_str()) {
+        (Some(template), _, _) => CheckSource::Template {
+            template: NamespacedName::new(
+                template.namespace.as_deref().unwrap_or(&canary.namespace),
+                template.name.as_str(),
+            ),
+            variables: metric.template_variables.clone(),
+        },
+        (None, Some(query), _) if !query.trim().is_empty() => CheckSource::Query(query.clone()),
+        (None, _, "request-success-rate") => CheckSource::SuccessRate,
+        (None, _, "request-duration") => CheckSource::Duration,
+        (None, _, name) => {
+            return Err(PolicyError::Invalid(format!(
+                "metric `{name}` is not built in and has neither templateRef nor query"
+            )));
+        }
+    };
+    Ok(Check {
+        name: metric.name.clone(),
+        range: range(metric, &source),
+        source,
+        window: settings.sped(window).max(SHORTEST),
+        every: None,
+        failure_limit: None,
+        on_no_data: OnMissing::Fail,
+        // An outage of the metric system says nothing about the canary.
+        on_error: OnMissing::Hold,
+    })
+}
+
+/// `thresholdRange` wins; the deprecated `threshold` is a minimum for the success rate and a maximum for everything else.
+fn range(metric: &Metric, source: &CheckSource) -> Range {
+    match (&metric.threshold_range, metric.threshold) {
+        (Some(range), _) => Range { min: range.min, max: range.max },
+        (None, Some(threshold)) => match source {
+            CheckSource::SuccessRate => Range { min: Some(threshold), max: None },
+            CheckSource::Duration | CheckSource::Template { .. } | CheckSource::Query(_) => {
+                Range { min: None, max: Some(threshold) }
+            }
+        },
+        (None, None) => Range::default(),
+    }
+}
+
+fn hook(webhook: &Webhook) -> Result<Hook, PolicyError> {
+    let timeout = webhook.timeout().map_err(|source| PolicyError::Duration {
+        field: format!("webhook `{}`: timeout", webhook.name),
+        source,
+    })?;
+    Ok(Hook {
+        name: webhook.name.clone(),
+        kind: match webhook.type_ {
+            None | Some(WebhookType::Unset | WebhookType::Rollout) => HookKind::Rollout,
+            Some(WebhookType::ConfirmRollout) => HookKind::ConfirmRollout,
+            Some(WebhookType::PreRollout) => HookKind::PreRollout,
+            Some(WebhookType::ConfirmPromotion) => HookKind::ConfirmPromotion,
+            Some(WebhookType::PostRollout) => HookKind::PostRollout,
+            Some(WebhookType::Event) => HookKind::Event,
+            Some(WebhookType::Rollback) => HookKind::Rollback,
+            Some(WebhookType::ConfirmTrafficIncrease) => HookKind::ConfirmTrafficIncrease,
+        },
+        url: webhook.url.clone(),
+        timeout,
+        retries: u32::try_from(webhook.retries.unwrap_or(0)).unwrap_or(0),
+        disable_tls: webhook.disable_tls,
+        metadata: webhook.metadata.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn settings(speed: f64) -> ControllerSettings {
+        ControllerSettings {
+            namespace: None,
+            metrics_address: "http://prometheus:9090".into(),
+            speed,
+            drain: Duration::from_secs(5),
+            selector_labels: vec!["app".into()],
+        }
+    }
+
+    fn compiled(patch: Value, speed: f64) -> Result<Policy, PolicyError> {
+        let mut spec = json!({
+            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+            "progressDeadlineSeconds": 60,
+            "service": {"port": 9898},
+            "analysis": {"interval": "1m", "threshold": 5, "maxWeight": 50, "stepWeight": 10,
+                "metrics": [
+                    {"name": "request-success-rate", "thresholdRange": {"min": 99}, "interval": "1m"},
+                    {"name": "request-duration", "threshold": 500, "interval": "30s"},
+                    {"name": "404s", "templateRef": {"name": "nf", "namespace": "istio-system"}, "thresholdRange": {"max": 5}}],
+                "webhooks": [{"name": "load", "url": "http://lt/", "timeout": "5s"}]}
+        });
+        json_patch::merge(&mut spec, &patch);
+        let spec: CanarySpec = serde_json::from_value(spec).unwrap();
+        compile(&NamespacedName::new("test", "podinfo"), &spec, &settings(speed))
+    }
+
+    #[test]
+    fn the_seeds_canary_has_five_weights_each_followed_by_an_analysis() {
+        let policy = compiled(json!({}), 1.0).unwrap();
+        assert_eq!(policy.steps.len(), 10);
+        assert_eq!(policy.steps[8], PolicyStep::SetWeight(Weights::canary_percent(50)));
+        assert_eq!(policy.steps[9], PolicyStep::Analyse);
+        assert_eq!(policy.checks[0].range, Range { min: Some(99.0), max: None });
+        assert_eq!(policy.checks[1].range, Range { min: None, max: Some(500.0) });
+        assert!(
+            matches!(&policy.checks[2].source, CheckSource::Template { template, .. } if template.namespace == "istio-system")
+        );
+        assert_eq!((policy.hooks[0].kind, policy.hooks[0].timeout), (HookKind::Rollout, Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn speed_divides_interval_windows_and_deadline_but_not_the_drain() {
+        let policy = compiled(json!({}), 60.0).unwrap();
+        assert_eq!(policy.interval, Duration::from_secs(1));
+        assert_eq!(policy.checks[1].window, Duration::from_millis(500));
+        assert_eq!(policy.progress_deadline, Duration::from_secs(1));
+        assert_eq!(policy.drain, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused_in_words() {
+        let cases = [
+            (json!({"analysis": {"iterations": 3}}), "spec.analysis.iterations and match is not supported yet"),
+            (json!({"analysis": {"mirror": true}}), "spec.analysis.mirror"),
+            (json!({"provider": "nginx"}), "spec.provider is not supported yet"),
+            (json!({"targetRef": {"kind": "DaemonSet"}}), "targetRef.kind DaemonSet"),
+            (json!({"analysis": {"stepWeight": null}}), "spec.analysis needs"),
+            (json!({"analysis": {"metrics": [{"name": "x"}]}}), "metric `x` is not built in"),
+            (
+                json!({"analysis": {"webhooks": [{"name": "h", "url": "u", "timeout": "soon"}]}}),
+                "webhook `h`: timeout",
+            ),
+        ];
+        for (patch, expected) in cases {
+            let error = compiled(patch, 1.0).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!(
+            compiled(json!({"skipAnalysis": true, "analysis": {"stepWeight": null}}), 1.0)
+                .unwrap()
+                .steps
+                .is_empty()
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! The Canary's status: Flagger's fields, projected from the state, and the state itself.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::api::{CanaryCondition, CanaryPhase, CanaryStatus, SerinStatus};
+use crate::release::State;
+
+/// Condition type: something outside must be mended before anything goes on.
+const BLOCKED: &str = "Blocked";
+/// Flagger's condition type.
+const PROMOTED: &str = "Promoted";
+
+/// Why a stored state cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum StateError {
+    /// A later Serin wrote it.
+    #[error(
+        "status.serin has version {found}, this build reads {}: run the newer Serin again",
+        SerinStatus::VERSION
+    )]
+    Newer { found: i64 },
+    /// It is damaged.
+    #[error("status.serin.state cannot be read ({0}): repair or remove it")]
+    Unreadable(String),
+}
+
+/// The stored state; `None` at first sight.
+pub(super) fn stored_state(status: &Value) -> Result<Option<State>, StateError> {
+    let serin = &status["serin"];
+    if serin["state"].is_null() {
+        return Ok(None);
+    }
+    match serin["version"].as_i64() {
+        Some(version) if version > SerinStatus::VERSION => Err(StateError::Newer { found: version }),
+        Some(_) | None => serde_json::from_value(serin["state"].clone())
+            .map(Some)
+            .map_err(|error| StateError::Unreadable(error.to_string())),
+    }
+}
+
+/// What else belongs in the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extras<'a> {
+    /// What must be mended, in words.
+    pub(super) blocked: Option<&'a str>,
+    /// The Canary is being deleted.
+    pub(super) terminating: bool,
+}
+
+/// The status for `state`; times of the previous one are kept where nothing changed.
+pub(super) fn project(
+    previous: &Value,
+    state: Option<&State>,
+    extras: Extras<'_>,
+    now: Timestamp,
+) -> CanaryStatus {
+    let old: CanaryStatus = serde_json::from_value(previous.clone()).unwrap_or_default();
+    let mut status = match state {
+        Some(state) => of_state(&old, state),
+        None => old.clone(),
+    };
+    if extras.terminating {
+        status.phase = CanaryPhase::Terminating;
+    }
+    let now = format!("{now:.0}");
+    let promoted = state.map(|state| {
+        let condition = state.promoted_condition();
+        (PROMOTED, condition.status, condition.reason.to_owned(), condition.message)
+    });
+    let blocked = extras.blocked.map(|reason| (BLOCKED, "True", "Blocked".to_owned(), reason.to_owned()));
+    let kept = |kind: &str| old.conditions.iter().find(|condition| condition.type_ == kind);
+    let mut conditions: Vec<CanaryCondition> = [promoted, blocked]
+        .into_iter()
+        .flatten()
+        .map(|(kind, status, reason, message)| condition(kept(kind), kind, status, reason, message, &now))
+        .collect();
+    if state.is_none() {
+        conditions.extend(kept(PROMOTED).cloned());
+    }
+    status.conditions = conditions;
+    if status.phase != old.phase || old.last_transition_time.is_none() {
+        status.last_transition_time = Some(now);
+    }
+    status
+}
+
+fn of_state(old: &CanaryStatus, state: &State) -> CanaryStatus {
+    let release = state.release();
+    let revision =
+        release.map(|release| &release.revision).or(state.promoted.as_ref().map(|promoted| &promoted.revision));
+    CanaryStatus {
+        phase: phase(state.flagger_phase()),
+        failed_checks: i64::from(state.failed_checks()),
+        canary_weight: i64::from(state.canary_weight()),
+        last_applied_spec: state.last_applied.as_ref().map(ToString::to_string),
+        last_promoted_spec: state.promoted.as_ref().map(|promoted| promoted.revision.digest.to_string()),
+        serin: Some(SerinStatus {
+            version: SerinStatus::VERSION,
+            state: serde_json::to_value(state).unwrap_or_default(),
+            waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
+            revision: revision.map(ToString::to_string),
+            release: release.map(|release| release.id.to_string()),
+            handled_request: state.handled_request.clone(),
+        }),
+        ..old.clone()
+    }
+}
+
+fn phase(word: &str) -> CanaryPhase {
+    serde_json::from_value(Value::from(word)).unwrap_or_default()
+}
+
+fn condition(
+    old: Option<&CanaryCondition>,
+    kind: &str,
+    status: &str,
+    reason: String,
+    message: String,
+    now: &str,
+) -> CanaryCondition {
+    let flipped = old.is_none_or(|old| old.status != status);
+    let changed =
+        flipped || old.is_some_and(|old| old.reason != reason || old.message.as_deref() != Some(message.as_str()));
+    let since = |old: Option<&String>, renewed: bool| match old {
+        Some(old) if !renewed => Some(old.clone()),
+        Some(_) | None => Some(now.to_owned()),
+    };
+    CanaryCondition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason,
+        message: Some(message),
+        last_transition_time: since(old.and_then(|old| old.last_transition_time.as_ref()), flipped),
+        last_update_time: since(old.and_then(|old| old.last_update_time.as_ref()), changed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn a_state_survives_the_status_and_times_stay_while_nothing_changes() {
+        let state = State::new(at(0));
+        let none = Extras { blocked: None, terminating: false };
+        let first = serde_json::to_value(project(&Value::Null, Some(&state), none, at(0))).unwrap();
+        assert_eq!(first["phase"], "Initializing");
+        assert_eq!(stored_state(&first), Ok(Some(state.clone())));
+        let again = serde_json::to_value(project(&first, Some(&state), none, at(9))).unwrap();
+        assert_eq!(again, first);
+    }
+
+    #[test]
+    fn blocked_comes_and_goes_without_touching_the_state() {
+        let none = Extras { blocked: None, terminating: false };
+        let state = State::new(at(0));
+        let first = serde_json::to_value(project(&Value::Null, Some(&state), none, at(0))).unwrap();
+        let extras = Extras { blocked: Some("spec.service is missing"), terminating: false };
+        let blocked = serde_json::to_value(project(&first, None, extras, at(5))).unwrap();
+        assert_eq!(blocked["serin"], first["serin"]);
+        let kinds: Vec<&Value> =
+            blocked["conditions"].as_array().unwrap().iter().map(|condition| &condition["type"]).collect();
+        assert_eq!(kinds, ["Blocked", "Promoted"]);
+        let after = serde_json::to_value(project(&blocked, Some(&state), none, at(6))).unwrap();
+        assert_eq!(after["conditions"], first["conditions"]);
+    }
+
+    #[test]
+    fn states_of_the_future_and_damaged_ones_are_told_apart_from_none() {
+        assert_eq!(stored_state(&Value::Null), Ok(None));
+        assert_eq!(
+            stored_state(&json!({"serin": {"version": 9, "state": {}}})),
+            Err(StateError::Newer { found: 9 })
+        );
+        assert!(matches!(
+            stored_state(&json!({"serin": {"version": 1, "state": {"phase": 1}}})),
+            Err(StateError::Unreadable(_))
+        ));
+    }
+}

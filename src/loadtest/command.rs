@@ -1,0 +1,224 @@
+//! Runs one command: a `hey` line in the built-in generator, anything else in a shell, with a deadline and bounded output.
+
+use std::num::NonZeroU32;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+use super::hey::{self, HeyError};
+
+/// Output kept of one command; the rest is read and dropped, so that the command does not block.
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// How long output is awaited after the shell has ended: a grandchild may keep the pipe open for ever.
+const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+
+/// How commands run.
+#[derive(Debug, Clone)]
+pub(super) struct Runner {
+    pub(super) timeout: Duration,
+    pub(super) proxy: Option<String>,
+    pub(super) speed: NonZeroU32,
+}
+
+/// Which shell runs a command that is not a `hey` line.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shell {
+    /// `sh`, for `cmd`.
+    Sh,
+    /// `bash`, for `bash`.
+    Bash,
+}
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    #[error("cannot start {shell} for command {command:?}: {source}")]
+    Start { shell: &'static str, command: String, source: std::io::Error },
+    #[error("cannot wait for command {command:?}: {source}")]
+    Wait { command: String, source: std::io::Error },
+    #[error("command {command:?} ran longer than {seconds} s and was killed; output: {output}")]
+    Timeout { command: String, seconds: u64, output: String },
+    #[error("command {command:?} failed with {status}; output: {output}")]
+    Failed { command: String, status: std::process::ExitStatus, output: String },
+    #[error("command {command:?} cannot run: {source}")]
+    Hey { command: String, source: HeyError },
+}
+
+impl Runner {
+    /// Runs a command to its end and returns what it wrote. Dropping the future kills the command.
+    pub(super) async fn run(&self, shell: Shell, command: &str) -> Result<String, CommandError> {
+        if let Some(arguments) = hey::arguments(command) {
+            let context = hey::Context { proxy: self.proxy.clone(), speed: self.speed };
+            let run = hey::run(&arguments, context);
+            return match tokio::time::timeout(self.timeout, run).await {
+                Ok(result) => result.map_err(|source| CommandError::Hey { command: command.to_owned(), source }),
+                Err(_) => Err(self.timed_out(command, String::new())),
+            };
+        }
+        self.shell(shell, command).await
+    }
+
+    async fn shell(&self, shell: Shell, command: &str) -> Result<String, CommandError> {
+        let mut child = self.spawn(shell, command)?;
+        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+        let mut output = Output::default();
+        let mut stdout = child.stdout.take();
+        let mut stderr = child.stderr.take();
+        let ended = {
+            let wait = async {
+                let reading = output.read(&mut stdout, &mut stderr);
+                tokio::pin!(reading);
+                let status = tokio::select! {
+                    status = child.wait() => status,
+                    () = &mut reading => return child.wait().await,
+                };
+                // Only what is still in the pipe is missing; not reading on is then no loss.
+                if tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
+                    tracing::debug!(command, "a child of the command keeps its output open: not waiting for it");
+                }
+                status
+            };
+            tokio::time::timeout(self.timeout, wait).await
+        };
+        drop(group);
+        match ended {
+            Err(_) => Err(self.timed_out(command, output.text())),
+            Ok(Err(source)) => Err(CommandError::Wait { command: command.to_owned(), source }),
+            Ok(Ok(status)) if status.success() => Ok(output.text()),
+            Ok(Ok(status)) => {
+                Err(CommandError::Failed { command: command.to_owned(), status, output: output.text() })
+            }
+        }
+    }
+
+    fn spawn(&self, shell: Shell, command: &str) -> Result<Child, CommandError> {
+        let program = match shell {
+            Shell::Sh => "sh",
+            Shell::Bash => "bash",
+        };
+        let mut process = Command::new(program);
+        process.arg("-c").arg(command);
+        process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own, so that the shell's children die with it.
+        process.process_group(0).kill_on_drop(true);
+        if let Some(proxy) = &self.proxy {
+            // The lower-case name is the one that every tool reads.
+            process.env("http_proxy", proxy);
+        }
+        let started = process.spawn();
+        started.map_err(|source| CommandError::Start { shell: program, command: command.to_owned(), source })
+    }
+
+    fn timed_out(&self, command: &str, output: String) -> CommandError {
+        CommandError::Timeout { command: command.to_owned(), seconds: self.timeout.as_secs(), output }
+    }
+}
+
+/// A process group that is killed when this goes out of scope: at the end, at a timeout, when the caller hangs up.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0
+            && let Err(error) = kill_process_group(group, Signal::KILL)
+            && error != rustix::io::Errno::SRCH
+        {
+            tracing::warn!(%error, "cannot kill a command's process group");
+        }
+    }
+}
+
+/// Both outputs as they came, up to a bound.
+#[derive(Debug, Default)]
+struct Output {
+    bytes: Vec<u8>,
+    dropped: usize,
+}
+
+impl Output {
+    async fn read(
+        &mut self,
+        stdout: &mut Option<impl AsyncRead + Unpin>,
+        stderr: &mut Option<impl AsyncRead + Unpin>,
+    ) {
+        let mut first = [0; 4096];
+        let mut second = [0; 4096];
+        while stdout.is_some() || stderr.is_some() {
+            tokio::select! {
+                read = chunk(stdout, &mut first), if stdout.is_some() => match read {
+                    0 => *stdout = None,
+                    count => self.keep(first.get(..count).unwrap_or_default()),
+                },
+                read = chunk(stderr, &mut second), if stderr.is_some() => match read {
+                    0 => *stderr = None,
+                    count => self.keep(second.get(..count).unwrap_or_default()),
+                },
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = OUTPUT_BYTES_MAX.saturating_sub(self.bytes.len()).min(bytes.len());
+        self.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        self.dropped += bytes.len() - room;
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.bytes).into_owned();
+        if self.dropped > 0 {
+            text.push_str(&format!("\n[{} more bytes dropped]", self.dropped));
+        }
+        text
+    }
+}
+
+/// The next bytes; an error ends the output as its end does.
+async fn chunk(from: &mut Option<impl AsyncRead + Unpin>, into: &mut [u8]) -> usize {
+    match from {
+        Some(reader) => reader.read(into).await.unwrap_or(0),
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runner(timeout: Duration) -> Runner {
+        Runner { timeout, proxy: Some("http://127.0.0.1:1".to_owned()), speed: NonZeroU32::MIN }
+    }
+
+    #[tokio::test]
+    async fn returns_output_and_failure() {
+        let runner = runner(Duration::from_secs(20));
+        assert_eq!(runner.run(Shell::Bash, "echo $http_proxy").await.unwrap(), "http://127.0.0.1:1\n");
+        let error = runner.run(Shell::Bash, "echo no token >&2; false").await.unwrap_err().to_string();
+        assert!(error.contains("exit status: 1") && error.contains("no token"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn bounds_output() {
+        let output = runner(Duration::from_secs(20)).run(Shell::Sh, "yes | head -c 1000000").await.unwrap();
+        assert!(output.ends_with("more bytes dropped]") && output.len() < OUTPUT_BYTES_MAX + 64);
+    }
+
+    #[tokio::test]
+    async fn kills_the_whole_group_at_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("alive");
+        // The grandchild holds the pipe open for writing; its death is the reader's end of file.
+        let command = format!("mkfifo {0}; (exec 3>{0}; sleep 300) & cat {0}; sleep 300", pipe.display());
+        let started = std::time::Instant::now();
+        let error = runner(Duration::from_millis(500)).run(Shell::Sh, &command).await.unwrap_err();
+        assert!(matches!(error, CommandError::Timeout { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(20));
+        let reader = tokio::process::Command::new("sh")
+            .args(["-c", &format!("exec 3<>{0}; exec 4<{0}; exec 3>&-; cat <&4", pipe.display())])
+            .kill_on_drop(true)
+            .output();
+        tokio::time::timeout(Duration::from_secs(20), reader).await.expect("nobody holds the pipe").unwrap();
+    }
+}

@@ -1,0 +1,209 @@
+//! The HTTP API.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::Shared;
+use super::command::Shell;
+use super::gates::Gate;
+use super::payload::{Payload, Request};
+use super::tasks::Start;
+
+/// What is counted.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    commands: Family<CommandLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::default();
+        let commands = Family::<CommandLabels, Counter>::default();
+        registry.register(
+            "serin_loadtest_commands",
+            "Commands by how they were run and how they ended",
+            commands.clone(),
+        );
+        Self { registry, commands }
+    }
+
+    fn count(&self, kind: &'static str, result: &'static str) {
+        self.commands.get_or_create(&CommandLabels { kind, result }).inc();
+    }
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(status, message) = self;
+        (status, message).into_response()
+    }
+}
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/", post(run))
+        .route("/healthz", get(|| async { "OK" }))
+        .route("/metrics", get(metrics))
+        .route("/gate/approve", any(|| async { (StatusCode::OK, "OK") }))
+        .route("/gate/halt", any(|| async { (StatusCode::FORBIDDEN, "Forbidden") }))
+        .route("/gate/check", post(|state, body| check(Gate::Confirm, state, body)))
+        .route("/gate/open", post(|state, body| open(Gate::Confirm, state, body)))
+        .route("/gate/close", post(|state, body| close(Gate::Confirm, state, body)))
+        .route("/rollback/check", post(|state, body| check(Gate::Rollback, state, body)))
+        .route("/rollback/open", post(|state, body| open(Gate::Rollback, state, body)))
+        .route("/rollback/close", post(|state, body| close(Gate::Rollback, state, body)))
+        .with_state(shared)
+}
+
+type App = State<Arc<Shared>>;
+
+/// Reads the body; curl sends no JSON content type, so none is asked for.
+fn payload(shared: &Shared, body: &Bytes) -> Result<Payload, Refusal> {
+    let payload: Payload = serde_json::from_slice(body).map_err(|error| {
+        Refusal(
+            StatusCode::BAD_REQUEST,
+            format!("cannot read the webhook's JSON: {error}: send name and namespace"),
+        )
+    })?;
+    match &shared.namespaces {
+        Some(allowed) if !allowed.is_match(&payload.namespace) => Err(Refusal(
+            StatusCode::FORBIDDEN,
+            format!("namespace {:?} is not allowed: it does not match {allowed}", payload.namespace),
+        )),
+        Some(_) | None => Ok(payload),
+    }
+}
+
+async fn run(State(shared): App, body: Bytes) -> Result<Response, Refusal> {
+    let payload = payload(&shared, &body)?;
+    let request = payload.request().map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.to_string()))?;
+    match request {
+        Request::Background { command, log_output } => background(shared, &payload, command, log_output),
+        Request::Wait { command, return_output } => wait(&shared, &payload, &command, return_output).await,
+    }
+}
+
+fn background(
+    shared: Arc<Shared>,
+    payload: &Payload,
+    command: String,
+    log_output: bool,
+) -> Result<Response, Refusal> {
+    let canary = payload.canary();
+    let permit = match shared.tasks.start(canary.clone(), command.clone()) {
+        Start::Go(permit) => permit,
+        Start::Running => {
+            tracing::debug!(canary, command, "the command already runs for this canary");
+            return Ok(StatusCode::ACCEPTED.into_response());
+        }
+        Start::Full => {
+            return Err(Refusal(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many commands are running: try again".to_owned(),
+            ));
+        }
+    };
+    tokio::spawn(async move {
+        let _permit = permit;
+        tracing::info!(canary, command, "command started");
+        let result = tokio::select! {
+            result = shared.runner.run(Shell::Sh, &command) => result,
+            () = shared.stop.cancelled() => return,
+        };
+        match result {
+            Ok(output) => {
+                shared.metrics.count("cmd", "success");
+                let output = if log_output { output } else { String::new() };
+                tracing::info!(canary, command, output, "command finished");
+            }
+            Err(error) => {
+                shared.metrics.count("cmd", "failure");
+                tracing::error!(canary, "{error}");
+            }
+        }
+    });
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn wait(
+    shared: &Shared,
+    payload: &Payload,
+    command: &str,
+    return_output: bool,
+) -> Result<Response, Refusal> {
+    let result = tokio::select! {
+        result = shared.runner.run(Shell::Bash, command) => result,
+        () = shared.stop.cancelled() => {
+            return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, "the load tester is stopping".to_owned()));
+        }
+    };
+    match result {
+        Ok(output) => {
+            shared.metrics.count("bash", "success");
+            Ok((StatusCode::OK, if return_output { output } else { String::new() }).into_response())
+        }
+        Err(error) => {
+            shared.metrics.count("bash", "failure");
+            tracing::warn!(canary = payload.canary(), "{error}");
+            Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        }
+    }
+}
+
+async fn check(gate: Gate, State(shared): App, body: Bytes) -> Result<Response, Refusal> {
+    let canary = payload(&shared, &body)?.canary();
+    if shared.gates.is_open(gate, &canary) {
+        return Ok((StatusCode::OK, "Approved").into_response());
+    }
+    Err(Refusal(StatusCode::FORBIDDEN, "Forbidden".to_owned()))
+}
+
+async fn open(gate: Gate, State(shared): App, body: Bytes) -> Result<Response, Refusal> {
+    let canary = payload(&shared, &body)?.canary();
+    if !shared.gates.open(gate, &canary) {
+        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, "too many gates are open: close some".to_owned()));
+    }
+    tracing::info!(canary, ?gate, "gate opened");
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn close(gate: Gate, State(shared): App, body: Bytes) -> Result<Response, Refusal> {
+    let canary = payload(&shared, &body)?.canary();
+    shared.gates.close(gate, &canary);
+    tracing::info!(canary, ?gate, "gate closed");
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+async fn metrics(State(shared): App) -> Response {
+    let mut text = String::new();
+    match encode(&mut text, &shared.metrics.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the metrics: {error}"))
+            .into_response(),
+    }
+}

@@ -1,0 +1,288 @@
+//! Prometheus and everything that speaks its `/api/v1/query`.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use reqwest::header::{HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::analysis::Reading;
+
+use super::http::chain;
+use super::{Credentials, Endpoint, HttpClients, MetricProvider};
+
+/// Longest wait for one answer (Flagger's value): a check that takes longer is an error of the provider.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer queries go in a POST body; proxies commonly limit a request line to 4 to 8 KiB.
+const GET_QUERY_MAX: usize = 2048;
+/// Largest answer read, in bytes: one number needs a few hundred, an accidental selector of everything is cut off.
+const BODY_MAX: usize = 1024 * 1024;
+/// Bytes of an error body quoted in messages.
+const QUOTE_MAX: usize = 200;
+
+/// The provider type `prometheus`.
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    clients: HttpClients,
+}
+
+impl Prometheus {
+    /// A provider that asks through `clients`.
+    pub fn new(clients: HttpClients) -> Self {
+        Self { clients }
+    }
+
+    async fn ask(&self, endpoint: &Endpoint, query: &str) -> Result<Reading, String> {
+        if endpoint.kind != "prometheus" {
+            return Err(format!(
+                "metric provider type `{}` is not supported: this version asks `prometheus` only",
+                endpoint.kind
+            ));
+        }
+        let request = self.request(endpoint, query)?;
+        let response = request.send().await.map_err(|error| chain(&error.without_url()))?;
+        let status = response.status();
+        let body = read_bounded(response).await?;
+        match serde_json::from_slice::<Envelope>(&body) {
+            Ok(envelope) => Ok(envelope.reading()),
+            Err(_) if status.is_success() => Err("the answer is not a Prometheus query result".to_owned()),
+            Err(_) => Err(format!("{status}: {}", quote(&body))),
+        }
+    }
+
+    fn request(&self, endpoint: &Endpoint, query: &str) -> Result<reqwest::RequestBuilder, String> {
+        let mut url = reqwest::Url::parse(&endpoint.address)
+            .map_err(|error| format!("address `{}` is not a URL: {error}", endpoint.address))?;
+        let path = format!("{}/api/v1/query", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+        let client = self.clients.client(endpoint.insecure);
+        let mut request = if query.len() <= GET_QUERY_MAX {
+            url.query_pairs_mut().append_pair("query", query);
+            client.get(url)
+        } else {
+            let mut form = url.clone();
+            form.set_query(None);
+            form.query_pairs_mut().append_pair("query", query);
+            client
+                .post(url)
+                .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.query().unwrap_or_default().to_owned())
+        };
+        for (name, values) in &endpoint.headers {
+            let name: HeaderName = name.parse().map_err(|_| format!("header name `{name}` is not valid"))?;
+            for value in values {
+                let value = HeaderValue::from_str(value)
+                    .map_err(|_| format!("the value of header `{name}` is not valid"))?;
+                request = request.header(name.clone(), value);
+            }
+        }
+        request = match &endpoint.credentials {
+            Some(Credentials::Basic { username, password }) => request.basic_auth(username, Some(password)),
+            Some(Credentials::Bearer(token)) => request.bearer_auth(token),
+            None => request,
+        };
+        Ok(request.timeout(TIMEOUT))
+    }
+}
+
+impl MetricProvider for Prometheus {
+    fn query<'a>(&'a self, endpoint: &'a Endpoint, query: &'a str) -> BoxFuture<'a, Reading> {
+        Box::pin(async move {
+            match tokio::time::timeout(TIMEOUT, self.ask(endpoint, query)).await {
+                Ok(Ok(reading)) => reading,
+                Ok(Err(reason)) => Reading::Error { reason },
+                Err(_) => Reading::Error { reason: format!("no answer within {} s", TIMEOUT.as_secs()) },
+            }
+        })
+    }
+}
+
+async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| chain(&error.without_url()))?;
+        if body.len() + chunk.len() > BODY_MAX {
+            return Err(format!("the answer is longer than {BODY_MAX} bytes; does the query select one series?"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn quote(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body.get(..QUOTE_MAX).unwrap_or(body)).into_owned();
+    text.trim().to_owned()
+}
+
+/// The answer's outer object.
+#[derive(Debug, Deserialize)]
+struct Envelope {
+    status: String,
+    #[serde(default)]
+    data: Option<Data>,
+    #[serde(rename = "errorType", default)]
+    error_type: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Data {
+    #[serde(rename = "resultType")]
+    result_type: String,
+    result: Value,
+}
+
+/// One series of an instant vector.
+#[derive(Debug, Deserialize)]
+struct Series {
+    metric: serde_json::Map<String, Value>,
+    value: (f64, String),
+}
+
+impl Envelope {
+    fn reading(self) -> Reading {
+        let Self { status, data, error_type, error, warnings } = self;
+        if status != "success" {
+            return Reading::Error { reason: format!("{error_type}: {error}") };
+        }
+        let Some(Data { result_type, result }) = data else {
+            return Reading::Error { reason: "the answer holds no data".to_owned() };
+        };
+        if !warnings.is_empty() {
+            tracing::warn!(warnings = warnings.join("; "), "prometheus warns about a query");
+        }
+        match result_type.as_str() {
+            "scalar" => match serde_json::from_value::<(f64, String)>(result) {
+                Ok((_, value)) => number(&value),
+                Err(error) => Reading::Error { reason: format!("the scalar cannot be read: {error}") },
+            },
+            "vector" => match serde_json::from_value::<Vec<Series>>(result) {
+                Ok(series) => vector(&series, &warnings),
+                Err(error) => Reading::Error { reason: format!("the vector cannot be read: {error}") },
+            },
+            "matrix" => Reading::Error {
+                reason: "the query gives a range vector: wrap it in a function such as rate() or avg_over_time()"
+                    .to_owned(),
+            },
+            other => Reading::Error { reason: format!("the query gives a {other}, not a number") },
+        }
+    }
+}
+
+fn vector(series: &[Series], warnings: &[String]) -> Reading {
+    match series {
+        [] if warnings.is_empty() => Reading::NoData { reason: "no values found".to_owned() },
+        [] => Reading::NoData { reason: format!("no values found ({})", warnings.join("; ")) },
+        [Series { value: (_, value), .. }] => number(value),
+        [first, second, ..] => Reading::Error {
+            reason: format!(
+                "the query gives {} series ({}, {}, …) where one number is needed: aggregate with sum() or avg()",
+                series.len(),
+                labels(first),
+                labels(second)
+            ),
+        },
+    }
+}
+
+fn labels(series: &Series) -> String {
+    let pairs: Vec<String> = series.metric.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+/// NaN and infinity come from dividing by zero: they say nothing about the canary.
+fn number(text: &str) -> Reading {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Reading::Value { value },
+        Ok(value) => Reading::NoData { reason: format!("the query gives {value}, which is no measurement") },
+        Err(_) => Reading::Error { reason: format!("`{text}` is not a number") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use wiremock::matchers::{body_string_contains, header, method, path, query_param};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+
+    fn reading(answer: Value) -> Reading {
+        serde_json::from_value::<Envelope>(answer).unwrap().reading()
+    }
+
+    fn vector_of(values: &[&str]) -> Value {
+        let series: Vec<Value> =
+            values.iter().map(|value| json!({"metric": {"pod": "a"}, "value": [1, value]})).collect();
+        json!({"status": "success", "data": {"resultType": "vector", "result": series}})
+    }
+
+    #[test]
+    fn one_finite_number_is_a_value_and_nothing_else_is() {
+        assert_eq!(reading(vector_of(&["99.5"])), Reading::Value { value: 99.5 });
+        for answer in [vector_of(&[]), vector_of(&["NaN"]), vector_of(&["+Inf"]), vector_of(&["-Inf"])] {
+            assert!(matches!(reading(answer.clone()), Reading::NoData { .. }), "{answer}");
+        }
+        let matrix = json!({"status": "success", "data": {"resultType": "matrix", "result": []}});
+        let refused = json!({"status": "error", "errorType": "bad_data", "error": "parse error"});
+        for answer in [vector_of(&["1", "2"]), vector_of(&["x"]), matrix, refused] {
+            assert!(matches!(reading(answer.clone()), Reading::Error { .. }), "{answer}");
+        }
+    }
+
+    #[test]
+    fn scalars_count_and_warnings_explain_an_empty_vector() {
+        let scalar = json!({"status": "success", "data": {"resultType": "scalar", "result": [1, "5"]}});
+        assert_eq!(reading(scalar), Reading::Value { value: 5.0 });
+        let mut empty = vector_of(&[]);
+        empty["warnings"] = json!(["store down"]);
+        assert_eq!(reading(empty), Reading::NoData { reason: "no values found (store down)".into() });
+    }
+
+    async fn ask(server: &MockServer, endpoint: Endpoint, query: &str) -> Reading {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let endpoint =
+            Endpoint { kind: "prometheus".into(), address: format!("{}/prom/", server.uri()), ..endpoint };
+        Prometheus::new(HttpClients::new(None).unwrap()).query(&endpoint, query).await
+    }
+
+    #[tokio::test]
+    async fn keeps_the_path_and_sends_headers_and_credentials() {
+        let server = MockServer::start().await;
+        Mock::given(method("GET"))
+            .and(path("/prom/api/v1/query"))
+            .and(query_param("query", "up == 1"))
+            .and(header("x-scope-orgid", "team"))
+            .and(header("authorization", "Bearer t"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(vector_of(&["1"])))
+            .mount(&server)
+            .await;
+        let endpoint = Endpoint {
+            headers: [("X-Scope-OrgID".to_owned(), vec!["team".to_owned()])].into(),
+            credentials: Credentials::from_secret([("token".to_owned(), "t".to_owned())].into()),
+            ..Endpoint::default()
+        };
+        assert_eq!(ask(&server, endpoint, "up == 1").await, Reading::Value { value: 1.0 });
+    }
+
+    #[tokio::test]
+    async fn long_queries_are_posted_and_error_bodies_quoted() {
+        let server = MockServer::start().await;
+        Mock::given(method("POST"))
+            .and(body_string_contains("query=sum"))
+            .respond_with(ResponseTemplate::new(503).set_body_string("no healthy upstream"))
+            .mount(&server)
+            .await;
+        let query = format!("sum({})", "x".repeat(GET_QUERY_MAX));
+        let Reading::Error { reason } = ask(&server, Endpoint::default(), &query).await else {
+            panic!("no error")
+        };
+        assert_eq!(reason, "503 Service Unavailable: no healthy upstream");
+    }
+}

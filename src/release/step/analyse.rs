@@ -1,0 +1,206 @@
+//! The steps of a policy: weights, windows, pauses, and the gates before promotion.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::Weights;
+use crate::release::attempt::{Release, Stage};
+use crate::release::policy::{HookKind, Policy, PolicyStep};
+use crate::release::questions::{self, Open, Reply};
+use crate::release::report::{Event, WaitingOn};
+use crate::release::time::after;
+
+use super::context::{Context, Next};
+use super::gates::{self, Gates};
+use super::prepare::{attend, held};
+use super::promote;
+use super::route::{Steered, steer};
+
+pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if release.steps != count(cx.policy) {
+        return start_over(cx, release);
+    }
+    if let Some(next) = attend(cx, release) {
+        return next;
+    }
+    if promote::is_skipped(cx, release) {
+        return promote::begin(cx, release);
+    }
+    match cx.policy.steps.get(release.step as usize) {
+        Some(PolicyStep::SetWeight(weights)) => set_weight(cx, release, *weights),
+        Some(PolicyStep::Analyse) => watch(cx, release),
+        Some(PolicyStep::Pause(duration)) => pause(cx, release, *duration),
+        None if gates::has(cx, HookKind::ConfirmPromotion) => {
+            release.stage = Stage::ConfirmingPromotion;
+            release.tick += 1;
+            (release.opened, release.due) = (cx.now, cx.now);
+            Next::Again
+        }
+        None => promote::begin(cx, release),
+    }
+}
+
+/// The number of a policy's steps.
+pub(super) fn count(policy: &Policy) -> u32 {
+    u32::try_from(policy.steps.len()).unwrap_or(u32::MAX)
+}
+
+/// The steps were edited: an index into the old ones says nothing about the new ones.
+fn start_over(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    cx.say(Event::normal(format!("Analysis of {} was changed, starting it again", cx.target())));
+    release.steps = count(cx.policy);
+    release.step = 0;
+    release.weights = Weights::PRIMARY;
+    release.weights_since = None;
+    open_step(cx.policy, release, cx.now);
+    Next::Again
+}
+
+/// Opens the tick of the step that `release.step` names.
+pub(super) fn open_step(policy: &Policy, release: &mut Release, now: Timestamp) {
+    let step = policy.steps.get(release.step as usize);
+    let wait = match (&release.stage, step) {
+        (Stage::Analysing, Some(PolicyStep::Analyse)) => window(policy, release.step as usize),
+        (Stage::Analysing, Some(PolicyStep::Pause(Some(duration)))) => *duration,
+        _ => Duration::ZERO,
+    };
+    release.tick += 1;
+    release.opened = now;
+    release.due = after(now, wait);
+}
+
+/// The first check at a weight waits until the longest query window holds nothing but this weight.
+fn window(policy: &Policy, step: usize) -> Duration {
+    let before = policy.steps.iter().take(step).rev().find(|step| !matches!(step, PolicyStep::Pause(_)));
+    match before {
+        Some(PolicyStep::Analyse) => policy.interval,
+        Some(PolicyStep::SetWeight(_) | PolicyStep::Pause(_)) | None => {
+            policy.checks.iter().map(|check| check.window).fold(policy.interval, Duration::max)
+        }
+    }
+}
+
+fn set_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) -> Next {
+    if release.weights != weights {
+        return decide_weight(cx, release, weights);
+    }
+    if steer(cx, weights) == Steered::Waiting {
+        return Next::Rest;
+    }
+    release.weights_since = Some(cx.now);
+    // At step 0 the analysis (re)starts: what earlier pods did does not count.
+    if weights > Weights::PRIMARY && release.step == 0 {
+        release.first_traffic = Some(cx.now);
+    }
+    next_step(cx, release)
+}
+
+/// Everything before this step has passed; only a raise asks the traffic gates.
+fn decide_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) -> Next {
+    let intended = release.weights;
+    if steer(cx, intended) == Steered::Waiting || held(cx, release) {
+        return Next::Rest;
+    }
+    if weights > intended && gates::has(cx, HookKind::ConfirmTrafficIncrease) {
+        match gates::look(cx, release, HookKind::ConfirmTrafficIncrease) {
+            Gates::Open(names) => {
+                for name in names {
+                    cx.say(Event::normal(format!("Confirm-traffic-increase check {name} passed")));
+                }
+            }
+            Gates::Closed { name, reason } => {
+                return gates::closed(cx, release, name, reason, "waiting for traffic increase approval");
+            }
+            Gates::Waiting => return Next::Rest,
+            Gates::RollBack(next) => return next,
+        }
+    }
+    release.weights = weights;
+    release.weights_since = None;
+    if weights > Weights::PRIMARY {
+        // Intended is as good as shown when it comes to draining: the router may be ahead of what is observed.
+        release.first_traffic.get_or_insert(cx.now);
+    }
+    release.tick += 1;
+    cx.say(Event::normal(format!("Advance {} canary weight {}", cx.target(), weights.canary())));
+    Next::Again
+}
+
+/// The window of an analysis: it counts only while the router shows the intended weights.
+fn watch(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if steer(cx, release.weights) == Steered::Waiting {
+        release.weights_since = None;
+        return Next::Rest;
+    }
+    if release.weights_since.is_none() {
+        release.weights_since = Some(cx.now);
+        open_step(cx.policy, release, cx.now);
+        return Next::Again;
+    }
+    if held(cx, release) {
+        return Next::Rest;
+    }
+    if cx.now < release.due {
+        cx.wake_at(release.due);
+        cx.waiting = match &cx.before {
+            Some(data @ WaitingOn::Data { .. }) if release.held > 0 => Some(data.clone()),
+            Some(_) | None => Some(WaitingOn::Window { until: release.due }),
+        };
+        return Next::Rest;
+    }
+    await_answers(cx, release);
+    Next::Rest
+}
+
+fn pause(cx: &mut Context<'_>, release: &mut Release, duration: Option<Duration>) -> Next {
+    steer(cx, release.weights);
+    if held(cx, release) {
+        return Next::Rest;
+    }
+    let until = duration.map(|_| release.due);
+    match until {
+        Some(until) if cx.now >= until => return next_step(cx, release),
+        Some(until) => cx.wake_at(until),
+        None => {}
+    }
+    cx.wait_silently(WaitingOn::Pause { until });
+    Next::Rest
+}
+
+/// The confirm-promotion gates; the checks go on and are judged with them in [`super::judge`].
+pub(super) fn await_promotion(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if let Some(next) = attend(cx, release) {
+        return next;
+    }
+    if promote::is_skipped(cx, release) {
+        return promote::begin(cx, release);
+    }
+    steer(cx, release.weights);
+    if held(cx, release) {
+        return Next::Rest;
+    }
+    if cx.now < release.due {
+        cx.wake_at(release.due);
+        cx.waiting = match &cx.before {
+            Some(said @ (WaitingOn::Data { .. } | WaitingOn::Gate { .. })) => Some(said.clone()),
+            Some(_) | None => Some(WaitingOn::Window { until: release.due }),
+        };
+        return Next::Rest;
+    }
+    await_answers(cx, release);
+    Next::Rest
+}
+
+fn await_answers(cx: &mut Context<'_>, release: &Release) {
+    let open = questions::of_release(cx.policy, cx.observed, release, cx.now);
+    let pending: Vec<&Open> =
+        open.iter().filter(|open| open.reply(cx.observed, cx.now) == Reply::Pending).collect();
+    cx.wait_for_answers(&pending);
+}
+
+pub(super) fn next_step(cx: &Context<'_>, release: &mut Release) -> Next {
+    release.step += 1;
+    open_step(cx.policy, release, cx.now);
+    Next::Again
+}

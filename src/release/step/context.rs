@@ -1,0 +1,167 @@
+//! What the parts of a step share: the inputs, and what has been decided so far.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{Digest, Revision};
+use crate::release::action::Action;
+use crate::release::attempt::End;
+use crate::release::observed::{Observed, Readiness, WorkloadObserved};
+use crate::release::policy::Policy;
+use crate::release::questions::Open;
+use crate::release::report::{Event, WaitingOn};
+use crate::release::state::State;
+use crate::release::time::after;
+
+/// Answers that come within this time are not worth a status write that says they are awaited.
+const ANSWERS_SHOWN_AFTER: Duration = Duration::from_secs(10);
+
+/// What follows a pass.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Next {
+    /// Nothing more to decide until something changes.
+    Rest,
+    /// The state changed: decide again.
+    Again,
+    /// Primary runs this digest and serves.
+    Initialized(Digest),
+    /// The release is over.
+    Finished(End),
+}
+
+/// The inputs of a step and what it has decided.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) observed: &'a Observed,
+    pub(super) now: Timestamp,
+    /// What primary runs, when the step began.
+    pub(super) promoted: Option<Revision>,
+    /// What was waited on before, or has been announced since.
+    pub(super) before: Option<WaitingOn>,
+    pub(super) events: Vec<Event>,
+    pub(super) actions: Vec<Action>,
+    pub(super) waiting: Option<WaitingOn>,
+    /// `waiting` is not worth a status write.
+    pub(super) quiet: bool,
+    pub(super) wake: Option<Timestamp>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(policy: &'a Policy, observed: &'a Observed, state: &State, now: Timestamp) -> Self {
+        Self {
+            policy,
+            observed,
+            now,
+            promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
+            before: state.waiting_on.clone(),
+            events: Vec::new(),
+            actions: Vec::new(),
+            waiting: None,
+            quiet: false,
+            wake: None,
+        }
+    }
+
+    /// Forgets what an earlier pass wanted to do; what it said stays said.
+    pub(super) fn start_pass(&mut self) {
+        self.actions.clear();
+        self.waiting = None;
+        self.quiet = false;
+        self.wake = None;
+    }
+
+    pub(super) fn say(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        if !self.actions.contains(&action) {
+            self.actions.push(action);
+        }
+    }
+
+    /// Waits, and says so if that is news.
+    pub(super) fn wait(&mut self, waiting: WaitingOn, event: impl FnOnce() -> Event) {
+        if !self.before.as_ref().is_some_and(|before| same_subject(before, &waiting)) {
+            self.say(event());
+            self.before = Some(waiting.clone());
+        }
+        self.waiting = Some(waiting);
+    }
+
+    /// Waits without an event.
+    pub(super) fn wait_silently(&mut self, waiting: WaitingOn) {
+        self.waiting = Some(waiting);
+    }
+
+    /// Waits for answers. What was said before (a closed gate, missing data, the window) stays in the status while they
+    /// come quickly.
+    pub(super) fn wait_for_answers(&mut self, open: &[&Open]) {
+        let Some(from) = open.iter().map(|open| open.from).min() else { return };
+        let names = open.iter().map(|open| open.name().to_owned()).collect();
+        let keeps = self.before.as_ref().is_some_and(|before| {
+            matches!(before, WaitingOn::Gate { .. } | WaitingOn::Data { .. } | WaitingOn::Window { .. })
+        });
+        let from = self.observed.asking_since.map_or(from, |since| since.max(from));
+        let shown_from = after(from, ANSWERS_SHOWN_AFTER);
+        self.quiet = keeps && self.now < shown_from;
+        if self.quiet {
+            self.wake_at(shown_from);
+        }
+        for until in open.iter().map(|open| open.until(self.observed)) {
+            self.wake_at(until);
+        }
+        self.waiting = Some(WaitingOn::Answers { names });
+    }
+
+    pub(super) fn wake_at(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+        }
+    }
+
+    /// `podinfo.test`.
+    pub(super) fn target(&self) -> String {
+        self.policy.names.target_dotted()
+    }
+
+    /// What the target should run next: what `sync` holds back, else what it stamped, else what is there.
+    pub(super) fn wanted(&self) -> Option<Revision> {
+        self.observed.pending.clone().or_else(|| self.observed.target.as_ref().map(live))
+    }
+
+    pub(super) fn is_promoted(&self, digest: &Digest) -> bool {
+        self.promoted.as_ref().is_some_and(|promoted| promoted.digest == *digest)
+    }
+}
+
+/// The revision of a target as it is: with its commit if `sync` wrote exactly this.
+pub(super) fn live(target: &WorkloadObserved) -> Revision {
+    match &target.stamped {
+        Some(stamped) if stamped.digest == target.digest => stamped.clone(),
+        Some(_) | None => Revision { digest: target.digest.clone(), commit: None },
+    }
+}
+
+/// Somebody else than `sync` changed a target that `sync` stamps.
+pub(super) fn drifted(target: &WorkloadObserved) -> bool {
+    target.stamped.as_ref().is_some_and(|stamped| stamped.digest != target.digest)
+}
+
+/// Whether the side can take the traffic of the other: ready, or at least some of its pods are available.
+pub(super) fn can_serve(side: Option<&WorkloadObserved>) -> bool {
+    side.is_some_and(|side| side.replicas > 0 && (side.readiness == Readiness::Ready || side.available > 0))
+}
+
+/// Deadlines and counters move; an event is due only when the subject changes.
+fn same_subject(before: &WaitingOn, now: &WaitingOn) -> bool {
+    match (before, now) {
+        (
+            WaitingOn::Readiness { workload: before, reason: said, .. },
+            WaitingOn::Readiness { workload, reason, .. },
+        ) => before == workload && said == reason,
+        (before, now) => before == now,
+    }
+}

@@ -1,0 +1,93 @@
+//! The way out of a release, whatever its end: weight 0, observed, drained, then scaled down.
+
+use crate::model::Weights;
+use crate::release::action::Action;
+use crate::release::attempt::{Cause, End, Release, Stage};
+use crate::release::report::{Event, WaitingOn};
+use crate::release::time::after;
+
+use super::context::{Context, Next};
+use super::route::{Steered, steer};
+
+/// From here on all traffic belongs to primary.
+pub(super) fn begin(release: &mut Release, end: End) {
+    release.stage = Stage::Ending { end, zero_since: None, scaling_down: false };
+    release.weights = Weights::PRIMARY;
+    release.weights_since = None;
+    release.unready_since = None;
+    release.paused = false;
+    release.tick += 1;
+}
+
+/// Failed checks have reached their limit: verdict and rollback are one state.
+pub(super) fn threshold_reached(cx: &mut Context<'_>, release: &mut Release, limit: u32, what: &str) -> Next {
+    let target = cx.target();
+    cx.say(Event::warning(format!("Rolling back {target} failed checks threshold reached {limit}")));
+    let checks = if limit == 1 { "1 failed check".to_owned() } else { format!("{limit} failed checks") };
+    begin(release, End::Failed { cause: Cause { message: format!("{what} ({checks})") } });
+    Next::Again
+}
+
+/// Data has been missing for longer than a release may be held.
+pub(super) fn held_too_long(cx: &mut Context<'_>, release: &mut Release, what: &str) -> Next {
+    let limit = cx.policy.hold_limit;
+    cx.say(Event::warning(format!("Rolling back {} held without data {limit} times", cx.target())));
+    begin(release, End::Failed { cause: Cause { message: format!("{what} (held {limit} times)") } });
+    Next::Again
+}
+
+pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if steer(cx, Weights::PRIMARY) == Steered::Waiting {
+        if let Stage::Ending { zero_since, .. } = &mut release.stage {
+            *zero_since = None;
+        }
+        return Next::Rest;
+    }
+    let had_traffic = release.first_traffic.is_some();
+    let Stage::Ending { end, zero_since, scaling_down } = &mut release.stage else { return Next::Rest };
+    let Some(zero_since) = *zero_since else {
+        *zero_since = Some(cx.now);
+        return Next::Again;
+    };
+    let drained = after(zero_since, cx.policy.drain);
+    if had_traffic && cx.now < drained {
+        cx.wait_silently(WaitingOn::Drain { until: drained });
+        cx.wake_at(drained);
+        return Next::Rest;
+    }
+    if *end == End::Superseded && stays_up(cx) {
+        return Next::Finished(End::Superseded);
+    }
+    if !*scaling_down {
+        *scaling_down = true;
+        if let Some(event) = farewell(cx, end, had_traffic) {
+            cx.say(event);
+        }
+        return Next::Again;
+    }
+    if cx.observed.target.as_ref().is_some_and(|target| target.replicas > 0) {
+        cx.act(Action::ScaleTarget { up: false });
+        cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
+        return Next::Rest;
+    }
+    Next::Finished(end.clone())
+}
+
+/// The next revision takes over the canary as it is; one that went back to what primary runs needs none.
+fn stays_up(cx: &Context<'_>) -> bool {
+    cx.wanted().is_some_and(|wanted| !cx.is_promoted(&wanted.digest))
+}
+
+fn farewell(cx: &Context<'_>, end: &End, had_traffic: bool) -> Option<Event> {
+    let target = cx.target();
+    match end {
+        End::Succeeded if had_traffic => {
+            Some(Event::normal(format!("Promotion completed! Scaling down {target}")))
+        }
+        End::Succeeded => {
+            Some(Event::normal(format!("Promotion completed! Canary analysis was skipped for {target}")))
+        }
+        End::Failed { .. } => Some(Event::warning(format!("Canary failed! Scaling down {target}"))),
+        End::Superseded => None,
+    }
+}

@@ -1,0 +1,122 @@
+//! The end of a release and what remains of it.
+
+use crate::model::{Digest, ReleaseId, Revision};
+use crate::release::attempt::{Cause, End, Release};
+use crate::release::observed::Observed;
+use crate::release::outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
+use crate::release::policy::HookKind;
+use crate::release::report::Event;
+use crate::release::state::{Phase, Promoted, State};
+
+use super::context::{Context, live};
+
+/// Primary serves: the first revision is promoted.
+pub(super) fn initialized(cx: &mut Context<'_>, state: &mut State, digest: Digest) {
+    let commit = cx.observed.target.as_ref().map(live).filter(|live| live.digest == digest);
+    let revision = commit.unwrap_or(Revision { digest: digest.clone(), commit: None });
+    let since = match &state.phase {
+        Phase::Initializing { since, .. } | Phase::Idle { since, .. } => *since,
+        Phase::Releasing(release) => release.started,
+    };
+    cx.say(Event::normal(format!("Initialization done! {}", cx.target())));
+    cx.promoted = Some(revision.clone());
+    state.promoted = Some(Promoted { revision: revision.clone(), at: cx.now });
+    state.last_applied = Some(digest.clone());
+    state.admitted = None;
+    state.phase = Phase::Idle { last: OutcomeKind::Initialized, since: cx.now };
+    keep(
+        state,
+        Outcome {
+            release: ReleaseId::new(0, &digest),
+            kind: OutcomeKind::Initialized,
+            revision: revision.clone(),
+            promoted: Some(revision),
+            cause: None,
+            started: since,
+            ended: cx.now,
+            checks: Vec::new(),
+        },
+    );
+}
+
+/// The release under way is over.
+pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
+    let (kind, cause) = match end {
+        End::Succeeded => (OutcomeKind::Succeeded, None),
+        End::Failed { cause } => (OutcomeKind::Failed, Some(cause)),
+        End::Superseded => (OutcomeKind::Superseded, None),
+    };
+    let phase = std::mem::replace(&mut state.phase, Phase::Idle { last: kind, since: cx.now });
+    let Phase::Releasing(release) = phase else { return };
+    let Release { id, revision, started, checks, .. } = *release;
+    match kind {
+        OutcomeKind::Succeeded => {
+            cx.promoted = Some(revision.clone());
+            state.quarantine.retain(|entry| entry.revision.digest != revision.digest);
+            state.promoted = Some(Promoted { revision: revision.clone(), at: cx.now });
+        }
+        OutcomeKind::Failed => quarantine(state, Quarantined { revision: revision.clone(), release: id.clone() }),
+        OutcomeKind::Initialized | OutcomeKind::Superseded => {}
+    }
+    let has_post = cx.policy.hooks.iter().any(|hook| hook.kind == HookKind::PostRollout);
+    if has_post && kind != OutcomeKind::Superseded {
+        state.post_rollout = Some(PostRollout { release: id.clone(), kind, since: cx.now });
+    }
+    state.admitted = None;
+    let promoted = state.promoted.as_ref().map(|promoted| promoted.revision.clone());
+    let outcome = Outcome { release: id, kind, revision, promoted, cause, started, ended: cx.now, checks };
+    state.last_outcome = Some(Box::new(outcome.clone()));
+    keep(state, outcome);
+}
+
+/// A quarantined revision came again with another commit: that commit has failed, too.
+pub(super) fn refuse(cx: &mut Context<'_>, state: &mut State, revision: &Revision) {
+    let Some(entry) = state.quarantine.iter_mut().find(|entry| entry.revision.digest == revision.digest) else {
+        return;
+    };
+    if entry.revision.commit == revision.commit {
+        return;
+    }
+    entry.revision = revision.clone();
+    let message = format!(
+        "revision {} failed before, in release {}; `serin retry` releases it again",
+        revision.digest.short(),
+        entry.release
+    );
+    cx.say(Event::warning(format!("Not releasing {}: {message}", cx.target())));
+    state.releases += 1;
+    let outcome = Outcome {
+        release: ReleaseId::new(state.releases, &revision.digest),
+        kind: OutcomeKind::Failed,
+        revision: revision.clone(),
+        promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
+        cause: Some(Cause { message }),
+        started: cx.now,
+        ended: cx.now,
+        checks: Vec::new(),
+    };
+    keep(state, outcome);
+}
+
+/// What Git has seen leaves the outbox.
+pub(super) fn prune_outbox(state: &mut State, observed: &Observed) {
+    let Some(recorded) = &observed.recorded else { return };
+    if let Some(newest) = state.outbox.iter().rposition(|outcome| outcome.release == *recorded) {
+        state.outbox.drain(..=newest);
+        state.outbox_merged = 0;
+    }
+}
+
+fn quarantine(state: &mut State, entry: Quarantined) {
+    state.quarantine.retain(|old| old.revision.digest != entry.revision.digest);
+    state.quarantine.push(entry);
+    let surplus = state.quarantine.len().saturating_sub(State::QUARANTINE_MAX);
+    state.quarantine.drain(..surplus);
+}
+
+fn keep(state: &mut State, outcome: Outcome) {
+    state.outbox.push(outcome);
+    let surplus = state.outbox.len().saturating_sub(State::OUTBOX_MAX);
+    state.outbox.drain(..surplus);
+    state.outbox_merged += surplus as u64;
+}

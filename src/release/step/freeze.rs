@@ -1,0 +1,39 @@
+//! Suspended or blocked: a release stays as it is, and so does the time it has left.
+
+use crate::release::attempt::{Release, Stage};
+use crate::release::policy::PolicyStep;
+use crate::release::state::{Phase, State};
+
+use super::analyse;
+use super::context::Context;
+
+/// Notes that the release under way is kept as it is, or lets it go on.
+pub(super) fn note(cx: &Context<'_>, state: &mut State) {
+    let Phase::Releasing(release) = &mut state.phase else { return };
+    let frozen = cx.policy.suspended || cx.observed.blocked.is_some();
+    if release.frozen && !frozen {
+        thaw(cx, release);
+    }
+    release.frozen = frozen;
+}
+
+/// Nobody was asked meanwhile, so nobody is late; and waiting for pods begins anew.
+fn thaw(cx: &Context<'_>, release: &mut Release) {
+    let due = release.due.max(cx.now);
+    analyse::open_step(cx.policy, release, cx.now);
+    if !matches!(cx.policy.steps.get(release.step as usize), Some(PolicyStep::Analyse)) {
+        // A pause ends when it was to end; only a window has to be measured again.
+        release.due = due;
+    }
+    release.unready_since = None;
+    match &mut release.stage {
+        Stage::ScalingUp { since } | Stage::Promoting { since } | Stage::Restoring { since, .. } => {
+            *since = cx.now
+        }
+        Stage::Confirming
+        | Stage::Preparing
+        | Stage::Analysing
+        | Stage::ConfirmingPromotion
+        | Stage::Ending { .. } => {}
+    }
+}

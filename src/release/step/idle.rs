@@ -1,0 +1,160 @@
+//! Primary serves; a new revision on the target starts a release.
+
+use crate::model::{Digest, ReleaseId, Revision, Weights};
+use crate::release::action::Action;
+use crate::release::attempt::{Release, Stage};
+use crate::release::observed::WorkloadObserved;
+use crate::release::outcome::OutcomeKind;
+use crate::release::policy::{HookKind, Promotion};
+use crate::release::report::WaitingOn;
+use crate::release::state::{Phase, State};
+
+use super::context::{Context, Next, drifted, live};
+use super::route::{Steered, steer};
+use super::{analyse, finish, prepare};
+
+pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind) -> Next {
+    let Some(target) = &cx.observed.target else {
+        cx.wait_silently(WaitingOn::Target { name: cx.policy.names.target.clone() });
+        return Next::Rest;
+    };
+    rebaseline(state, target);
+    if !primary_is_there(cx, state, target) || steer(cx, Weights::PRIMARY) == Steered::Waiting {
+        return Next::Rest;
+    }
+    if let Some(reason) = &cx.observed.blocked {
+        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        return Next::Rest;
+    }
+    if let Some(revision) = admit(cx, state, target) {
+        if last != OutcomeKind::Superseded {
+            scale_down(cx, target);
+        }
+        cx.wait_silently(WaitingOn::Write { revision });
+        return Next::Rest;
+    }
+    consider(cx, state, target, last)
+}
+
+/// Whether the target's revision is to be released.
+fn consider(cx: &mut Context<'_>, state: &mut State, target: &WorkloadObserved, last: OutcomeKind) -> Next {
+    if drifted(target) {
+        cx.wait_silently(WaitingOn::Drift);
+        return Next::Rest;
+    }
+    let revision = live(target);
+    if is_promoted(state, &revision.digest) {
+        // Git, or somebody with kubectl, went back to what primary runs: nothing to release.
+        state.last_applied = Some(revision.digest);
+        state.generation = generation(target);
+        scale_down(cx, target);
+        return Next::Rest;
+    }
+    if state.quarantine.iter().any(|entry| entry.revision.digest == revision.digest) {
+        finish::refuse(cx, state, &revision);
+        scale_down(cx, target);
+        cx.wait_silently(WaitingOn::Quarantine { revision });
+        return Next::Rest;
+    }
+    start(cx, state, target, revision, last);
+    Next::Again
+}
+
+fn start(
+    cx: &mut Context<'_>,
+    state: &mut State,
+    target: &WorkloadObserved,
+    revision: Revision,
+    last: OutcomeKind,
+) {
+    state.releases += 1;
+    state.admitted = None;
+    state.last_applied = Some(revision.digest.clone());
+    state.generation = generation(target);
+    let mut release = Release {
+        id: ReleaseId::new(state.releases, &revision.digest),
+        revision,
+        started: cx.now,
+        stage: Stage::Confirming,
+        step: 0,
+        steps: analyse::count(cx.policy),
+        tick: 0,
+        opened: cx.now,
+        due: cx.now,
+        failed_checks: 0,
+        held: 0,
+        weights: Weights::PRIMARY,
+        weights_since: None,
+        first_traffic: None,
+        ready_since: None,
+        unready_since: None,
+        paused: false,
+        frozen: false,
+        skip: false,
+        checks: Vec::new(),
+        counts: Vec::new(),
+    };
+    if !cx.policy.hooks.iter().any(|hook| hook.kind == HookKind::ConfirmRollout) {
+        // After a supersede the canary is already up, and `Restarting analysis` has been said.
+        let restarted = last == OutcomeKind::Superseded && target.replicas > 0;
+        prepare::scale_up(cx, &mut release, restarted);
+    }
+    state.phase = Phase::Releasing(Box::new(release));
+}
+
+/// Tells `sync` that it may write what it holds back; the revision, if the target does not carry it yet.
+fn admit(cx: &Context<'_>, state: &mut State, target: &WorkloadObserved) -> Option<Revision> {
+    let pending = cx.observed.pending.as_ref()?;
+    state.admitted = Some(pending.clone());
+    (pending.digest != target.digest).then(|| pending.clone())
+}
+
+/// A digest that changes while the object's generation does not is a new way to compute it, not a new revision.
+fn rebaseline(state: &mut State, target: &WorkloadObserved) {
+    let Some(last) = &state.last_applied else { return };
+    if *last == target.digest {
+        state.generation = generation(target);
+        return;
+    }
+    if state.generation.is_none() || state.generation != generation(target) {
+        return;
+    }
+    let old = last.clone();
+    if let Some(promoted) = state.promoted.as_mut().filter(|promoted| promoted.revision.digest == old) {
+        promoted.revision.digest = target.digest.clone();
+    }
+    for entry in state.quarantine.iter_mut().filter(|entry| entry.revision.digest == old) {
+        entry.revision.digest = target.digest.clone();
+    }
+    state.last_applied = Some(target.digest.clone());
+}
+
+/// What `sync` stamps has its identity in the stamp; the generation matters for the rest only.
+fn generation(target: &WorkloadObserved) -> Option<i64> {
+    target.stamped.is_none().then_some(target.generation)
+}
+
+fn is_promoted(state: &State, digest: &Digest) -> bool {
+    state.promoted.as_ref().is_some_and(|promoted| promoted.revision.digest == *digest)
+}
+
+/// A primary that was deleted is made again, if the target still has what it ran.
+fn primary_is_there(cx: &mut Context<'_>, state: &State, target: &WorkloadObserved) -> bool {
+    if cx.observed.primary.is_some() {
+        return true;
+    }
+    let name = cx.policy.names.primary();
+    if is_promoted(state, &target.digest) && cx.policy.promotion == Promotion::CopyToPrimary {
+        cx.act(Action::CreatePrimary { expect: target.digest.clone() });
+        cx.act(Action::EnsurePrimaryAutoscaler);
+    }
+    cx.wait_silently(WaitingOn::Target { name });
+    false
+}
+
+/// A target that is not being released runs nothing.
+fn scale_down(cx: &mut Context<'_>, target: &WorkloadObserved) {
+    if target.replicas > 0 {
+        cx.act(Action::ScaleTarget { up: false });
+    }
+}

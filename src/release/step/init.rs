@@ -1,0 +1,163 @@
+//! First sight of a target: primary is made from it, services and route lead there, the target scales to zero.
+
+use jiff::Timestamp;
+
+use crate::model::Weights;
+use crate::release::action::Action;
+use crate::release::ask::AnswerOutcome;
+use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
+use crate::release::policy::Promotion;
+use crate::release::questions::{self, Reply};
+use crate::release::report::{Event, WaitingOn};
+use crate::release::state::{Phase, State};
+use crate::release::time::after;
+
+use super::context::{Context, Next, live};
+use super::prepare::ENDPOINTS_LAG;
+use super::route::{Steered, steer};
+
+/// How far initialization is.
+pub(super) struct Progress<'a> {
+    /// When primary was first seen ready.
+    pub(super) ready: &'a mut Option<Timestamp>,
+    /// When the route was first seen to lead there.
+    pub(super) routed: &'a mut Option<Timestamp>,
+    /// The metric providers have answered.
+    pub(super) providers: &'a mut bool,
+}
+
+pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress<'_>) -> Next {
+    let Progress { ready, routed, providers } = progress;
+    if let Some(reason) = &cx.observed.blocked {
+        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        return Next::Rest;
+    }
+    let Some(target) = &cx.observed.target else {
+        cx.wait_silently(WaitingOn::Target { name: cx.policy.names.target.clone() });
+        return Next::Rest;
+    };
+    if !*providers && hear_providers(cx, since, target) {
+        *providers = true;
+        return Next::Again;
+    }
+    if cx.policy.promotion == Promotion::CopyToPrimary {
+        cx.act(Action::EnsurePrimaryAutoscaler);
+    }
+    let Some(primary) = &cx.observed.primary else {
+        make_primary(cx, target, since);
+        return Next::Rest;
+    };
+    if primary.readiness != Readiness::Ready || primary.replicas == 0 {
+        *ready = None;
+        await_primary(cx, target, primary, since);
+        return Next::Rest;
+    }
+    let known = after(*ready.get_or_insert(cx.now), ENDPOINTS_LAG);
+    if cx.observed.route == RouteObserved::Missing && cx.now < known {
+        // The services come first: a route to endpoints that proxies do not know yet would break what works now.
+        cx.act(Action::EnsureServices);
+        cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.primary(), until: known });
+        cx.wake_at(known);
+        return Next::Rest;
+    }
+    if steer(cx, Weights::PRIMARY) == Steered::Waiting {
+        *routed = None;
+        return Next::Rest;
+    }
+    let Some(routed_at) = *routed else {
+        *routed = Some(cx.now);
+        return Next::Again;
+    };
+    hand_over(cx, target, primary, since, routed_at, *providers)
+}
+
+/// The target has served until now: it drains, then scales to zero.
+fn hand_over(
+    cx: &mut Context<'_>,
+    target: &WorkloadObserved,
+    primary: &WorkloadObserved,
+    since: Timestamp,
+    routed: Timestamp,
+    providers: bool,
+) -> Next {
+    let drained = after(routed, cx.policy.drain);
+    if target.replicas > 0 && cx.now < drained {
+        cx.wait_silently(WaitingOn::Drain { until: drained });
+        cx.wake_at(drained);
+        return Next::Rest;
+    }
+    if target.replicas > 0 {
+        cx.act(Action::ScaleTarget { up: false });
+        cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
+        return Next::Rest;
+    }
+    match questions::providers(cx.policy, since, &target.digest) {
+        Some(open) if !providers => {
+            cx.wait_for_answers(&[&open]);
+            Next::Rest
+        }
+        Some(_) | None => Next::Initialized(primary.digest.clone()),
+    }
+}
+
+fn make_primary(cx: &mut Context<'_>, target: &WorkloadObserved, since: Timestamp) {
+    cx.actions.clear();
+    match cx.policy.promotion {
+        Promotion::CopyToPrimary => {
+            cx.act(Action::CreatePrimary { expect: target.digest.clone() });
+            cx.act(Action::EnsurePrimaryAutoscaler);
+        }
+        Promotion::SwitchStable => cx.act(Action::SwitchStable { expect: live(target) }),
+    }
+    let workload = cx.policy.names.primary();
+    let deadline = after(since, cx.policy.progress_deadline);
+    cx.wait_silently(WaitingOn::Readiness { workload, reason: "it is being created".to_owned(), deadline });
+}
+
+fn await_primary(cx: &mut Context<'_>, target: &WorkloadObserved, primary: &WorkloadObserved, since: Timestamp) {
+    // A first revision that never becomes ready is repaired by the next one: primary has not served anybody yet.
+    let untried = cx.observed.route == RouteObserved::Missing && cx.policy.promotion == Promotion::CopyToPrimary;
+    if untried && primary.digest != target.digest {
+        cx.act(Action::CopyToPrimary { expect: live(target) });
+    }
+    let reason = match &primary.readiness {
+        Readiness::Ready => "it has no replicas".to_owned(),
+        Readiness::Waiting(reason) | Readiness::Stalled(reason) => reason.clone(),
+    };
+    let workload = cx.policy.names.primary();
+    let deadline = after(since, cx.policy.progress_deadline);
+    let event = Event::warning(format!("{} not ready: {reason}", cx.policy.names.primary_dotted()));
+    cx.wait(WaitingOn::Readiness { workload, reason, deadline }, || event);
+}
+
+/// Says once whether the metric providers are there; initialization does not depend on it.
+fn hear_providers(cx: &mut Context<'_>, since: Timestamp, target: &WorkloadObserved) -> bool {
+    let Some(open) = questions::providers(cx.policy, since, &target.digest) else { return true };
+    let event = match open.reply(cx.observed, cx.now) {
+        Reply::Pending => {
+            let until = open.until(cx.observed);
+            cx.wake_at(until);
+            return false;
+        }
+        Reply::Here(AnswerOutcome::Hook(reply)) if reply.accepted => {
+            Event::normal("all the metrics providers are available!")
+        }
+        Reply::Here(AnswerOutcome::Hook(reply)) => {
+            Event::warning(format!("Error checking metric providers: {}", reply.body))
+        }
+        Reply::Here(AnswerOutcome::Measured(_)) | Reply::Late => {
+            Event::warning("Error checking metric providers: no answer in time")
+        }
+    };
+    cx.say(event);
+    true
+}
+
+/// While primary has never been ready, a newer revision may be written at once: it is the repair.
+pub(super) fn admit_repair(cx: &Context<'_>, state: &mut State) {
+    let Phase::Initializing { .. } = state.phase else { return };
+    let Some(pending) = &cx.observed.pending else { return };
+    let primary_ready = cx.observed.primary.as_ref().is_some_and(|primary| primary.readiness == Readiness::Ready);
+    let free = cx.observed.blocked.is_none() && cx.observed.route == RouteObserved::Missing && !primary_ready;
+    state.admitted = free.then(|| pending.clone());
+}

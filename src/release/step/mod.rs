@@ -1,0 +1,111 @@
+//! The decision: what happens next.
+//!
+//! A step runs the current phase again and again until nothing changes any more; only the actions of the last pass
+//! count. So a verdict, the rollback it causes and the new weights are one step and one state, and calling `step` again
+//! with the same observation changes nothing and says nothing new.
+
+mod analyse;
+mod commands;
+mod context;
+mod ending;
+mod finish;
+mod freeze;
+mod gates;
+mod idle;
+mod init;
+mod judge;
+mod pilot;
+mod post;
+mod prepare;
+mod promote;
+mod route;
+mod supersede;
+
+use jiff::Timestamp;
+
+use super::action::Action;
+use super::observed::Observed;
+use super::policy::Policy;
+use super::report::{Event, Report, WaitingOn};
+use super::state::{JournalEntry, Phase, State};
+use context::{Context, Next};
+
+/// Most passes of one step. The longest real chain (verdict, end, idle, next release) needs fewer than ten.
+const PASSES_MAX: usize = 32;
+
+/// What a step decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The new state; persisted before the actions are carried out, if it differs from the old one.
+    pub state: State,
+    /// What to do; repeated by the next step until its effect is observed.
+    pub actions: Vec<Action>,
+    /// What to tell people.
+    pub report: Report,
+    /// When to look again even if nothing wakes us; `None` means only when something changes.
+    pub wake: Option<Timestamp>,
+}
+
+/// Decides what happens next. Never waits: an answer that is pending is simply not there yet.
+pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timestamp) -> Step {
+    let mut cx = Context::new(policy, observed, &state, now);
+    finish::prune_outbox(&mut state, observed);
+    post::hear(&mut cx, &mut state);
+    commands::handle(&mut cx, &mut state);
+    freeze::note(&cx, &mut state);
+    // An admission holds for what is seen now and no longer.
+    state.admitted = None;
+    if policy.suspended {
+        cx.wait(WaitingOn::Suspended, || Event::normal("skipping canary run as object is suspended"));
+    } else {
+        run(&mut cx, &mut state);
+        admit_same_template(&cx, &mut state);
+    }
+    post::wake(&mut cx, &state);
+    conclude(cx, state)
+}
+
+fn run(cx: &mut Context<'_>, state: &mut State) {
+    for _ in 0..PASSES_MAX {
+        cx.start_pass();
+        let next = match &mut state.phase {
+            Phase::Initializing { since, ready, routed, providers } => {
+                init::advance(cx, *since, init::Progress { ready, routed, providers })
+            }
+            Phase::Idle { last, .. } => {
+                let last = *last;
+                idle::advance(cx, state, last)
+            }
+            Phase::Releasing(release) => pilot::advance(cx, release),
+        };
+        match next {
+            Next::Rest => break,
+            Next::Again => {}
+            Next::Initialized(digest) => finish::initialized(cx, state, digest),
+            Next::Finished(end) => finish::release(cx, state, end),
+        }
+    }
+    init::admit_repair(cx, state);
+}
+
+/// A pending revision with the template that the target has already only brings a new stamp: it may always be written.
+fn admit_same_template(cx: &Context<'_>, state: &mut State) {
+    let (Some(pending), Some(target)) = (&cx.observed.pending, &cx.observed.target) else { return };
+    if pending.digest == target.digest {
+        state.admitted = Some(pending.clone());
+    }
+}
+
+fn conclude(cx: Context<'_>, mut state: State) -> Step {
+    let Context { now, events, actions, waiting, quiet, wake, .. } = cx;
+    for event in &events {
+        state.journal.push(JournalEntry { seq: state.next_seq, at: now, event: event.clone() });
+        state.next_seq += 1;
+    }
+    let surplus = state.journal.len().saturating_sub(State::JOURNAL_MAX);
+    state.journal.drain(..surplus);
+    if !quiet {
+        state.waiting_on.clone_from(&waiting);
+    }
+    Step { state, actions, report: Report { events, waiting_on: waiting }, wake }
+}

@@ -1,0 +1,237 @@
+//! From a new revision to the first traffic: gates, the canary scales up, pre-rollout hooks. And the canary's health.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::Weights;
+use crate::release::action::Action;
+use crate::release::attempt::{Cause, End, Release, Stage};
+use crate::release::observed::Readiness;
+use crate::release::policy::{HookKind, PolicyStep};
+use crate::release::report::{Event, WaitingOn};
+use crate::release::time::after;
+
+use super::context::{Context, Next};
+use super::gates::{self, Gates};
+use super::route::steer;
+use super::{analyse, ending, promote};
+
+/// How much later than the control plane proxies learn of new endpoints, with room to spare: traffic that is sent to pods
+/// before that has nowhere to go.
+pub(super) const ENDPOINTS_LAG: Duration = Duration::from_secs(2);
+
+/// What the canary is able to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Everything.
+    Ready,
+    /// Not all wanted pods are there, but enough for what it serves now.
+    Limping(String),
+    /// It cannot serve.
+    Down(String),
+    /// It will not become ready by itself.
+    Stalled(String),
+}
+
+/// The confirm-rollout gates.
+pub(super) fn confirm(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if release.skip {
+        scale_up(cx, release, false);
+        return Next::Again;
+    }
+    steer(cx, Weights::PRIMARY);
+    if held(cx, release) {
+        return Next::Rest;
+    }
+    match gates::look(cx, release, HookKind::ConfirmRollout) {
+        Gates::Open(names) => {
+            for name in names {
+                cx.say(Event::normal(format!("Confirm-rollout check {name} passed")));
+            }
+            scale_up(cx, release, false);
+            Next::Again
+        }
+        Gates::Closed { name, reason } => gates::closed(cx, release, name, reason, "waiting for approval"),
+        Gates::Waiting => Next::Rest,
+        Gates::RollBack(next) => next,
+    }
+}
+
+/// Begins to scale up; `restarted` when that has been announced.
+pub(super) fn scale_up(cx: &mut Context<'_>, release: &mut Release, restarted: bool) {
+    if !restarted {
+        cx.say(Event::normal(format!("New revision detected! Scaling up {}", cx.target())));
+    }
+    release.stage = Stage::ScalingUp { since: cx.now };
+}
+
+/// The canary scales up and becomes ready.
+pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: Timestamp) -> Next {
+    steer(cx, Weights::PRIMARY);
+    match health(cx) {
+        Health::Ready => {
+            if promote::is_skipped(cx, release) {
+                return promote::begin(cx, release);
+            }
+            if held(cx, release) || !is_known(cx, release) {
+                return Next::Rest;
+            }
+            cx.say(Event::normal(format!("Starting canary analysis for {}", cx.target())));
+            release.stage = Stage::Preparing;
+            release.tick += 1;
+            (release.opened, release.due) = (cx.now, cx.now);
+            Next::Again
+        }
+        Health::Stalled(reason) => give_up(cx, release, &reason),
+        Health::Limping(reason) | Health::Down(reason) => {
+            release.ready_since = None;
+            not_ready(cx, release, since, &reason)
+        }
+    }
+}
+
+/// Whether proxies have had time to learn of the canary's endpoints.
+fn is_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
+    let until = after(*release.ready_since.get_or_insert(cx.now), ENDPOINTS_LAG);
+    if cx.now >= until {
+        return true;
+    }
+    cx.wake_at(until);
+    cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.target.clone(), until });
+    false
+}
+
+/// The pre-rollout hooks: one that fails counts as a failed check and is asked again after the interval.
+pub(super) fn call_hooks(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if let Some(next) = attend(cx, release) {
+        return next;
+    }
+    if promote::is_skipped(cx, release) {
+        return promote::begin(cx, release);
+    }
+    steer(cx, Weights::PRIMARY);
+    if held(cx, release) {
+        return Next::Rest;
+    }
+    match gates::look(cx, release, HookKind::PreRollout) {
+        Gates::Open(names) => {
+            for name in names {
+                cx.say(Event::normal(format!("Pre-rollout check {name} passed")));
+            }
+            release.stage = Stage::Analysing;
+            release.step = 0;
+            analyse::open_step(cx.policy, release, cx.now);
+            Next::Again
+        }
+        Gates::Closed { name, reason } => hook_failed(cx, release, name, reason),
+        Gates::Waiting => Next::Rest,
+        Gates::RollBack(next) => next,
+    }
+}
+
+fn hook_failed(cx: &mut Context<'_>, release: &mut Release, name: String, reason: String) -> Next {
+    let target = cx.target();
+    cx.say(Event::warning(format!("Halt {target} advancement pre-rollout check {name} failed {reason}")));
+    release.failed_checks += 1;
+    if release.failed_checks >= cx.policy.threshold {
+        return ending::threshold_reached(
+            cx,
+            release,
+            cx.policy.threshold,
+            &format!("pre-rollout check {name} failed: {reason}"),
+        );
+    }
+    cx.before = Some(WaitingOn::Gate { name, reason });
+    gates::reopen(cx, release);
+    Next::Again
+}
+
+/// Whether a pause or an outside obstacle keeps the release at this point; noted as what is waited for.
+pub(super) fn held(cx: &mut Context<'_>, release: &Release) -> bool {
+    if let Some(reason) = &cx.observed.blocked {
+        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        return true;
+    }
+    if release.paused {
+        cx.wait_silently(WaitingOn::Pause { until: None });
+    }
+    release.paused
+}
+
+/// The canary must be ready while it is analysed. If it cannot serve, traffic goes to primary at once and the step is
+/// taken again when it can; after the deadline the release fails. `None` if all is well.
+pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next> {
+    let reason = match health(cx) {
+        Health::Ready => {
+            release.unready_since = None;
+            let resting = release.weights == Weights::PRIMARY && !is_known(cx, release);
+            return resting.then(|| {
+                steer(cx, Weights::PRIMARY);
+                Next::Rest
+            });
+        }
+        Health::Stalled(reason) => return Some(give_up(cx, release, &reason)),
+        Health::Down(_) if release.weights > Weights::PRIMARY => {
+            retreat(cx, release);
+            return Some(Next::Again);
+        }
+        Health::Down(reason) | Health::Limping(reason) => reason,
+    };
+    release.ready_since = None;
+    let since = *release.unready_since.get_or_insert(cx.now);
+    steer(cx, release.weights);
+    Some(not_ready(cx, release, since, &reason))
+}
+
+/// Back to the step that set the present weight, with everything on primary.
+fn retreat(cx: &Context<'_>, release: &mut Release) {
+    let until = cx.policy.steps.iter().take(release.step as usize + 1);
+    let last = until.enumerate().rfind(|(_, step)| matches!(step, PolicyStep::SetWeight(_)));
+    release.step = last.and_then(|(index, _)| u32::try_from(index).ok()).unwrap_or(0);
+    release.stage = Stage::Analysing;
+    release.weights = Weights::PRIMARY;
+    release.weights_since = None;
+    analyse::open_step(cx.policy, release, cx.now);
+}
+
+fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reason: &str) -> Next {
+    let deadline = after(since, cx.policy.progress_deadline);
+    if cx.now >= deadline {
+        return give_up(cx, release, reason);
+    }
+    cx.wake_at(deadline);
+    let workload = cx.policy.names.target.clone();
+    let waiting = WaitingOn::Readiness { workload, reason: reason.to_owned(), deadline };
+    if cx.observed.target.as_ref().is_some_and(|target| target.replicas == 0) {
+        cx.act(Action::ScaleTarget { up: true });
+        cx.wait_silently(waiting);
+    } else {
+        let event = Event::warning(format!("canary deployment {} not ready: {reason}", cx.target()));
+        cx.wait(waiting, || event);
+    }
+    Next::Rest
+}
+
+fn give_up(cx: &mut Context<'_>, release: &mut Release, reason: &str) -> Next {
+    let target = cx.target();
+    let message = format!("canary deployment {target} not ready: {reason}");
+    cx.say(Event::warning(format!("Rolling back {target} progress deadline exceeded {message}")));
+    ending::begin(release, End::Failed { cause: Cause { message } });
+    Next::Again
+}
+
+pub(super) fn health(cx: &Context<'_>) -> Health {
+    let Some(target) = &cx.observed.target else {
+        return Health::Down(format!("{} does not exist", cx.policy.names.target));
+    };
+    if target.replicas == 0 {
+        return Health::Down("it is scaled to zero".to_owned());
+    }
+    match &target.readiness {
+        Readiness::Ready => Health::Ready,
+        Readiness::Waiting(reason) if target.available >= target.minimum.max(1) => Health::Limping(reason.clone()),
+        Readiness::Waiting(reason) => Health::Down(reason.clone()),
+        Readiness::Stalled(reason) => Health::Stalled(reason.clone()),
+    }
+}

@@ -1,0 +1,170 @@
+//! Events in Flagger's words.
+
+use crate::analysis::{Breach, Reading, Verdict, breach, words};
+
+use super::policy::{Check, CheckSource, Names};
+use super::report::Event;
+
+/// `request-success-rate 69.17% < 99%`: a failed value against its limit, for causes.
+pub(super) fn failed_value(check: &Check, value: f64) -> String {
+    let (value, limit) = value_and_limit(check, value);
+    match limit {
+        Some((sign, limit)) => format!("{} {value} {sign} {limit}", check.name),
+        None => format!("{} {value}", check.name),
+    }
+}
+
+/// What a check that did not pass makes Flagger say; `None` for one that passed.
+pub(super) fn halt(names: &Names, check: &Check, reading: &Reading, verdict: Verdict) -> Option<Event> {
+    let message = match (verdict, reading) {
+        (Verdict::Pass, _) => return None,
+        (Verdict::Fail, Reading::Value { value }) => failed(names, check, *value),
+        (Verdict::Inconclusive, Reading::Value { value }) => format!(
+            "Halt {} advancement {} {value:.2} has no limit to be held against",
+            names.target_dotted(),
+            check.name
+        ),
+        (_, Reading::Value { value }) => no_data(names, check, &format!("the value is {value}")),
+        (_, Reading::NoData { reason }) => no_data(names, check, reason),
+        (_, Reading::Error { reason }) => query_failed(check, reason),
+    };
+    Some(Event::warning(message))
+}
+
+fn failed(names: &Names, check: &Check, value: f64) -> String {
+    let subject = match &check.source {
+        CheckSource::SuccessRate => "success rate",
+        CheckSource::Duration => "request duration",
+        CheckSource::Template { .. } | CheckSource::Query(_) => &check.name,
+    };
+    let (value, limit) = value_and_limit(check, value);
+    let (sign, limit) = limit.unwrap_or(("", String::new()));
+    format!("Halt {} advancement {subject} {value} {sign} {limit}", names.target_dotted())
+}
+
+fn value_and_limit(check: &Check, value: f64) -> (String, Option<(&'static str, String)>) {
+    let limit = breach(value, check.range).map(|breach| match breach {
+        Breach::Below(min) => ("<", min),
+        Breach::Above(max) => (">", max),
+    });
+    match &check.source {
+        CheckSource::SuccessRate => {
+            (words::percent(value), limit.map(|(sign, limit)| (sign, format!("{limit}%"))))
+        }
+        CheckSource::Duration => {
+            (words::milliseconds(value), limit.map(|(sign, limit)| (sign, words::milliseconds(limit))))
+        }
+        CheckSource::Template { .. } | CheckSource::Query(_) => {
+            (format!("{value:.2}"), limit.map(|(sign, limit)| (sign, limit.to_string())))
+        }
+    }
+}
+
+fn no_data(names: &Names, check: &Check, reason: &str) -> String {
+    let Names { provider, .. } = names;
+    let name = &check.name;
+    match &check.source {
+        CheckSource::SuccessRate => format!(
+            "Halt advancement no values found for {provider} metric {name} probably {} is not receiving traffic: \
+             {reason}",
+            names.target_dotted()
+        ),
+        CheckSource::Duration => {
+            format!("Halt advancement no values found for {provider} metric {name}: {reason}")
+        }
+        CheckSource::Query(_) => format!("Halt advancement no values found for metric: {name}"),
+        CheckSource::Template { .. } => {
+            format!("Halt advancement no values found for custom metric: {name}: {reason}")
+        }
+    }
+}
+
+fn query_failed(check: &Check, reason: &str) -> String {
+    match &check.source {
+        CheckSource::SuccessRate | CheckSource::Duration => format!("Prometheus query failed: {reason}"),
+        CheckSource::Query(_) => format!("Prometheus query failed for {}: {reason}", check.name),
+        CheckSource::Template { .. } => format!("Metric query failed for {}: {reason}", check.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::analysis::{Range, judge};
+    use crate::model::NamespacedName;
+    use crate::release::OnMissing;
+
+    fn names() -> Names {
+        Names {
+            canary: NamespacedName::new("test", "podinfo"),
+            target: "podinfo".into(),
+            service: "podinfo".into(),
+            provider: "istio".into(),
+        }
+    }
+
+    fn said(name: &str, source: CheckSource, range: Range, reading: Reading) -> Option<String> {
+        let check = Check {
+            name: name.into(),
+            source,
+            range,
+            window: Duration::from_secs(60),
+            every: None,
+            failure_limit: None,
+            on_no_data: OnMissing::Fail,
+            on_error: OnMissing::Fail,
+        };
+        halt(&names(), &check, &reading, judge(&reading, range)).map(|event| event.message)
+    }
+
+    #[test]
+    fn says_what_flagger_says() {
+        let min = Range { min: Some(99.0), max: None };
+        let max = |max| Range { min: None, max: Some(max) };
+        let template = || CheckSource::Template {
+            template: NamespacedName::new("istio-system", "not-found-percentage"),
+            variables: BTreeMap::new(),
+        };
+        let value = |value| Reading::Value { value };
+        let no_data = || Reading::NoData { reason: "empty vector".into() };
+        let cases = [
+            (
+                said("request-success-rate", CheckSource::SuccessRate, min, value(69.172)),
+                "Halt podinfo.test advancement success rate 69.17% < 99%",
+            ),
+            (
+                said("request-duration", CheckSource::Duration, max(500.0), value(1205.4)),
+                "Halt podinfo.test advancement request duration 1.205s > 500ms",
+            ),
+            (
+                said("404s percentage", template(), max(5.0), value(12.0)),
+                "Halt podinfo.test advancement 404s percentage 12.00 > 5",
+            ),
+            (
+                said("request-success-rate", CheckSource::SuccessRate, min, no_data()),
+                "Halt advancement no values found for istio metric request-success-rate probably podinfo.test is not \
+                 receiving traffic: empty vector",
+            ),
+            (
+                said("404s percentage", template(), max(5.0), no_data()),
+                "Halt advancement no values found for custom metric: 404s percentage: empty vector",
+            ),
+            (
+                said(
+                    "404s percentage",
+                    template(),
+                    max(5.0),
+                    Reading::Error { reason: "connection refused".into() },
+                ),
+                "Metric query failed for 404s percentage: connection refused",
+            ),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(said.as_deref(), Some(expected));
+        }
+        assert_eq!(said("request-success-rate", CheckSource::SuccessRate, min, value(99.0)), None);
+    }
+}

@@ -1,0 +1,394 @@
+//! Kubernetes Events, projected from the journal in each Canary's status.
+//!
+//! One core/v1 object per message, with count, first and last time. Its name follows from the Canary's uid and the message,
+//! and it carries the number of the last journal entry that it counts. So what was emitted is known after a crash, nothing
+//! is lost and nothing counted twice. (kube's Recorder would fold different messages into one.)
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Event as EventObject, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Api;
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::annotations::MANAGER_ENGINE;
+use crate::cluster::{CallError, Cluster, EffectKind, Reflected, WriteError, Writer, call};
+use crate::model::NamespacedName;
+use crate::release::{EventType, JournalEntry};
+
+/// On an Event: number of the last journal entry that it counts.
+const SEQ: &str = "serin.dev/journal-seq";
+/// Label on our Events, by which they are found after a restart.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Its value, and the component that `kubectl describe` shows.
+const COMPONENT: &str = "serin";
+/// Flagger's reason of every Event.
+const REASON: &str = "Synced";
+/// Entries older than this are not news after a restart: API servers keep Events for an hour.
+const NEWS: SignedDuration = SignedDuration::from_mins(55);
+/// Wait after an Event could not be written, or the kind is not served yet.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Messages remembered per Canary; a forgotten one costs a read when it comes back.
+const REMEMBERED: usize = 100;
+/// Longest object name.
+const NAME_MAX: usize = 253;
+/// Events per page of the list at start.
+const PAGE: u32 = 500;
+
+/// A clock; only tests use another than the system's.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Emits Events until `shutdown`.
+pub async fn run(
+    cluster: Cluster,
+    writer: Writer,
+    namespace: Option<String>,
+    now: Now,
+    shutdown: CancellationToken,
+) {
+    let inner = shutdown.child_token();
+    let _ends = inner.clone().drop_guard();
+    inner.run_until_cancelled(serve(cluster, writer, namespace, now, inner.clone())).await;
+}
+
+async fn serve(
+    cluster: Cluster,
+    writer: Writer,
+    namespace: Option<String>,
+    now: Now,
+    shutdown: CancellationToken,
+) {
+    writer.claim().acquired().await;
+    let mut emitter = Emitter { client: cluster.client(), writer, now, known: HashMap::new() };
+    let canaries = loop {
+        match start(&cluster, namespace.as_deref(), &mut emitter).await {
+            Ok(api) => break api,
+            Err(error) => {
+                tracing::warn!(error = %error, "events wait for the API server: {error}");
+                cluster.forget_discovery();
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
+    let changed = Arc::new(Changed::default());
+    let ring = changed.clone();
+    let journals = Reflected::start(canaries, watcher::Config::default(), shutdown, Journal::of, move |key| {
+        ring.add(key.clone())
+    });
+    loop {
+        let mut failed = false;
+        for key in changed.take() {
+            let Some(journal) = journals.get(&key) else {
+                emitter.known.retain(|_, known| known.canary.as_ref() != Some(&key));
+                continue;
+            };
+            if let Err(error) = emitter.emit(&key, &journal).await {
+                tracing::warn!(canary = %key, error = %error, "failed to write an Event of Canary {key}: {error}");
+                changed.add(key);
+                failed = true;
+            }
+        }
+        if failed {
+            tokio::time::sleep(AGAIN).await;
+        } else {
+            changed.bell.notified().await;
+        }
+    }
+}
+
+/// Finds out what was emitted before this process; returns what to watch.
+async fn start(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    emitter: &mut Emitter,
+) -> Result<Api<DynamicObject>, Box<dyn std::error::Error + Send + Sync>> {
+    let canary = cluster.resolve("flagger.app", "v1beta1", "Canary").await?;
+    let api = match namespace {
+        Some(namespace) => Api::<EventObject>::namespaced(cluster.client(), namespace),
+        None => Api::<EventObject>::all(cluster.client()),
+    };
+    let mut params = ListParams::default().labels(&format!("{MANAGED_BY}={COMPONENT}")).limit(PAGE);
+    loop {
+        let page = call("list our Events", api.list(&params)).await?;
+        for event in &page.items {
+            emitter.remember(event);
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => break,
+        }
+    }
+    Ok(cluster.objects(&canary, namespace))
+}
+
+/// Canaries whose journal may have grown.
+#[derive(Debug, Default)]
+struct Changed {
+    keys: Mutex<BTreeSet<NamespacedName>>,
+    bell: Notify,
+}
+
+impl Changed {
+    fn add(&self, key: NamespacedName) {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        self.bell.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<NamespacedName> {
+        std::mem::take(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A Canary's journal.
+#[derive(Debug, Clone, PartialEq)]
+struct Journal {
+    uid: String,
+    resource_version: Option<String>,
+    entries: Vec<JournalEntry>,
+}
+
+impl Journal {
+    fn of(object: DynamicObject) -> Result<Self, String> {
+        let entries = match &object.data["status"]["serin"]["state"]["journal"] {
+            Value::Null => Vec::new(),
+            journal => serde_json::from_value(journal.clone())
+                .map_err(|error| format!("status.serin.state.journal: {error}"))?,
+        };
+        let metadata = object.metadata;
+        let uid = metadata.uid.unwrap_or_default();
+        Ok(Self { uid, resource_version: metadata.resource_version, entries })
+    }
+}
+
+/// Entries in a row with the same message: one write.
+#[derive(Debug, Clone, Copy)]
+struct Run<'a> {
+    first: &'a JournalEntry,
+    last: &'a JournalEntry,
+    count: i32,
+}
+
+fn runs<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Vec<Run<'a>> {
+    let mut runs: Vec<Run<'a>> = Vec::new();
+    for entry in entries {
+        match runs.last_mut() {
+            Some(run) if run.last.event == entry.event => {
+                run.last = entry;
+                run.count += 1;
+            }
+            Some(_) | None => runs.push(Run { first: entry, last: entry, count: 1 }),
+        }
+    }
+    runs
+}
+
+/// What is known to be emitted of one Canary.
+#[derive(Debug, Default)]
+struct Known {
+    /// Which one, to forget it; `None` until it has been seen.
+    canary: Option<NamespacedName>,
+    /// Number of the next entry to emit.
+    next: u64,
+    /// Event name to its count and last number.
+    events: BTreeMap<String, (i32, u64)>,
+}
+
+struct Emitter {
+    client: kube::Client,
+    writer: Writer,
+    now: Now,
+    /// By the Canary's uid.
+    known: HashMap<String, Known>,
+}
+
+impl Emitter {
+    /// Takes up an Event that exists.
+    fn remember(&mut self, event: &EventObject) {
+        let (Some(uid), Some(name)) = (&event.involved_object.uid, &event.metadata.name) else { return };
+        let Some(seq) = seq_of(event) else { return };
+        let known = self.known.entry(uid.clone()).or_default();
+        known.next = known.next.max(seq + 1);
+        known.events.insert(name.clone(), (event.count.unwrap_or(1), seq));
+    }
+
+    async fn emit(&mut self, key: &NamespacedName, journal: &Journal) -> Result<(), WriteError> {
+        let oldest = (self.now)().checked_sub(NEWS).unwrap_or(Timestamp::MIN);
+        let next = {
+            let known = self.known.entry(journal.uid.clone()).or_default();
+            known.canary = Some(key.clone());
+            known.next
+        };
+        let news = journal.entries.iter().filter(|entry| entry.seq >= next && entry.at >= oldest);
+        for run in runs(news) {
+            let name = event_name(&key.name, &journal.uid, run.first);
+            let counted = self.known.get(&journal.uid).and_then(|known| known.events.get(&name)).copied();
+            let count = match counted {
+                Some((count, _)) => self.recount(key, journal, &name, count + run.count, run).await?,
+                None => self.create(key, journal, &name, run).await?,
+            };
+            if let Some(known) = self.known.get_mut(&journal.uid) {
+                known.next = run.last.seq + 1;
+                known.events.insert(name, (count, run.last.seq));
+                known.shrink();
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts further entries; creates anew what has expired.
+    async fn recount(
+        &self,
+        key: &NamespacedName,
+        journal: &Journal,
+        name: &str,
+        count: i32,
+        run: Run<'_>,
+    ) -> Result<i32, WriteError> {
+        let api = Api::<EventObject>::namespaced(self.client.clone(), &key.namespace);
+        let patch = Patch::Merge(json!({
+            "metadata": {"annotations": {SEQ: run.last.seq.to_string()}},
+            "count": count,
+            "lastTimestamp": Time(run.last.at),
+        }));
+        let params = PatchParams { field_manager: Some(MANAGER_ENGINE.to_owned()), ..PatchParams::default() };
+        let label = format!("Event {}/{name}", key.namespace);
+        match self.writer.effect(EffectKind::Event, &label, api.patch(name, &params, &patch)).await {
+            Ok(_) => Ok(count),
+            Err(error) if error.is_not_found() => {
+                self.post(key, &event(key, journal, name, run)).await.map(|()| run.count)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates; if it is there already (we had forgotten it, or crashed before we knew), counts what is new.
+    async fn create(
+        &self,
+        key: &NamespacedName,
+        journal: &Journal,
+        name: &str,
+        run: Run<'_>,
+    ) -> Result<i32, WriteError> {
+        match self.post(key, &event(key, journal, name, run)).await {
+            Ok(()) => Ok(run.count),
+            Err(error) if error.status().is_some_and(kube::core::Status::is_already_exists) => {
+                let api = Api::<EventObject>::namespaced(self.client.clone(), &key.namespace);
+                let found = call("read an Event", api.get(name)).await.map_err(failed)?;
+                let count = found.count.unwrap_or(1);
+                if seq_of(&found).is_some_and(|seq| seq >= run.last.seq) {
+                    return Ok(count);
+                }
+                self.recount(key, journal, name, count + run.count, run).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn post(&self, key: &NamespacedName, event: &EventObject) -> Result<(), WriteError> {
+        let api = Api::<EventObject>::namespaced(self.client.clone(), &key.namespace);
+        let params = PostParams { field_manager: Some(MANAGER_ENGINE.to_owned()), ..PostParams::default() };
+        let label = format!("Event {}/{}", key.namespace, event.metadata.name.as_deref().unwrap_or_default());
+        self.writer.effect(EffectKind::Event, &label, api.create(&params, event)).await.map(|_| ())
+    }
+}
+
+impl Known {
+    /// Forgets the oldest messages.
+    fn shrink(&mut self) {
+        while self.events.len() > REMEMBERED {
+            let oldest = self.events.iter().min_by_key(|(_, (_, seq))| *seq).map(|(name, _)| name.clone());
+            let Some(oldest) = oldest else { return };
+            self.events.remove(&oldest);
+        }
+    }
+}
+
+fn failed(error: CallError) -> WriteError {
+    WriteError::failed(error)
+}
+
+fn seq_of(event: &EventObject) -> Option<u64> {
+    event.metadata.annotations.as_ref()?.get(SEQ)?.parse().ok()
+}
+
+/// `podinfo.<16 hex>`: the same for the same message of the same Canary.
+fn event_name(canary: &str, uid: &str, entry: &JournalEntry) -> String {
+    let hash = Sha256::digest(format!("{uid}\n{:?}\n{}", entry.event.kind, entry.event.message).as_bytes());
+    let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let room = NAME_MAX - hex.len() - 1;
+    let canary = canary.get(..room).unwrap_or(canary).trim_end_matches(['.', '-']);
+    format!("{canary}.{hex}")
+}
+
+fn event(key: &NamespacedName, journal: &Journal, name: &str, run: Run<'_>) -> EventObject {
+    let kind = match run.first.event.kind {
+        EventType::Normal => "Normal",
+        EventType::Warning => "Warning",
+    };
+    EventObject {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(key.namespace.clone()),
+            labels: Some([(MANAGED_BY.to_owned(), COMPONENT.to_owned())].into()),
+            annotations: Some([(SEQ.to_owned(), run.last.seq.to_string())].into()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("flagger.app/v1beta1".to_owned()),
+            kind: Some("Canary".to_owned()),
+            name: Some(key.name.clone()),
+            namespace: Some(key.namespace.clone()),
+            uid: Some(journal.uid.clone()),
+            resource_version: journal.resource_version.clone(),
+            ..ObjectReference::default()
+        },
+        type_: Some(kind.to_owned()),
+        reason: Some(REASON.to_owned()),
+        message: Some(run.first.event.message.clone()),
+        count: Some(run.count),
+        first_timestamp: Some(Time(run.first.at)),
+        last_timestamp: Some(Time(run.last.at)),
+        source: Some(EventSource { component: Some(COMPONENT.to_owned()), host: None }),
+        reporting_component: Some(COMPONENT.to_owned()),
+        ..EventObject::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::release::Event;
+
+    use super::*;
+
+    fn entry(seq: u64, message: &str) -> JournalEntry {
+        JournalEntry {
+            seq,
+            at: Timestamp::from_second(1_700_000_000).unwrap(),
+            event: Event { kind: EventType::Normal, message: message.to_owned() },
+        }
+    }
+
+    #[test]
+    fn only_neighbours_are_counted_together_so_that_order_is_kept() {
+        let entries = [entry(1, "a"), entry(2, "a"), entry(3, "b"), entry(4, "a")];
+        let runs: Vec<(u64, i32)> = runs(entries.iter()).iter().map(|run| (run.last.seq, run.count)).collect();
+        assert_eq!(runs, [(2, 2), (3, 1), (4, 1)]);
+    }
+
+    #[test]
+    fn names_follow_from_canary_and_message() {
+        let name = event_name("podinfo", "u1", &entry(1, "a"));
+        assert_eq!(name, event_name("podinfo", "u1", &entry(9, "a")));
+        assert_ne!(name, event_name("podinfo", "u2", &entry(1, "a")));
+        assert_ne!(name, event_name("podinfo", "u1", &entry(1, "b")));
+        assert_eq!(event_name(&"x".repeat(253), "u", &entry(1, "a")).len(), NAME_MAX);
+    }
+}

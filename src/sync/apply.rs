@@ -1,0 +1,297 @@
+//! Looks at objects in the cluster, asks the server what an apply would change, and writes only what differs.
+
+use futures::future::BoxFuture;
+use futures::{StreamExt as _, stream};
+use kube::Api;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use serde_json::Value;
+
+use super::desired::{Desired, Role};
+use super::pass::Until;
+use super::plan;
+use super::source::RecordSource;
+use crate::api::TargetResult;
+use crate::api::annotations::MANAGER_SYNC;
+use crate::cluster::{CallError, Cluster, EffectKind, ResolveError, Resolved, WriteError, Writer, call};
+use crate::model::{CommitId, NamespacedName};
+
+/// Objects looked at side by side: enough to hide latency, few enough to stay below API priority limits.
+const LOOKS: usize = 4;
+
+/// Why an object, or the whole sync, cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The object is at fault; the rest goes on.
+    Object(String),
+    /// The cluster is at fault; try again later.
+    Later(String),
+    /// Another process may be writing.
+    NotHeld,
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        let text = words(&error);
+        match error.status() {
+            Some(status) if is_final(status) => Self::Object(status.message.clone()),
+            Some(_) | None => Self::Later(text),
+        }
+    }
+}
+
+impl From<WriteError> for Trouble {
+    fn from(error: WriteError) -> Self {
+        if matches!(error, WriteError::NotHeld) {
+            return Self::NotHeld;
+        }
+        match error.status() {
+            Some(status) if is_final(status) => Self::Object(status.message.clone()),
+            Some(_) | None => Self::Later(words(&error)),
+        }
+    }
+}
+
+impl From<ResolveError> for Trouble {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Call(error) => Self::Later(words(&error)),
+            ResolveError::NotServed { .. } => Self::Object(error.to_string()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Trouble {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Object(format!("the API server's answer cannot be read: {error}"))
+    }
+}
+
+/// Whether asking again cannot help: the object itself was refused.
+fn is_final(status: &kube::core::Status) -> bool {
+    const REQUEST_TIMEOUT: u16 = 408;
+    const CONFLICT: u16 = 409;
+    const TOO_MANY_REQUESTS: u16 = 429;
+    (400..500).contains(&status.code) && ![REQUEST_TIMEOUT, CONFLICT, TOO_MANY_REQUESTS].contains(&status.code)
+}
+
+/// An error with its causes.
+pub(super) fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// How an object ended up.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Outcome {
+    pub(super) state: Settled,
+    /// What was changed, in words.
+    pub(super) change: Option<String>,
+    /// What became of a target's new revision.
+    pub(super) target: Option<(NamespacedName, TargetResult)>,
+}
+
+/// How an object ended up.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Settled {
+    /// As Git wants it.
+    Applied,
+    /// It is its Canary's turn.
+    Waiting { canary: NamespacedName, until: Until, reason: String },
+    /// It cannot be applied.
+    Problem(String),
+}
+
+impl Outcome {
+    pub(super) fn unchanged() -> Self {
+        Self { state: Settled::Applied, change: None, target: None }
+    }
+
+    pub(super) fn problem(message: String) -> Self {
+        Self { state: Settled::Problem(message), change: None, target: None }
+    }
+}
+
+/// One write to send.
+#[derive(Debug)]
+pub(super) enum Write {
+    /// Server-side apply.
+    Apply { manager: &'static str, body: Value, key: String },
+    /// JSON Patch.
+    Patch { patch: json_patch::Patch, key: String },
+}
+
+/// What was decided about an object.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) writes: Vec<Write>,
+    pub(super) outcome: Outcome,
+}
+
+impl Prepared {
+    /// Nothing to write: it is the Canary's turn.
+    pub(super) fn waiting(canary: &NamespacedName, until: Until, reason: String) -> Self {
+        let state = Settled::Waiting { canary: canary.clone(), until, reason };
+        Self { writes: Vec::new(), outcome: Outcome { state, ..Outcome::unchanged() } }
+    }
+}
+
+/// An object's access path and live form.
+pub(super) struct Looked {
+    pub(super) api: Api<DynamicObject>,
+    pub(super) live: Option<Value>,
+}
+
+/// Applies objects of one commit.
+pub(super) struct Applier<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) writer: &'a Writer,
+    pub(super) records: &'a dyn RecordSource,
+    pub(super) commit: &'a CommitId,
+}
+
+impl Applier<'_> {
+    /// Applies what differs: looks side by side, writes one after the other in the given order.
+    pub(super) async fn apply<'d>(
+        &'d self,
+        objects: Vec<&'d Desired>,
+    ) -> Result<Vec<(&'d Desired, Outcome)>, Trouble> {
+        // Boxed by a named type: the compiler cannot see that a stream of borrowing async blocks is `Send`.
+        let looks: Vec<BoxFuture<'_, (&'d Desired, Result<Prepared, Trouble>)>> =
+            objects.into_iter().map(|object| self.look_at(object)).collect();
+        let looked: Vec<_> = stream::iter(looks).buffered(LOOKS).collect().await;
+        let mut outcomes = Vec::new();
+        for (object, prepared) in looked {
+            let outcome = match prepared {
+                Ok(prepared) => self.write(object, prepared).await,
+                Err(trouble) => Err(trouble),
+            };
+            match outcome {
+                Ok(outcome) => outcomes.push((object, outcome)),
+                Err(Trouble::Object(message)) => {
+                    let message = format!("{}: {}: {message}", object.origin, object.id);
+                    outcomes.push((object, Outcome::problem(message)));
+                }
+                Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn look_at<'s>(&'s self, object: &'s Desired) -> BoxFuture<'s, (&'s Desired, Result<Prepared, Trouble>)> {
+        Box::pin(async move { (object, self.prepare(object).await) })
+    }
+
+    async fn write(&self, object: &Desired, prepared: Prepared) -> Result<Outcome, Trouble> {
+        let Prepared { writes, outcome } = prepared;
+        if writes.is_empty() {
+            return Ok(outcome);
+        }
+        let api = self.api(object).await?;
+        let name = &object.id.name;
+        for write in writes {
+            match write {
+                Write::Apply { manager, body, key } => {
+                    let params = PatchParams::apply(manager).force();
+                    let patch = Patch::Apply(&body);
+                    self.writer.effect(EffectKind::Apply, &key, api.patch(name, &params, &patch)).await?;
+                }
+                Write::Patch { patch, key } => {
+                    let params =
+                        PatchParams { field_manager: Some(MANAGER_SYNC.to_owned()), ..Default::default() };
+                    let patch = Patch::<()>::Json(patch);
+                    self.writer.effect(EffectKind::Patch, &key, api.patch(name, &params, &patch)).await?;
+                }
+            }
+        }
+        if let Some(change) = &outcome.change {
+            tracing::info!(object = %object.id, commit = self.commit.short(), "{}: {change}", object.id);
+        }
+        Ok(outcome)
+    }
+
+    async fn prepare(&self, object: &Desired) -> Result<Prepared, Trouble> {
+        match &object.role {
+            Role::Plain => self.prepare_plain(object, object.body.clone()).await,
+            Role::Apex => self.prepare_apex(object).await,
+            Role::TargetConfig { canary } => self.prepare_config(object, canary).await,
+            Role::Target { canary, digest } => self.prepare_target(object, canary, digest).await,
+        }
+    }
+
+    async fn prepare_plain(&self, object: &Desired, body: Value) -> Result<Prepared, Trouble> {
+        let looked = self.look(object).await?;
+        self.prepare_body(object, &looked, body).await
+    }
+
+    async fn prepare_body(&self, object: &Desired, looked: &Looked, body: Value) -> Result<Prepared, Trouble> {
+        let dry_run = self.dry_run(object, &looked.api, &body).await?;
+        Ok(prepared(object, looked, body, &dry_run))
+    }
+
+    /// The service in front of both sides: selector and ports are the engine's as soon as it has taken them.
+    async fn prepare_apex(&self, object: &Desired) -> Result<Prepared, Trouble> {
+        let looked = self.look(object).await?;
+        let mut body = object.body.clone();
+        if looked.live.as_ref().is_some_and(plan::engine_owns_selector)
+            && let Some(spec) = body["spec"].as_object_mut()
+        {
+            spec.remove("selector");
+            spec.remove("ports");
+        }
+        self.prepare_body(object, &looked, body).await
+    }
+
+    /// A config that the target reads: it takes effect with a release, so it does not change under one.
+    async fn prepare_config(&self, object: &Desired, canary: &NamespacedName) -> Result<Prepared, Trouble> {
+        let looked = self.look(object).await?;
+        let prepared = self.prepare_body(object, &looked, object.body.clone()).await?;
+        if prepared.writes.is_empty() || looked.live.is_none() || self.canary(canary).await?.allows_changes() {
+            return Ok(prepared);
+        }
+        Ok(Prepared::waiting(canary, Until::Idle, format!("the release of {canary} reads it")))
+    }
+
+    pub(super) async fn look(&self, object: &Desired) -> Result<Looked, Trouble> {
+        let api = self.api(object).await?;
+        let live = call(&format!("read {}", object.id), api.get_opt(&object.id.name)).await?;
+        Ok(Looked { api, live: live.map(serde_json::to_value).transpose()? })
+    }
+
+    pub(super) async fn dry_run(
+        &self,
+        object: &Desired,
+        api: &Api<DynamicObject>,
+        body: &Value,
+    ) -> Result<Value, Trouble> {
+        let params = PatchParams::apply(MANAGER_SYNC).force().dry_run();
+        let what = format!("dry-run {}", object.id);
+        let result = call(&what, api.patch(&object.id.name, &params, &Patch::Apply(body))).await?;
+        Ok(serde_json::to_value(result)?)
+    }
+
+    pub(super) async fn api(&self, object: &Desired) -> Result<Api<DynamicObject>, Trouble> {
+        let (group, version, kind) = object.gvk();
+        let resolved: Resolved = self.cluster.resolve(&group, &version, &kind).await?;
+        Ok(self.cluster.objects(&resolved, object.id.namespace.as_deref()))
+    }
+}
+
+/// The apply, unless the object is settled already.
+pub(super) fn prepared(object: &Desired, looked: &Looked, body: Value, dry_run: &Value) -> Prepared {
+    match &looked.live {
+        Some(live) if plan::is_settled(live, dry_run) => {
+            Prepared { writes: Vec::new(), outcome: Outcome::unchanged() }
+        }
+        live => {
+            let change = Some(plan::words(live.as_ref(), dry_run));
+            let write = Write::Apply { manager: MANAGER_SYNC, body, key: object.id.to_string() };
+            Prepared { writes: vec![write], outcome: Outcome { change, ..Outcome::unchanged() } }
+        }
+    }
+}

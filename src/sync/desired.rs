@@ -1,0 +1,422 @@
+//! Documents become the set of wanted objects: identity, role in a release, and what is wrong with them. PURE.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::Value;
+
+use super::convert;
+use super::order::Stage;
+use super::source::{Content, Document};
+use crate::api::{self, strict};
+use crate::model::{Digest, NamespacedName, ObjectRef};
+
+/// Group, version and kind.
+pub(super) type Gvk = (String, String, String);
+
+/// Whether objects of a kind live in namespaces, for every kind that is known to be served.
+pub(super) type Scopes = HashMap<Gvk, Result<bool, String>>;
+
+/// A Canary, in Git or in the cluster, and what it releases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) canary: NamespacedName,
+    pub(super) target: String,
+    pub(super) service: String,
+    /// Why it cannot be used, if it cannot; its target and configs are held then.
+    pub(super) invalid: Option<String>,
+}
+
+/// What an object is in a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Nothing.
+    Plain,
+    /// The workload that a Canary releases.
+    Target { canary: NamespacedName, digest: Digest },
+    /// A config that only takes effect with a release of the target.
+    TargetConfig { canary: NamespacedName },
+    /// The service in front of both sides.
+    Apex,
+}
+
+impl Role {
+    /// Part of an object's digest: an object that becomes a target is applied differently although Git's text is the same.
+    fn tag(&self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Target { .. } => "target",
+            Self::TargetConfig { .. } => "config",
+            Self::Apex => "apex",
+        }
+    }
+}
+
+/// A wanted object.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Desired {
+    pub(super) id: ObjectRef,
+    pub(super) version: String,
+    pub(super) body: Value,
+    /// Digest of `body` and role; equal to the inventory's means nothing to do.
+    pub(super) digest: Digest,
+    /// `file:line`.
+    pub(super) origin: String,
+    pub(super) role: Role,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Desired {
+    /// The version to ask discovery for.
+    pub(super) fn gvk(&self) -> Gvk {
+        (self.id.group.clone(), self.version.clone(), self.id.kind.clone())
+    }
+}
+
+/// Something wrong with a document; the object is not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// The object, if it is known.
+    pub(super) id: Option<ObjectRef>,
+    /// Where and what.
+    pub(super) message: String,
+}
+
+/// Everything Git wants.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct DesiredSet {
+    pub(super) objects: Vec<Desired>,
+    pub(super) problems: Vec<Problem>,
+    /// Objects that Git names although they are not written now; prune keeps them.
+    pub(super) named: BTreeSet<ObjectRef>,
+    /// Whether every document's object is known, so that what is absent is truly absent.
+    pub(super) complete: bool,
+}
+
+/// The objects of all documents: lists flattened, gone API versions converted, server-side fields dropped.
+pub(super) fn documents(content: &Content) -> Vec<(Document, Vec<String>)> {
+    let mut all = Vec::new();
+    for document in &content.documents {
+        match document.object["items"].as_array() {
+            Some(items) if document.object["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => {
+                all.extend(items.iter().map(|item| Document { object: item.clone(), ..document.clone() }));
+            }
+            Some(_) | None => all.push(document.clone()),
+        }
+    }
+    all.into_iter()
+        .map(|mut document| {
+            let warnings = convert::to_served(&mut document.object).into_iter().collect();
+            drop_server_fields(&mut document.object);
+            (document, warnings)
+        })
+        .collect()
+}
+
+/// What the server writes is not Git's to want; files exported from a cluster carry it.
+fn drop_server_fields(object: &mut Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for field in ["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"] {
+            metadata.remove(field);
+        }
+    }
+}
+
+/// Group and version of an `apiVersion`.
+pub(super) fn split_api_version(api_version: &str) -> (String, String) {
+    match api_version.split_once('/') {
+        Some((group, version)) => (group.to_owned(), version.to_owned()),
+        None => (String::new(), api_version.to_owned()),
+    }
+}
+
+/// The kinds to ask discovery for.
+pub(super) fn kinds(documents: &[(Document, Vec<String>)]) -> BTreeSet<Gvk> {
+    documents.iter().filter_map(|(document, _)| gvk(&document.object)).collect()
+}
+
+fn gvk(object: &Value) -> Option<Gvk> {
+    let (group, version) = split_api_version(object["apiVersion"].as_str()?);
+    Some((group, version, object["kind"].as_str()?.to_owned()))
+}
+
+/// Kinds that definitions in this very commit will serve, with their scope.
+pub(super) fn kinds_to_come(documents: &[(Document, Vec<String>)]) -> HashMap<Gvk, bool> {
+    let mut kinds = HashMap::new();
+    for (document, _) in documents {
+        let object = &document.object;
+        if object["kind"] != "CustomResourceDefinition" {
+            continue;
+        }
+        let spec = &object["spec"];
+        let (Some(group), Some(kind)) = (spec["group"].as_str(), spec["names"]["kind"].as_str()) else {
+            continue;
+        };
+        for version in spec["versions"].as_array().into_iter().flatten() {
+            if let Some(name) = version["name"].as_str() {
+                let key = (group.to_owned(), name.to_owned(), kind.to_owned());
+                kinds.insert(key, spec["scope"] == "Namespaced");
+            }
+        }
+    }
+    kinds
+}
+
+/// The wanted set. `live` are the cluster's Canaries: one that is not in Git still owns its target.
+pub(super) fn collect(
+    documents: Vec<(Document, Vec<String>)>,
+    scopes: &Scopes,
+    live: &[Link],
+    only_namespace: Option<&str>,
+) -> DesiredSet {
+    let mut set = DesiredSet { complete: true, ..DesiredSet::default() };
+    let mut seen: BTreeMap<ObjectRef, String> = BTreeMap::new();
+    let mut objects = Vec::new();
+    for (document, warnings) in documents {
+        let origin = format!("{}:{}", document.file, document.line);
+        match identify(&document.object, scopes) {
+            Err((id, message)) => {
+                // Without an identity nobody knows what is absent.
+                set.complete &= id.is_some();
+                set.named.extend(id.clone());
+                set.problems.push(Problem { id, message: format!("{origin}: {message}") });
+            }
+            Ok((id, version)) => {
+                if let Some(first) = seen.insert(id.clone(), origin.clone()) {
+                    let message = format!("{origin}: {id} is also in {first}; keep one of them");
+                    set.problems.push(Problem { id: Some(id.clone()), message });
+                    objects.retain(|object: &Desired| object.id != id);
+                    continue;
+                }
+                set.named.insert(id.clone());
+                if only_namespace.is_some_and(|only| id.namespace.as_deref() != Some(only)) {
+                    let message = format!("{origin}: {id} is outside the namespace this daemon is limited to");
+                    set.problems.push(Problem { id: Some(id), message });
+                    continue;
+                }
+                objects.push(desired(document, id, version, origin, warnings));
+            }
+        }
+    }
+    let links = links(&objects, live, &mut set.problems);
+    let objects = assign_roles(objects, &links, &mut set.problems);
+    set.objects = objects;
+    set.objects.sort_by(|a, b| (Stage::of(&a.id), &a.id).cmp(&(Stage::of(&b.id), &b.id)));
+    set
+}
+
+fn desired(document: Document, id: ObjectRef, version: String, origin: String, warnings: Vec<String>) -> Desired {
+    let Document { file: _, line: _, mut object, template } = document;
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        match &id.namespace {
+            Some(namespace) => metadata.insert("namespace".to_owned(), Value::String(namespace.clone())),
+            None => metadata.remove("namespace"),
+        };
+    }
+    // A target until the Canaries are known; `assign_roles` decides.
+    let role = match template {
+        Some(digest) => Role::Target { canary: NamespacedName::new("", ""), digest },
+        None => Role::Plain,
+    };
+    let digest = Digest::of_canonical(&[]);
+    Desired { id, version, body: object, digest, origin, role, warnings }
+}
+
+/// The object's identity and version, or its identity as far as it is known and what is wrong.
+fn identify(object: &Value, scopes: &Scopes) -> Result<(ObjectRef, String), (Option<ObjectRef>, String)> {
+    let Some((group, version, kind)) = gvk(object) else {
+        return Err((None, "the document has no apiVersion or kind".to_owned()));
+    };
+    let metadata = &object["metadata"];
+    let Some(name) = metadata["name"].as_str().filter(|name| !name.is_empty()) else {
+        return Err((None, format!("the {kind} has no metadata.name")));
+    };
+    let namespace = metadata["namespace"].as_str().filter(|namespace| !namespace.is_empty());
+    let id = |namespace: Option<&str>| ObjectRef {
+        group: group.clone(),
+        kind: kind.clone(),
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
+    };
+    match scopes.get(&(group.clone(), version.clone(), kind.clone())) {
+        Some(Ok(true)) => Ok((id(Some(namespace.unwrap_or("default"))), version)),
+        Some(Ok(false)) => Ok((id(None), version)),
+        Some(Err(message)) => Err((Some(id(namespace)), format!("{}: {message}", id(namespace)))),
+        None => Err((Some(id(namespace)), format!("{} has not been looked up", id(namespace)))),
+    }
+}
+
+/// All Canaries, Git's first: it is what the cluster's will become.
+fn links(objects: &[Desired], live: &[Link], problems: &mut Vec<Problem>) -> Vec<Link> {
+    let mut links: Vec<Link> = Vec::new();
+    for object in objects.iter().filter(|object| Stage::of(&object.id) == Stage::Canaries) {
+        let wrong: Vec<String> = strict::check(&object.body)
+            .iter()
+            .filter(|problem| !problem.is_unknown_field())
+            .map(strict::Problem::to_string)
+            .collect();
+        let spec = &object.body["spec"];
+        let target = spec["targetRef"]["name"].as_str().unwrap_or_default().to_owned();
+        let canary = NamespacedName::new(object.id.namespace.clone().unwrap_or_default(), object.id.name.clone());
+        let mut invalid = (!wrong.is_empty()).then(|| wrong.join("; "));
+        if let Some(other) =
+            links.iter().find(|link| link.canary.namespace == canary.namespace && link.target == target)
+        {
+            invalid.get_or_insert(format!("its target {target} is already released by {}", other.canary));
+        }
+        if let Some(message) = &invalid {
+            problems.push(Problem {
+                id: Some(object.id.clone()),
+                message: format!("{}: {}: {message}", object.origin, object.id),
+            });
+        }
+        let service = spec["service"]["name"].as_str().map_or_else(|| target.clone(), str::to_owned);
+        links.push(Link { canary, target, service, invalid });
+    }
+    let known: BTreeSet<NamespacedName> = links.iter().map(|link| link.canary.clone()).collect();
+    links.extend(live.iter().filter(|link| !known.contains(&link.canary)).cloned());
+    links
+}
+
+/// Gives every object its role and holds what belongs to an invalid Canary.
+fn assign_roles(objects: Vec<Desired>, links: &[Link], problems: &mut Vec<Problem>) -> Vec<Desired> {
+    let configs = configs_of_targets(&objects, links);
+    let mut kept = Vec::new();
+    for mut object in objects {
+        let (role, link) = role_of(&object, links, &configs);
+        object.digest = Digest::of_canonical(format!("{}\n{}", role.tag(), object.body).as_bytes());
+        object.role = role;
+        add_unknown_fields(&mut object);
+        if let Some(canary) = canary_of_route(&object.id, links) {
+            let message = format!(
+                "{}: {} leads to the service of Canary {canary}, which generates its route itself; remove it from Git",
+                object.origin, object.id
+            );
+            problems.push(Problem { id: Some(object.id), message });
+            continue;
+        }
+        match link.and_then(|link| link.invalid.as_ref().map(|_| &link.canary)) {
+            // The Canary itself already has its problem.
+            Some(canary) if Stage::of(&object.id) == Stage::Canaries => {
+                tracing::debug!(canary = %canary, "invalid Canary is not applied");
+            }
+            Some(canary) => problems.push(Problem {
+                message: format!("{}: {} is held until Canary {canary} is valid", object.origin, object.id),
+                id: Some(object.id),
+            }),
+            None => kept.push(object),
+        }
+    }
+    kept
+}
+
+fn role_of<'a>(
+    object: &Desired,
+    links: &'a [Link],
+    configs: &BTreeMap<(String, ConfigRef), NamespacedName>,
+) -> (Role, Option<&'a Link>) {
+    let namespace = object.id.namespace.clone().unwrap_or_default();
+    let here = |link: &&Link| link.canary.namespace == namespace;
+    match (object.id.group.as_str(), object.id.kind.as_str(), &object.role) {
+        (api::GROUP, "Canary", _) => {
+            (Role::Plain, links.iter().filter(here).find(|link| link.canary.name == object.id.name))
+        }
+        ("apps", "Deployment", Role::Target { digest, .. }) => {
+            match links.iter().filter(here).find(|link| link.target == object.id.name) {
+                Some(link) => (Role::Target { canary: link.canary.clone(), digest: digest.clone() }, Some(link)),
+                None => (Role::Plain, None),
+            }
+        }
+        ("", "Service", _) if links.iter().filter(here).any(|link| link.service == object.id.name) => {
+            (Role::Apex, None)
+        }
+        ("", "ConfigMap" | "Secret", _) => {
+            let key =
+                (namespace.clone(), ConfigRef { kind: object.id.kind.clone(), name: object.id.name.clone() });
+            match configs.get(&key) {
+                Some(canary) => (
+                    Role::TargetConfig { canary: canary.clone() },
+                    links.iter().find(|link| link.canary == *canary),
+                ),
+                None => (Role::Plain, None),
+            }
+        }
+        _ => (Role::Plain, None),
+    }
+}
+
+/// The Canary whose generated route this one would fight with.
+fn canary_of_route<'a>(id: &ObjectRef, links: &'a [Link]) -> Option<&'a NamespacedName> {
+    let is_route = matches!(
+        (id.group.as_str(), id.kind.as_str()),
+        ("networking.istio.io", "VirtualService") | ("gateway.networking.k8s.io", "HTTPRoute")
+    );
+    let owner = links
+        .iter()
+        .find(|link| id.namespace.as_ref() == Some(&link.canary.namespace) && id.name == link.service)?;
+    is_route.then_some(&owner.canary)
+}
+
+fn add_unknown_fields(object: &mut Desired) {
+    let unknown = strict::check(&object.body).into_iter().filter(strict::Problem::is_unknown_field);
+    object.warnings.extend(unknown.map(|problem| format!("{problem} is ignored")));
+}
+
+/// A ConfigMap or Secret by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct ConfigRef {
+    kind: String,
+    name: String,
+}
+
+fn configs_of_targets(objects: &[Desired], links: &[Link]) -> BTreeMap<(String, ConfigRef), NamespacedName> {
+    let mut configs = BTreeMap::new();
+    for link in links {
+        let namespace = &link.canary.namespace;
+        let target = objects.iter().find(|object| {
+            object.id.kind == "Deployment"
+                && object.id.namespace.as_deref() == Some(namespace.as_str())
+                && object.id.name == link.target
+        });
+        for config in target.into_iter().flat_map(|target| config_refs(&target.body["spec"]["template"])) {
+            configs.entry((namespace.clone(), config)).or_insert_with(|| link.canary.clone());
+        }
+    }
+    configs
+}
+
+/// The ConfigMaps and Secrets that a pod template reads.
+fn config_refs(template: &Value) -> Vec<ConfigRef> {
+    let spec = &template["spec"];
+    let mut refs = Vec::new();
+    let mut add = |kind: &str, name: &Value| {
+        if let Some(name) = name.as_str() {
+            refs.push(ConfigRef { kind: kind.to_owned(), name: name.to_owned() });
+        }
+    };
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for volume in list(&spec["volumes"]) {
+        add("ConfigMap", &volume["configMap"]["name"]);
+        add("Secret", &volume["secret"]["secretName"]);
+        for source in list(&volume["projected"]["sources"]) {
+            add("ConfigMap", &source["configMap"]["name"]);
+            add("Secret", &source["secret"]["name"]);
+        }
+    }
+    for container in list(&spec["containers"]).into_iter().chain(list(&spec["initContainers"])) {
+        for from in list(&container["envFrom"]) {
+            add("ConfigMap", &from["configMapRef"]["name"]);
+            add("Secret", &from["secretRef"]["name"]);
+        }
+        for variable in list(&container["env"]) {
+            add("ConfigMap", &variable["valueFrom"]["configMapKeyRef"]["name"]);
+            add("Secret", &variable["valueFrom"]["secretKeyRef"]["name"]);
+        }
+    }
+    refs
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Hands a target's revisions to the release engine: writes, announces, or puts right what was changed by hand.
+
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+use super::apply::{Applier, Looked, Outcome, Prepared, Trouble, Write, prepared};
+use super::desired::Desired;
+use super::pass::Until;
+use super::source::Recorded;
+use super::target::{self, Admission, CanaryFacts, LiveTarget};
+use crate::api::annotations::{MANAGER_PENDING, REVISION};
+use crate::api::{self, Canary, TargetResult};
+use crate::cluster::{ResolveError, call};
+use crate::manifest::template_digest;
+use crate::model::{Digest, NamespacedName, Revision};
+
+impl Applier<'_> {
+    pub(super) async fn prepare_target(
+        &self,
+        object: &Desired,
+        canary: &NamespacedName,
+        digest: &Digest,
+    ) -> Result<Prepared, Trouble> {
+        let looked = self.look(object).await?;
+        let facts = self.canary(canary).await?;
+        if let Some(recorded) = self.recorded_first(object, canary, &facts).await?
+            && recorded.revision.digest != *digest
+        {
+            return self.prepare_recorded(object, &looked, canary, digest, recorded).await;
+        }
+        let live = looked.live.as_ref().map(LiveTarget::of);
+        match target::admission(digest, self.commit, live.as_ref(), &facts) {
+            Admission::Announce { revision, already } => Ok(announce(object, canary, revision, already)),
+            Admission::Same { stamp, drop_pending, template_may_change } => {
+                let exact = self.prepare_exact(object, &looked, &object.body, &stamp).await?;
+                if exact.changes_template && !template_may_change {
+                    let reason =
+                        format!("its template was changed in the cluster; put right when {canary} has no traffic");
+                    return Ok(Prepared::waiting(canary, Until::Correctable, reason));
+                }
+                let mut prepared = exact.prepared;
+                prepared.writes.extend(drop_pending.then(|| drop_announcement(object)));
+                // Written by an earlier pass over this commit that did not get to say so.
+                let told = (stamp.commit.as_ref() == Some(self.commit))
+                    .then(|| (canary.clone(), TargetResult::Written { revision: stamp }));
+                prepared.outcome.target = told;
+                Ok(prepared)
+            }
+            Admission::Write { stamp, drop_pending } => {
+                let mut prepared = self.prepare_exact(object, &looked, &object.body, &stamp).await?.prepared;
+                prepared.writes.extend(drop_pending.then(|| drop_announcement(object)));
+                if looked.live.is_some() {
+                    prepared.outcome.change =
+                        prepared.outcome.change.map(|change| format!("{change}: progressive release"));
+                }
+                prepared.outcome.target = Some((canary.clone(), TargetResult::Written { revision: stamp }));
+                Ok(prepared)
+            }
+        }
+    }
+
+    /// The target with exactly Git's template. Applying leaves fields alone that others added (`kubectl rollout restart`
+    /// adds an annotation), and what is released would not be what Git says; then the template is replaced whole, with its
+    /// stamp in the same request.
+    async fn prepare_exact(
+        &self,
+        object: &Desired,
+        looked: &Looked,
+        wanted: &Value,
+        stamp: &Revision,
+    ) -> Result<Exact, Trouble> {
+        let body = target::body(wanted, stamp);
+        let dry_run = self.dry_run(object, &looked.api, &body).await?;
+        let template = body["spec"]["template"].clone();
+        let mut prepared = prepared(object, looked, body, &dry_run);
+        let Some(live) = &looked.live else {
+            return Ok(Exact { prepared, changes_template: false });
+        };
+        let added = template_digest(&dry_run["spec"]["template"]) != stamp.digest;
+        if added {
+            let key = format!("template of {}", object.id);
+            prepared.writes.insert(0, Write::Patch { patch: replace_template(live, template, stamp)?, key });
+            let change = prepared.outcome.change.take().into_iter().chain(["drop what others added".to_owned()]);
+            prepared.outcome.change = Some(change.collect::<Vec<_>>().join(", "));
+        }
+        let changes_template = added || live["spec"]["template"] != dry_run["spec"]["template"];
+        Ok(Exact { prepared, changes_template })
+    }
+
+    /// What the record says, if the cluster knows nothing of the target yet.
+    async fn recorded_first(
+        &self,
+        object: &Desired,
+        canary: &NamespacedName,
+        facts: &CanaryFacts,
+    ) -> Result<Option<Recorded>, Trouble> {
+        if facts.has_status {
+            return Ok(None);
+        }
+        let api = self.api(object).await?;
+        let primary = format!("{}-primary", object.id.name);
+        if call("look for the primary", api.get_opt(&primary)).await?.is_some() {
+            return Ok(None);
+        }
+        self.records.recorded(canary).await.map_err(|message| {
+            Trouble::Object(format!("the record must be read before the first start, and cannot be: {message}"))
+        })
+    }
+
+    /// A rebuilt cluster starts with what last served; Git's revision follows as a release once the primary is there.
+    async fn prepare_recorded(
+        &self,
+        object: &Desired,
+        looked: &Looked,
+        canary: &NamespacedName,
+        digest: &Digest,
+        recorded: Recorded,
+    ) -> Result<Prepared, Trouble> {
+        let Recorded { revision, template } = recorded;
+        let mut wanted = object.body.clone();
+        wanted["spec"]["template"] = template;
+        let Prepared { writes, outcome } = self.prepare_exact(object, looked, &wanted, &revision).await?.prepared;
+        let reason = format!("first {revision}, which the record says was promoted last, then Git's");
+        let hold = Prepared::waiting(canary, Until::Admits(digest.clone()), reason).outcome;
+        Ok(Prepared { writes, outcome: Outcome { change: outcome.change, ..hold } })
+    }
+
+    /// What the live Canary says. Read, not cached: it decides a write.
+    pub(super) async fn canary(&self, key: &NamespacedName) -> Result<CanaryFacts, Trouble> {
+        let resolved = match self.cluster.resolve(api::GROUP, api::VERSION, "Canary").await {
+            Ok(resolved) => resolved,
+            // The definition comes later in this very commit: nothing is being released yet.
+            Err(ResolveError::NotServed { .. }) => return Ok(CanaryFacts::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let api = self.cluster.objects(&resolved, Some(&key.namespace));
+        let object: Option<DynamicObject> = call(&format!("read Canary {key}"), api.get_opt(&key.name)).await?;
+        match object.map(|object| object.try_parse::<Canary>()) {
+            None => Ok(CanaryFacts::default()),
+            Some(Ok(canary)) => Ok(CanaryFacts::of(&canary)),
+            Some(Err(error)) => Err(Trouble::Object(format!("Canary {key} cannot be read: {error}"))),
+        }
+    }
+}
+
+/// A target's writes, and whether they change the live template.
+struct Exact {
+    prepared: Prepared,
+    changes_template: bool,
+}
+
+/// Replaces the template and stamps it; naming the resourceVersion makes it a conflict if the object has changed since.
+fn replace_template(live: &Value, template: Value, stamp: &Revision) -> Result<json_patch::Patch, Trouble> {
+    let annotations = match &live["metadata"]["annotations"] {
+        Value::Object(annotations) => annotations.clone(),
+        _ => serde_json::Map::new(),
+    };
+    let mut stamped = Value::Object(annotations);
+    stamped[REVISION] = json!(stamp.to_string());
+    Ok(serde_json::from_value(json!([
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/spec/template", "value": template},
+        {"op": "add", "path": "/metadata/annotations", "value": stamped},
+    ]))?)
+}
+
+fn announce(object: &Desired, canary: &NamespacedName, revision: Revision, already: bool) -> Prepared {
+    let body = target::pending_body(&object.body, Some(&revision));
+    let reason = format!("{revision} is announced; it is written when no traffic reaches the canary");
+    let Prepared { writes: _, mut outcome } =
+        Prepared::waiting(canary, Until::Admits(revision.digest.clone()), reason);
+    outcome.change = (!already).then(|| format!("announce {revision}"));
+    outcome.target = Some((canary.clone(), TargetResult::Announced { revision }));
+    let write = Write::Apply { manager: MANAGER_PENDING, body, key: announcement_key(object) };
+    Prepared { writes: if already { Vec::new() } else { vec![write] }, outcome }
+}
+
+fn drop_announcement(object: &Desired) -> Write {
+    let body = target::pending_body(&object.body, None);
+    Write::Apply { manager: MANAGER_PENDING, body, key: announcement_key(object) }
+}
+
+fn announcement_key(object: &Desired) -> String {
+    format!("announcement on {}", object.id)
+}

@@ -1,0 +1,359 @@
+//! One pass: the documents of one commit against the cluster, from discovery to prune.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::runtime::wait::{await_condition, conditions};
+
+use super::apply::{Applier, Outcome, Settled, Trouble};
+use super::desired::{self, Desired, DesiredSet, Link, Role, Scopes};
+use super::events;
+use super::order::Stage;
+use super::plan;
+use super::remove::{self, Removed};
+use super::source::{Content, RecordSource};
+use super::status::SyncStatus;
+use super::store::InventoryStore;
+use crate::api::{CommitResult, Inventory, Owned, SyncedCommit, TargetResult};
+use crate::cluster::{Cluster, ResolveError, Writer};
+use crate::model::{Digest, NamespacedName, ObjectRef};
+
+/// Longest wait for a new definition to be served.
+const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How much to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Every object: what was changed in the cluster is put right.
+    Everything,
+    /// What Git changed since the inventory was written, and what is not settled yet.
+    Unsettled,
+}
+
+/// What a pass needs.
+pub(super) struct Pass<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) writer: &'a Writer,
+    pub(super) records: &'a dyn RecordSource,
+    pub(super) store: &'a InventoryStore,
+    pub(super) only_namespace: Option<&'a str>,
+    pub(super) content: &'a Content,
+    pub(super) extent: Extent,
+    /// The cluster's Canaries as last seen.
+    pub(super) live_canaries: Vec<Link>,
+    /// Canaries whose targets were changed in the cluster: looked at although Git has not changed.
+    pub(super) drifted: BTreeSet<NamespacedName>,
+    /// Conditions that this process has told already.
+    pub(super) told: BTreeMap<ObjectRef, String>,
+}
+
+/// Something that goes on when a Canary changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) canary: NamespacedName,
+    pub(super) until: Until,
+}
+
+/// What must become of the Canary first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Until {
+    /// It admits this digest.
+    Admits(Digest),
+    /// Nothing is being released.
+    Idle,
+    /// Its target's template may be put right.
+    Correctable,
+    /// It is gone.
+    Gone,
+}
+
+/// What a pass leaves.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    pub(super) status: SyncStatus,
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// What has come of the objects so far.
+#[derive(Debug, Default)]
+struct Results {
+    owned: BTreeMap<ObjectRef, Owned>,
+    targets: BTreeMap<String, TargetResult>,
+    passed: Passed,
+}
+
+impl Pass<'_> {
+    /// Runs the pass and leaves the inventory as it is in the cluster.
+    pub(super) async fn run(self, inventory: &mut Inventory) -> Result<Passed, Trouble> {
+        let documents = desired::documents(self.content);
+        let scopes = self.scopes(&documents).await?;
+        let mut set = desired::collect(documents, &scopes, &self.live_canaries, self.only_namespace);
+        set.complete &= self.content.unreadable.is_empty();
+
+        self.write_ahead(inventory, &set).await?;
+        let mut results = Results::default();
+        self.note_problems(&set, inventory, &mut results);
+        for stage in Stage::ALL {
+            self.apply_stage(stage, &set, inventory, &mut results).await?;
+        }
+        self.prune(inventory, &set, &mut results).await?;
+        self.warn_new_conditions(inventory, &set, &results).await;
+        self.finish(inventory, results).await
+    }
+
+    /// Which kinds are served, and whether in namespaces. A kind that is not served is a problem of its objects.
+    async fn scopes(&self, documents: &[(super::source::Document, Vec<String>)]) -> Result<Scopes, Trouble> {
+        let to_come = desired::kinds_to_come(documents);
+        let mut scopes = Scopes::new();
+        for kind in desired::kinds(documents) {
+            let (group, version, name) = &kind;
+            let scope = match self.cluster.resolve(group, version, name).await {
+                Ok(resolved) => Ok(resolved.namespaced),
+                Err(error @ ResolveError::NotServed { .. }) => {
+                    to_come.get(&kind).copied().ok_or_else(|| error.to_string())
+                }
+                Err(error @ ResolveError::Call(_)) => return Err(error.into()),
+            };
+            scopes.insert(kind, scope);
+        }
+        Ok(scopes)
+    }
+
+    /// Names new objects in the inventory before they exist: a crash in between leaves nothing that nobody owns.
+    async fn write_ahead(&self, inventory: &mut Inventory, set: &DesiredSet) -> Result<(), Trouble> {
+        let new: Vec<&Desired> =
+            set.objects.iter().filter(|object| !inventory.objects.contains_key(&object.id)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut ahead = inventory.clone();
+        for object in new {
+            let owned = Owned { version: object.version.clone(), ..Owned::default() };
+            ahead.objects.insert(object.id.clone(), owned);
+        }
+        self.store.save(self.writer, &ahead).await?;
+        *inventory = ahead;
+        Ok(())
+    }
+
+    fn note_problems(&self, set: &DesiredSet, inventory: &Inventory, results: &mut Results) {
+        for problem in &set.problems {
+            match &problem.id {
+                Some(id) => {
+                    // An object that was ours stays ours while it is held.
+                    if let Some(owned) = inventory.objects.get(id) {
+                        let owned = Owned {
+                            version: owned.version.clone(),
+                            digest: None,
+                            condition: Some(problem.message.clone()),
+                        };
+                        results.owned.insert(id.clone(), owned);
+                    }
+                    results.passed.status.conditions.insert(id.clone(), problem.message.clone());
+                }
+                None => results.passed.status.problems.push(problem.message.clone()),
+            }
+        }
+        for unreadable in &self.content.unreadable {
+            results.passed.status.problems.push(unreadable.message.clone());
+        }
+    }
+
+    async fn apply_stage(
+        &self,
+        stage: Stage,
+        set: &DesiredSet,
+        inventory: &Inventory,
+        results: &mut Results,
+    ) -> Result<(), Trouble> {
+        let mut looked_at = Vec::new();
+        for object in set.objects.iter().filter(|object| Stage::of(&object.id) == stage) {
+            let known = inventory.objects.get(&object.id);
+            let settled = known.is_some_and(|owned| owned.digest.as_ref() == Some(&object.digest));
+            let drifted = matches!(&object.role, Role::Target { canary, .. } if self.drifted.contains(canary));
+            if settled && !drifted && self.extent == Extent::Unsettled {
+                let owned = known.cloned().unwrap_or_default();
+                results.owned.insert(object.id.clone(), owned);
+            } else if let Some(message) = held_canary(object, &results.passed.status.conditions) {
+                results.note(object, Outcome::problem(message));
+            } else {
+                looked_at.push(object);
+            }
+        }
+        let applier = Applier {
+            cluster: self.cluster,
+            writer: self.writer,
+            records: self.records,
+            commit: &self.content.commit,
+        };
+        let mut definitions = Vec::new();
+        for (object, outcome) in applier.apply(looked_at).await? {
+            if outcome.change.is_some() && object.id.kind == "CustomResourceDefinition" {
+                definitions.push(object.id.name.as_str());
+            }
+            results.note(object, outcome);
+        }
+        self.await_definitions(&definitions).await
+    }
+
+    /// New kinds must be served before their objects come.
+    async fn await_definitions(&self, names: &[&str]) -> Result<(), Trouble> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.cluster.client());
+        for name in names {
+            let established = await_condition(api.clone(), name, conditions::is_crd_established());
+            match tokio::time::timeout(ESTABLISHED_WITHIN, established).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    return Err(Trouble::Later(format!(
+                        "failed to watch {name}: {}",
+                        super::apply::words(&error)
+                    )));
+                }
+                Err(_elapsed) => {
+                    return Err(Trouble::Later(format!(
+                        "CustomResourceDefinition {name} is not established after {} s",
+                        ESTABLISHED_WITHIN.as_secs()
+                    )));
+                }
+            }
+        }
+        if !names.is_empty() {
+            self.cluster.forget_discovery();
+        }
+        Ok(())
+    }
+
+    async fn prune(&self, inventory: &Inventory, set: &DesiredSet, results: &mut Results) -> Result<(), Trouble> {
+        let plan::Prune { delete, refused } = plan::prune(&inventory.objects, set);
+        if let Some(reason) = refused {
+            results.passed.status.problems.push(reason);
+            for (id, owned) in &inventory.objects {
+                results.owned.entry(id.clone()).or_insert_with(|| owned.clone());
+            }
+            return Ok(());
+        }
+        let mut canaries = self.live_canaries.clone();
+        for id in delete {
+            let owned = inventory.objects.get(&id).cloned().unwrap_or_default();
+            let version = owned.version.clone();
+            match remove::remove(self.cluster, self.writer, &id, &version, &canaries).await {
+                Ok(Removed::Deleted) => {
+                    tracing::info!(object = %id, "{id}: delete, it is gone from Git");
+                    results.passed.status.changes.push(format!("{id}: delete"));
+                }
+                Ok(Removed::Finalizing(link)) => {
+                    tracing::info!(object = %id, "{id}: delete, it is gone from Git");
+                    results.passed.status.changes.push(format!("{id}: delete"));
+                    // Its target is an ordinary Deployment from then on, or may be deleted.
+                    results.passed.waiting.push(Waiting { canary: link.canary.clone(), until: Until::Gone });
+                    canaries.push(link);
+                }
+                Ok(Removed::Left(reason)) => {
+                    tracing::info!(object = %id, "{id} is gone from Git and left: {reason}")
+                }
+                Ok(Removed::Waiting(canary)) => {
+                    let reason = format!("it is deleted when Canary {canary} is gone");
+                    results.passed.status.waiting.insert(id.clone(), reason);
+                    results.passed.waiting.push(Waiting { canary, until: Until::Gone });
+                    results.owned.insert(id, owned);
+                }
+                Err(Trouble::Object(message)) => {
+                    let message = format!("{id} cannot be deleted: {message}");
+                    results.passed.status.conditions.insert(id.clone(), message.clone());
+                    results.owned.insert(id, Owned { condition: Some(message), ..owned });
+                }
+                Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells every new condition once.
+    async fn warn_new_conditions(&self, inventory: &Inventory, set: &DesiredSet, results: &Results) {
+        let version = |id: &ObjectRef| {
+            let wanted = set.objects.iter().find(|object| object.id == *id).map(|object| object.version.clone());
+            wanted.or_else(|| inventory.objects.get(id).map(|owned| owned.version.clone())).unwrap_or_default()
+        };
+        for (id, message) in &results.passed.status.conditions {
+            let known = inventory.objects.get(id).and_then(|owned| owned.condition.as_ref());
+            if known != Some(message) && self.told.get(id) != Some(message) {
+                tracing::warn!(object = %id, "{message}");
+                events::warn(self.cluster, self.writer, id, &version(id), message).await;
+            }
+        }
+        for object in &set.objects {
+            let known = inventory.objects.get(&object.id).and_then(|owned| owned.digest.as_ref());
+            if known == Some(&object.digest) {
+                continue;
+            }
+            for warning in &object.warnings {
+                let message = format!("{}: {}: {warning}", object.origin, object.id);
+                tracing::warn!(object = %object.id, "{message}");
+                events::warn(self.cluster, self.writer, &object.id, &object.version, &message).await;
+            }
+        }
+    }
+
+    /// Trims the inventory to what is there, with what became of the commit.
+    async fn finish(&self, inventory: &mut Inventory, results: Results) -> Result<Passed, Trouble> {
+        let Results { owned, targets, mut passed } = results;
+        let SyncStatus { conditions, problems, .. } = &passed.status;
+        let result = if conditions.is_empty() && problems.is_empty() {
+            CommitResult::Applied
+        } else {
+            CommitResult::Partly
+        };
+        let mut after = Inventory { objects: owned, ..inventory.clone() };
+        after.remember(SyncedCommit { commit: self.content.commit.clone(), result, targets });
+        if after != *inventory {
+            self.store.save(self.writer, &after).await?;
+            *inventory = after;
+        }
+        passed.status.commit = Some(self.content.commit.clone());
+        passed.status.synced = true;
+        Ok(passed)
+    }
+}
+
+impl Results {
+    fn note(&mut self, object: &Desired, outcome: Outcome) {
+        let Outcome { state, change, target } = outcome;
+        let status = &mut self.passed.status;
+        status.changes.extend(change.map(|change| format!("{}: {change}", object.id)));
+        let mut owned = Owned { version: object.version.clone(), digest: None, condition: None };
+        match state {
+            Settled::Applied => owned.digest = Some(object.digest.clone()),
+            Settled::Waiting { canary, until, reason } => {
+                status.waiting.insert(object.id.clone(), reason);
+                self.passed.waiting.push(Waiting { canary, until });
+            }
+            Settled::Problem(message) => {
+                status.conditions.insert(object.id.clone(), message.clone());
+                if let Role::Target { canary, .. } = &object.role {
+                    self.targets.insert(canary.to_string(), TargetResult::Invalid { message: message.clone() });
+                }
+                owned.condition = Some(message);
+            }
+        }
+        if let Some((canary, result)) = target {
+            self.targets.insert(canary.to_string(), result);
+        }
+        self.owned.insert(object.id.clone(), owned);
+    }
+}
+
+/// Why a Canary is not applied: its target could not be.
+fn held_canary(object: &Desired, conditions: &BTreeMap<ObjectRef, String>) -> Option<String> {
+    if Stage::of(&object.id) != Stage::Canaries {
+        return None;
+    }
+    let target = object.body["spec"]["targetRef"]["name"].as_str()?;
+    let broken: BTreeSet<&ObjectRef> = conditions
+        .keys()
+        .filter(|id| id.kind == "Deployment" && id.namespace == object.id.namespace && id.name == target)
+        .collect();
+    let broken = broken.first()?;
+    Some(format!("{}: {} is held until {broken} is valid", object.origin, object.id))
+}

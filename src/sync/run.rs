@@ -1,0 +1,319 @@
+//! The loop: wait, probe, pass, tell.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{Trouble, words};
+use super::desired::Link;
+use super::pass::{Extent, Pass, Passed, Until, Waiting};
+use super::source::{Content, RecordSource, Source, SourceError};
+use super::status::SyncStatus;
+use super::store::InventoryStore;
+use super::target::CanaryFacts;
+use super::trigger;
+use crate::api::{self, Canary, Inventory};
+use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer};
+use crate::model::{CommitId, NamespacedName};
+
+/// Longest time Git may take: its own deadlines are shorter, this one keeps the loop alive if they fail.
+const GIT_TIMEOUT: Duration = Duration::from_secs(180);
+/// First pause after the cluster or Git could not be reached; doubled up to [`LATER_MAX`].
+const LATER: Duration = Duration::from_secs(2);
+/// Longest such pause.
+const LATER_MAX: Duration = Duration::from_secs(60);
+/// First pause before objects that could not be applied are tried again; doubled up to [`AGAIN_MAX`]. What they miss, e.g. a
+/// namespace, may come from elsewhere.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Longest such pause.
+const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// Longest wait for the list of Canaries at the start, so that targets whose Canary is not in Git are known as such.
+const CANARIES_WITHIN: Duration = Duration::from_secs(5);
+
+/// What sync needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncSettings {
+    /// Names the inventory: `serin-inventory-<cluster>`.
+    pub cluster_name: String,
+    /// The inventory's namespace.
+    pub namespace: String,
+    /// Time between two looks at the repository.
+    pub poll_interval: Duration,
+    /// Only objects in this namespace.
+    pub only_namespace: Option<String>,
+}
+
+/// What sync works with.
+pub struct SyncContext {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The door for writes.
+    pub writer: Writer,
+    /// The repository.
+    pub source: Arc<dyn Source>,
+    /// The record in Git.
+    pub records: Arc<dyn RecordSource>,
+    /// The cluster's Canaries.
+    pub canaries: Reflected<Canary>,
+    /// Settings.
+    pub settings: SyncSettings,
+    /// Rung by push webhooks and by ourselves: look at the repository now.
+    pub wake: Wake,
+    /// Rung on demand: compare every object, put right what was changed in the cluster.
+    pub resync: Wake,
+    /// Where sync is.
+    pub status: watch::Sender<SyncStatus>,
+    /// Ends the loop.
+    pub shutdown: CancellationToken,
+}
+
+/// Why the loop woke up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// Look at the repository.
+    Look,
+    /// A release let something go on; the commit is known.
+    Admitted,
+    /// Compare everything.
+    Everything,
+    /// Stop.
+    Shutdown,
+}
+
+/// What the loop remembers between passes.
+#[derive(Default)]
+struct Memory {
+    inventory: Option<Inventory>,
+    content: Option<Arc<Content>>,
+    waiting: Vec<Waiting>,
+    /// Whether the next pass compares everything.
+    everything: bool,
+    /// Canaries whose reported drift has been looked at; one that reports it again later is looked at again.
+    drift_seen: BTreeSet<NamespacedName>,
+    /// When to try again, and after how long the last time.
+    retry: Option<(Instant, Duration)>,
+}
+
+struct Bells {
+    wake: Listener,
+    resync: Listener,
+    canaries: Listener,
+}
+
+/// Syncs until `shutdown`.
+pub async fn run(context: SyncContext) {
+    let SyncContext { settings, source, wake, .. } = &context;
+    let store = InventoryStore::new(&context.cluster, &settings.namespace, &settings.cluster_name);
+    let _watch = source.local_git_dir().and_then(|dir| trigger::watch_refs(&dir, wake));
+    let mut bells =
+        Bells { wake: wake.listen(), resync: context.resync.listen(), canaries: context.canaries.changes() };
+    let mut memory = Memory { everything: true, ..Memory::default() };
+    if context.cluster.resolve(api::GROUP, api::VERSION, "Canary").await.is_ok() {
+        tokio::time::timeout(CANARIES_WITHIN, context.canaries.ready()).await.ok();
+    }
+    let mut woken = Woken::Look;
+    loop {
+        if !claimed(&context).await {
+            return;
+        }
+        match woken {
+            Woken::Shutdown => return,
+            Woken::Everything => memory.everything = true,
+            Woken::Look | Woken::Admitted => {}
+        }
+        turn(&context, &store, &mut memory, woken).await;
+        woken = wait(&context, &mut memory, &mut bells).await;
+    }
+}
+
+/// Waits for the lease; `false` when it is time to stop.
+async fn claimed(context: &SyncContext) -> bool {
+    tokio::select! {
+        biased;
+        () = context.shutdown.cancelled() => false,
+        () = context.writer.claim().acquired() => true,
+    }
+}
+
+/// One look at Git and, if there is something to do, one pass.
+async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory, woken: Woken) {
+    let content = match woken {
+        Woken::Admitted => memory.content.clone(),
+        Woken::Look | Woken::Everything | Woken::Shutdown => match look(context, memory).await {
+            Ok(content) => content,
+            Err(error) => {
+                let text = words(&error);
+                tracing::warn!(error = %text, "failed to look at the repository");
+                context.status.send_modify(|status| status.error = Some(text));
+                memory.retry_later();
+                return;
+            }
+        },
+    };
+    let Some(content) = content else {
+        // Nothing new, nothing open: no request, no write.
+        context.status.send_if_modified(|status| status.error.take().is_some());
+        return;
+    };
+    match pass(context, store, memory, &content).await {
+        Ok(passed) => {
+            let Passed { status, waiting } = passed;
+            memory.settle(content, waiting, !status.conditions.is_empty());
+            context.status.send_replace(status);
+        }
+        Err(trouble) => {
+            let text = match trouble {
+                Trouble::Object(message) | Trouble::Later(message) => message,
+                Trouble::NotHeld => "the lease is not held".to_owned(),
+            };
+            tracing::warn!(error = %text, "sync is interrupted");
+            // Nobody knows what was written: read the inventory again and compare everything.
+            memory.inventory = None;
+            memory.everything = true;
+            memory.content = Some(content);
+            memory.retry_later();
+            context.status.send_modify(|status| status.error = Some(text));
+        }
+    }
+}
+
+/// The content to work through; `None` when nothing is new and nothing is open.
+async fn look(context: &SyncContext, memory: &Memory) -> Result<Option<Arc<Content>>, SourceError> {
+    let tip: CommitId = git(context.source.tip()).await?;
+    match &memory.content {
+        Some(content) if content.commit == tip => {
+            let due = memory.retry.is_some_and(|(at, _)| at <= Instant::now());
+            // A missed wake-up costs one poll interval, not the release.
+            let open = memory.everything
+                || due
+                || memory.may_go_on(&context.canaries)
+                || memory.has_new_drift(&context.canaries);
+            Ok(open.then(|| content.clone()))
+        }
+        Some(_) | None => git(context.source.content(&tip)).await.map(Some),
+    }
+}
+
+async fn git<T>(future: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
+    match tokio::time::timeout(GIT_TIMEOUT, future).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(SourceError(format!("no answer from Git within {} s", GIT_TIMEOUT.as_secs()).into())),
+    }
+}
+
+async fn pass(
+    context: &SyncContext,
+    store: &InventoryStore,
+    memory: &mut Memory,
+    content: &Content,
+) -> Result<Passed, Trouble> {
+    let mut inventory = match memory.inventory.take() {
+        Some(inventory) => inventory,
+        None => store.load().await?,
+    };
+    memory.drift_seen = drifted(&context.canaries);
+    let pass = Pass {
+        cluster: &context.cluster,
+        writer: &context.writer,
+        records: context.records.as_ref(),
+        store,
+        only_namespace: context.settings.only_namespace.as_deref(),
+        content,
+        extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
+        live_canaries: live_canaries(&context.canaries),
+        drifted: memory.drift_seen.clone(),
+        told: context.status.borrow().conditions.clone(),
+    };
+    let passed = pass.run(&mut inventory).await?;
+    memory.inventory = Some(inventory);
+    Ok(passed)
+}
+
+/// The Canaries whose targets were changed in the cluster.
+fn drifted(canaries: &Reflected<Canary>) -> BTreeSet<NamespacedName> {
+    let reported = canaries.all().into_iter().filter(|(_, canary)| CanaryFacts::of(canary).awaits_correction);
+    reported.map(|(key, _)| key).collect()
+}
+
+fn live_canaries(canaries: &Reflected<Canary>) -> Vec<Link> {
+    let mut links: Vec<Link> = canaries
+        .all()
+        .into_iter()
+        .map(|(key, canary)| Link {
+            target: canary.spec.target_ref.name.clone(),
+            service: canary.spec.service_name().to_owned(),
+            canary: key,
+            invalid: None,
+        })
+        .collect();
+    links.sort_by(|a, b| a.canary.cmp(&b.canary));
+    links
+}
+
+impl Memory {
+    fn settle(&mut self, content: Arc<Content>, waiting: Vec<Waiting>, problems: bool) {
+        self.content = Some(content);
+        self.waiting = waiting;
+        self.everything = false;
+        self.retry = problems.then(|| self.pause(AGAIN, AGAIN_MAX));
+    }
+
+    fn retry_later(&mut self) {
+        self.retry = Some(self.pause(LATER, LATER_MAX));
+    }
+
+    /// The next pause of a series: doubled each time, jittered, at most `max`.
+    fn pause(&self, first: Duration, max: Duration) -> (Instant, Duration) {
+        let pause = self.retry.map_or(first, |(_, last)| (last * 2).clamp(first, max));
+        (Instant::now() + trigger::jittered(pause), pause)
+    }
+
+    /// Whether the engine reports a target that was changed in the cluster and that has not been looked at yet.
+    fn has_new_drift(&self, canaries: &Reflected<Canary>) -> bool {
+        self.content.is_some() && drifted(canaries).iter().any(|canary| !self.drift_seen.contains(canary))
+    }
+
+    fn forget_corrected(&mut self, canaries: &Reflected<Canary>) {
+        if !self.drift_seen.is_empty() {
+            let drifted = drifted(canaries);
+            self.drift_seen.retain(|canary| drifted.contains(canary));
+        }
+    }
+
+    /// Whether a release has let something go on.
+    fn may_go_on(&self, canaries: &Reflected<Canary>) -> bool {
+        self.waiting.iter().any(|Waiting { canary, until }| match (canaries.get(canary), until) {
+            (None, Until::Admits(_) | Until::Idle | Until::Correctable) => true,
+            // A Canary that cannot be read is not gone.
+            (None, Until::Gone) => canaries.problem(canary).is_none(),
+            (Some(_), Until::Gone) => false,
+            (Some(live), Until::Admits(digest)) => CanaryFacts::of(&live).admits(digest),
+            (Some(live), Until::Idle) => CanaryFacts::of(&live).allows_changes(),
+            (Some(live), Until::Correctable) => CanaryFacts::of(&live).allows_correction(),
+        })
+    }
+}
+
+async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> Woken {
+    let poll = Instant::now() + trigger::jittered(context.settings.poll_interval);
+    let retry = memory.retry.map(|(at, _)| at);
+    loop {
+        tokio::select! {
+            biased;
+            () = context.shutdown.cancelled() => return Woken::Shutdown,
+            () = bells.resync.heard() => return Woken::Everything,
+            () = bells.wake.heard() => return Woken::Look,
+            () = bells.canaries.heard() => {
+                memory.forget_corrected(&context.canaries);
+                if memory.may_go_on(&context.canaries) || memory.has_new_drift(&context.canaries) {
+                    return Woken::Admitted;
+                }
+            }
+            () = tokio::time::sleep_until(retry.map_or(poll, |at| at.min(poll))) => return Woken::Look,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What sync tells probes, metrics and the CLI.
+
+use std::collections::BTreeMap;
+
+use crate::model::{CommitId, ObjectRef};
+
+/// Where sync is. Sent through a watch channel at every change.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SyncStatus {
+    /// The last commit that was worked through.
+    pub commit: Option<CommitId>,
+    /// Whether a commit has been worked through since this process started.
+    pub synced: bool,
+    /// Why the repository or the cluster cannot be worked with at the moment.
+    pub error: Option<String>,
+    /// Objects that are not as Git wants them, and why.
+    pub conditions: BTreeMap<ObjectRef, String>,
+    /// What is wrong with no particular object: unreadable documents, a refused prune.
+    pub problems: Vec<String>,
+    /// Objects that wait for a release, and what for.
+    pub waiting: BTreeMap<ObjectRef, String>,
+    /// What the last sync changed, in words.
+    pub changes: Vec<String>,
+}

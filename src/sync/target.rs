@@ -1,0 +1,254 @@
+//! When a target's pod template may be written. PURE.
+//!
+//! Nothing unanalysed serves: while a release is under way a new revision is only announced, and the engine admits it when
+//! no traffic can reach the canary. The template, its stamp and the end of the announcement belong together.
+
+use serde_json::{Value, json};
+
+use crate::api::annotations::{PENDING, REPLICAS, REVISION};
+use crate::api::{Canary, CanaryPhase};
+use crate::model::{CommitId, Digest, Revision};
+
+/// What the Canary says about its target.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct CanaryFacts {
+    /// Whether it has a status at all.
+    pub(super) has_status: bool,
+    pub(super) phase: CanaryPhase,
+    pub(super) weight: i64,
+    /// The revision that the engine lets in.
+    pub(super) admitted: Option<Revision>,
+    /// The engine has seen that the target was changed in the cluster, and waits until it is as Git says.
+    pub(super) awaits_correction: bool,
+}
+
+impl CanaryFacts {
+    /// Reads them off a Canary.
+    pub(super) fn of(canary: &Canary) -> Self {
+        let Some(status) = &canary.status else {
+            return Self::default();
+        };
+        let state = status.serin.as_ref().map(|serin| &serin.state);
+        let admitted = state.and_then(|state| state["admitted"].as_str());
+        Self {
+            has_status: true,
+            phase: status.phase,
+            weight: status.canary_weight,
+            admitted: admitted.and_then(|text| text.parse().ok()),
+            awaits_correction: state.is_some_and(|state| state["waitingOn"]["kind"] == "drift"),
+        }
+    }
+
+    /// Whether nothing is being released and no traffic reaches the canary.
+    fn is_free(&self) -> bool {
+        let idle = match self.phase {
+            CanaryPhase::Unset | CanaryPhase::Initialized | CanaryPhase::Succeeded | CanaryPhase::Failed => true,
+            CanaryPhase::Initializing
+            | CanaryPhase::Waiting
+            | CanaryPhase::Progressing
+            | CanaryPhase::WaitingPromotion
+            | CanaryPhase::Promoting
+            | CanaryPhase::Finalising
+            | CanaryPhase::Terminating
+            | CanaryPhase::Terminated => false,
+        };
+        idle && self.weight == 0
+    }
+
+    /// Whether a revision with this digest may be written now.
+    pub(super) fn admits(&self, digest: &Digest) -> bool {
+        match &self.admitted {
+            Some(admitted) => admitted.digest == *digest,
+            None => self.is_free(),
+        }
+    }
+
+    /// Whether a template that was changed in the cluster may be put right: no traffic reaches it.
+    pub(super) fn allows_correction(&self) -> bool {
+        self.is_free() || (self.awaits_correction && self.weight == 0)
+    }
+
+    /// Whether anything may change under a release, e.g. its configs.
+    pub(super) fn allows_changes(&self) -> bool {
+        self.is_free()
+    }
+}
+
+/// What the live target carries.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct LiveTarget {
+    pub(super) stamped: Option<Revision>,
+    pub(super) pending: Option<Revision>,
+}
+
+impl LiveTarget {
+    /// Reads it off the live object. An annotation that is not a revision counts as absent.
+    pub(super) fn of(live: &Value) -> Self {
+        let revision =
+            |key: &str| live["metadata"]["annotations"][key].as_str().and_then(|text| text.parse().ok());
+        Self { stamped: revision(REVISION), pending: revision(PENDING) }
+    }
+}
+
+/// What to do with a target.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Admission {
+    /// Apply it, template and stamp together.
+    Write { stamp: Revision, drop_pending: bool },
+    /// It runs already; whatever else differs may be put right, but the template only while nothing is released.
+    Same { stamp: Revision, drop_pending: bool, template_may_change: bool },
+    /// Leave it and announce the revision.
+    Announce { revision: Revision, already: bool },
+}
+
+/// Decides for the digest that Git wants since `commit`.
+pub(super) fn admission(
+    digest: &Digest,
+    commit: &CommitId,
+    live: Option<&LiveTarget>,
+    canary: &CanaryFacts,
+) -> Admission {
+    let fresh = Revision { digest: digest.clone(), commit: Some(commit.clone()) };
+    let Some(LiveTarget { stamped, pending }) = live else {
+        return Admission::Write { stamp: fresh, drop_pending: false };
+    };
+    if let Some(stamp) = stamped.as_ref().filter(|stamped| stamped.digest == *digest) {
+        return Admission::Same {
+            stamp: stamp.clone(),
+            drop_pending: pending.is_some(),
+            template_may_change: canary.allows_correction(),
+        };
+    }
+    // The commit that announced a digest keeps it, so that the engine admits what it has seen.
+    let announced = pending.as_ref().filter(|pending| pending.digest == *digest);
+    let revision = announced.cloned().unwrap_or(fresh);
+    if canary.admits(digest) {
+        Admission::Write { stamp: revision, drop_pending: pending.is_some() }
+    } else {
+        Admission::Announce { revision, already: announced.is_some() }
+    }
+}
+
+/// The target as it is applied: without `spec.replicas`, which the engine scales, and with its stamp.
+pub(super) fn body(desired: &Value, stamp: &Revision) -> Value {
+    let mut body = desired.clone();
+    let replicas = body["spec"].as_object_mut().and_then(|spec| spec.remove("replicas"));
+    let metadata = &mut body["metadata"];
+    if !metadata["annotations"].is_object() {
+        metadata["annotations"] = json!({});
+    }
+    metadata["annotations"][REVISION] = json!(stamp.to_string());
+    if let Some(replicas) = replicas.as_ref().and_then(Value::as_i64) {
+        metadata["annotations"][REPLICAS] = json!(replicas.to_string());
+    }
+    body
+}
+
+/// The announcement alone; `None` drops it.
+pub(super) fn pending_body(desired: &Value, revision: Option<&Revision>) -> Value {
+    let annotations = match revision {
+        Some(revision) => json!({ PENDING: revision.to_string() }),
+        None => json!({}),
+    };
+    json!({
+        "apiVersion": desired["apiVersion"],
+        "kind": desired["kind"],
+        "metadata": {
+            "name": desired["metadata"]["name"],
+            "namespace": desired["metadata"]["namespace"],
+            "annotations": annotations,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(text: &str) -> Digest {
+        Digest::of_canonical(text.as_bytes())
+    }
+
+    fn commit(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn revision(text: &str, digit: char) -> Revision {
+        Revision { digest: digest(text), commit: Some(commit(digit)) }
+    }
+
+    fn canary(phase: CanaryPhase, weight: i64, admitted: Option<Revision>) -> CanaryFacts {
+        CanaryFacts { has_status: true, phase, weight, admitted, awaits_correction: false }
+    }
+
+    #[test]
+    fn a_template_is_written_only_when_nothing_is_released_or_the_engine_admits_it() {
+        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: None };
+        let decide = |canary: &CanaryFacts| admission(&digest("new"), &commit('2'), Some(&live), canary);
+        let write = Admission::Write { stamp: revision("new", '2'), drop_pending: false };
+        let announce = Admission::Announce { revision: revision("new", '2'), already: false };
+
+        for phase in [CanaryPhase::Unset, CanaryPhase::Initialized, CanaryPhase::Succeeded, CanaryPhase::Failed] {
+            assert_eq!(decide(&canary(phase, 0, None)), write, "{phase:?}");
+            assert_eq!(decide(&canary(phase, 10, None)), announce, "{phase:?} with traffic");
+            assert_eq!(
+                decide(&canary(phase, 0, Some(revision("other", '3')))),
+                announce,
+                "{phase:?}, other admitted"
+            );
+        }
+        for phase in [
+            CanaryPhase::Initializing,
+            CanaryPhase::Waiting,
+            CanaryPhase::Progressing,
+            CanaryPhase::WaitingPromotion,
+            CanaryPhase::Promoting,
+            CanaryPhase::Finalising,
+        ] {
+            assert_eq!(decide(&canary(phase, 0, None)), announce, "{phase:?}");
+            assert_eq!(decide(&canary(phase, 0, Some(revision("new", '2')))), write, "{phase:?}, admitted");
+        }
+    }
+
+    #[test]
+    fn an_announcement_keeps_its_commit_and_ends_with_the_write() {
+        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: Some(revision("new", '2')) };
+        let releasing = canary(CanaryPhase::Progressing, 30, None);
+        assert_eq!(
+            admission(&digest("new"), &commit('3'), Some(&live), &releasing),
+            Admission::Announce { revision: revision("new", '2'), already: true }
+        );
+        let admitted = canary(CanaryPhase::Progressing, 0, Some(revision("new", '2')));
+        assert_eq!(
+            admission(&digest("new"), &commit('3'), Some(&live), &admitted),
+            Admission::Write { stamp: revision("new", '2'), drop_pending: true }
+        );
+        // Git went back to what runs: nothing to admit any more.
+        assert_eq!(
+            admission(&digest("old"), &commit('4'), Some(&live), &releasing),
+            Admission::Same { stamp: revision("old", '1'), drop_pending: true, template_may_change: false }
+        );
+    }
+
+    #[test]
+    fn a_changed_template_is_put_right_when_the_engine_waits_for_it_without_traffic() {
+        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: None };
+        let may_change = |canary: &CanaryFacts| match admission(&digest("old"), &commit('2'), Some(&live), canary)
+        {
+            Admission::Same { template_may_change, .. } => template_may_change,
+            other => panic!("{other:?}"),
+        };
+        let drifted =
+            |weight| CanaryFacts { awaits_correction: true, ..canary(CanaryPhase::Progressing, weight, None) };
+        assert!(may_change(&drifted(0)) && !may_change(&drifted(30)));
+        assert!(!may_change(&canary(CanaryPhase::Progressing, 0, None)), "the engine has not seen it yet");
+    }
+
+    #[test]
+    fn replicas_are_never_applied() {
+        let desired = json!({"metadata": {"name": "a"}, "spec": {"replicas": 3, "template": {}}});
+        let body = body(&desired, &revision("new", '2'));
+        assert_eq!(body["spec"], json!({"template": {}}));
+        assert_eq!(body["metadata"]["annotations"][REPLICAS], "3");
+    }
+}

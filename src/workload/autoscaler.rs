@@ -1,0 +1,89 @@
+//! The primary's HorizontalPodAutoscaler. Read and written as `autoscaling/v2`, whatever version the Canary names.
+
+use serde_json::{Value, json};
+
+use super::metadata::{Owner, annotations, set};
+
+/// What the daemon keeps of an autoscaler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoscalerView {
+    /// `spec.minReplicas`, at least 1.
+    pub minimum: i32,
+    /// `spec`, to compare the two sides.
+    pub spec: Value,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
+impl AutoscalerView {
+    /// Keeps what matters of a full object.
+    pub fn of(autoscaler: &Value) -> Self {
+        let minimum = autoscaler["spec"]["minReplicas"].as_i64().unwrap_or(1).max(1);
+        Self {
+            minimum: i32::try_from(minimum).unwrap_or(i32::MAX),
+            spec: autoscaler["spec"].clone(),
+            resource_version: autoscaler["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// `autoscalerRef.primaryScalerReplicas`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AutoscalerOverrides {
+    /// Minimum.
+    pub min_replicas: Option<i32>,
+    /// Maximum.
+    pub max_replicas: Option<i32>,
+}
+
+/// `<autoscaler>-primary`, with the spec of the target's autoscaler.
+pub fn primary_autoscaler(
+    source_name: &str,
+    source_spec: &Value,
+    namespace: &str,
+    primary: &str,
+    overrides: AutoscalerOverrides,
+    owner: &Owner,
+) -> Value {
+    let mut spec = source_spec.clone();
+    set(&mut spec, "scaleTargetRef", json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": primary}));
+    let AutoscalerOverrides { min_replicas, max_replicas } = overrides;
+    if let Some(min) = min_replicas {
+        set(&mut spec, "minReplicas", Value::from(min));
+    }
+    if let Some(max) = max_replicas {
+        set(&mut spec, "maxReplicas", Value::from(max));
+    }
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {
+            "name": format!("{source_name}-primary"),
+            "namespace": namespace,
+            "annotations": annotations([]),
+            "ownerReferences": [owner.reference()],
+        },
+        "spec": spec,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn primary_scales_primary_within_its_own_limits() {
+        let spec = json!({
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+            "minReplicas": 2, "maxReplicas": 4, "metrics": [{"type": "Resource"}], "behavior": {"scaleDown": {}}
+        });
+        let overrides = AutoscalerOverrides { min_replicas: Some(3), max_replicas: None };
+        let owner = Owner { name: "podinfo".into(), uid: "u".into() };
+        let made = primary_autoscaler("podinfo", &spec, "test", "podinfo-primary", overrides, &owner);
+        assert_eq!(made["metadata"]["name"], "podinfo-primary");
+        assert_eq!(made["spec"]["scaleTargetRef"]["name"], "podinfo-primary");
+        assert_eq!((&made["spec"]["minReplicas"], &made["spec"]["maxReplicas"]), (&json!(3), &json!(4)));
+        assert_eq!(made["spec"]["behavior"], spec["behavior"]);
+        assert_eq!(AutoscalerView::of(&made).minimum, 3);
+    }
+}

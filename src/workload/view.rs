@@ -1,0 +1,222 @@
+//! What the daemon keeps of a Deployment in memory, and whether it is ready, in Flagger's words.
+
+use serde_json::Value;
+
+use crate::api::annotations::{COPIED_FROM, PENDING, REVISION};
+use crate::manifest::template_digest;
+use crate::model::{Digest, Revision};
+use crate::release::{Readiness, WorkloadObserved};
+
+use super::selector::{SelectorError, SelectorLabel};
+
+/// Condition reason with which the Deployment controller gives up.
+const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
+/// A Deployment, reduced on arrival: thousands of them stay in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentView {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// Digest of its own pod template.
+    pub digest: Digest,
+    /// Annotation: the target's digest that was copied here.
+    pub copied_from: Option<Digest>,
+    /// Annotation: what `sync` wrote.
+    pub revision: Option<Revision>,
+    /// Annotation: what `sync` holds back.
+    pub pending: Option<Revision>,
+    /// The label that tells primary and canary pods apart.
+    pub label: Result<SelectorLabel, SelectorError>,
+    /// Uid of the controlling owner.
+    pub owner_uid: Option<String>,
+    /// Name and number of the TCP ports of all containers.
+    pub ports: Vec<(String, i32)>,
+    /// `spec.replicas`.
+    pub replicas: i32,
+    generation: i64,
+    observed_generation: i64,
+    status_replicas: i32,
+    updated: i32,
+    available: i32,
+    stalled: bool,
+    failure: Option<String>,
+}
+
+/// An object that cannot be a Deployment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("deployment {0} has no pod template")]
+pub struct ViewError(String);
+
+impl DeploymentView {
+    /// Reduces a full object; `selector_labels` may tell the sides apart, most wanted first.
+    pub fn of(deployment: &Value, selector_labels: &[String]) -> Result<Self, ViewError> {
+        let (metadata, spec, status) = (&deployment["metadata"], &deployment["spec"], &deployment["status"]);
+        let name = metadata["name"].as_str().unwrap_or_default().to_owned();
+        if !spec["template"].is_object() {
+            return Err(ViewError(name));
+        }
+        let count = |value: &Value, default: i32| {
+            value.as_i64().map_or(default, |number| i32::try_from(number).unwrap_or(i32::MAX))
+        };
+        let annotation = |key: &str| metadata["annotations"][key].as_str();
+        let owners = metadata["ownerReferences"].as_array();
+        Ok(Self {
+            resource_version: metadata["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+            digest: template_digest(&spec["template"]),
+            copied_from: Self::copied_from(deployment),
+            revision: annotation(REVISION).and_then(|text| text.parse().ok()),
+            pending: annotation(PENDING).and_then(|text| text.parse().ok()),
+            label: SelectorLabel::of(deployment, selector_labels),
+            owner_uid: owners
+                .into_iter()
+                .flatten()
+                .find(|owner| owner["controller"] == true)
+                .and_then(|owner| Some(owner["uid"].as_str()?.to_owned())),
+            ports: container_ports(&spec["template"]),
+            replicas: count(&spec["replicas"], 1),
+            generation: metadata["generation"].as_i64().unwrap_or(0),
+            observed_generation: status["observedGeneration"].as_i64().unwrap_or(0),
+            status_replicas: count(&status["replicas"], 0),
+            updated: count(&status["updatedReplicas"], 0),
+            available: count(&status["availableReplicas"], 0),
+            stalled: condition(status, "Progressing").is_some_and(|found| found["reason"] == DEADLINE_EXCEEDED),
+            failure: condition(status, "ReplicaFailure")
+                .filter(|found| found["status"] == "True")
+                .and_then(|found| Some(found["message"].as_str()?.to_owned())),
+            name,
+        })
+    }
+
+    /// The annotation on a full object: the target's digest that was copied there.
+    pub fn copied_from(deployment: &Value) -> Option<Digest> {
+        deployment["metadata"]["annotations"][COPIED_FROM].as_str().and_then(|text| text.parse().ok())
+    }
+
+    /// The target as the engine sees it; `minimum` is its autoscaler's, or 1.
+    pub fn as_target(&self, minimum: i32) -> WorkloadObserved {
+        self.observed(self.digest.clone(), minimum)
+    }
+
+    /// The primary as the engine sees it: in terms of the target's digest that was copied.
+    pub fn as_primary(&self, minimum: i32) -> WorkloadObserved {
+        self.observed(self.copied_from.clone().unwrap_or_else(|| self.digest.clone()), minimum)
+    }
+
+    fn observed(&self, digest: Digest, minimum: i32) -> WorkloadObserved {
+        WorkloadObserved {
+            digest,
+            stamped: self.revision.clone(),
+            generation: self.generation,
+            replicas: self.replicas,
+            minimum,
+            readiness: self.readiness(minimum),
+            available: self.available.min(self.updated),
+            pods: self.status_replicas,
+        }
+    }
+
+    fn readiness(&self, minimum: i32) -> Readiness {
+        if self.observed_generation < self.generation {
+            return self.waiting("observed deployment generation less than desired generation".to_owned());
+        }
+        if self.stalled {
+            return Readiness::Stalled(format!("deployment \"{}\" exceeded its progress deadline", self.name));
+        }
+        // Scaled to zero is as wanted; otherwise the autoscaler's minimum counts even before it has acted.
+        let wanted = if self.replicas == 0 { 0 } else { self.replicas.max(minimum) };
+        if self.updated < self.replicas {
+            self.waiting(format!("{} out of {} new replicas have been updated", self.updated, self.replicas))
+        } else if self.status_replicas > self.updated {
+            let old = self.status_replicas - self.updated;
+            self.waiting(format!("{old} old replicas are pending termination"))
+        } else if self.available < wanted {
+            let (available, total) = (self.available, wanted.max(self.updated));
+            self.waiting(format!("{available} of {total} (readyThreshold 100%) updated replicas are available"))
+        } else {
+            Readiness::Ready
+        }
+    }
+
+    fn waiting(&self, reason: String) -> Readiness {
+        match &self.failure {
+            Some(failure) => Readiness::Waiting(format!("waiting for rollout to finish: {reason} ({failure})")),
+            None => Readiness::Waiting(format!("waiting for rollout to finish: {reason}")),
+        }
+    }
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+fn container_ports(template: &Value) -> Vec<(String, i32)> {
+    let containers = template["spec"]["containers"].as_array();
+    let ports = containers.into_iter().flatten().filter_map(|container| container["ports"].as_array()).flatten();
+    ports
+        .filter(|port| port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP"))
+        .filter_map(|port| {
+            let number = i32::try_from(port["containerPort"].as_i64()?).ok()?;
+            let name = port["name"].as_str().map_or_else(|| format!("tcp-{number}"), str::to_owned);
+            Some((name, number))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(replicas: i64, status: Value) -> DeploymentView {
+        DeploymentView::of(&json!({
+            "metadata": {"name": "podinfo", "namespace": "test", "generation": 2},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "podinfo"}}, "template": {"spec": {}}},
+            "status": status,
+        }), &["app".to_owned()])
+        .unwrap()
+    }
+
+    fn readiness(replicas: i64, minimum: i32, status: Value) -> String {
+        match deployment(replicas, status).as_target(minimum).readiness {
+            Readiness::Ready => "ready".to_owned(),
+            Readiness::Waiting(reason) => reason.trim_start_matches("waiting for rollout to finish: ").to_owned(),
+            Readiness::Stalled(reason) => format!("stalled: {reason}"),
+        }
+    }
+
+    #[test]
+    fn judges_in_flaggers_words() {
+        let status = |replicas: i64, updated: i64, available: i64| json!({"observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated, "availableReplicas": available});
+        let cases = [
+            (
+                2,
+                1,
+                json!({"observedGeneration": 1}),
+                "observed deployment generation less than desired generation",
+            ),
+            (2, 1, status(2, 1, 1), "1 out of 2 new replicas have been updated"),
+            (2, 1, status(3, 2, 3), "1 old replicas are pending termination"),
+            (2, 1, status(2, 2, 1), "1 of 2 (readyThreshold 100%) updated replicas are available"),
+            (1, 2, status(1, 1, 1), "1 of 2 (readyThreshold 100%) updated replicas are available"),
+            (2, 2, status(2, 2, 2), "ready"),
+            (0, 2, status(0, 0, 0), "ready"),
+            (0, 2, status(1, 0, 1), "1 old replicas are pending termination"),
+        ];
+        for (replicas, minimum, status, expected) in cases {
+            assert_eq!(readiness(replicas, minimum, status), expected);
+        }
+    }
+
+    #[test]
+    fn a_passed_deadline_stalls_and_a_replica_failure_is_told() {
+        let stalled = json!({"observedGeneration": 2,
+            "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]});
+        assert_eq!(readiness(1, 1, stalled), "stalled: deployment \"podinfo\" exceeded its progress deadline");
+        let quota = json!({"observedGeneration": 2,
+            "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]});
+        assert_eq!(readiness(1, 1, quota), "0 out of 1 new replicas have been updated (exceeded quota)");
+    }
+}
