@@ -330,7 +330,7 @@ fn report_settings(settings: &Settings) -> ReporterSettings {
             RollbackMode::Commit => RollbackCommits::Make,
             RollbackMode::Record => RollbackCommits::Skip,
         },
-        batch: BATCH.div_f64(settings.speed),
+        batch: BATCH,
     }
 }
 

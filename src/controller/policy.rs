@@ -172,8 +172,8 @@ fn check(canary: &NamespacedName, metric: &Metric, settings: &ControllerSettings
         window: settings.sped(window).max(SHORTEST),
         every: None,
         failure_limit: None,
-        on_no_data: OnMissing::Fail,
-        // An outage of the metric system says nothing about the canary.
+        // No traffic and an outage of the metric system say nothing about the canary: wait, but not for ever.
+        on_no_data: OnMissing::Hold,
         on_error: OnMissing::Hold,
     })
 }

@@ -246,6 +246,8 @@ impl Sandbox {
             "metrics": {"address": METRICS_ADDRESS},
             // Any free port: several worlds may run at a time.
             "http": {"listen": "127.0.0.1:0", "proxy": self.proxy_url()},
+            // The sandbox's proxy takes routes up at once, so a fast demonstration need not wait Envoy's time.
+            "drain": if speed > 1.0 { "1s" } else { "5s" },
             "stateDir": path(&self.dir.join("state")),
             "speed": speed,
         });

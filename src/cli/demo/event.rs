@@ -28,6 +28,8 @@ pub(super) enum DemoEvent {
     Phase { phase: String, weight: i64 },
     /// What the release waits for now.
     Waiting { phase: String, weight: i64, waiting_on: String },
+    /// What users saw during a scenario.
+    Users { asked: u64, failed: u64 },
     /// An expectation of a scenario, held against what is.
     Expected { what: String, ok: bool, found: String },
     /// A scenario ended.

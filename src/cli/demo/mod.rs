@@ -5,6 +5,7 @@ mod example;
 mod observe;
 mod print;
 mod scenario;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use event::DemoEvent;
 use observe::Seen;
 use print::Printer;
 use scenario::{Scenario, Stage};
+use users::Users;
 
 /// What the Canary's webhooks run, beside the built-in load generator.
 const PROGRAMS: [&str; 2] = ["bash", "curl"];
@@ -124,7 +126,15 @@ async fn play(
     let branches = observe::branches(repository.clone(), watched, printer.clone(), shutdown.clone());
     let branches = tokio::spawn(branches);
 
-    let mut stage = Stage { repository, client, seen, printer: printer.clone(), status_branch };
+    let users = Arc::new(Users::default());
+    let (asking, ingress, stop) = (users.clone(), sandbox.ingress_url().to_owned(), shutdown.clone());
+    let asking = tokio::spawn(async move {
+        if let Err(error) = asking.ask(&ingress, stop).await {
+            tracing::error!("the demo has no users: {error}");
+        }
+    });
+
+    let mut stage = Stage { repository, client, seen, users, printer: printer.clone(), status_branch };
     let played = tokio::select! {
         played = play_all(&mut stage, scenario) => played,
         // The daemon ends by itself only for an error; that is the news then, not the time-out that follows from it.
@@ -135,7 +145,7 @@ async fn play(
         }
     };
     shutdown.cancel();
-    let tasks = futures::future::join(canary, branches);
+    let tasks = futures::future::join3(canary, branches, asking);
     if tokio::time::timeout(STOP_MAX, tasks).await.is_err() {
         tracing::warn!("the display did not stop within {} s", STOP_MAX.as_secs());
     }

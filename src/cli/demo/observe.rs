@@ -53,7 +53,7 @@ pub(super) async fn canary(
     let api: Api<Canary> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut changes = Box::pin(watcher(api, config).default_backoff().applied_objects());
-    let mut teller = Teller { printer, next_seq: 0, tick: None, last: Seen::default(), waiting: String::new() };
+    let mut teller = Teller { printer, next_seq: 0, tick: None, checks: Vec::new(), last: Seen::default(), waiting: String::new() };
     loop {
         let change = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -75,6 +75,7 @@ struct Teller {
     printer: Arc<Printer>,
     next_seq: u64,
     tick: Option<(String, u32)>,
+    checks: Vec<CheckResult>,
     last: Seen,
     waiting: String,
 }
@@ -121,10 +122,12 @@ impl Teller {
             return;
         }
         self.tick = Some(tick);
-        if release.checks.is_empty() {
+        // A tick that only opens a window carries the results of the one before.
+        if release.checks.is_empty() || release.checks == self.checks {
             return;
         }
-        let checks: Vec<CheckResult> = release.checks.clone();
+        self.checks.clone_from(&release.checks);
+        let checks = release.checks.clone();
         self.printer.event(DemoEvent::Checks { weight: now.weight, failed_checks, threshold, checks });
     }
 }

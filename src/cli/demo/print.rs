@@ -104,6 +104,9 @@ impl Printer {
                 format!("{at}  {}\n", colour.apply(phase, on))
             }
             DemoEvent::Waiting { .. } => String::new(),
+            DemoEvent::Users { asked, failed } => {
+                format!("          users asked {asked} times, {failed} requests failed\n")
+            }
             DemoEvent::Expected { what, ok, found } => {
                 if *ok {
                     format!("          {} {what}\n", Paint::Green.apply("✓", on))

@@ -17,6 +17,7 @@ use super::event::DemoEvent;
 use super::example::{self, DEPLOYMENT};
 use super::observe::Seen;
 use super::print::Printer;
+use super::users::Users;
 
 /// Longest time one wait of a scenario may take: three times what the slowest takes on two busy cores at speed 30.
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -25,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Which scenario is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
+pub(super) enum Scenario {
     /// A good version is promoted
     Success,
     /// A version that answers 500 is rolled back, in the cluster and in Git
@@ -68,6 +69,7 @@ pub(super) struct Stage {
     pub(super) repository: Repository,
     pub(super) client: Client,
     pub(super) seen: watch::Receiver<Seen>,
+    pub(super) users: Arc<Users>,
     pub(super) printer: Arc<Printer>,
     pub(super) status_branch: String,
 }
@@ -91,7 +93,7 @@ impl Stage {
 
     /// Plays one scenario; whether everything was as expected.
     pub(super) async fn play(&mut self, scenario: Scenario) -> anyhow::Result<bool> {
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), self.users.seen());
         self.printer.event(DemoEvent::Scenario { name: scenario.name(), title: scenario.title().to_owned() });
         let ok = match scenario {
             Scenario::Success => self.success("3.1.1").await?,
@@ -99,6 +101,11 @@ impl Stage {
             Scenario::Supersede => self.supersede("3.1.3", "3.1.4").await?,
             Scenario::All => anyhow::bail!("`all` is not one scenario"),
         };
+        let after = self.users.seen();
+        let (asked, failed) = (after.asked - before.asked, after.failed - before.failed);
+        self.printer.event(DemoEvent::Users { asked, failed });
+        // A version that answers 500 does so to its share of the users; anything else is the release's own fault.
+        let ok = ok && (scenario == Scenario::Rollback || self.expect("no user's request failed", failed == 0, &format!("{failed} of {asked}")));
         self.ended(scenario.name(), ok, began);
         Ok(ok)
     }

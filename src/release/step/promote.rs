@@ -8,7 +8,7 @@ use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Readiness, WorkloadObserved};
 use crate::release::policy::Promotion;
 use crate::release::report::{Event, WaitingOn};
-use crate::release::time::after;
+use crate::release::time::ready_deadline;
 
 use super::context::{Context, Next, can_serve};
 use super::ending;
@@ -40,8 +40,8 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
         return Next::Again;
     }
     steer(cx, release.weights);
-    let deadline = after(since, cx.policy.progress_deadline);
     let primary = cx.observed.primary.as_ref();
+    let deadline = ready_deadline(since, primary, cx.policy.progress_deadline);
     let digest = &release.revision.digest;
     let state = state_of(primary, digest);
     match state {
@@ -128,7 +128,7 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return Next::Again;
     }
     steer(cx, release.weights);
-    let deadline = after(since, cx.policy.progress_deadline);
+    let deadline = ready_deadline(since, cx.observed.primary.as_ref(), cx.policy.progress_deadline);
     let Some(promoted) = cx.promoted.as_ref().map(|promoted| promoted.digest.clone()) else {
         ending::begin(release, End::Failed { cause });
         return Next::Again;

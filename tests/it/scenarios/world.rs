@@ -56,6 +56,7 @@ impl Workload {
             minimum: 2,
             readiness,
             available,
+            progressed: None,
             pods: self.replicas,
         }
     }
