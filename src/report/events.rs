@@ -1,11 +1,12 @@
 //! Kubernetes Events, projected from the journal in each Canary's status.
 //!
-//! One core/v1 object per message, with count, first and last time. Its name follows from the first journal entry that it
-//! counts and the Canary's uid, and it carries the number of the last one. So what was emitted is known after a crash,
-//! nothing is lost and nothing counted twice. (kube's Recorder would fold different messages into one.)
+//! One core/v1 object per message, with count, first and last time. It carries the number of the last journal entry that
+//! it counts, so what was emitted is known after a crash, nothing is lost and nothing counted twice. (kube's Recorder
+//! would fold different messages into one.)
 //!
-//! Names sort in the order of the journal because API servers list by name and keep whole seconds: `kubectl describe`
-//! sorts what it gets by time and leaves what is equal where it was.
+//! API servers list by name and keep whole seconds, and `kubectl describe` sorts by time, which leaves only a list that
+//! is in order already as it was. So names follow from journal entries, and a message that comes back after others gets
+//! a new object that goes on counting, in place of its old one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event as EventObject, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -126,7 +127,10 @@ async fn start(
     loop {
         let page = call("list our Events", api.list(&params)).await?;
         for event in &page.items {
-            emitter.remember(event);
+            // The process died between a new object and the end of the old one.
+            if let (Some(replaced), Some(namespace)) = (emitter.remember(event), &event.metadata.namespace) {
+                emitter.remove(namespace, &replaced).await?;
+            }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
@@ -191,8 +195,30 @@ type MessageKey = (&'static str, String);
 struct Emitted {
     name: String,
     count: i32,
+    /// When the first of them happened.
+    first: Timestamp,
     /// Number of the last entry that it counts.
     seq: u64,
+}
+
+impl Emitted {
+    fn of(event: &EventObject) -> Option<Self> {
+        let seq = event.metadata.annotations.as_ref()?.get(SEQ)?.parse().ok()?;
+        let first = event.first_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0);
+        Some(Self { name: event.metadata.name.clone()?, count: event.count.unwrap_or(1), first, seq })
+    }
+}
+
+impl Run<'_> {
+    /// The object that counts this run, and what `former` counted.
+    fn emitted(&self, key: &NamespacedName, journal: &Journal, former: Option<&Emitted>) -> Emitted {
+        Emitted {
+            name: event_name(&key.name, &journal.uid, self.first.seq),
+            count: self.count + former.map_or(0, |former| former.count),
+            first: former.map_or(self.first.at, |former| former.first),
+            seq: self.last.seq,
+        }
+    }
 }
 
 fn runs<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Vec<Run<'a>> {
@@ -228,17 +254,18 @@ struct Emitter {
 }
 
 impl Emitter {
-    /// Takes up an Event that exists.
-    fn remember(&mut self, event: &EventObject) {
-        let (Some(uid), Some(name)) = (&event.involved_object.uid, &event.metadata.name) else { return };
-        let (Some(seq), Some(message)) = (seq_of(event), message_of(event)) else { return };
-        let known = self.known.entry(uid.clone()).or_default();
-        known.next = known.next.max(seq + 1);
-        let emitted = Emitted { name: name.clone(), count: event.count.unwrap_or(1), seq };
+    /// Takes up an Event that exists; returns the name of one that another has replaced.
+    fn remember(&mut self, event: &EventObject) -> Option<String> {
+        let uid = event.involved_object.uid.clone()?;
+        let (emitted, message) = (Emitted::of(event)?, message_of(event)?);
+        let known = self.known.entry(uid).or_default();
+        known.next = known.next.max(emitted.seq + 1);
         match known.events.get(&message) {
-            // One that was forgotten and came back: the newer object goes on counting.
-            Some(other) if other.seq > seq => {}
-            Some(_) | None => drop(known.events.insert(message, emitted)),
+            Some(other) if other.seq > emitted.seq => Some(emitted.name),
+            Some(_) | None => {
+                let former = known.events.insert(message, emitted.clone())?;
+                (former.name != emitted.name).then_some(former.name)
+            }
         }
     }
 
@@ -254,8 +281,18 @@ impl Emitter {
             let message = (type_of(run.first.event.kind), run.first.event.message.clone());
             let counted = self.known.get(&journal.uid).and_then(|known| known.events.get(&message)).cloned();
             let emitted = match counted {
-                Some(counted) => self.recount(key, journal, counted, run).await?,
-                None => self.create(key, journal, run).await?,
+                // Nothing else has happened since: the object keeps its place.
+                Some(counted) if counted.seq + 1 == run.first.seq => {
+                    self.recount(key, journal, counted, run).await?
+                }
+                Some(counted) => {
+                    let emitted = self.create(key, journal, Some(&counted), run).await?;
+                    if emitted.name != counted.name {
+                        self.remove(&key.namespace, &counted.name).await?;
+                    }
+                    emitted
+                }
+                None => self.create(key, journal, None, run).await?,
             };
             if let Some(known) = self.known.get_mut(&journal.uid) {
                 known.next = run.last.seq + 1;
@@ -274,43 +311,58 @@ impl Emitter {
         counted: Emitted,
         run: Run<'_>,
     ) -> Result<Emitted, WriteError> {
-        let Emitted { name, count, seq: _ } = counted;
-        let count = count + run.count;
+        let emitted = Emitted { count: counted.count + run.count, seq: run.last.seq, ..counted };
         let api = Api::<EventObject>::namespaced(self.client.clone(), &key.namespace);
         let patch = Patch::Merge(json!({
             "metadata": {"annotations": {SEQ: run.last.seq.to_string()}},
-            "count": count,
+            "count": emitted.count,
             "lastTimestamp": Time(run.last.at),
         }));
         let params = PatchParams { field_manager: Some(MANAGER_ENGINE.to_owned()), ..PatchParams::default() };
-        let label = format!("Event {}/{name}", key.namespace);
-        match self.writer.effect(EffectKind::Event, &label, api.patch(&name, &params, &patch)).await {
-            Ok(_) => Ok(Emitted { name, count, seq: run.last.seq }),
+        let label = format!("Event {}/{}", key.namespace, emitted.name);
+        match self.writer.effect(EffectKind::Event, &label, api.patch(&emitted.name, &params, &patch)).await {
+            Ok(_) => Ok(emitted),
             Err(error) if error.is_not_found() => {
-                let name = event_name(&key.name, &journal.uid, run.first.seq);
-                self.post(key, &event(key, journal, &name, run)).await?;
-                Ok(Emitted { name, count: run.count, seq: run.last.seq })
+                let emitted = run.emitted(key, journal, None);
+                self.post(key, &event(key, journal, &emitted, run)).await.map(|()| emitted)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Creates; if it is there already (its answer was lost, or it came after our list), counts what is new.
-    async fn create(&self, key: &NamespacedName, journal: &Journal, run: Run<'_>) -> Result<Emitted, WriteError> {
-        let name = event_name(&key.name, &journal.uid, run.first.seq);
-        match self.post(key, &event(key, journal, &name, run)).await {
-            Ok(()) => Ok(Emitted { name, count: run.count, seq: run.last.seq }),
+    async fn create(
+        &self,
+        key: &NamespacedName,
+        journal: &Journal,
+        former: Option<&Emitted>,
+        run: Run<'_>,
+    ) -> Result<Emitted, WriteError> {
+        let emitted = run.emitted(key, journal, former);
+        match self.post(key, &event(key, journal, &emitted, run)).await {
+            Ok(()) => Ok(emitted),
             Err(error) if error.status().is_some_and(kube::core::Status::is_already_exists) => {
                 let api = Api::<EventObject>::namespaced(self.client.clone(), &key.namespace);
-                let found = call("read an Event", api.get(&name)).await.map_err(failed)?;
-                let (count, seq) = (found.count.unwrap_or(1), seq_of(&found).unwrap_or(run.first.seq));
-                let left = run.last.seq.saturating_sub(seq).min(u64::try_from(run.count).unwrap_or(0));
-                let counted = Emitted { name, count, seq };
+                let found = call("read an Event", api.get(&emitted.name)).await.map_err(failed)?;
+                let found = Emitted::of(&found).unwrap_or(emitted);
+                let left = run.last.seq.saturating_sub(found.seq);
                 match i32::try_from(left) {
-                    Ok(left) if left > 0 => self.recount(key, journal, counted, Run { count: left, ..run }).await,
-                    Ok(_) | Err(_) => Ok(counted),
+                    Ok(0) | Err(_) => Ok(found),
+                    Ok(left) => self.recount(key, journal, found, Run { count: left.min(run.count), ..run }).await,
                 }
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an object that another has replaced.
+    async fn remove(&self, namespace: &str, name: &str) -> Result<(), WriteError> {
+        let api = Api::<EventObject>::namespaced(self.client.clone(), namespace);
+        let label = format!("Event {namespace}/{name}");
+        let params = DeleteParams::default();
+        match self.writer.effect(EffectKind::Event, &label, api.delete(name, &params)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -339,10 +391,6 @@ fn failed(error: CallError) -> WriteError {
     WriteError::failed(error)
 }
 
-fn seq_of(event: &EventObject) -> Option<u64> {
-    event.metadata.annotations.as_ref()?.get(SEQ)?.parse().ok()
-}
-
 fn type_of(kind: EventType) -> &'static str {
     match kind {
         EventType::Normal => NORMAL,
@@ -366,13 +414,14 @@ fn event_name(canary: &str, uid: &str, seq: u64) -> String {
     format!("{canary}.{suffix}")
 }
 
-fn event(key: &NamespacedName, journal: &Journal, name: &str, run: Run<'_>) -> EventObject {
+fn event(key: &NamespacedName, journal: &Journal, emitted: &Emitted, run: Run<'_>) -> EventObject {
+    let Emitted { name, count, first, seq } = emitted;
     EventObject {
         metadata: ObjectMeta {
-            name: Some(name.to_owned()),
+            name: Some(name.clone()),
             namespace: Some(key.namespace.clone()),
             labels: Some([(MANAGED_BY.to_owned(), COMPONENT.to_owned())].into()),
-            annotations: Some([(SEQ.to_owned(), run.last.seq.to_string())].into()),
+            annotations: Some([(SEQ.to_owned(), seq.to_string())].into()),
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
@@ -387,8 +436,8 @@ fn event(key: &NamespacedName, journal: &Journal, name: &str, run: Run<'_>) -> E
         type_: Some(type_of(run.first.event.kind).to_owned()),
         reason: Some(REASON.to_owned()),
         message: Some(run.first.event.message.clone()),
-        count: Some(run.count),
-        first_timestamp: Some(Time(run.first.at)),
+        count: Some(*count),
+        first_timestamp: Some(Time(*first)),
         last_timestamp: Some(Time(run.last.at)),
         source: Some(EventSource { component: Some(COMPONENT.to_owned()), host: None }),
         reporting_component: Some(COMPONENT.to_owned()),

@@ -21,8 +21,8 @@ const WAIT_MAX: Duration = Duration::from_secs(150);
 const WAIT_MAX_REAL: Duration = Duration::from_secs(600);
 /// How much faster than real time analysis runs.
 const SPEED: &str = "30";
-/// The same on a real control plane: a readiness deadline (60 s in the manifests) has to be longer than an autoscaler's round.
-const SPEED_REAL: &str = "3";
+/// The same on a real control plane, where autoscalers look every 15 s.
+const SPEED_REAL: &str = "10";
 /// Between two looks at what has no watch, such as a branch.
 const LOOK: Duration = Duration::from_millis(200);
 /// The namespaces that the sandbox and the example make.
@@ -88,6 +88,9 @@ impl World {
     /// Pushes the example and waits until the release engine has taken it over.
     pub(crate) fn initialize(&self) {
         copy_files(example(), &self.clone);
+        let canary = self.clone.join("canary.yaml");
+        let text = std::fs::read_to_string(&canary).expect("the Canary can be read");
+        std::fs::write(canary, patient(&text)).expect("the Canary can be written");
         self.push("Add podinfo 3.1.0");
         self.kubectl(&["wait", "--for=create", "crd/canaries.flagger.app", &self.timeout()]);
         self.kubectl(&["-n", "test", "wait", "--for=create", "canary/podinfo", &self.timeout()]);
@@ -198,6 +201,18 @@ impl World {
         })
     }
 
+    /// How the release of a commit ended, waited for in the history on the status branch.
+    pub(crate) fn wait_outcome(&self, commit: &str) -> String {
+        self.eventually(&format!("the outcome of {commit}"), || {
+            output(git(&self.clone).args(["fetch", "-q", "origin"]));
+            let mut grep = git(&self.clone);
+            grep.args(["grep", "-h", "-B1", "-e"]).arg(format!("^revision: .*@{commit}$"));
+            let found = grep.args(["origin/serin/status/sandbox", "--", "history"]).output().expect("git runs");
+            let text = String::from_utf8_lossy(&found.stdout).into_owned();
+            text.lines().find_map(|line| line.strip_prefix("outcome: ")).map(str::to_owned)
+        })
+    }
+
     /// The image that a Deployment asks for.
     pub(crate) fn image(&self, deployment: &str) -> String {
         let path = "jsonpath={.spec.template.spec.containers[0].image}";
@@ -301,6 +316,14 @@ impl RealCluster {
             Some(_) | None => false,
         }
     }
+}
+
+/// The Canary with ten times the readiness deadline: divided by the speed, the example's is two seconds, and a busy machine
+/// may need longer to start two pods.
+pub(crate) fn patient(canary: &str) -> String {
+    let text = canary.replace("progressDeadlineSeconds: 60\n", "progressDeadlineSeconds: 600\n");
+    assert_ne!(text, canary, "the example has a deadline");
+    text
 }
 
 /// The example's folder.
