@@ -221,17 +221,11 @@ impl World {
 
     /// The uids of the pods of a Deployment of the example: others mean that something was restarted.
     pub(crate) fn pods(&self, app: &str) -> BTreeSet<String> {
-        let pods = self.kubectl(&[
-            "-n",
-            "test",
-            "get",
-            "pods",
-            "-l",
-            &format!("app={app}"),
-            "--field-selector=status.phase=Running",
-            "-o",
-            "jsonpath={range .items[*]}{.metadata.uid}{\"\\n\"}{end}",
-        ]);
+        let living =
+            "{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.uid}}{{\"\\n\"}}{{end}}{{end}}";
+        let label = format!("app={app}");
+        let pods =
+            self.kubectl(&["-n", "test", "get", "pods", "-l", &label, "-o", "go-template", "--template", living]);
         pods.lines().map(str::to_owned).collect()
     }
 
