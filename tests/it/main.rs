@@ -10,6 +10,7 @@
 mod apiserver;
 mod cluster;
 mod controller;
+mod crash;
 mod daemon;
 mod git;
 mod house;
