@@ -58,7 +58,7 @@ enum Verb {
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::SandboxArgs),
     /// Run the daemon
-    Run(crate::config::RunArgs),
+    Run(Box<crate::config::RunArgs>),
     /// Check manifests offline: syntax, schema, references
     Validate(validate::ValidateArgs),
     /// Show releases and what they wait for
@@ -141,7 +141,7 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
         }
         Verb::Run(args) => {
             log.init()?;
-            run::run(args).await
+            run::run(*args).await
         }
         Verb::Validate(args) => validate::run(&args),
         Verb::Get(args) => get::run(args).await,

@@ -169,7 +169,7 @@ fn a_push_is_released_through_a_kill_and_a_bad_one_is_rolled_back_in_git() {
         "comments and neighbours as they were"
     );
     let log = output(git(&world.clone).args(["log", "-1", "--format=%B"]));
-    assert!(log.contains("Serin-Rollback:") && log.contains("success rate"), "{log}");
+    assert!(log.contains("Serin-Rollback:") && log.contains("request-success-rate"), "{log}");
     assert!(world.status_branch().contains("phase: Failed"));
     assert!(world.image("podinfo-primary").ends_with(":3.1.1"), "the rollback commit releases nothing");
 }
