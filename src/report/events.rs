@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::MANAGER_ENGINE;
-use crate::cluster::{CallError, Cluster, EffectKind, Reflected, WriteError, Writer, call};
+use crate::cluster::{CallError, Cluster, EffectKind, Reflected, WriteError, Writer, call, explain};
 use crate::model::NamespacedName;
 use crate::release::{EventType, JournalEntry};
 
@@ -80,7 +80,7 @@ async fn serve(
         match start(&cluster, namespace.as_deref(), &mut emitter).await {
             Ok(api) => break api,
             Err(error) => {
-                tracing::warn!(error = %error, "events wait for the API server: {error}");
+                tracing::warn!("events wait for the API server: {}", explain(error.as_ref()));
                 cluster.forget_discovery();
                 tokio::time::sleep(AGAIN).await;
             }

@@ -10,7 +10,7 @@ use crate::release::policy::Promotion;
 use crate::release::questions::{self, Reply};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::state::{Phase, State};
-use crate::release::time::{after, ready_deadline};
+use crate::release::time::after;
 
 use super::context::{Context, Next, live};
 use super::prepare::ENDPOINTS_LAG;
@@ -126,7 +126,7 @@ fn await_primary(cx: &mut Context<'_>, target: &WorkloadObserved, primary: &Work
         Readiness::Waiting(reason) | Readiness::Stalled(reason) => reason.clone(),
     };
     let workload = cx.policy.names.primary();
-    let deadline = ready_deadline(since, Some(primary), cx.policy.progress_deadline);
+    let deadline = after(since, cx.policy.progress_deadline);
     let event = Event::warning(format!("{} not ready: {reason}", cx.policy.names.primary_dotted()));
     cx.wait(WaitingOn::Readiness { workload, reason, deadline }, || event);
 }
