@@ -123,7 +123,8 @@ pub async fn daemon_with(
     };
     if let Some(listener) = listener {
         let stop_server = stop.clone();
-        loops.spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
+        loops
+            .spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
     }
 
     let (install_cluster, install_writer) = (cluster.clone(), writer.clone());

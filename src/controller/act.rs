@@ -25,6 +25,7 @@ pub(super) async fn act(action: &Action, look: &Look<'_>, hands: &mut Hands<'_>)
         Action::EnsureRoute(weights) => ensure_route(look, hands, *weights).await,
         Action::SetWeights(weights) => set_weights(look, hands, *weights).await,
         Action::ScaleTarget { up } => scale_target(look, hands, *up).await,
+        Action::ScalePrimary { replicas } => scale_primary(look, hands, *replicas).await,
         Action::StoreLastGood { expect } => store_last_good(look, hands, expect).await,
         Action::CopyToPrimary { expect } => copy(look, hands, &expect.digest).await,
         Action::RestorePrimary { expect } => restore(look, hands, expect).await,
@@ -158,6 +159,14 @@ async fn scale_target(look: &Look<'_>, hands: &mut Hands<'_>, up: bool) -> Resul
         return Ok(());
     }
     hands.scale(&live.name, &live.resource_version, wanted).await
+}
+
+async fn scale_primary(look: &Look<'_>, hands: &mut Hands<'_>, replicas: i32) -> Result<(), ActError> {
+    let live = primary(look)?;
+    if live.replicas == replicas {
+        return Ok(());
+    }
+    hands.scale(&live.name, &live.resource_version, replicas).await
 }
 
 async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {

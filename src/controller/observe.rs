@@ -76,6 +76,7 @@ impl Look<'_> {
         Observed {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
             blocked: self.blocked(target.as_deref()),
+            size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
             target: target.map(|view| view.as_target(self.target_minimum())),
             primary: self.primary().map(|view| view.as_primary(self.primary_minimum())),
             route: self.route(),

@@ -15,6 +15,8 @@ pub struct Observed {
     pub target: Option<WorkloadObserved>,
     /// `<target>-primary`; `None` while it does not exist.
     pub primary: Option<WorkloadObserved>,
+    /// How many replicas Git wants of primary; `None` if it does not say, or an autoscaler sizes it.
+    pub size: Option<i32>,
     /// The route that shifts traffic.
     pub route: RouteObserved,
     /// A new revision that `sync` holds back until it is admitted (annotation `serin.dev/pending` on the target).

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::annotations::{COPIED_FROM, PENDING, REVISION};
+use crate::api::annotations::{COPIED_FROM, PENDING, REPLICAS, REVISION};
 use crate::manifest::template_digest;
 use crate::model::{Digest, Revision};
 use crate::release::{Readiness, WorkloadObserved};
@@ -27,6 +27,8 @@ pub struct DeploymentView {
     pub revision: Option<Revision>,
     /// Annotation: what `sync` holds back.
     pub pending: Option<Revision>,
+    /// Annotation: the replica count that Git names.
+    pub size: Option<i32>,
     /// The label that tells primary and canary pods apart.
     pub label: Result<SelectorLabel, SelectorError>,
     /// Uid of the controlling owner.
@@ -68,6 +70,7 @@ impl DeploymentView {
             copied_from: Self::copied_from(deployment),
             revision: annotation(REVISION).and_then(|text| text.parse().ok()),
             pending: annotation(PENDING).and_then(|text| text.parse().ok()),
+            size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
             label: SelectorLabel::of(deployment, selector_labels),
             owner_uid: owners
                 .into_iter()

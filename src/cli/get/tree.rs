@@ -73,7 +73,10 @@ fn what_is_waited_for(view: &View, now: Timestamp, colours: bool) -> Vec<String>
         lines.push(labelled("to retry", &format!("serin retry {name} -n {namespace}    # {digest}")));
     }
     if let Some(pending) = &view.pending {
-        lines.push(labelled("next", &format!("{}, held until traffic is back on primary", short_revision(pending))));
+        lines.push(labelled(
+            "next",
+            &format!("{}, held until traffic is back on primary", short_revision(pending)),
+        ));
     }
     lines.extend(view.refused.iter().map(|Refused { at, message }| {
         let when = at.map(|at| format!("{} ago: ", age(at, now))).unwrap_or_default();

@@ -37,6 +37,7 @@ pub(super) fn held_too_long(cx: &mut Context<'_>, release: &mut Release, what: &
 }
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    notice_promotion(cx, release);
     if steer(cx, Weights::PRIMARY) == Steered::Waiting {
         if let Stage::Ending { zero_since, .. } = &mut release.stage {
             *zero_since = None;
@@ -71,6 +72,18 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return Next::Rest;
     }
     Next::Finished(end.clone())
+}
+
+/// A copy to primary that was seen only after the release had been taken for superseded: primary runs this revision, and
+/// the next one's last good template is this one.
+fn notice_promotion(cx: &Context<'_>, release: &mut Release) {
+    let runs = cx.observed.primary.as_ref().is_some_and(|primary| primary.digest == release.revision.digest);
+    if let Stage::Ending { end, .. } = &mut release.stage
+        && *end == End::Superseded
+        && runs
+    {
+        *end = End::Succeeded;
+    }
 }
 
 /// The next revision takes over the canary as it is; one that went back to what primary runs needs none.

@@ -19,6 +19,7 @@ mod post;
 mod prepare;
 mod promote;
 mod route;
+mod size;
 mod supersede;
 
 use jiff::Timestamp;
@@ -60,6 +61,7 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
     } else {
         run(&mut cx, &mut state);
         admit_same_template(&cx, &mut state);
+        size::primary(&mut cx);
     }
     post::wake(&mut cx, &state);
     conclude(cx, state)

@@ -160,6 +160,7 @@ impl Player {
         match (word, first) {
             ("push", name) => world.push(name),
             ("push-again", name) => world.push_again(name),
+            ("size", replicas) => world.size = Some(replicas.parse().unwrap()),
             ("edit", name) => world.edit(name),
             ("delete", "target") => world.target = None,
             ("delete", "primary") => world.primary = None,
@@ -248,6 +249,7 @@ fn action_words(action: &Action) -> String {
         Action::SetWeights(weights) => format!("SetWeights {weights}"),
         Action::ScaleTarget { up: true } => "ScaleTarget up".to_owned(),
         Action::ScaleTarget { up: false } => "ScaleTarget down".to_owned(),
+        Action::ScalePrimary { replicas } => format!("ScalePrimary {replicas}"),
         Action::StoreLastGood { expect } => format!("StoreLastGood {}", named(expect.as_str())),
         Action::CopyToPrimary { expect } => format!("CopyToPrimary {}", named(expect.digest.as_str())),
         Action::RestorePrimary { expect } => format!("RestorePrimary {}", named(expect.as_str())),

@@ -100,6 +100,8 @@ pub(super) struct World {
     pub(super) last_good: Option<Digest>,
     pub(super) route: RouteObserved,
     pub(super) pending: Option<Revision>,
+    /// Git's replica count.
+    pub(super) size: Option<i32>,
     pub(super) request: Option<Request>,
     pub(super) blocked: Option<String>,
     pub(super) state: State,
@@ -169,6 +171,7 @@ impl World {
             last_good: None,
             route: RouteObserved::Missing,
             pending: None,
+            size: None,
             request: None,
             blocked: None,
             state: State::new(now),
@@ -242,6 +245,7 @@ impl World {
             primary: self.primary.as_ref().map(Workload::observe),
             route: self.route.clone(),
             pending: self.pending.clone(),
+            size: self.size,
             request: self.request.clone(),
             answers: self.answers.clone(),
             asking_since: self.asking_since,
@@ -358,6 +362,11 @@ impl World {
             Action::EnsurePrimaryAutoscaler | Action::EnsureServices => {}
             Action::EnsureRoute(weights) | Action::SetWeights(weights) => self.shift(*weights),
             Action::ScaleTarget { up } => self.scale_target(*up),
+            Action::ScalePrimary { replicas } => {
+                if let Some(primary) = &mut self.primary {
+                    primary.scale(*replicas);
+                }
+            }
             Action::StoreLastGood { expect } => {
                 if self.primary.as_ref().is_some_and(|primary| primary.digest == *expect) {
                     self.last_good = Some(expect.clone());
