@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::api::CanarySpec;
-use crate::cluster::{Cluster, Writer};
+use crate::cluster::{Cluster, Writer, explain};
 use crate::model::NamespacedName;
 use crate::release::{self, Action, Observed, Phase, Policy, State};
 use crate::router::{Router, merge_diff};
@@ -263,7 +263,7 @@ impl Reconciler {
 
     fn after_error(&self, canary: &CanaryView, memory: &mut Memory, error: &ActError) -> Again {
         let key = &canary.key;
-        let words = crate::metrics::error_chain(error);
+        let words = explain(error);
         if error.is_race() {
             tracing::debug!(canary = %key, "Canary {key}: {words}; looking again");
             return Again::In(AFTER_RACE);

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::MANAGER_ENGINE;
-use crate::cluster::{CallError, Cluster, EffectKind, Reflected, WriteError, Writer, call};
+use crate::cluster::{CallError, Cluster, EffectKind, Reflected, WriteError, Writer, call, explain};
 use crate::model::NamespacedName;
 use crate::release::{EventType, JournalEntry};
 
@@ -72,7 +72,7 @@ async fn serve(
         match start(&cluster, namespace.as_deref(), &mut emitter).await {
             Ok(api) => break api,
             Err(error) => {
-                tracing::warn!(error = %error, "events wait for the API server: {error}");
+                tracing::warn!("events wait for the API server: {}", explain(error.as_ref()));
                 cluster.forget_discovery();
                 tokio::time::sleep(AGAIN).await;
             }
@@ -91,7 +91,7 @@ async fn serve(
                 continue;
             };
             if let Err(error) = emitter.emit(&key, &journal).await {
-                tracing::warn!(canary = %key, error = %error, "failed to write an Event of Canary {key}: {error}");
+                tracing::warn!(canary = %key, "failed to write an Event of Canary {key}: {}", explain(&error));
                 changed.add(key);
                 failed = true;
             }

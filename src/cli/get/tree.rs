@@ -42,6 +42,9 @@ pub(super) fn render(view: &View, sides: &Sides<'_>, now: Timestamp, colours: bo
     if let Some(waiting) = &view.waiting_on {
         lines.push(format!("waits for {}", Paint::Yellow.apply(waiting, colours)));
     }
+    if let Some(reason) = &view.blocked {
+        lines.push(format!("blocked   {}", Paint::Yellow.apply(reason, colours)));
+    }
     let skipped = view.events.len().saturating_sub(EVENTS_SHOWN);
     lines.extend(view.events.iter().skip(skipped).map(|entry| {
         let text = format!("{:>5}  {}", age(entry.at, now), entry.event.message);

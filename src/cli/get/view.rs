@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::api::Canary;
-use crate::release::{CheckResult, JournalEntry, Outcome, Phase, State};
+use crate::api::{BLOCKED, Canary};
+use crate::release::{CheckResult, JournalEntry, Outcome, Phase, State, WaitingOn};
 
 /// One target and its release.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,6 +33,9 @@ pub(super) struct View {
     pub(super) step: Option<(u32, u32)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) waiting_on: Option<String>,
+    /// What somebody has to mend before anything goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) blocked: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) checks: Vec<CheckResult>,
     /// Why the last release failed.
@@ -69,6 +72,7 @@ impl View {
             release: serin.release,
             step: None,
             waiting_on: serin.waiting_on,
+            blocked: None,
             checks: Vec::new(),
             cause: None,
             since: None,
@@ -77,17 +81,31 @@ impl View {
         if let Some(state) = state {
             view.read(state, analysis.weights().len());
         }
+        let blocked = status
+            .conditions
+            .into_iter()
+            .find(|condition| condition.type_ == BLOCKED && condition.status == "True");
+        if let Some(reason) = blocked.and_then(|condition| condition.message) {
+            view.blocked = Some(reason);
+            view.waiting_on = None;
+        }
         view
     }
 
     fn read(&mut self, state: State, weights: usize) {
+        if let Some(WaitingOn::Blocked { reason }) = state.waiting_on {
+            self.blocked = Some(reason);
+            self.waiting_on = None;
+        }
         self.promoted = state.promoted.map(|promoted| promoted.revision.to_string());
         self.events = state.journal;
         match state.phase {
             Phase::Initializing { since, .. } => self.since = Some(since),
             Phase::Idle { since, .. } => {
                 self.since = Some(since);
-                if let Some(Outcome { cause, checks, .. }) = state.outbox.into_iter().next_back() {
+                // A refused revision has an outcome of its own, but only until it is in Git.
+                let last = state.outbox.into_iter().next_back().or(state.last_outcome.map(|outcome| *outcome));
+                if let Some(Outcome { cause, checks, .. }) = last {
                     self.cause = cause.map(|cause| cause.message);
                     self.checks = checks;
                 }
