@@ -11,7 +11,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::explain;
+use super::explain::{api_status, explain};
 use crate::model::NamespacedName;
 
 /// Wakes everybody who listens; carries no data, so a wake-up that is late or doubled does no harm.
@@ -79,7 +79,7 @@ fn tell_interruption(path: &str, error: &watcher::Error, told: &mut Option<Strin
 fn is_not_served(error: &watcher::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
-        if let Some(kube::Error::Api(status)) = error.downcast_ref::<kube::Error>() {
+        if let Some(status) = api_status(error) {
             return status.is_not_found();
         }
         next = error.source();

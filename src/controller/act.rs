@@ -215,12 +215,19 @@ async fn restore(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Res
         return Ok(());
     }
     let name = look.primary_name();
-    let revision = hands.get_revision(&last_good_name(&name, expect)).await?;
+    let stored = last_good_name(&name, expect);
+    let revision = match hands.get_revision(&stored).await {
+        Err(ActError::Read(error)) if error.is_not_found() && live.is_some() => {
+            // Nothing can be put back; what is there serves on, and the next promotion replaces it.
+            tracing::warn!(canary = %look.canary.key, "{name} was changed, and {stored} with its promoted template is gone");
+            return Ok(());
+        }
+        found => found?,
+    };
     let Some((template, digest)) = stored_template(&revision).filter(|(_, digest)| digest == expect) else {
         return Err(ActError::Refused(format!(
-            "ControllerRevision {}/{} does not hold the template of {expect}",
-            hands.namespace,
-            last_good_name(&name, expect)
+            "ControllerRevision {}/{stored} does not hold the template of {expect}",
+            hands.namespace
         )));
     };
     if live.is_none() {

@@ -268,7 +268,10 @@ impl Reconciler {
             tracing::debug!(canary = %key, "Canary {key}: {words}; looking again");
             return Again::In(AFTER_RACE);
         }
-        tracing::warn!(canary = %key, "Canary {key}: {words}");
+        // Every change nearby wakes us: the same trouble is said once.
+        if memory.problem.as_ref() != Some(&words) {
+            tracing::warn!(canary = %key, "Canary {key}: {words}");
+        }
         memory.problem = Some(words);
         let wait = AFTER_FAILURE.saturating_mul(1 << memory.failures.min(10)).min(AFTER_FAILURE_MAX);
         memory.failures = memory.failures.saturating_add(1);

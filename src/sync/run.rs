@@ -1,6 +1,6 @@
 //! The loop: wait, probe, pass, tell.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ struct Memory {
     /// Whether the next pass compares everything.
     everything: bool,
     /// Canaries whose reported drift has been looked at; one that reports it again later is looked at again.
-    drift_seen: BTreeSet<NamespacedName>,
+    drift_seen: BTreeMap<NamespacedName, String>,
     /// When to try again, and after how long the last time.
     retry: Option<(Instant, Duration)>,
     /// When everything is compared again.
@@ -245,7 +245,7 @@ async fn pass(
         content,
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
         live_canaries: live_canaries(&context.canaries),
-        drifted: memory.drift_seen.clone(),
+        drifted: memory.drift_seen.keys().cloned().collect(),
         told: context.status.borrow().conditions.clone(),
     };
     let passed = pass.run(&mut inventory).await?;
@@ -254,9 +254,9 @@ async fn pass(
 }
 
 /// The Canaries whose targets were changed in the cluster, or which miss something.
-fn drifted(canaries: &Reflected<Canary>) -> BTreeSet<NamespacedName> {
-    let reported = canaries.all().into_iter().filter(|(_, canary)| CanaryFacts::of(canary).awaits_git);
-    reported.map(|(key, _)| key).collect()
+fn drifted(canaries: &Reflected<Canary>) -> BTreeMap<NamespacedName, String> {
+    let all = canaries.all().into_iter();
+    all.filter_map(|(key, canary)| Some((key, CanaryFacts::of(&canary).awaits_git?))).collect()
 }
 
 fn live_canaries(canaries: &Reflected<Canary>) -> Vec<Link> {
@@ -296,13 +296,14 @@ impl Memory {
 
     /// Whether the engine reports something that Git may put right and that has not been looked at yet.
     fn has_new_drift(&self, canaries: &Reflected<Canary>) -> bool {
-        self.content.is_some() && drifted(canaries).iter().any(|canary| !self.drift_seen.contains(canary))
+        self.content.is_some()
+            && drifted(canaries).iter().any(|(canary, what)| self.drift_seen.get(canary) != Some(what))
     }
 
     fn forget_corrected(&mut self, canaries: &Reflected<Canary>) {
         if !self.drift_seen.is_empty() {
             let drifted = drifted(canaries);
-            self.drift_seen.retain(|canary| drifted.contains(canary));
+            self.drift_seen.retain(|canary, _| drifted.contains_key(canary));
         }
     }
 

@@ -20,8 +20,8 @@ pub(super) struct CanaryFacts {
     pub(super) admitted: Option<Revision>,
     /// The engine has seen that the target was changed in the cluster, and waits until it is as Git says.
     pub(super) awaits_correction: bool,
-    /// The engine misses something, or has seen a change, that Git's objects may put right.
-    pub(super) awaits_git: bool,
+    /// What the engine misses, or has seen changed, if Git's objects may put it right.
+    pub(super) awaits_git: Option<String>,
 }
 
 impl CanaryFacts {
@@ -39,7 +39,8 @@ impl CanaryFacts {
             weight: status.canary_weight,
             admitted: admitted.and_then(|text| text.parse().ok()),
             awaits_correction: waits_for == "drift",
-            awaits_git: ["drift", "target", "blocked"].contains(&waits_for),
+            awaits_git: (["drift", "target", "blocked"].contains(&waits_for))
+                .then(|| state.map_or_else(String::new, |state| state["waitingOn"].to_string())),
         }
     }
 

@@ -40,7 +40,14 @@ fn changed(cx: &Context<'_>, promoted: &Digest) -> Option<Option<Digest>> {
     }
 }
 
-/// From the target if it has what was promoted, else from what was stored when the release began.
+/// Keeps what primary runs from now on: soon the target has another template, and primary may have to get its own back.
+pub(super) fn store(cx: &mut Context<'_>, promoted: &Digest) {
+    if cx.policy.promotion == Promotion::CopyToPrimary {
+        cx.act(Action::StoreLastGood { expect: promoted.clone() });
+    }
+}
+
+/// From the target if it has what was promoted, else from what was stored then.
 fn put_back(cx: &mut Context<'_>, promoted: Digest) {
     let target = cx.observed.target.as_ref().filter(|target| target.digest == promoted);
     let action = match (target, cx.observed.primary.is_some()) {
@@ -48,9 +55,8 @@ fn put_back(cx: &mut Context<'_>, promoted: Digest) {
         (Some(target), true) => Action::CopyToPrimary { expect: super::context::live(target) },
         (None, _) => Action::RestorePrimary { expect: promoted },
     };
-    cx.actions.retain(|planned| *planned != action);
-    // What else is to be done may depend on a primary that is there.
-    cx.actions.insert(0, action);
+    // Last: whatever else is to be done does not wait for it.
+    cx.act(action);
 }
 
 /// The release is about to change primary, or has: it sees to it.

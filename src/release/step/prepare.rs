@@ -8,7 +8,7 @@ use crate::model::Weights;
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::Readiness;
-use crate::release::policy::{HookKind, PolicyStep, Promotion};
+use crate::release::policy::{HookKind, PolicyStep};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::time::{after, ready_deadline};
 
@@ -208,7 +208,6 @@ fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reas
     }
     let waiting = WaitingOn::Readiness { workload, reason: reason.to_owned(), deadline };
     if cx.observed.target.as_ref().is_some_and(|target| target.replicas == 0) {
-        store_promoted(cx);
         cx.act(Action::ScaleTarget { up: true });
         cx.wait_silently(waiting);
     } else {
@@ -216,14 +215,6 @@ fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reas
         cx.wait(waiting, || event);
     }
     Next::Rest
-}
-
-/// Keeps what primary runs: from here on the target has another template, and primary may have to get its own back.
-fn store_promoted(cx: &mut Context<'_>) {
-    let promoted = cx.promoted.as_ref().map(|promoted| promoted.digest.clone());
-    if let (Some(expect), Promotion::CopyToPrimary) = (promoted, cx.policy.promotion) {
-        cx.act(Action::StoreLastGood { expect });
-    }
 }
 
 fn give_up(cx: &mut Context<'_>, release: &mut Release, reason: &str) -> Next {
