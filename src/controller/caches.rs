@@ -103,7 +103,7 @@ impl Kinds {
             match Self::try_resolve(cluster, router).await {
                 Ok(kinds) => return kinds,
                 Err(error) => {
-                    tracing::warn!("the controller waits for the kinds it works with: {}", explain(&error));
+                    tracing::info!("the controller waits for the kinds it works with: {}", explain(&error));
                     cluster.forget_discovery();
                     tokio::time::sleep(RESOLVE_AGAIN).await;
                 }

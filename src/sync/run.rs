@@ -1,6 +1,6 @@
 //! The loop: wait, probe, pass, tell.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Trouble, words};
+use super::apply::Trouble;
 use super::desired::Link;
 use super::pass::{Extent, Pass, Passed, Until, Waiting};
 use super::source::{Content, RecordSource, Source, SourceError};
@@ -17,7 +17,7 @@ use super::store::InventoryStore;
 use super::target::CanaryFacts;
 use super::trigger;
 use crate::api::{self, Canary, Inventory};
-use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer};
+use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer, explain};
 use crate::model::{CommitId, NamespacedName};
 
 /// Longest time Git may take: its own deadlines are shorter, this one keeps the loop alive if they fail.
@@ -31,6 +31,9 @@ const LATER_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(60);
 /// Longest such pause.
 const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// Time between two comparisons of everything: what was changed in the cluster and is no release's business (a ConfigMap
+/// that somebody edited) is put right by then. Two requests an object, so not more often.
+const RESYNC: Duration = Duration::from_secs(1800);
 /// Longest wait for the list of Canaries at the start, so that targets whose Canary is not in Git are known as such.
 const CANARIES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -93,9 +96,11 @@ struct Memory {
     /// Whether the next pass compares everything.
     everything: bool,
     /// Canaries whose reported drift has been looked at; one that reports it again later is looked at again.
-    drift_seen: BTreeSet<NamespacedName>,
+    drift_seen: BTreeMap<NamespacedName, String>,
     /// When to try again, and after how long the last time.
     retry: Option<(Instant, Duration)>,
+    /// When everything is compared again.
+    resync: Option<Instant>,
 }
 
 struct Bells {
@@ -146,9 +151,11 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
         Woken::Look | Woken::Everything | Woken::Shutdown => match look(context, memory).await {
             Ok(content) => content,
             Err(error) => {
-                let text = words(&error);
-                tracing::warn!(error = %text, "failed to look at the repository");
-                context.status.send_modify(|status| status.error = Some(text));
+                let text = format!("failed to look at the repository: {}", explain(&error));
+                // Said once: the same trouble is met at every try, until somebody mends it.
+                if context.status.send_if_modified(|status| replaced(&mut status.error, &text)) {
+                    tracing::warn!("{text}");
+                }
                 memory.retry_later();
                 return;
             }
@@ -156,14 +163,20 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
     };
     let Some(content) = content else {
         // Nothing new, nothing open: no request, no write.
-        context.status.send_if_modified(|status| status.error.take().is_some());
+        memory.retry = None;
+        if context.status.send_if_modified(|status| status.error.take().is_some()) {
+            tracing::info!("the repository can be read again, and has nothing new");
+        }
         return;
     };
     match pass(context, store, memory, &content).await {
         Ok(passed) => {
             let Passed { status, waiting } = passed;
             memory.settle(content, waiting, !status.conditions.is_empty());
-            context.status.send_replace(status);
+            let before = context.status.send_replace(status.clone());
+            for problem in status.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+                tracing::warn!("{problem}");
+            }
         }
         Err(trouble) => {
             let text = match trouble {
@@ -198,6 +211,13 @@ async fn look(context: &SyncContext, memory: &Memory) -> Result<Option<Arc<Conte
     }
 }
 
+/// Puts a new text in place; whether it is new.
+fn replaced(error: &mut Option<String>, text: &str) -> bool {
+    let new = error.as_deref() != Some(text);
+    *error = Some(text.to_owned());
+    new
+}
+
 async fn git<T>(future: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
     match tokio::time::timeout(GIT_TIMEOUT, future).await {
         Ok(result) => result,
@@ -225,7 +245,7 @@ async fn pass(
         content,
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
         live_canaries: live_canaries(&context.canaries),
-        drifted: memory.drift_seen.clone(),
+        drifted: memory.drift_seen.keys().cloned().collect(),
         told: context.status.borrow().conditions.clone(),
     };
     let passed = pass.run(&mut inventory).await?;
@@ -233,10 +253,10 @@ async fn pass(
     Ok(passed)
 }
 
-/// The Canaries whose targets were changed in the cluster.
-fn drifted(canaries: &Reflected<Canary>) -> BTreeSet<NamespacedName> {
-    let reported = canaries.all().into_iter().filter(|(_, canary)| CanaryFacts::of(canary).awaits_correction);
-    reported.map(|(key, _)| key).collect()
+/// The Canaries whose targets were changed in the cluster, or which miss something.
+fn drifted(canaries: &Reflected<Canary>) -> BTreeMap<NamespacedName, String> {
+    let all = canaries.all().into_iter();
+    all.filter_map(|(key, canary)| Some((key, CanaryFacts::of(&canary).awaits_git?))).collect()
 }
 
 fn live_canaries(canaries: &Reflected<Canary>) -> Vec<Link> {
@@ -258,7 +278,9 @@ impl Memory {
     fn settle(&mut self, content: Arc<Content>, waiting: Vec<Waiting>, problems: bool) {
         self.content = Some(content);
         self.waiting = waiting;
-        self.everything = false;
+        if std::mem::take(&mut self.everything) {
+            self.resync = Some(Instant::now() + trigger::jittered(RESYNC));
+        }
         self.retry = problems.then(|| self.pause(AGAIN, AGAIN_MAX));
     }
 
@@ -272,15 +294,16 @@ impl Memory {
         (Instant::now() + trigger::jittered(pause), pause)
     }
 
-    /// Whether the engine reports a target that was changed in the cluster and that has not been looked at yet.
+    /// Whether the engine reports something that Git may put right and that has not been looked at yet.
     fn has_new_drift(&self, canaries: &Reflected<Canary>) -> bool {
-        self.content.is_some() && drifted(canaries).iter().any(|canary| !self.drift_seen.contains(canary))
+        self.content.is_some()
+            && drifted(canaries).iter().any(|(canary, what)| self.drift_seen.get(canary) != Some(what))
     }
 
     fn forget_corrected(&mut self, canaries: &Reflected<Canary>) {
         if !self.drift_seen.is_empty() {
             let drifted = drifted(canaries);
-            self.drift_seen.retain(|canary| drifted.contains(canary));
+            self.drift_seen.retain(|canary, _| drifted.contains_key(canary));
         }
     }
 
@@ -301,11 +324,15 @@ impl Memory {
 async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> Woken {
     let poll = Instant::now() + trigger::jittered(context.settings.poll_interval);
     let retry = memory.retry.map(|(at, _)| at);
+    let resync = memory.resync;
     loop {
         tokio::select! {
             biased;
             () = context.shutdown.cancelled() => return Woken::Shutdown,
             () = bells.resync.heard() => return Woken::Everything,
+            () = tokio::time::sleep_until(resync.unwrap_or(poll)), if resync.is_some() => {
+                return Woken::Everything;
+            }
             () = bells.wake.heard() => return Woken::Look,
             () = bells.canaries.heard() => {
                 memory.forget_corrected(&context.canaries);

@@ -20,6 +20,8 @@ pub(super) struct CanaryFacts {
     pub(super) admitted: Option<Revision>,
     /// The engine has seen that the target was changed in the cluster, and waits until it is as Git says.
     pub(super) awaits_correction: bool,
+    /// What the engine misses, or has seen changed, if Git's objects may put it right.
+    pub(super) awaits_git: Option<String>,
 }
 
 impl CanaryFacts {
@@ -30,12 +32,15 @@ impl CanaryFacts {
         };
         let state = status.serin.as_ref().map(|serin| &serin.state);
         let admitted = state.and_then(|state| state["admitted"].as_str());
+        let waits_for = state.and_then(|state| state["waitingOn"]["kind"].as_str()).unwrap_or_default();
         Self {
             has_status: true,
             phase: status.phase,
             weight: status.canary_weight,
             admitted: admitted.and_then(|text| text.parse().ok()),
-            awaits_correction: state.is_some_and(|state| state["waitingOn"]["kind"] == "drift"),
+            awaits_correction: waits_for == "drift",
+            awaits_git: (["drift", "target", "blocked"].contains(&waits_for))
+                .then(|| state.map_or_else(String::new, |state| state["waitingOn"].to_string())),
         }
     }
 
@@ -178,7 +183,7 @@ mod tests {
     }
 
     fn canary(phase: CanaryPhase, weight: i64, admitted: Option<Revision>) -> CanaryFacts {
-        CanaryFacts { has_status: true, phase, weight, admitted, awaits_correction: false }
+        CanaryFacts { has_status: true, phase, weight, admitted, ..CanaryFacts::default() }
     }
 
     #[test]

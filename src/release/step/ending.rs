@@ -7,6 +7,7 @@ use crate::release::report::{Event, WaitingOn};
 use crate::release::time::after;
 
 use super::context::{Context, Next};
+use super::mend;
 use super::route::{Steered, steer};
 
 /// From here on all traffic belongs to primary.
@@ -67,6 +68,9 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return Next::Again;
     }
     if cx.observed.target.as_ref().is_some_and(|target| target.replicas > 0) {
+        if *end == End::Succeeded {
+            mend::store(cx, &release.revision.digest);
+        }
         cx.act(Action::ScaleTarget { up: false });
         cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
         return Next::Rest;

@@ -14,6 +14,7 @@ mod gates;
 mod idle;
 mod init;
 mod judge;
+mod mend;
 mod pilot;
 mod post;
 mod prepare;
@@ -88,6 +89,7 @@ fn run(cx: &mut Context<'_>, state: &mut State) {
         }
     }
     init::admit_repair(cx, state);
+    mend::primary(cx, state);
 }
 
 /// A pending revision with the template that the target has already only brings a new stamp: it may always be written.

@@ -164,6 +164,7 @@ impl Player {
             ("edit", name) => world.edit(name),
             ("delete", "target") => world.target = None,
             ("delete", "primary") => world.primary = None,
+            ("edit-primary", name) => world.primary.as_mut().expect("a primary").template(&digest(name)),
             ("canary" | "primary", what) => {
                 let told = match what {
                     "waiting" => Some(Readiness::Waiting(tail.to_owned())),

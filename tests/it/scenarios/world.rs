@@ -60,7 +60,7 @@ impl Workload {
         }
     }
 
-    fn template(&mut self, digest: &Digest) {
+    pub(super) fn template(&mut self, digest: &Digest) {
         if self.digest != *digest {
             self.digest = digest.clone();
             self.generation += 1;
@@ -241,6 +241,7 @@ impl World {
 
     pub(super) fn observe(&self) -> Observed {
         Observed {
+            autoscaler_stale: false,
             target: self.target.as_ref().map(Workload::observe),
             primary: self.primary.as_ref().map(Workload::observe),
             route: self.route.clone(),
@@ -384,6 +385,7 @@ impl World {
                 let stored = self.last_good.as_ref() == Some(expect);
                 match &mut self.primary {
                     Some(primary) if stored => primary.template(expect),
+                    None if stored => self.primary = Some(self.new_primary(expect.clone(), 2)),
                     Some(_) | None => self.broken.push("nothing stored to restore".to_owned()),
                 }
             }
