@@ -4,6 +4,7 @@ mod apiserver;
 mod cluster;
 mod controller;
 mod daemon;
+mod deploy;
 mod git;
 mod house;
 mod loadtest;
