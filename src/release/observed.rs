@@ -1,5 +1,7 @@
 //! What is seen of the world when a step is decided: plain data, already read.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use crate::model::{Digest, ReleaseId, Revision, Weights};
@@ -50,9 +52,6 @@ pub struct WorkloadObserved {
     /// Pods of the current template that can serve now (available). A side that has lost full readiness only because it
     /// is scaling up still serves with these.
     pub available: i32,
-    /// When the rollout last made progress (Kubernetes' condition `Progressing`, `lastUpdateTime`): deadlines count from
-    /// there, so that a large workload that goes on becoming ready is not failed for its size.
-    pub progressed: Option<Timestamp>,
     /// Pods that still exist, whatever their state.
     pub pods: i32,
 }
@@ -109,4 +108,16 @@ pub enum Verb {
     Pause,
     /// Go on.
     Resume,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+            Self::Retry => "retry",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        })
+    }
 }

@@ -239,7 +239,7 @@ fn message(case: &Case<'_>, promoted: &Revision, changes: &[String]) -> String {
     if !failed.checks.is_empty() {
         out.push_str("\n\nChecks:\n");
         for CheckResult { name, verdict, value, limit } in &failed.checks {
-            let value = value.map_or_else(|| "no value".to_owned(), |value| format!("{value}"));
+            let value = value.map_or_else(|| "no value".to_owned(), |value| format!("{value:.2}"));
             write!(out, "\n- {name}: {value} (limit {limit}): {}", verdict.as_str()).unwrap_or_default();
         }
     }

@@ -26,6 +26,8 @@ mod store;
 mod target;
 mod trigger;
 
+pub use convert::gone_version;
+pub use events::SYNC_FAILED;
 pub use git_source::GitSource;
 pub use run::{SyncContext, SyncSettings, run};
 pub use source::{Content, Document, NoRecord, RecordSource, Recorded, Source, SourceError, Unreadable};

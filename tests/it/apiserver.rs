@@ -1,13 +1,5 @@
 //! The embedded API server as kube-rs and kubectl see it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "these are tests, helpers included; a skipped test says so"
-)]
-
 mod custom;
 mod kubectl;
 mod objects;

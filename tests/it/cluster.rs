@@ -1,5 +1,4 @@
 //! The cluster room against the embedded API server: caches that survive bad objects, and the lease.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod crash;
 mod world;

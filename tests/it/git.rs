@@ -1,5 +1,4 @@
 //! Integration tests: git. Real `git` on the other side, over file, http and ssh.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 #[path = "git/http.rs"]
 mod http;

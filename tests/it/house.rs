@@ -1,5 +1,4 @@
 //! The rules of the house: which room may import which, and what the pure rooms must never know.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,4 @@
 //! Integration tests: the load tester's HTTP API, and `hey` lines against a real server.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

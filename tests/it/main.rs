@@ -1,15 +1,25 @@
 //! The one integration binary; a file per subject.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test's helpers fail the test, and a skipped one says so"
+)]
 
 mod apiserver;
 mod cluster;
 mod controller;
+mod crash;
 mod daemon;
 mod deploy;
 mod git;
 mod house;
 mod loadtest;
+mod prometheus;
 mod sandbox;
 mod scenarios;
 mod support;
 mod sync;
 mod traffic;
+mod zero_failures;

@@ -2,7 +2,6 @@
 //!
 //! The API server is the embedded one. `SERIN_SANDBOX_KUBECONFIG` names a real one without a controller manager instead
 //! (run with `--test-threads=1` then: each test brings its own controllers).
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

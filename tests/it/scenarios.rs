@@ -1,6 +1,5 @@
 //! Scripted scenarios: `tests/scenarios/*.txt` played against the engine in a small world, transcripts beside them in
 //! `*.out`. `UPDATE_SCENARIOS=1` writes the transcripts anew.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's helpers fail the test")]
 
 mod budgets;
 mod crashes;

@@ -1,5 +1,4 @@
 //! Git -> cluster, against the embedded API server: real requests, a repository in memory.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

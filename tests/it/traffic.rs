@@ -1,11 +1,4 @@
 //! Integration tests: real HTTP through ingress and forward proxy to pods, fed by the sandbox's API server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test's helpers fail the test, and a skip is said aloud"
-)]
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
