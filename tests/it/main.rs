@@ -12,6 +12,7 @@ mod cluster;
 mod controller;
 mod crash;
 mod daemon;
+mod deploy;
 mod git;
 mod house;
 mod loadtest;
