@@ -28,5 +28,8 @@ mod trigger;
 
 pub use git_source::GitSource;
 pub use run::{SyncContext, SyncSettings, run};
-pub use source::{Content, Document, NoRecord, RecordSource, Recorded, Source, SourceError, Unreadable};
+pub use source::{
+    Content, Document, DocumentCache, KeptDocument, NoRecord, RecordSource, Recorded, Source, SourceError, Unreadable,
+};
+pub use target::{WatchedCanary, watch_canaries};
 pub use status::SyncStatus;
