@@ -34,7 +34,18 @@ impl ClusterArgs {
 
 /// An error of a request: whether the cluster answered decides the exit code.
 pub fn request_failed(error: kube::Error, what: &str) -> anyhow::Error {
-    let answered = matches!(error, kube::Error::Api(_));
+    /// HTTP status of a kind that is not served; a missing object is told apart before.
+    const NOT_FOUND: u16 = 404;
+    let code = match &error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    };
     let error = anyhow::Error::new(error).context(format!("failed to {what}"));
-    if answered { CliError::input(error).into() } else { CliError::unreachable(error).into() }
+    match code {
+        Some(NOT_FOUND) => CliError::input(error)
+            .hint("are the definitions there? `serin crds | kubectl apply --server-side -f -` installs them")
+            .into(),
+        Some(_) => CliError::input(error).into(),
+        None => CliError::unreachable(error).hint("is the cluster up, and is this its kubeconfig?").into(),
+    }
 }

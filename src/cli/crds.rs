@@ -1,7 +1,5 @@
 //! `serin crds`: prints the CustomResourceDefinitions for `kubectl apply --server-side -f -`.
 
-use std::io::{ErrorKind, Write};
-
 use anyhow::Context as _;
 
 /// `serin crds` takes no options.
@@ -13,12 +11,8 @@ pub struct CrdsArgs {}
 /// # Errors
 /// When standard output cannot be written.
 pub fn run(_args: CrdsArgs) -> anyhow::Result<u8> {
-    match std::io::stdout().lock().write_all(text()?.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("failed to write to standard output")
-        }
-        Ok(()) | Err(_) => Ok(0),
-    }
+    super::output::data(&text()?).context("failed to write to standard output")?;
+    Ok(super::exit::Exit::Done.code())
 }
 
 fn text() -> anyhow::Result<String> {

@@ -10,6 +10,7 @@ pub mod get;
 pub mod loadtest;
 pub mod output;
 mod records;
+pub mod request;
 pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
@@ -17,9 +18,11 @@ pub mod validate;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::release::Verb as Asked;
 use exit::Exit;
 
 /// Releases software from Git: progressive delivery, analysis, rollback and status in one daemon.
@@ -32,9 +35,10 @@ use exit::Exit;
 pub struct Cli {
     /// What is logged, e.g. `info` or `serin=debug,kube=warn`
     #[arg(long, global = true, env = "SERIN_LOG", value_name = "FILTER", default_value = "info,kube=warn")]
+    #[arg(help_heading = "Logging", hide_env_values = true)]
     log: String,
     /// How it is logged
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT", help_heading = "Logging")]
     log_format: LogFormat,
     #[command(subcommand)]
     verb: Verb,
@@ -63,6 +67,16 @@ enum Verb {
     Validate(validate::ValidateArgs),
     /// Show releases and what they wait for
     Get(get::GetArgs),
+    /// Release a revision again that failed before
+    Retry(request::RequestArgs),
+    /// Promote without the remaining steps
+    Promote(request::RequestArgs),
+    /// Roll a release back now
+    Abort(request::RequestArgs),
+    /// Keep a release at its weight
+    Pause(request::RequestArgs),
+    /// Let a paused release go on
+    Resume(request::RequestArgs),
     /// Run the load tester that webhooks call
     Loadtest(loadtest::LoadtestArgs),
     /// Print the custom resource definitions
@@ -103,11 +117,9 @@ pub struct LogOptions {
 impl LogOptions {
     /// Logs to stderr. A filter that does not parse is bad usage.
     pub fn init(&self) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.filter)
-            .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?;
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let builder = tracing_subscriber::fmt().with_env_filter(self.filter()?).with_writer(std::io::stderr);
         match self.format {
-            LogFormat::Text => builder.with_target(false).init(),
+            LogFormat::Text => builder.with_target(false).with_ansi(output::colours_on(&std::io::stderr())).init(),
             LogFormat::Json => builder.json().init(),
         }
         Ok(())
@@ -115,18 +127,20 @@ impl LogOptions {
 
     /// Logs to a file, so that a live display stays readable.
     pub fn init_to(&self, path: &std::path::Path) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.filter)
-            .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?;
-        let file = std::fs::File::create(path)?;
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            .with_writer(std::sync::Mutex::new(file));
+        let filter = self.filter()?;
+        let file = std::fs::File::create(path).with_context(|| format!("failed to write {}", path.display()))?;
+        let writer = std::sync::Mutex::new(file);
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer);
         match self.format {
             LogFormat::Text => builder.with_target(false).init(),
             LogFormat::Json => builder.json().init(),
         }
         Ok(())
+    }
+
+    fn filter(&self) -> anyhow::Result<EnvFilter> {
+        let filter = EnvFilter::try_new(&self.filter);
+        Ok(filter.map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?)
     }
 }
 
@@ -145,6 +159,11 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
         }
         Verb::Validate(args) => validate::run(&args),
         Verb::Get(args) => get::run(args).await,
+        Verb::Retry(args) => request::run(Asked::Retry, args).await,
+        Verb::Promote(args) => request::run(Asked::Promote, args).await,
+        Verb::Abort(args) => request::run(Asked::Abort, args).await,
+        Verb::Pause(args) => request::run(Asked::Pause, args).await,
+        Verb::Resume(args) => request::run(Asked::Resume, args).await,
         Verb::Loadtest(args) => {
             log.init()?;
             loadtest::run(args).await

@@ -31,10 +31,15 @@ pub fn message(text: &str) {
     writeln!(err, "{text}").ok();
 }
 
-/// Whether stdout is for a person who sees colours: a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
+/// Whether stdout is for a person who sees colours.
 pub fn colours() -> bool {
+    colours_on(&io::stdout())
+}
+
+/// Whether a stream is for a person who sees colours: a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
+pub fn colours_on(stream: &impl IsTerminal) -> bool {
     let unset = |name: &str| std::env::var_os(name).is_none_or(|value| value.is_empty());
-    io::stdout().is_terminal() && unset("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    stream.is_terminal() && unset("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Text in a colour, if colours are wanted.

@@ -8,6 +8,11 @@ use super::settings::Settings;
 
 /// Flags of `serin run`; each overrides its field in serin.yaml.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(
+    after_help = "Examples:\n  serin run --config serin.yaml\n  \
+    serin run --cluster-name dev --git-url ./repo.git --kubeconfig ~/.kube/config --install-crds\n\n\
+    Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 failed under way, 2 bad settings."
+)]
 pub struct RunArgs {
     /// Settings file
     #[arg(long, value_name = "FILE", env = "SERIN_CONFIG")]
@@ -15,7 +20,7 @@ pub struct RunArgs {
     /// Name of this cluster on the status branch
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
-    /// Kubeconfig file; without one the pod's service account is used
+    /// Kubeconfig file; otherwise $KUBECONFIG, ~/.kube/config or the pod's service account
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig
@@ -39,7 +44,7 @@ pub struct RunArgs {
     /// HTTP proxy for webhooks and metric queries
     #[arg(long, value_name = "URL")]
     pub http_proxy: Option<String>,
-    /// Folder for caches
+    /// Folder for caches; /var/lib/serin without it
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Only this namespace

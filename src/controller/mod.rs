@@ -32,6 +32,7 @@ use crate::hook::HookCaller;
 use crate::metrics::MetricProvider;
 
 pub use clock::Clock;
+pub use policy::{Notice, PolicyError, check_policy};
 pub use run::{ControllerError, run};
 pub use settings::ControllerSettings;
 pub use telemetry::Telemetry;

@@ -18,16 +18,70 @@ const SHORTEST: Duration = Duration::from_millis(100);
 
 /// A Canary that cannot be carried out, in words for its condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PolicyError {
+pub enum PolicyError {
     /// A field whose feature is not there yet.
-    #[error("{field} is not supported yet: {hint}")]
-    Unsupported { field: String, hint: &'static str },
+    #[error("{what} is not supported yet: {hint}")]
+    Unsupported {
+        /// Where: `spec.analysis.mirror`.
+        path: String,
+        /// The field, with its value where that is what is not supported.
+        what: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
     /// A field that is missing or makes no sense.
-    #[error("{0}")]
-    Invalid(String),
+    #[error("{message}")]
+    Invalid {
+        /// Where.
+        path: String,
+        /// What is wrong, and what helps.
+        message: String,
+    },
     /// A duration that does not parse.
-    #[error("{field}: {source}")]
-    Duration { field: String, source: DurationError },
+    #[error("{what}: {source}")]
+    Duration {
+        /// Where.
+        path: String,
+        /// The field in words.
+        what: String,
+        /// Why.
+        #[source]
+        source: DurationError,
+    },
+}
+
+impl PolicyError {
+    /// The field that it is about: `spec.analysis.metrics[0].interval`.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Unsupported { path, .. } | Self::Invalid { path, .. } | Self::Duration { path, .. } => path,
+        }
+    }
+}
+
+/// A field that is accepted and not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Where.
+    pub path: String,
+    /// What does not happen.
+    pub message: String,
+}
+
+/// Whether the daemon would carry out this Canary, as far as the Canary itself can tell.
+///
+/// # Errors
+/// With what would block it.
+pub fn check_policy(canary: &NamespacedName, spec: &CanarySpec) -> Result<Vec<Notice>, PolicyError> {
+    let settings = ControllerSettings {
+        namespace: None,
+        metrics_address: String::new(),
+        speed: 1.0,
+        drain: Duration::ZERO,
+        selector_labels: Vec::new(),
+    };
+    compile(canary, spec, &settings)?;
+    Ok(notices(spec))
 }
 
 /// Compiles; every part that a later version will support is refused rather than ignored.
@@ -38,14 +92,16 @@ pub(super) fn compile(
 ) -> Result<Policy, PolicyError> {
     refuse_unsupported(spec)?;
     let analysis = &spec.analysis;
-    let duration = |field: &str, parsed: Result<Duration, DurationError>| {
-        parsed.map_err(|source| PolicyError::Duration { field: field.to_owned(), source })
-    };
-    let interval = duration("spec.analysis.interval", analysis.interval())?;
+    let interval = analysis.interval().map_err(|source| {
+        let path = "spec.analysis.interval";
+        PolicyError::Duration { path: path.to_owned(), what: path.to_owned(), source }
+    })?;
     let steps = steps(spec)?;
     let checks =
-        analysis.metrics.iter().map(|metric| check(canary, metric, settings)).collect::<Result<_, _>>()?;
-    let hooks = analysis.webhooks.iter().map(hook).collect::<Result<_, _>>()?;
+        analysis.metrics.iter().enumerate().map(|(index, metric)| check(canary, index, metric, settings));
+    let checks = checks.collect::<Result<_, _>>()?;
+    let hooks = analysis.webhooks.iter().enumerate();
+    let hooks = hooks.map(|(index, webhook)| hook(index, webhook)).collect::<Result<_, _>>()?;
     Ok(Policy {
         names: Names {
             canary: canary.clone(),
@@ -68,30 +124,44 @@ pub(super) fn compile(
 }
 
 /// What is accepted and not carried out: it tells people something, but decides nothing.
-pub(super) fn notices(spec: &CanarySpec) -> Vec<String> {
-    let alerts = (!spec.analysis.alerts.is_empty()).then(|| "spec.analysis.alerts are not sent yet".to_owned());
-    let events = spec.analysis.webhooks.iter().filter(|webhook| webhook.type_ == Some(WebhookType::Event));
-    let events = events.map(|webhook| format!("webhook `{}` of type event is not called yet", webhook.name));
+pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
+    let alerts = (!spec.analysis.alerts.is_empty()).then(|| Notice {
+        path: "spec.analysis.alerts".to_owned(),
+        message: "spec.analysis.alerts are not sent yet".to_owned(),
+    });
+    let webhooks = spec.analysis.webhooks.iter().enumerate();
+    let events = webhooks.filter(|(_, webhook)| webhook.type_ == Some(WebhookType::Event)).map(
+        |(index, webhook)| Notice {
+            path: format!("spec.analysis.webhooks[{index}].type"),
+            message: format!("webhook `{}` of type event is not called yet", webhook.name),
+        },
+    );
     alerts.into_iter().chain(events).collect()
 }
 
 fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
-    let unsupported = |field: &str, hint| Err(PolicyError::Unsupported { field: field.to_owned(), hint });
+    let refuse = |path: &str, what: &str, hint| {
+        Err(PolicyError::Unsupported { path: path.to_owned(), what: what.to_owned(), hint })
+    };
+    let unsupported = |path: &str, hint| refuse(path, path, hint);
     if spec.provider.is_some_and(|provider| provider != Provider::Istio) {
         return unsupported("spec.provider", "this version routes with istio");
     }
     if spec.target_ref.kind != "Deployment" {
-        return unsupported(&format!("targetRef.kind {}", spec.target_ref.kind), "use a Deployment");
+        let what = format!("targetRef.kind {}", spec.target_ref.kind);
+        return refuse("spec.targetRef.kind", &what, "use a Deployment");
     }
     if let Some(scaler) = &spec.autoscaler_ref
         && scaler.kind != "HorizontalPodAutoscaler"
     {
-        return unsupported(&format!("autoscalerRef.kind {}", scaler.kind), "use a HorizontalPodAutoscaler");
+        let what = format!("autoscalerRef.kind {}", scaler.kind);
+        return refuse("spec.autoscalerRef.kind", &what, "use a HorizontalPodAutoscaler");
     }
     if spec.service.is_none() {
-        return Err(PolicyError::Invalid(
-            "spec.service is missing: it says which services to generate".to_owned(),
-        ));
+        return Err(PolicyError::Invalid {
+            path: "spec".to_owned(),
+            message: "spec.service is missing: it says which services to generate".to_owned(),
+        });
     }
     let CanaryAnalysis {
         interval: _,
@@ -113,15 +183,18 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
     } = &spec.analysis;
     let partly = |threshold: &Option<i64>| threshold.is_some_and(|percent| percent != 100);
     if iterations.is_some_and(|iterations| iterations > 0) || !match_.is_empty() {
-        unsupported("spec.analysis.iterations and match", "use stepWeight or stepWeights")
+        let path = if match_.is_empty() { "spec.analysis.iterations" } else { "spec.analysis.match" };
+        unsupported(path, "use stepWeight or stepWeights")
     } else if mirror.unwrap_or(false) {
         unsupported("spec.analysis.mirror", "remove it")
     } else if session_affinity.is_some() {
         unsupported("spec.analysis.sessionAffinity", "remove it")
     } else if step_weight_promotion.is_some_and(|step| step > 0) {
         unsupported("spec.analysis.stepWeightPromotion", "without it traffic goes back to primary at once")
-    } else if partly(primary_ready_threshold) || partly(canary_ready_threshold) {
-        unsupported("primaryReadyThreshold and canaryReadyThreshold", "all pods have to be ready")
+    } else if partly(primary_ready_threshold) {
+        unsupported("spec.analysis.primaryReadyThreshold", "all pods have to be ready")
+    } else if partly(canary_ready_threshold) {
+        unsupported("spec.analysis.canaryReadyThreshold", "all pods have to be ready")
     } else {
         Ok(())
     }
@@ -134,8 +207,10 @@ fn steps(spec: &CanarySpec) -> Result<Vec<PolicyStep>, PolicyError> {
     }
     let weights = spec.analysis.weights();
     if weights.is_empty() {
-        let hint = "spec.analysis needs a positive stepWeight, stepWeights, or spec.skipAnalysis";
-        return Err(PolicyError::Invalid(hint.to_owned()));
+        return Err(PolicyError::Invalid {
+            path: "spec.analysis".to_owned(),
+            message: "spec.analysis needs a positive stepWeight, stepWeights, or spec.skipAnalysis".to_owned(),
+        });
     }
     Ok(weights
         .into_iter()
@@ -143,9 +218,16 @@ fn steps(spec: &CanarySpec) -> Result<Vec<PolicyStep>, PolicyError> {
         .collect())
 }
 
-fn check(canary: &NamespacedName, metric: &Metric, settings: &ControllerSettings) -> Result<Check, PolicyError> {
+fn check(
+    canary: &NamespacedName,
+    index: usize,
+    metric: &Metric,
+    settings: &ControllerSettings,
+) -> Result<Check, PolicyError> {
+    let path = format!("spec.analysis.metrics[{index}]");
     let window = metric.window().map_err(|source| PolicyError::Duration {
-        field: format!("metric `{}`: interval", metric.name),
+        path: format!("{path}.interval"),
+        what: format!("metric `{}`: interval", metric.name),
         source,
     })?;
     let source = match (&metric.template_ref, &metric.query, metric.name.as_str()) {
@@ -160,9 +242,10 @@ fn check(canary: &NamespacedName, metric: &Metric, settings: &ControllerSettings
         (None, _, "request-success-rate") => CheckSource::SuccessRate,
         (None, _, "request-duration") => CheckSource::Duration,
         (None, _, name) => {
-            return Err(PolicyError::Invalid(format!(
-                "metric `{name}` is not built in and has neither templateRef nor query"
-            )));
+            return Err(PolicyError::Invalid {
+                path: format!("{path}.name"),
+                message: format!("metric `{name}` is not built in and has neither templateRef nor query"),
+            });
         }
     };
     Ok(Check {
@@ -192,9 +275,10 @@ fn range(metric: &Metric, source: &CheckSource) -> Range {
     }
 }
 
-fn hook(webhook: &Webhook) -> Result<Hook, PolicyError> {
+fn hook(index: usize, webhook: &Webhook) -> Result<Hook, PolicyError> {
     let timeout = webhook.timeout().map_err(|source| PolicyError::Duration {
-        field: format!("webhook `{}`: timeout", webhook.name),
+        path: format!("spec.analysis.webhooks[{index}].timeout"),
+        what: format!("webhook `{}`: timeout", webhook.name),
         source,
     })?;
     Ok(Hook {
@@ -276,7 +360,7 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_in_words() {
         let cases = [
-            (json!({"analysis": {"iterations": 3}}), "spec.analysis.iterations and match is not supported yet"),
+            (json!({"analysis": {"iterations": 3}}), "spec.analysis.iterations is not supported yet"),
             (json!({"analysis": {"mirror": true}}), "spec.analysis.mirror"),
             (json!({"provider": "nginx"}), "spec.provider is not supported yet"),
             (json!({"targetRef": {"kind": "DaemonSet"}}), "targetRef.kind DaemonSet"),

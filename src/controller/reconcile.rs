@@ -138,7 +138,7 @@ impl Reconciler {
         }
         if !std::mem::replace(&mut memory.noticed, true) {
             for notice in notices(spec) {
-                tracing::warn!(canary = %canary.key, "Canary {}: {notice}", canary.key);
+                tracing::warn!(canary = %canary.key, "Canary {}: {}", canary.key, notice.message);
             }
         }
         let policy = match compile(&canary.key, spec, &self.settings) {

@@ -1,5 +1,7 @@
 //! What is seen of the world when a step is decided: plain data, already read.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use crate::model::{Digest, ReleaseId, Revision, Weights};
@@ -106,4 +108,16 @@ pub enum Verb {
     Pause,
     /// Go on.
     Resume,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+            Self::Retry => "retry",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        })
+    }
 }

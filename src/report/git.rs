@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::events::Now;
 use super::target::report_of;
 use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
 use crate::api::Canary;
@@ -37,6 +38,8 @@ pub struct Context {
     pub remote: Remote,
     /// Settings; the writer's UID is filled in here.
     pub settings: ReporterSettings,
+    /// What time it is.
+    pub now: Now,
 }
 
 /// What the loop keeps of a Canary in memory.
@@ -71,7 +74,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
 }
 
 async fn serve(context: Context) {
-    let Context { cluster, writer, canaries, store, remote, mut settings } = context;
+    let Context { cluster, writer, canaries, store, remote, mut settings, now: clock } = context;
     writer.claim().acquired().await;
     settings.writer = uid(&cluster).await;
     canaries.ready().await;
@@ -79,10 +82,9 @@ async fn serve(context: Context) {
     let mut reporter = GitReporter::new(store, remote, settings, writer.clone());
     let mut told = Told::default();
     loop {
-        let now = Timestamp::now();
+        let now = clock();
         let live: Vec<_> = canaries.all();
-        let mut reports: Vec<TargetReport> =
-            live.iter().filter_map(|(_, canary)| canary.report.clone()).collect();
+        let mut reports: Vec<TargetReport> = live.iter().filter_map(|(_, canary)| canary.report.clone()).collect();
         reports.sort_by(|a, b| a.canary.cmp(&b.canary));
         let gone = told.gone(canaries.keys());
         let mut again = None;
@@ -167,7 +169,12 @@ impl Told {
 }
 
 /// Tells the Canaries what is in Git and what is not; `false` if one could not be told.
-async fn tell(cluster: &Cluster, writer: &Writer, canaries: &Reflected<WatchedCanary>, projection: &Projection) -> bool {
+async fn tell(
+    cluster: &Cluster,
+    writer: &Writer,
+    canaries: &Reflected<WatchedCanary>,
+    projection: &Projection,
+) -> bool {
     let mut newest: BTreeMap<&NamespacedName, &ReleaseId> = BTreeMap::new();
     for (canary, release) in &projection.recorded {
         let known = newest.entry(canary).or_insert(release);

@@ -199,10 +199,7 @@ pub fn subject(old: &Files, new: &Files) -> String {
         .iter()
         .filter(|(canary, target)| before.get(canary) != Some(*target))
         .map(|(canary, target)| match target {
-            Ok(target) => {
-                let weight = if target.weight > 0 { format!(", weight {}", target.weight) } else { String::new() };
-                format!("{canary}: {}{weight}", target.phase)
-            }
+            Ok(target) => format!("{canary}: {}", target.words()),
             Err(_) => canary.to_string(),
         })
         .collect();

@@ -26,7 +26,9 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         release: release.map(|release| release.id.clone()),
         revision: release.map(|release| release.revision.clone()),
         weight: Weights::canary_percent(state.canary_weight()),
-        step: release.and_then(|release| step_of(release, weights.len())),
+        step: release
+            .and_then(|release| weight_step(release, weights.len()))
+            .map(|(step, steps)| format!("{step} of {steps}")),
         waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
         promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
         policy: Some(policy_words(spec)),
@@ -53,10 +55,11 @@ fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {
     }
 }
 
-/// Each weight of a Canary is two steps of the policy: shift, then analyse.
-fn step_of(release: &Release, weights: usize) -> Option<String> {
+/// Which of a Canary's weights a release is at, from 1, and how many there are. Each weight is two steps of the policy:
+/// shift, then analyse.
+pub fn weight_step(release: &Release, weights: usize) -> Option<(u32, u32)> {
     let weights = u32::try_from(weights).ok().filter(|weights| *weights > 0)?;
-    Some(format!("{} of {weights}", (release.step / 2 + 1).min(weights)))
+    Some(((release.step / 2 + 1).min(weights), weights))
 }
 
 fn policy_words(spec: &CanarySpec) -> String {

@@ -17,6 +17,9 @@ pub const DEVELOPER: &str = "Dev";
 /// Times that an edit is made again because the branch moved; only a busy pusher gets near.
 const RETRIES_MAX: usize = 10;
 
+/// Most commits that are told at once: between two looks there are a handful.
+const SINCE_MAX: usize = 100;
+
 /// A bare repository on disk.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -96,12 +99,34 @@ impl Repository {
     pub fn tip(&self, branch: &str) -> Result<Option<Commit>, RepositoryError> {
         let bare = self.bare()?;
         let Some(oid) = self.oid(&bare, branch)? else { return Ok(None) };
+        self.shown(&bare, oid).map(Some)
+    }
+
+    /// The commits of a branch after `seen`, oldest first; all of them without it. At most [`SINCE_MAX`], the newest.
+    pub fn since(&self, branch: &str, seen: Option<&CommitId>) -> Result<Vec<Commit>, RepositoryError> {
+        let bare = self.bare()?;
+        let Some(tip) = self.oid(&bare, branch)? else { return Ok(Vec::new()) };
+        let new: Vec<Oid> = self.walk(&bare, tip, seen).map_err(|source| self.error(source))?;
+        new.into_iter().rev().map(|oid| self.shown(&bare, oid)).collect()
+    }
+
+    fn walk(&self, bare: &Bare, tip: Oid, seen: Option<&CommitId>) -> Result<Vec<Oid>, git2::Error> {
+        let mut walk = bare.revwalk()?;
+        walk.set_sorting(git2::Sort::TOPOLOGICAL)?;
+        walk.push(tip)?;
+        if let Some(seen) = seen {
+            walk.hide(Oid::from_str(seen.as_str())?)?;
+        }
+        walk.take(SINCE_MAX).collect()
+    }
+
+    fn shown(&self, bare: &Bare, oid: Oid) -> Result<Commit, RepositoryError> {
         let commit = bare.find_commit(oid).map_err(|source| self.error(source))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         let message = text(commit.message_bytes());
         let subject = message.lines().next().unwrap_or_default().to_owned();
         let author = text(commit.author().name_bytes());
-        Ok(Some(Commit { id: oid.to_string().parse()?, subject, message, author }))
+        Ok(Commit { id: oid.to_string().parse()?, subject, message, author })
     }
 
     /// A file of the newest commit of a branch.
@@ -206,8 +231,14 @@ mod tests {
         let second = repository
             .commit("second\n\nbody", |repository| Ok(edit(&(repository.read(BRANCH, "a/b.yaml")? + "2"))))?;
         let tip = repository.tip(BRANCH)?.ok_or("no tip")?;
-        assert_eq!((tip.id, tip.subject.as_str()), (second, "second"));
+        assert_eq!((tip.id.clone(), tip.subject.as_str()), (second, "second"));
         assert_eq!(repository.read(BRANCH, "a/b.yaml")?, "12");
+        let third = repository.commit("third", |_| Ok(edit("3")))?;
+        let first = repository.since(BRANCH, None)?.first().map(|commit| commit.id.clone()).ok_or("no commit")?;
+        let ids: Vec<_> = repository.since(BRANCH, Some(&first))?.into_iter().map(|commit| commit.id).collect();
+        assert_eq!(ids, [tip.id, third.clone()], "oldest first");
+        assert!(repository.since(BRANCH, Some(&third))?.is_empty());
+        assert!(repository.since("other", None)?.is_empty());
         Ok(())
     }
 }

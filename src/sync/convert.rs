@@ -2,6 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+/// What `sync` warns of when it applies this object: its API version is gone and it is applied as another.
+pub fn gone_version(object: &Value) -> Option<String> {
+    to_served(&mut object.clone())
+}
+
 /// Rewrites the object to a served version if it is one of those that can be rewritten; returns the warning to show.
 ///
 /// `autoscaling/v2beta2` and `v2beta1` went with Kubernetes 1.26 and 1.25; today's manifests still carry them.

@@ -8,6 +8,8 @@ use kube::api::PostParams;
 use crate::cluster::{Cluster, EffectKind, Writer};
 use crate::model::{Digest, ObjectRef};
 
+/// Reason of the Warning on an object that Git has and the cluster did not get.
+pub const SYNC_FAILED: &str = "SyncFailed";
 /// Longest message that the API server takes in an Event.
 const MESSAGE_MAX: usize = 1024;
 
@@ -28,7 +30,7 @@ pub(super) async fn warn(cluster: &Cluster, writer: &Writer, id: &ObjectRef, ver
             ..ObjectReference::default()
         },
         type_: Some("Warning".to_owned()),
-        reason: Some("SyncFailed".to_owned()),
+        reason: Some(SYNC_FAILED.to_owned()),
         message: Some(message.chars().take(MESSAGE_MAX).collect()),
         source: Some(EventSource { component: Some("serin".to_owned()), ..EventSource::default() }),
         first_timestamp: Some(now.clone()),

@@ -61,7 +61,9 @@ pub type DocumentCache = FileCache<Result<Vec<Arc<KeptDocument>>, Unreadable>>;
 
 fn documents(path: &str, text: &str) -> Result<Vec<Arc<KeptDocument>>, Unreadable> {
     match parse(path, text) {
-        Ok(manifests) => Ok(manifests.into_iter().map(|manifest| Arc::new(Document::of(manifest).keep())).collect()),
+        Ok(manifests) => {
+            Ok(manifests.into_iter().map(|manifest| Arc::new(Document::of(manifest).keep())).collect())
+        }
         Err(error) => Err(Unreadable { file: path.to_owned(), message: error.render() }),
     }
 }

@@ -10,12 +10,15 @@
 mod apiserver;
 mod cluster;
 mod controller;
+mod crash;
 mod daemon;
 mod git;
 mod house;
 mod loadtest;
+mod prometheus;
 mod sandbox;
 mod scenarios;
 mod support;
 mod sync;
 mod traffic;
+mod zero_failures;

@@ -16,8 +16,8 @@ use serin::manifest::template_digest;
 use serin::model::{CommitId, NamespacedName, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
-    self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext, SyncSettings,
-    SyncStatus, watch_canaries,
+    self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
+    SyncSettings, SyncStatus, watch_canaries,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

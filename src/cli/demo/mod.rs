@@ -40,7 +40,7 @@ const CANARY: (&str, &str) = ("test", "podinfo");
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  serin demo\n  serin demo --scenario rollback --dir /tmp/serin\n  serin demo -o json | jq .\n\n\
-    Exit codes: 0 every scenario ended as it should, 1 one did not, 3 a program that is needed is missing."
+    Exit codes: 0 every scenario ended as it should, 1 one did not, 2 bad usage, 3 a program that is needed is missing."
 )]
 pub struct DemoArgs {
     /// What is played
@@ -87,6 +87,7 @@ pub async fn run(args: DemoArgs, log: &LogOptions) -> anyhow::Result<u8> {
         (None, Some(temporary)) => temporary.path().to_owned(),
         (None, None) => anyhow::bail!("no folder to work in"),
     };
+    refuse_used(&folder)?;
     std::fs::create_dir_all(folder.join("logs"))
         .with_context(|| format!("failed to make {}", folder.display()))?;
     log.init_to(&folder.join("logs/serin.log"))?;
@@ -188,6 +189,15 @@ fn settings(sandbox: &Sandbox, speed: f64) -> anyhow::Result<Settings> {
     Ok(args.settings()?)
 }
 
+/// A demo begins at the beginning: what an earlier one recorded would be taken for the past of this one's cluster.
+fn refuse_used(folder: &Path) -> anyhow::Result<()> {
+    if !folder.join("repo.git").exists() {
+        return Ok(());
+    }
+    let used = anyhow::anyhow!("{} holds the repository of an earlier run", folder.display());
+    Err(CliError::input(used).hint("remove it or name another folder with --dir").into())
+}
+
 fn check_programs() -> anyhow::Result<()> {
     let missing: Vec<_> = PROGRAMS.into_iter().filter(|program| !on_path(program)).collect();
     if missing.is_empty() {
@@ -208,8 +218,9 @@ fn hints(kept: bool, dir: &Path) -> Vec<String> {
     if kept {
         let dir = dir.display();
         return vec![
-            format!("git --git-dir {dir}/repo.git log --oneline --all    what was committed"),
-            format!("less {dir}/logs/serin.log                           what the daemon did"),
+            format!("git --git-dir {dir}/repo.git log --oneline --all   what was committed"),
+            format!("git --git-dir {dir}/repo.git show serin/status/sandbox:README.md   the record"),
+            format!("less {dir}/logs/serin.log   what the daemon did"),
         ];
     }
     vec![

@@ -101,7 +101,7 @@ impl Teller {
         let phase = status.phase.as_str().to_owned();
         let now = Seen { phase, weight: status.canary_weight, state: state.clone(), outcomes };
         if let Some(state) = &state {
-            self.tell_checks(state, &now, status.failed_checks, canary.spec.analysis.threshold());
+            self.tell_checks(state, status.failed_checks, canary.spec.analysis.threshold());
             for entry in state.journal.iter().filter(|entry| entry.seq >= self.next_seq) {
                 let event = entry.event.clone();
                 self.printer.event(DemoEvent::Message { kind: event.kind, message: event.message });
@@ -122,7 +122,7 @@ impl Teller {
     }
 
     /// A tick is news when its number has moved on and left results behind.
-    fn tell_checks(&mut self, state: &State, now: &Seen, failed_checks: i64, threshold: u32) {
+    fn tell_checks(&mut self, state: &State, failed_checks: i64, threshold: u32) {
         let Phase::Releasing(release) = &state.phase else { return };
         let tick = (release.id.to_string(), release.tick);
         if self.tick.as_ref() == Some(&tick) {
@@ -135,7 +135,9 @@ impl Teller {
         }
         self.checks.clone_from(&release.checks);
         let checks = release.checks.clone();
-        self.printer.event(DemoEvent::Checks { weight: now.weight, failed_checks, threshold, checks });
+        // The verdict and the weight that follows from it are one write: what was measured had the weight before.
+        let weight = self.last.weight;
+        self.printer.event(DemoEvent::Checks { weight, failed_checks, threshold, checks });
     }
 }
 
@@ -146,7 +148,7 @@ pub(super) async fn branches(
     printer: Arc<Printer>,
     shutdown: CancellationToken,
 ) {
-    let mut last: Vec<Option<Commit>> = vec![None; branches.len()];
+    let mut last: Vec<Option<CommitId>> = vec![None; branches.len()];
     let mut look = tokio::time::interval(BRANCH_LOOK);
     loop {
         tokio::select! {
@@ -154,20 +156,16 @@ pub(super) async fn branches(
             _ = look.tick() => {}
         }
         for (branch, last) in branches.iter().zip(&mut last) {
-            match repository.tip(branch) {
-                Ok(tip) if tip != *last => {
-                    if let Some(Commit { id, subject, message: _, author }) = &tip
-                        && author != DEVELOPER
-                    {
-                        printer.event(DemoEvent::Committed {
-                            branch: branch.clone(),
-                            commit: id.to_string(),
-                            subject: subject.clone(),
-                        });
+            match repository.since(branch, last.as_ref()) {
+                Ok(commits) => {
+                    for Commit { id, subject, message: _, author } in commits {
+                        if author != DEVELOPER {
+                            let (branch, commit) = (branch.clone(), id.to_string());
+                            printer.event(DemoEvent::Committed { branch, commit, subject });
+                        }
+                        *last = Some(id);
                     }
-                    *last = tip;
                 }
-                Ok(_) => {}
                 Err(error) => output::message(&format!("failed to look at {branch}: {error}")),
             }
         }

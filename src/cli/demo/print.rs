@@ -1,5 +1,6 @@
 //! The demo's screen: a transcript, and on a terminal one live line below it.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, stdout};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -12,6 +13,10 @@ use super::event::{DemoEvent, Timed};
 
 /// Cells of the weight bar.
 const BAR_CELLS: usize = 20;
+/// Columns where the terminal does not say how many it has.
+const COLUMNS: usize = 80;
+/// What Flagger's words for a side that is not ready have in common; the side's name stands before.
+const NOT_READY: &str = " not ready: ";
 /// Returns to the line's start and clears it.
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
 
@@ -21,8 +26,16 @@ pub(super) struct Printer {
     json: bool,
     colours: bool,
     live: bool,
-    /// Serialises printing; holds whether a live line is on the screen.
-    line: Mutex<bool>,
+    /// Serialises printing.
+    screen: Mutex<Screen>,
+}
+
+#[derive(Default)]
+struct Screen {
+    /// A live line is below the transcript.
+    live_line: bool,
+    /// Workloads that were said not to be ready since the last push or phase.
+    unready: BTreeSet<String>,
 }
 
 impl Printer {
@@ -33,34 +46,56 @@ impl Printer {
             json,
             colours,
             live: !json && stdout().is_terminal() && colours,
-            line: Mutex::new(false),
+            screen: Mutex::default(),
         }
     }
 
     /// Prints one event. A closed pipe ends the printing, not the demo.
     pub(super) fn event(&self, event: DemoEvent) {
         let timed = Timed { seconds: (self.began.elapsed().as_millis() as f64) / 1000.0, event };
-        let mut live_line = self.line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut text = String::new();
-        if *live_line {
-            text.push_str(CLEAR_LINE);
-            *live_line = false;
-        }
+        let mut screen = self.screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.json {
             match serde_json::to_string(&timed) {
-                Ok(json) => text.push_str(&(json + "\n")),
-                Err(error) => output::message(&format!("failed to print an event: {error}")),
-            }
-        } else if let DemoEvent::Waiting { phase, weight, waiting_on } = &timed.event {
-            if !self.live {
-                return;
-            }
-            text.push_str(&self.status_line(phase, *weight, waiting_on));
-            *live_line = true;
-        } else {
-            text.push_str(&self.render(&timed));
+                Ok(json) => output::data(&format!("{json}\n")).ok(),
+                Err(error) => Some(output::message(&format!("failed to print an event: {error}"))),
+            };
+            return;
         }
-        output::data(&text).ok();
+        let live = match &timed.event {
+            DemoEvent::Waiting { phase, weight, waiting_on } => Some(self.status_line(phase, *weight, waiting_on)),
+            event if self.is_repetition(event, &mut screen) => return,
+            _ => None,
+        };
+        if live.is_some() && !self.live {
+            return;
+        }
+        let clear = if std::mem::replace(&mut screen.live_line, live.is_some()) { CLEAR_LINE } else { "" };
+        let text = live.unwrap_or_else(|| self.render(&timed));
+        output::data(&format!("{clear}{text}")).ok();
+    }
+
+    /// A side becomes ready in many small steps, each an Event. People see them in the live line, and without one the first.
+    fn is_repetition(&self, event: &DemoEvent, screen: &mut Screen) -> bool {
+        match event {
+            DemoEvent::Pushed { .. } | DemoEvent::Phase { .. } => {
+                screen.unready.clear();
+                false
+            }
+            DemoEvent::Message { kind: EventType::Warning, message } => match message.split_once(NOT_READY) {
+                Some((workload, _)) => self.live || !screen.unready.insert(workload.to_owned()),
+                None => false,
+            },
+            DemoEvent::Started { .. }
+            | DemoEvent::Scenario { .. }
+            | DemoEvent::Committed { .. }
+            | DemoEvent::Message { kind: EventType::Normal, .. }
+            | DemoEvent::Checks { .. }
+            | DemoEvent::Waiting { .. }
+            | DemoEvent::Users { .. }
+            | DemoEvent::Expected { .. }
+            | DemoEvent::Ended { .. }
+            | DemoEvent::Finished { .. } => false,
+        }
     }
 
     fn status_line(&self, phase: &str, weight: i64, waiting_on: &str) -> String {
@@ -154,14 +189,29 @@ fn short(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
 }
 
-/// Columns of the terminal as the shell says; 80 where it does not.
 fn terminal_columns() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(80)
+    rustix::termios::tcgetwinsize(stdout()).map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(COLUMNS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_workload_is_said_not_to_be_ready_once_a_phase() {
+        let printer = Printer { began: Instant::now(), json: false, colours: false, live: false, screen: Mutex::default() };
+        let mut screen = Screen::default();
+        let unready = |workload: &str| DemoEvent::Message {
+            kind: EventType::Warning,
+            message: format!("{workload} not ready: waiting for rollout to finish"),
+        };
+        let mut skipped = |event: &DemoEvent| printer.is_repetition(event, &mut screen);
+        assert!(!skipped(&unready("a")));
+        assert!(skipped(&unready("a")));
+        assert!(!skipped(&unready("b")));
+        assert!(!skipped(&DemoEvent::Phase { phase: "Promoting".into(), weight: 50 }));
+        assert!(!skipped(&unready("a")));
+    }
 
     #[test]
     fn the_bar_is_as_long_as_the_weight() {

@@ -1,19 +1,22 @@
 //! `serin get`: releases as a table, or one release as a tree.
 
+mod around;
 mod table;
 mod tree;
 mod view;
 
 use std::io::{IsTerminal, stdout};
+use std::time::Duration;
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::apps::v1::Deployment;
+use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
 use crate::api::Canary;
+use crate::cluster::explain;
 
 use super::connect::{ClusterArgs, request_failed};
 use super::exit::{CliError, Exit};
@@ -21,6 +24,9 @@ use super::output::{self, Format};
 
 /// Clears the screen and goes to its top left corner, for a live display on a terminal.
 const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[2J";
+
+/// Between two redraws of a live display, so that ages and pods move on although the Canary does not change.
+const REDRAW: Duration = Duration::from_secs(2);
 
 /// Arguments of `serin get`.
 #[derive(Debug, Args)]
@@ -55,8 +61,12 @@ pub async fn run(args: GetArgs) -> anyhow::Result<u8> {
     let api: Api<Canary> =
         if all_namespaces { Api::all(client.clone()) } else { Api::namespaced(client.clone(), &namespace) };
     let screen = Screen { client, api, namespace, name, all_namespaces, output };
-    let exit = screen.show().await?;
-    if watch { screen.follow().await } else { Ok(exit.code()) }
+    let shown = screen.read().await?;
+    if watch {
+        return screen.follow(shown).await;
+    }
+    screen.print(&shown.text, false)?;
+    Ok(shown.exit.code())
 }
 
 struct Screen {
@@ -68,93 +78,100 @@ struct Screen {
     output: Format,
 }
 
+/// What is on the screen, and what the verb exits with if this is the last of it.
+struct Shown {
+    text: String,
+    exit: Exit,
+}
+
 impl Screen {
-    async fn show(&self) -> anyhow::Result<Exit> {
+    async fn read(&self) -> anyhow::Result<Shown> {
         match &self.name {
-            Some(name) => self.show_one(name).await,
-            None => self.show_all().await,
+            Some(name) => self.read_one(name).await,
+            None => self.read_all().await,
         }
     }
 
-    async fn show_all(&self) -> anyhow::Result<Exit> {
+    async fn read_all(&self) -> anyhow::Result<Shown> {
         let list =
             self.api.list(&ListParams::default()).await.map_err(|error| request_failed(error, "list Canaries"))?;
-        if list.items.is_empty() && self.output == Format::Table {
-            let place = if self.all_namespaces {
-                "any namespace".to_owned()
-            } else {
-                format!("namespace {}", self.namespace)
-            };
-            output::message(&format!("no Canary in {place}"));
-            return Ok(Exit::Done);
-        }
         let text = match self.output {
-            Format::Table => table::render(&list.items, self.all_namespaces, jiff::Timestamp::now()),
+            Format::Table if list.items.is_empty() => String::new(),
+            Format::Table => table::render(&list.items, self.all_namespaces, Timestamp::now()),
             Format::Json => format!("{}\n", serde_json::to_string_pretty(&view::all(&list.items))?),
             Format::Yaml => serde_yaml::to_string(&view::all(&list.items))?,
         };
-        output::data(&text)?;
-        Ok(Exit::Done)
+        Ok(Shown { text, exit: Exit::Done })
     }
 
-    async fn show_one(&self, name: &str) -> anyhow::Result<Exit> {
-        let canary =
-            self.api.get_opt(name).await.map_err(|error| request_failed(error, "read the Canary"))?.ok_or_else(
-                || {
-                    let missing = anyhow::anyhow!("Canary {}/{name} does not exist", self.namespace);
-                    CliError::input(missing).hint("`serin get -A` lists all of them")
-                },
-            )?;
-        let view = view::View::of(&canary);
+    async fn read_one(&self, name: &str) -> anyhow::Result<Shown> {
+        let found = self.api.get_opt(name).await.map_err(|error| request_failed(error, "read the Canary"))?;
+        let canary = found.ok_or_else(|| {
+            let missing = anyhow::anyhow!("Canary {}/{name} does not exist", self.namespace);
+            CliError::input(missing).hint("`serin get -A` lists all of them")
+        })?;
+        let about = around::read(&self.client, &self.namespace, name, &canary.spec.target_ref.name);
+        let around = about.await.map_err(|error| request_failed(error, "read what belongs to the Canary"))?;
+        let mut view = view::View::of(&canary);
+        view.pending = around.pending();
+        view.refused = around.refused;
         let text = match self.output {
             Format::Table => {
-                let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
-                let target = &canary.spec.target_ref.name;
-                let read = |name: String| {
-                    let deployments = deployments.clone();
-                    async move { deployments.get_opt(&name).await }
-                };
-                let (canary_side, primary_side) =
-                    futures::future::try_join(read(target.clone()), read(format!("{target}-primary")))
-                        .await
-                        .map_err(|error| request_failed(error, "read the workloads"))?;
-                let sides = tree::Sides { primary: primary_side.as_ref(), canary: canary_side.as_ref() };
-                tree::render(&view, &sides, jiff::Timestamp::now(), output::colours())
+                let sides = tree::Sides { primary: around.primary.as_ref(), canary: around.target.as_ref() };
+                tree::render(&view, &sides, Timestamp::now(), output::colours())
             }
             Format::Json => format!("{}\n", serde_json::to_string_pretty(&view)?),
             Format::Yaml => serde_yaml::to_string(&view)?,
         };
-        output::data(&text)?;
-        Ok(if view.phase == "Failed" { Exit::Failed } else { Exit::Done })
+        Ok(Shown { text, exit: if view.phase == "Failed" { Exit::Failed } else { Exit::Done } })
     }
 
-    /// Shows again at every change until the user interrupts.
-    async fn follow(&self) -> anyhow::Result<u8> {
+    fn print(&self, text: &str, live: bool) -> anyhow::Result<()> {
+        if text.is_empty() {
+            let place = match self.all_namespaces {
+                true => "any namespace".to_owned(),
+                false => format!("namespace {}; `serin get -A` looks in all of them", self.namespace),
+            };
+            output::message(&format!("no Canary in {place}"));
+        }
+        let clear = if live { CLEAR_SCREEN } else { "" };
+        output::data(&format!("{clear}{text}"))?;
+        Ok(())
+    }
+
+    /// Prints again whenever it would look different, until the user interrupts.
+    async fn follow(&self, mut shown: Shown) -> anyhow::Result<u8> {
+        let live = stdout().is_terminal() && self.output == Format::Table;
+        self.print(&shown.text, live)?;
         let config = match &self.name {
             Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
             None => watcher::Config::default(),
         };
-        let mut changes = watcher(self.api.clone(), config).default_backoff().applied_objects().boxed();
+        let mut changes = watcher(self.api.clone(), config).default_backoff().boxed();
+        let mut redraw = tokio::time::interval(REDRAW);
         loop {
             tokio::select! {
                 change = changes.try_next() => match change {
-                    Ok(Some(_)) => self.refresh().await?,
+                    Ok(Some(watcher::Event::Init | watcher::Event::InitApply(_))) => continue,
+                    Ok(Some(_)) => {}
                     Ok(None) => return Ok(Exit::Done.code()),
                     // The watcher reconnects by itself, with backoff; the screen keeps what was true last.
-                    Err(error) => output::message(&format!("watch interrupted, reconnecting: {error}")),
+                    Err(error) => {
+                        output::message(&format!("watch interrupted, reconnecting: {}", explain(&error)));
+                        continue;
+                    }
                 },
+                _ = redraw.tick(), if live => {}
                 interrupted = tokio::signal::ctrl_c() => {
                     interrupted?;
                     return Ok(Exit::Done.code());
                 }
             }
+            let now = self.read().await?;
+            if now.text != shown.text {
+                self.print(&now.text, live)?;
+                shown = now;
+            }
         }
-    }
-
-    async fn refresh(&self) -> anyhow::Result<()> {
-        if stdout().is_terminal() && self.output == Format::Table {
-            output::data(CLEAR_SCREEN)?;
-        }
-        self.show().await.map(|_| ())
     }
 }

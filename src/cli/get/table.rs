@@ -27,7 +27,7 @@ fn row(view: &View, namespaces: bool, now: Timestamp) -> Vec<String> {
         format!("{}/{}", view.failed_checks, view.threshold),
         view.revision.as_deref().map_or_else(|| "<none>".to_owned(), short_revision),
         view.since.map_or_else(|| "<none>".to_owned(), |since| age(since, now)),
-        view.waiting_on.clone().unwrap_or_default(),
+        view.why().unwrap_or_default(),
     ];
     if namespaces {
         cells.insert(0, view.namespace.clone());

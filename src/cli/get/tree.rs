@@ -5,10 +5,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::analysis::Verdict;
 use crate::cli::output::Paint;
-use crate::release::{CheckResult, EventType};
+use crate::release::{CheckResult, EventType, JournalEntry};
 
 use super::table::{age, short_revision};
-use super::view::View;
+use super::view::{Refused, View};
 
 /// Events shown; the whole history is in `kubectl describe` and on the status branch.
 const EVENTS_SHOWN: usize = 8;
@@ -27,35 +27,79 @@ pub(super) fn render(view: &View, sides: &Sides<'_>, now: Timestamp, colours: bo
         phase(&view.phase, colours),
         view.target
     );
-    let mut lines: Vec<String> = vec![
-        side("primary", 100 - view.weight, sides.primary, view.promoted.as_deref()),
-        side("canary", view.weight, sides.canary, view.release.as_ref().and(view.revision.as_deref())),
-    ];
-    if let Some((step, of)) = view.step {
-        let failed = format!("{} of {} failed checks", view.failed_checks, view.threshold);
-        lines.push(format!("step      {step} of {of}   {failed}"));
+    let mut lines = what_is(view, sides, colours);
+    lines.extend(what_is_waited_for(view, now, colours));
+    let events: Vec<String> = last_events(view).iter().map(|entry| event(entry, now, colours)).collect();
+    if !events.is_empty() {
+        lines.push("events".to_owned());
     }
-    lines.extend(view.checks.iter().map(|result| check(result, colours)));
-    if let Some(cause) = &view.cause {
-        lines.push(format!("failed    {}", Paint::Red.apply(cause, colours)));
-    }
-    if let Some(waiting) = &view.waiting_on {
-        lines.push(format!("waits for {}", Paint::Yellow.apply(waiting, colours)));
-    }
-    let skipped = view.events.len().saturating_sub(EVENTS_SHOWN);
-    lines.extend(view.events.iter().skip(skipped).map(|entry| {
-        let text = format!("{:>5}  {}", age(entry.at, now), entry.event.message);
-        match entry.event.kind {
-            EventType::Normal => Paint::Dim.apply(&text, colours),
-            EventType::Warning => Paint::Yellow.apply(&text, colours),
-        }
-    }));
     let last = lines.len().saturating_sub(1);
     for (index, line) in lines.iter().enumerate() {
         let branch = if index == last { "└─" } else { "├─" };
         out.push_str(&format!("{branch} {line}\n"));
     }
+    out.extend(events.iter().map(|line| format!("   {line}\n")));
     out
+}
+
+/// Both sides, how far the release is, and the last value of every check.
+fn what_is(view: &View, sides: &Sides<'_>, colours: bool) -> Vec<String> {
+    let canary_revision = view.release.as_ref().and(view.revision.as_deref());
+    let mut lines = vec![
+        labelled("primary", &side(100 - view.weight, sides.primary, view.promoted.as_deref())),
+        labelled("canary", &side(view.weight, sides.canary, canary_revision)),
+    ];
+    if let Some((step, of)) = view.step {
+        let failed = format!("{step} of {of}, {} of {} failed checks", view.failed_checks, view.threshold);
+        lines.push(labelled("step", &failed));
+    }
+    lines.extend(view.checks.iter().map(|result| labelled("check", &check(result, colours))));
+    lines
+}
+
+/// Why it failed, what it waits for, what Git has and the cluster does not, and the other way round.
+fn what_is_waited_for(view: &View, now: Timestamp, colours: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(cause) = &view.cause {
+        lines.push(labelled("failed", &Paint::Red.apply(cause, colours)));
+    }
+    let waited = if view.blocked.is_some() { "blocked" } else { "waits for" };
+    let why = if view.blocked.is_some() || view.phase.is_empty() { view.why() } else { view.waiting_on.clone() };
+    if let Some(why) = why {
+        lines.push(labelled(waited, &Paint::Yellow.apply(&why, colours)));
+    }
+    if let Some(digest) = &view.quarantined {
+        let View { namespace, name, .. } = view;
+        lines.push(labelled("to retry", &format!("serin retry {name} -n {namespace}    # {digest}")));
+    }
+    if let Some(pending) = &view.pending {
+        lines.push(labelled("next", &format!("{}, held until traffic is back on primary", short_revision(pending))));
+    }
+    lines.extend(view.refused.iter().map(|Refused { at, message }| {
+        let when = at.map(|at| format!("{} ago: ", age(at, now))).unwrap_or_default();
+        labelled("refused", &Paint::Yellow.apply(&format!("{when}{message}"), colours))
+    }));
+    if let Some(reason) = &view.unrecorded {
+        lines.push(labelled("git", &Paint::Yellow.apply(&format!("does not have this yet: {reason}"), colours)));
+    }
+    lines
+}
+
+fn labelled(label: &str, text: &str) -> String {
+    format!("{label:<10} {text}")
+}
+
+fn last_events(view: &View) -> &[JournalEntry] {
+    let skipped = view.events.len().saturating_sub(EVENTS_SHOWN);
+    view.events.get(skipped..).unwrap_or_default()
+}
+
+fn event(entry: &JournalEntry, now: Timestamp, colours: bool) -> String {
+    let text = format!("{:>5}  {}", age(entry.at, now), entry.event.message);
+    match entry.event.kind {
+        EventType::Normal => Paint::Dim.apply(&text, colours),
+        EventType::Warning => Paint::Yellow.apply(&text, colours),
+    }
 }
 
 fn phase(phase: &str, colours: bool) -> String {
@@ -67,7 +111,7 @@ fn phase(phase: &str, colours: bool) -> String {
     }
 }
 
-fn side(name: &str, weight: i64, deployment: Option<&Deployment>, revision: Option<&str>) -> String {
+fn side(weight: i64, deployment: Option<&Deployment>, revision: Option<&str>) -> String {
     let pods = deployment.map_or_else(
         || "does not exist".to_owned(),
         |deployment| {
@@ -79,7 +123,7 @@ fn side(name: &str, weight: i64, deployment: Option<&Deployment>, revision: Opti
     );
     let image = deployment.and_then(image_tag).unwrap_or_default();
     let revision = revision.map(short_revision).unwrap_or_default();
-    format!("{name:<9} {weight:>3} %  {pods}  {image}  {revision}").trim_end().to_owned()
+    format!("{weight:>3} %  {pods}  {image}  {revision}").trim_end().to_owned()
 }
 
 fn image_tag(deployment: &Deployment) -> Option<String> {
@@ -96,5 +140,9 @@ fn check(result: &CheckResult, colours: bool) -> String {
         Verdict::Fail => Paint::Red.apply("✗", colours),
         Verdict::NoData | Verdict::Error | Verdict::Inconclusive => Paint::Yellow.apply("?", colours),
     };
-    format!("check     {mark} {name} {value} ({limit}) {}", verdict.as_str())
+    let said = match verdict {
+        Verdict::Pass | Verdict::Fail => String::new(),
+        Verdict::NoData | Verdict::Error | Verdict::Inconclusive => format!(": {}", verdict.as_str()),
+    };
+    format!("{mark} {name} {value} ({limit}){said}")
 }

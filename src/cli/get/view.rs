@@ -1,11 +1,15 @@
-//! What people and machines are told of a Canary: a projection of its status.
+//! What people and machines are told of a Canary: a projection of its status, and why nothing happens if nothing does.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::api::Canary;
-use crate::release::{CheckResult, JournalEntry, Outcome, Phase, State};
+use crate::api::annotations::UNRECORDED;
+use crate::api::{Canary, CanaryStatus};
+use crate::release::{CheckResult, JournalEntry, OutcomeKind, Phase, State, WaitingOn};
+
+/// Condition type of what must be mended outside before anything goes on.
+const BLOCKED: &str = "Blocked";
 
 /// One target and its release.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,6 +37,21 @@ pub(super) struct View {
     pub(super) step: Option<(u32, u32)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) waiting_on: Option<String>,
+    /// The revision that failed before and is not released again by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) quarantined: Option<String>,
+    /// What must be mended outside before anything goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) blocked: Option<String>,
+    /// A revision that Git has and the engine does not let in yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pending: Option<String>,
+    /// Why what happened is not in Git yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unrecorded: Option<String>,
+    /// What Git has for this Canary or its target and could not be brought into the cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) refused: Vec<Refused>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) checks: Vec<CheckResult>,
     /// Why the last release failed.
@@ -44,6 +63,15 @@ pub(super) struct View {
     pub(super) events: Vec<JournalEntry>,
 }
 
+/// An object that Git has and the cluster did not get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Refused {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<Timestamp>,
+    pub(super) message: String,
+}
+
 /// All of them.
 pub(super) fn all(canaries: &[Canary]) -> Vec<View> {
     canaries.iter().map(View::of).collect()
@@ -52,6 +80,7 @@ pub(super) fn all(canaries: &[Canary]) -> Vec<View> {
 impl View {
     pub(super) fn of(canary: &Canary) -> Self {
         let status = canary.status.clone().unwrap_or_default();
+        let blocked = blocked(&status);
         let serin = status.serin.unwrap_or_default();
         let state: Option<State> = serde_json::from_value(serin.state).ok();
         let analysis = &canary.spec.analysis;
@@ -69,6 +98,11 @@ impl View {
             release: serin.release,
             step: None,
             waiting_on: serin.waiting_on,
+            quarantined: None,
+            blocked,
+            pending: None,
+            unrecorded: canary.annotations().get(UNRECORDED).cloned(),
+            refused: Vec::new(),
             checks: Vec::new(),
             cause: None,
             since: None,
@@ -80,25 +114,44 @@ impl View {
         view
     }
 
+    /// Why nothing happens, in one line.
+    pub(super) fn why(&self) -> Option<String> {
+        if let Some(blocked) = &self.blocked {
+            return Some(blocked.clone());
+        }
+        if self.phase.is_empty() {
+            return Some("the daemon to look at it: is `serin run` up, and for this namespace?".to_owned());
+        }
+        let unrecorded = || self.unrecorded.as_ref().map(|reason| format!("Git to take the record: {reason}"));
+        self.waiting_on.clone().or_else(unrecorded)
+    }
+
     fn read(&mut self, state: State, weights: usize) {
         self.promoted = state.promoted.map(|promoted| promoted.revision.to_string());
         self.events = state.journal;
+        if let Some(WaitingOn::Quarantine { revision }) = state.waiting_on {
+            self.quarantined = Some(revision.digest.short().to_owned());
+        }
         match state.phase {
             Phase::Initializing { since, .. } => self.since = Some(since),
-            Phase::Idle { since, .. } => {
+            Phase::Idle { since, last } => {
                 self.since = Some(since);
-                if let Some(Outcome { cause, checks, .. }) = state.outbox.into_iter().next_back() {
-                    self.cause = cause.map(|cause| cause.message);
-                    self.checks = checks;
+                if let Some(outcome) = state.last_outcome.filter(|_| last == OutcomeKind::Failed) {
+                    self.cause = outcome.cause.map(|cause| cause.message);
+                    self.checks = outcome.checks;
                 }
             }
             Phase::Releasing(release) => {
                 self.since = Some(release.started);
-                // Flagger's weights compile to two steps each: shift, then analyse.
-                let steps = u32::try_from(weights).unwrap_or(u32::MAX);
-                self.step = (steps > 0).then(|| ((release.step / 2 + 1).min(steps), steps));
+                self.step = crate::report::weight_step(&release, weights);
                 self.checks = release.checks;
             }
         }
     }
+}
+
+fn blocked(status: &CanaryStatus) -> Option<String> {
+    let blocked = |kind: &str, status: &str| kind == BLOCKED && status == "True";
+    let condition = status.conditions.iter().find(|condition| blocked(&condition.type_, &condition.status))?;
+    condition.message.clone()
 }

@@ -47,7 +47,11 @@ impl Finding {
 
     /// Something about the field at `path` of `manifest`; points at the nearest ancestor that exists.
     pub(super) fn at(severity: Severity, text: &str, manifest: &Manifest, path: &str, message: String) -> Self {
-        let segments = segments(path);
+        let whole = match manifest.item {
+            Some(item) => format!("items[{item}].{path}"),
+            None => path.to_owned(),
+        };
+        let segments = segments(&whole);
         let found = (0..=segments.len()).rev().find_map(|length| {
             manifest::locate_key(text, manifest.document, segments.get(..length).unwrap_or_default())
         });

@@ -1,6 +1,7 @@
-//! `serin validate`: syntax, schema and references of manifests, offline.
+//! `serin validate`: syntax, schema, references of manifests and whether this version carries them out, offline.
 
 mod finding;
+mod policy;
 mod references;
 mod schema;
 
@@ -56,6 +57,7 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {
     }
     for (source, manifests) in &parsed {
         findings.extend(manifests.iter().flat_map(|manifest| schema::check(&source.text, manifest)));
+        findings.extend(manifests.iter().flat_map(|manifest| policy::check(&source.text, manifest)));
     }
     let all: Vec<references::Located<'_>> = parsed
         .iter()
@@ -69,11 +71,10 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {
     print(&findings, *output)?;
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    output::message(&format!(
-        "{} objects in {} files: {errors} errors, {warnings} warnings",
-        all.len(),
-        sources.len()
-    ));
+    let counted = [(all.len(), "object"), (sources.len(), "file"), (errors, "error"), (warnings, "warning")];
+    let [objects, files, errors_text, warnings_text] =
+        counted.map(|(count, noun)| format!("{count} {noun}{}", if count == 1 { "" } else { "s" }));
+    output::message(&format!("{objects} in {files}: {errors_text}, {warnings_text}"));
     let failed = errors > 0 || (*deny_warnings && warnings > 0);
     Ok(if failed { Exit::Input } else { Exit::Done }.code())
 }

@@ -58,7 +58,7 @@ fn finding(severity: Severity, located: &Located<'_>, path: &str, message: Strin
 }
 
 /// The Canary in a manifest; one that does not decode has been reported by the schema check.
-fn canary_of(manifest: &Manifest) -> Option<Canary> {
+pub(super) fn canary_of(manifest: &Manifest) -> Option<Canary> {
     if manifest.kind() != "Canary" || manifest.object_ref().group != crate::api::GROUP {
         return None;
     }

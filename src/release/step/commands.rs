@@ -28,7 +28,7 @@ pub(super) fn handle(cx: &mut Context<'_>, state: &mut State) {
         (_, Phase::Releasing(release)) => Err(format!("release {} is under way", release.id)),
         (_, Phase::Initializing { .. } | Phase::Idle { .. }) => Err("nothing is being released".to_owned()),
     };
-    let (verb, target) = (verb_word(request.verb), cx.target());
+    let (verb, target) = (request.verb, cx.target());
     cx.say(match done {
         Ok(()) => Event::normal(format!("Request to {verb} {target} {} accepted", request.subject)),
         Err(reason) => Event::warning(format!("Request to {verb} {target} {} refused: {reason}", request.subject)),
@@ -115,14 +115,4 @@ fn retry(state: &mut State, request: &Request) -> Result<(), String> {
 fn is_about(request: &Request, id: &ReleaseId, digest: &Digest) -> bool {
     let subject = request.subject.as_str();
     subject == id.as_str() || subject == digest.as_str() || subject == digest.short()
-}
-
-fn verb_word(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Promote => "promote",
-        Verb::Abort => "abort",
-        Verb::Retry => "retry",
-        Verb::Pause => "pause",
-        Verb::Resume => "resume",
-    }
 }

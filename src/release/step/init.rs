@@ -36,10 +36,6 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         cx.wait_silently(WaitingOn::Target { name: cx.policy.names.target.clone() });
         return Next::Rest;
     };
-    if !*providers && hear_providers(cx, since, target) {
-        *providers = true;
-        return Next::Again;
-    }
     if cx.policy.promotion == Promotion::CopyToPrimary {
         cx.act(Action::EnsurePrimaryAutoscaler);
     }
@@ -51,6 +47,11 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         *ready = None;
         await_primary(cx, target, primary, since);
         return Next::Rest;
+    }
+    // Asked from the start, said in Flagger's order: after what primary had to say.
+    if !*providers && hear_providers(cx, since, target) {
+        *providers = true;
+        return Next::Again;
     }
     let known = after(*ready.get_or_insert(cx.now), ENDPOINTS_LAG);
     if cx.observed.route == RouteObserved::Missing && cx.now < known {

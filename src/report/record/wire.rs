@@ -65,6 +65,34 @@ pub struct TargetRecord {
     pub untold: u64,
 }
 
+impl TargetRecord {
+    /// One line: `Progressing a6fb26d2 (f4ae59b), weight 30, step 3 of 5`.
+    pub(super) fn words(&self) -> String {
+        let Self { phase, revision, weight, step, promoted, cause, .. } = self;
+        if let Some(cause) = cause {
+            return format!("{phase}: {cause}");
+        }
+        match (revision, promoted) {
+            (Some(revision), _) => {
+                let weight = if *weight > 0 { format!(", weight {weight}") } else { String::new() };
+                let step = step.as_ref().map(|step| format!(", step {step}")).unwrap_or_default();
+                format!("{phase} {}{weight}{step}", revision_words(revision))
+            }
+            (None, Some(promoted)) => format!("{phase}, runs {}", revision_words(&promoted.revision)),
+            (None, None) => phase.clone(),
+        }
+    }
+}
+
+/// `a6fb26d2 (f4ae59b)`: digest and commit, shortened.
+pub(super) fn revision_words(revision: &Revision) -> String {
+    let Revision { digest, commit } = revision;
+    match commit {
+        Some(commit) => format!("{} ({})", digest.short(), commit.short()),
+        None => digest.short().to_owned(),
+    }
+}
+
 /// What primary runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,0 +1,106 @@
+//! `serin retry|promote|abort|pause|resume`: asks the daemon through an annotation on the Canary and waits for its answer.
+//!
+//! The cluster's own access rules decide who may ask: it is a patch of one Canary.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::Api;
+use serde_json::json;
+
+use crate::api::Canary;
+use crate::api::annotations::REQUEST;
+use crate::release::{Event, EventType, State, Verb};
+
+use super::connect::{ClusterArgs, request_failed};
+use super::exit::{CliError, Exit};
+use super::output;
+
+/// Longest wait for the daemon's answer: it looks at a changed Canary at once, unless it is not there.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Arguments of the verbs that ask something of a release.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 accepted, 1 refused, 2 nothing to ask it of, 3 the cluster or the daemon does not answer.")]
+pub struct RequestArgs {
+    /// Name of the Canary
+    name: String,
+    /// Namespace; the context's without it
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Asks and prints the answer.
+pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
+    let RequestArgs { name, namespace, cluster } = args;
+    let client = cluster.connect().await?;
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let api: Api<Canary> = Api::namespaced(client, &namespace);
+    let found = api.get_opt(&name).await.map_err(|error| request_failed(error, "read the Canary"))?;
+    let canary = found.ok_or_else(|| {
+        let missing = anyhow::anyhow!("Canary {namespace}/{name} does not exist");
+        CliError::input(missing).hint("`serin get -A` lists all of them")
+    })?;
+    let subject = subject(verb, &canary).map_err(|reason| {
+        CliError::input(anyhow::anyhow!("Canary {namespace}/{name}: {reason}")).hint(format!(
+            "`serin get {name} -n {namespace}` shows what it does"
+        ))
+    })?;
+    let raw = format!("{verb}/{subject}/{}", Timestamp::now().as_nanosecond());
+    let patch = json!({"metadata": {"annotations": {REQUEST: raw}}});
+    api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map_err(|error| request_failed(error, "patch the Canary"))?;
+    let answer = tokio::time::timeout(ANSWER_MAX, answer(api, &name, &raw, verb)).await.map_err(|_| {
+        let silent = anyhow::anyhow!("no answer within {} s", ANSWER_MAX.as_secs());
+        CliError::unreachable(silent).hint("is `serin run` up? It answers when it is; the request stays")
+    })?;
+    let Event { kind, message } = answer?;
+    match kind {
+        EventType::Normal => output::data(&format!("{message}\n"))?,
+        EventType::Warning => output::message(&message),
+    }
+    Ok(if kind == EventType::Normal { Exit::Done } else { Exit::Failed }.code())
+}
+
+/// The release or the revision that is meant: there is only one that can be.
+fn subject(verb: Verb, canary: &Canary) -> Result<String, &'static str> {
+    let state = state_of(canary).ok_or("the daemon has not seen it yet")?;
+    match verb {
+        Verb::Retry => {
+            let newest = state.quarantine.last().ok_or("no revision of it has failed")?;
+            Ok(newest.revision.digest.short().to_owned())
+        }
+        Verb::Promote | Verb::Abort | Verb::Pause | Verb::Resume => {
+            let release = state.release().ok_or("nothing is being released")?;
+            Ok(release.id.to_string())
+        }
+    }
+}
+
+fn state_of(canary: &Canary) -> Option<State> {
+    let serin = canary.status.as_ref()?.serin.as_ref()?;
+    serde_json::from_value(serin.state.clone()).ok()
+}
+
+/// Waits until the request is handled; the answer is the newest journal entry about it.
+async fn answer(api: Api<Canary>, name: &str, raw: &str, verb: Verb) -> anyhow::Result<Event> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut changes = watcher(api, config).default_backoff().applied_objects().boxed();
+    let about = format!("Request to {verb} ");
+    while let Some(canary) = changes.try_next().await? {
+        let Some(state) = state_of(&canary).filter(|state| state.handled_request.as_deref() == Some(raw)) else {
+            continue;
+        };
+        let said = state.journal.into_iter().rev().map(|entry| entry.event);
+        let said = said.into_iter().find(|event| event.message.starts_with(&about));
+        return Ok(said.unwrap_or_else(|| Event::normal(format!("Request to {verb} {name} handled"))));
+    }
+    anyhow::bail!("the watch on Canary {name} ended")
+}

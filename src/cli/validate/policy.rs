@@ -1,0 +1,31 @@
+//! What the daemon would say to an object beyond its schema: asked of the rooms that would say it.
+
+use kube::ResourceExt;
+
+use crate::manifest::Manifest;
+use crate::model::NamespacedName;
+use crate::{controller, sync};
+
+use super::finding::{Finding, Severity};
+use super::references::canary_of;
+
+/// Gone API versions; for a Canary, whether this version of Serin carries it out.
+pub(super) fn check(text: &str, manifest: &Manifest) -> Vec<Finding> {
+    let finding = |severity, path: &str, message| Finding::at(severity, text, manifest, path, message);
+    let mut findings = Vec::new();
+    if let Some(message) = sync::gone_version(&manifest.object) {
+        findings.push(finding(Severity::Warning, "apiVersion", message));
+    }
+    let Some(canary) = canary_of(manifest) else { return findings };
+    let key = NamespacedName::new(manifest.namespace().unwrap_or("default"), canary.name_any());
+    match controller::check_policy(&key, &canary.spec) {
+        Ok(notices) => findings.extend(
+            notices.into_iter().map(|notice| finding(Severity::Warning, &notice.path, notice.message)),
+        ),
+        Err(error) => {
+            let words = crate::cluster::explain(&error);
+            findings.push(finding(Severity::Error, error.path(), words));
+        }
+    }
+    findings
+}
