@@ -7,19 +7,17 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::runtime::watcher;
+use kube::api::{Patch, PatchParams};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api;
 use crate::api::annotations::MANAGER_SYNC;
-use crate::api::{self, Canary};
 use crate::cluster::{
     Claim, Cluster, ConnectOptions, EffectKind, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected, Wake, Writer,
-    compact_metadata,
 };
 use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, Clock, ControllerContext, ControllerSettings, Telemetry};
@@ -29,7 +27,7 @@ use crate::metrics::{HttpClients, MetricProvider, Prometheus};
 use crate::report::writer::BATCH;
 use crate::report::{self, ReporterSettings, RollbackCommits};
 use crate::server::{self, ServerState};
-use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus};
+use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus, WatchedCanary};
 
 use super::exit::{CliError, Exit};
 use super::records::Records;
@@ -113,7 +111,7 @@ pub async fn daemon_with(
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);
     let (sync_status, synced) = watch::channel(SyncStatus::default());
-    let canaries = watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone());
+    let canaries = sync::watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone());
     let source = GitSource::new(store.clone(), remote.clone(), &settings.git.branch, &settings.git.path);
 
     let ready_canaries = canaries.clone();
@@ -138,7 +136,7 @@ pub async fn daemon_with(
     let reporter = report::git::Context {
         cluster: cluster.clone(),
         writer: writer.clone(),
-        canaries: canaries.clone(),
+        canaries: report::git::watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone()),
         store,
         remote,
         settings: report_settings(&settings),
@@ -283,21 +281,7 @@ fn remote(settings: &Settings) -> anyhow::Result<Remote> {
     Ok(Remote::new(&git.url, credentials).map_err(CliError::input)?)
 }
 
-/// One shared list of Canaries for sync and report. The kind may be served later than this starts: the stream retries.
-fn watch_canaries(cluster: &Cluster, namespace: Option<&str>, stop: CancellationToken) -> Reflected<Canary> {
-    let kind = ApiResource::erase::<Canary>(&());
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
-        None => Api::all_with(cluster.client(), &kind),
-    };
-    let convert = |mut object: DynamicObject| {
-        compact_metadata(&mut object);
-        object.try_parse::<Canary>().map_err(|error| error.to_string())
-    };
-    Reflected::start(api, watcher::Config::default(), stop, convert, |_| {})
-}
-
-fn readiness(sync: &SyncStatus, canaries: &Reflected<Canary>) -> Result<(), String> {
+fn readiness(sync: &SyncStatus, canaries: &Reflected<WatchedCanary>) -> Result<(), String> {
     if let Some(error) = &sync.error {
         return Err(format!("sync: {error}\n"));
     }

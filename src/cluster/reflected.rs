@@ -6,11 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::{StreamExt as _, pin_mut};
 use kube::Api;
 use kube::ResourceExt as _;
-use kube::api::DynamicObject;
+use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::connect::Cluster;
 use super::explain::{api_status, explain};
 use crate::model::NamespacedName;
 
@@ -148,6 +150,28 @@ impl<T: Send + Sync + 'static> Reflected<T> {
             }
         });
         cache
+    }
+
+    /// As [`Reflected::start`], by the Rust type of a kind: objects that do not fit it stay unreadable, each for itself.
+    pub fn start_typed<K>(
+        cluster: &Cluster,
+        namespace: Option<&str>,
+        shutdown: CancellationToken,
+        convert: impl Fn(K) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned,
+    {
+        let kind = ApiResource::erase::<K>(&());
+        let api: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
+            None => Api::all_with(cluster.client(), &kind),
+        };
+        let typed = move |object: DynamicObject| match object.try_parse::<K>() {
+            Ok(object) => Ok(convert(object)),
+            Err(error) => Err(error.to_string()),
+        };
+        Self::start(api, watcher::Config::default(), shutdown, typed, |_| {})
     }
 
     /// The object, if it exists and can be read.

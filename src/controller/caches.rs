@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::api::annotations::{RECORDED, REQUEST};
 use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, explain};
-use crate::model::{NamespacedName, ReleaseId};
+use crate::model::{Frozen, NamespacedName, ReleaseId};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
-use super::frozen::{Frozen, FrozenObject};
+use super::frozen::FrozenObject;
 use super::settings::ControllerSettings;
 use super::wakeups::Wakeups;
 

@@ -14,9 +14,9 @@ use super::pass::{Extent, Pass, Passed, Until, Waiting};
 use super::source::{Content, RecordSource, Source, SourceError};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
-use super::target::CanaryFacts;
+use super::target::WatchedCanary;
 use super::trigger;
-use crate::api::{self, Canary, Inventory};
+use crate::api::{self, Inventory};
 use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer, explain};
 use crate::model::{CommitId, NamespacedName};
 
@@ -61,7 +61,7 @@ pub struct SyncContext {
     /// The record in Git.
     pub records: Arc<dyn RecordSource>,
     /// The cluster's Canaries.
-    pub canaries: Reflected<Canary>,
+    pub canaries: Reflected<WatchedCanary>,
     /// Settings.
     pub settings: SyncSettings,
     /// Rung by push webhooks and by ourselves: look at the repository now.
@@ -254,18 +254,18 @@ async fn pass(
 }
 
 /// The Canaries whose targets were changed in the cluster, or which miss something.
-fn drifted(canaries: &Reflected<Canary>) -> BTreeMap<NamespacedName, String> {
+fn drifted(canaries: &Reflected<WatchedCanary>) -> BTreeMap<NamespacedName, String> {
     let all = canaries.all().into_iter();
-    all.filter_map(|(key, canary)| Some((key, CanaryFacts::of(&canary).awaits_git?))).collect()
+    all.filter_map(|(key, canary)| Some((key, canary.facts.awaits_git.clone()?))).collect()
 }
 
-fn live_canaries(canaries: &Reflected<Canary>) -> Vec<Link> {
+fn live_canaries(canaries: &Reflected<WatchedCanary>) -> Vec<Link> {
     let mut links: Vec<Link> = canaries
         .all()
         .into_iter()
         .map(|(key, canary)| Link {
-            target: canary.spec.target_ref.name.clone(),
-            service: canary.spec.service_name().to_owned(),
+            target: canary.target.clone(),
+            service: canary.service.clone(),
             canary: key,
             invalid: None,
         })
@@ -295,12 +295,12 @@ impl Memory {
     }
 
     /// Whether the engine reports something that Git may put right and that has not been looked at yet.
-    fn has_new_drift(&self, canaries: &Reflected<Canary>) -> bool {
+    fn has_new_drift(&self, canaries: &Reflected<WatchedCanary>) -> bool {
         self.content.is_some()
             && drifted(canaries).iter().any(|(canary, what)| self.drift_seen.get(canary) != Some(what))
     }
 
-    fn forget_corrected(&mut self, canaries: &Reflected<Canary>) {
+    fn forget_corrected(&mut self, canaries: &Reflected<WatchedCanary>) {
         if !self.drift_seen.is_empty() {
             let drifted = drifted(canaries);
             self.drift_seen.retain(|canary, _| drifted.contains_key(canary));
@@ -308,15 +308,15 @@ impl Memory {
     }
 
     /// Whether a release has let something go on.
-    fn may_go_on(&self, canaries: &Reflected<Canary>) -> bool {
+    fn may_go_on(&self, canaries: &Reflected<WatchedCanary>) -> bool {
         self.waiting.iter().any(|Waiting { canary, until }| match (canaries.get(canary), until) {
             (None, Until::Admits(_) | Until::Idle | Until::Correctable) => true,
             // A Canary that cannot be read is not gone.
             (None, Until::Gone) => canaries.problem(canary).is_none(),
             (Some(_), Until::Gone) => false,
-            (Some(live), Until::Admits(digest)) => CanaryFacts::of(&live).admits(digest),
-            (Some(live), Until::Idle) => CanaryFacts::of(&live).allows_changes(),
-            (Some(live), Until::Correctable) => CanaryFacts::of(&live).allows_correction(),
+            (Some(live), Until::Admits(digest)) => live.facts.admits(digest),
+            (Some(live), Until::Idle) => live.facts.allows_changes(),
+            (Some(live), Until::Correctable) => live.facts.allows_correction(),
         })
     }
 }

@@ -1,12 +1,14 @@
-//! When a target's pod template may be written. PURE.
+//! When a target's pod template may be written. Decisions are pure.
 //!
 //! Nothing unanalysed serves: while a release is under way a new revision is only announced, and the engine admits it when
 //! no traffic can reach the canary. The template, its stamp and the end of the announcement belong together.
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::{PENDING, REPLICAS, REVISION};
 use crate::api::{Canary, CanaryPhase};
+use crate::cluster::{Cluster, Reflected};
 use crate::model::{CommitId, Digest, Revision};
 
 /// What the Canary says about its target.
@@ -22,6 +24,36 @@ pub(super) struct CanaryFacts {
     pub(super) awaits_correction: bool,
     /// What the engine misses, or has seen changed, if Git's objects may put it right.
     pub(super) awaits_git: Option<String>,
+}
+
+/// What sync keeps of a Canary in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchedCanary {
+    /// Name of the target.
+    pub(super) target: String,
+    /// Name of the service in front of both sides.
+    pub(super) service: String,
+    pub(super) facts: CanaryFacts,
+}
+
+impl WatchedCanary {
+    fn of(canary: &Canary) -> Self {
+        Self {
+            target: canary.spec.target_ref.name.clone(),
+            service: canary.spec.service_name().to_owned(),
+            facts: CanaryFacts::of(canary),
+        }
+    }
+}
+
+/// Watches the Canaries for sync. The kind may be served later than this starts: the stream retries.
+pub fn watch_canaries(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    shutdown: CancellationToken,
+) -> Reflected<WatchedCanary> {
+    let convert = |canary: Canary| WatchedCanary::of(&canary);
+    Reflected::start_typed(cluster, namespace, shutdown, convert)
 }
 
 impl CanaryFacts {
