@@ -26,7 +26,8 @@ impl Records {
     }
 
     async fn read(&self, canary: &NamespacedName) -> Result<Option<Recorded>, String> {
-        let record = Record::fetch(&self.store, &self.remote, &self.branch).await.map_err(|error| words(&error))?;
+        let record =
+            Record::fetch(&self.store, &self.remote, &self.branch).await.map_err(|error| words(&error))?;
         let Some(record) = record else { return Ok(None) };
         let promoted = record.promoted(canary).map_err(|error| words(&error))?;
         Ok(promoted.map(|PromotedManifest { revision, template, target: _, path: _, text: _ }| Recorded {

@@ -141,12 +141,7 @@ impl Told {
 }
 
 /// Tells the Canaries what is in Git and what is not; `false` if one could not be told.
-async fn tell(
-    cluster: &Cluster,
-    writer: &Writer,
-    canaries: &Reflected<Canary>,
-    projection: &Projection,
-) -> bool {
+async fn tell(cluster: &Cluster, writer: &Writer, canaries: &Reflected<Canary>, projection: &Projection) -> bool {
     let mut newest: BTreeMap<&NamespacedName, &ReleaseId> = BTreeMap::new();
     for (canary, release) in &projection.recorded {
         let known = newest.entry(canary).or_insert(release);

@@ -32,8 +32,13 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
         promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
         policy: Some(policy_words(spec)),
-        checks: release.map(|release| release.checks.clone()).or_else(|| failed.map(|outcome| outcome.checks.clone())).unwrap_or_default(),
-        cause: failed.filter(|_| release.is_none()).and_then(|outcome| Some(outcome.cause.as_ref()?.message.clone())),
+        checks: release
+            .map(|release| release.checks.clone())
+            .or_else(|| failed.map(|outcome| outcome.checks.clone()))
+            .unwrap_or_default(),
+        cause: failed
+            .filter(|_| release.is_none())
+            .and_then(|outcome| Some(outcome.cause.as_ref()?.message.clone())),
         approved_by: None,
         outbox_merged: state.outbox_merged,
         outbox: state.outbox,

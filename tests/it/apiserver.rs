@@ -1,6 +1,5 @@
 //! The embedded API server as kube-rs and kubectl see it.
 
-
 mod custom;
 mod kubectl;
 mod objects;

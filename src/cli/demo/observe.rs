@@ -53,7 +53,14 @@ pub(super) async fn canary(
     let api: Api<Canary> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut changes = Box::pin(watcher(api, config).default_backoff().applied_objects());
-    let mut teller = Teller { printer, next_seq: 0, tick: None, checks: Vec::new(), last: Seen::default(), waiting: String::new() };
+    let mut teller = Teller {
+        printer,
+        next_seq: 0,
+        tick: None,
+        checks: Vec::new(),
+        last: Seen::default(),
+        waiting: String::new(),
+    };
     loop {
         let change = tokio::select! {
             () = shutdown.cancelled() => return,

@@ -105,7 +105,9 @@ impl Stage {
         let (asked, failed) = (after.asked - before.asked, after.failed - before.failed);
         self.printer.event(DemoEvent::Users { asked, failed });
         // A version that answers 500 does so to its share of the users; anything else is the release's own fault.
-        let ok = ok && (scenario == Scenario::Rollback || self.expect("no user's request failed", failed == 0, &format!("{failed} of {asked}")));
+        let ok = ok
+            && (scenario == Scenario::Rollback
+                || self.expect("no user's request failed", failed == 0, &format!("{failed} of {asked}")));
         self.ended(scenario.name(), ok, began);
         Ok(ok)
     }
@@ -152,6 +154,7 @@ impl Stage {
         let ended = self.wait_outcome(&newer).await;
         ok &= self.expect("the newer one succeeded", ended == Some(OutcomeKind::Succeeded), &self.now());
         ok &= self.expect_image("podinfo-primary", second).await?;
+        ok &= self.expect_record("Succeeded").await;
         Ok(ok)
     }
 

@@ -73,7 +73,10 @@ fn what_is_waited_for(view: &View, now: Timestamp, colours: bool) -> Vec<String>
         lines.push(labelled("to retry", &format!("serin retry {name} -n {namespace}    # {digest}")));
     }
     if let Some(pending) = &view.pending {
-        lines.push(labelled("next", &format!("{}, held until traffic is back on primary", short_revision(pending))));
+        lines.push(labelled(
+            "next",
+            &format!("{}, held until traffic is back on primary", short_revision(pending)),
+        ));
     }
     lines.extend(view.refused.iter().map(|Refused { at, message }| {
         let when = at.map(|at| format!("{} ago: ", age(at, now))).unwrap_or_default();
@@ -104,7 +107,7 @@ fn event(entry: &JournalEntry, now: Timestamp, colours: bool) -> String {
 
 fn phase(phase: &str, colours: bool) -> String {
     match phase {
-        "" => "not seen by the daemon yet".to_owned(),
+        "" => "no phase yet".to_owned(),
         "Failed" => Paint::Red.apply(phase, colours),
         "Succeeded" | "Initialized" => Paint::Green.apply(phase, colours),
         other => Paint::Yellow.apply(other, colours),
