@@ -47,20 +47,28 @@ pub struct Backends {
     pub probe: Arc<dyn EffectProbe>,
     /// What time it is.
     pub clock: Clock,
+    /// Where probes and metrics are served; `None`: nowhere.
+    pub listener: Option<TcpListener>,
 }
 
 impl Backends {
     /// The real ones, through the configured proxy.
     ///
     /// # Errors
-    /// When the proxy's address is not one.
-    pub fn over_http(settings: &Settings) -> anyhow::Result<Self> {
+    /// When the proxy's address is not one, or the port is taken.
+    pub async fn over_http(settings: &Settings) -> anyhow::Result<Self> {
+        let listen = settings.http.listen;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("failed to listen on {listen}"))
+            .map_err(|error| CliError::input(error).hint("choose another address with --listen or http.listen"))?;
         let clients = HttpClients::new(settings.http.proxy.as_deref()).map_err(CliError::input)?;
         Ok(Self {
             metrics: Arc::new(Prometheus::new(clients.clone())),
             hooks: Arc::new(HttpHooks::new(clients)),
             probe: Arc::new(NoProbe),
             clock: Clock::System,
+            listener: Some(listener),
         })
     }
 }
@@ -78,7 +86,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
 pub async fn daemon(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let options = ConnectOptions { kubeconfig: settings.kubeconfig.clone(), context: settings.context.clone() };
     let cluster = Cluster::connect(&options).await.map_err(CliError::input)?;
-    let backends = Backends::over_http(&settings)?;
+    let backends = Backends::over_http(&settings).await?;
     daemon_with(settings, cluster, backends, shutdown).await
 }
 
@@ -92,11 +100,6 @@ pub async fn daemon_with(
     backends: Backends,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listen = settings.http.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("failed to listen on {listen}"))
-        .map_err(|error| CliError::input(error).hint("choose another address with --listen or http.listen"))?;
     let store = open_store(&settings)?;
     let remote = remote(&settings)?;
 
@@ -105,7 +108,7 @@ pub async fn daemon_with(
     let release = CancellationToken::new();
     let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let mut lease: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let Backends { metrics, hooks, probe, clock } = backends;
+    let Backends { metrics, hooks, probe, clock, listener } = backends;
     let writer = Writer::new(claim(&settings, &cluster, &mut lease, release.clone())).with_probe(probe);
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);
@@ -118,8 +121,10 @@ pub async fn daemon_with(
         registry: Arc::new(registry),
         ready: Arc::new(move || readiness(&synced.borrow(), &ready_canaries)),
     };
-    let stop_server = stop.clone();
-    loops.spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
+    if let Some(listener) = listener {
+        let stop_server = stop.clone();
+        loops.spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
+    }
 
     let (install_cluster, install_writer) = (cluster.clone(), writer.clone());
     if settings.install_crds
@@ -136,6 +141,7 @@ pub async fn daemon_with(
         store,
         remote,
         settings: report_settings(&settings),
+        now: Arc::new(move || clock.now()),
     };
     let context = controller_context(&settings, &cluster, &writer, metrics, hooks, clock, telemetry);
     let sync_context = SyncContext {

@@ -1,5 +1,6 @@
 //! `serin sandbox`: the demo's world, left running for one's own kubectl and `git push`.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct SandboxArgs {
     /// Longest time until the mesh takes up a changed route or endpoint, in milliseconds
     #[arg(long, default_value_t = 0, value_name = "MS")]
     propagation: u64,
+    /// A Prometheus of your own that scrapes the sandbox: it answers the checks as prometheus.istio-system:9090
+    #[arg(long, value_name = "URL", value_parser = parse_prometheus)]
+    prometheus: Option<SocketAddr>,
     /// How the addresses are printed
     #[arg(short, long, value_enum, default_value = "text")]
     output: SandboxFormat,
@@ -72,6 +76,16 @@ fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `http://HOST:PORT`, resolved once: the sandbox's proxy connects to an address.
+fn parse_prometheus(text: &str) -> Result<SocketAddr, String> {
+    let authority = text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    let Some(authority) = authority.filter(|authority| !authority.contains(['/', '?', '@'])) else {
+        return Err("must be http://HOST:PORT, without a path".into());
+    };
+    let mut found = authority.to_socket_addrs().map_err(|error| format!("must be http://HOST:PORT ({error})"))?;
+    found.next().ok_or_else(|| format!("{authority} has no address"))
+}
+
 /// Where everything is.
 #[derive(Debug, Serialize)]
 struct Addresses {
@@ -89,7 +103,18 @@ struct Addresses {
 /// # Errors
 /// When it cannot be started or seeded.
 pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
-    let SandboxArgs { dir, port, attach, attach_controllers, seed_dir, speed, seed, propagation, output } = args;
+    let SandboxArgs {
+        dir,
+        port,
+        attach,
+        attach_controllers,
+        seed_dir,
+        speed,
+        seed,
+        propagation,
+        prometheus,
+        output,
+    } = args;
     // Listened for first: a signal during the start is not lost.
     let signal = stop_signal()?;
     let temporary =
@@ -108,7 +133,7 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
     };
     let propagation_max = Duration::from_millis(propagation);
     let traffic = TrafficOptions { seed, propagation_max, ..TrafficOptions::default() };
-    let options = SandboxOptions { dir, cluster, speed, traffic, ..SandboxOptions::default() };
+    let options = SandboxOptions { dir, cluster, speed, traffic, prometheus, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.map_err(start_failed)?;
     if let Some(folder) = seed_dir {
         seed_repository(&sandbox, &folder)?;

@@ -7,6 +7,7 @@
 mod commit;
 mod error;
 mod fetch;
+mod folder;
 mod history;
 mod known_hosts;
 mod push;

@@ -1,19 +1,14 @@
 //! The manifests at one commit, read from the object store.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use git2::{Commit, ErrorCode, ObjectType, Oid, Repository, Tree};
+use git2::{Commit, ErrorCode, ObjectType, Oid, Repository};
 use jiff::Timestamp;
 
 use super::error::GitError;
+use super::folder::{Folder, Found, Item, Reading};
 use super::store::{Inner, LOCAL_DEADLINE, Store, oid};
 use crate::model::CommitId;
-
-/// Deepest folder: no repository of manifests goes there, and it bounds recursion.
-const DEPTH_MAX: usize = 64;
-/// Endings of manifests.
-const ENDINGS: [&str; 3] = [".yaml", ".yml", ".json"];
 
 /// How much is taken from a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +31,8 @@ impl Default for Limits {
 pub struct Snapshot {
     /// The commit.
     pub commit: CommitId,
-    /// YAML and JSON files, by path.
-    pub files: Vec<SnapshotFile>,
+    /// YAML and JSON files, in Git's order; shared with earlier snapshots as long as they are the same.
+    pub files: Vec<Arc<SnapshotFile>>,
     /// Manifests that were not taken, and why.
     pub skipped: Vec<SkippedFile>,
     /// First line of the commit's message.
@@ -55,7 +50,7 @@ pub struct SnapshotFile {
     pub path: String,
     /// The blob's id: equal ids are equal content.
     pub oid: String,
-    /// The content; shared with earlier snapshots as long as the blob is the same.
+    /// The content.
     pub text: Arc<str>,
 }
 
@@ -71,47 +66,44 @@ pub struct SkippedFile {
 impl Snapshot {
     /// The file at this path.
     pub fn file(&self, path: &str) -> Option<&SnapshotFile> {
-        self.files.iter().find(|file| file.path == path)
+        self.files.iter().find(|file| file.path == path).map(Arc::as_ref)
     }
 }
 
-/// Blobs of the last snapshots; what two snapshots in a row did not use goes.
+/// The folders of the last snapshots: what has not changed since is not read again.
 #[derive(Debug, Default)]
-pub(super) struct BlobCache {
-    blobs: HashMap<Oid, (Arc<str>, u64)>,
-    round: u64,
-}
+pub(super) struct Recent(Vec<(Root, Arc<Folder>)>);
 
-/// Snapshots for which an unused blob is kept: two sources (sync's path, a promoted commit) take turns.
-const CACHE_ROUNDS: u64 = 4;
+/// Which part of a repository, and how much of it, a snapshot is of.
+type Root = (String, Limits);
 
-impl BlobCache {
+/// Snapshots that are remembered: two sources (sync's path, a promoted commit) take turns.
+const RECENT: usize = 4;
+
+impl Recent {
     pub(super) fn clear(&mut self) {
-        self.blobs.clear();
+        self.0.clear();
     }
 
-    fn next_round(&mut self) {
-        self.round += 1;
-        let oldest = self.round.saturating_sub(CACHE_ROUNDS);
-        self.blobs.retain(|_, (_, used)| *used >= oldest);
+    /// The newest folder of the same place.
+    fn get(&self, root: &Root) -> Option<Arc<Folder>> {
+        self.0.iter().rev().find(|(known, _)| known == root).map(|(_, folder)| Arc::clone(folder))
     }
 
-    fn get(&mut self, id: Oid) -> Option<Arc<str>> {
-        let round = self.round;
-        let (text, used) = self.blobs.get_mut(&id)?;
-        *used = round;
-        Some(Arc::clone(text))
-    }
-
-    fn put(&mut self, id: Oid, text: Arc<str>) {
-        self.blobs.insert(id, (text, self.round));
+    fn put(&mut self, root: Root, folder: Arc<Folder>) {
+        self.0.retain(|(known, kept)| *known != root || kept.id != folder.id);
+        self.0.push((root, folder));
+        if self.0.len() > RECENT {
+            self.0.remove(0);
+        }
     }
 }
 
 impl Store {
     /// The YAML and JSON files below `path` (empty: everywhere) at a commit that was fetched.
     ///
-    /// Names that start with a dot, symlinks and submodules are left out. Blobs of earlier snapshots are not read again.
+    /// Names that start with a dot, symlinks and submodules are left out. Folders and files that are as in an earlier
+    /// snapshot are not read again, so a small commit costs little in a large repository.
     ///
     /// # Errors
     /// If the path is not there, there are too many files, or the store is damaged (fetch again).
@@ -132,7 +124,7 @@ impl Store {
         self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
             let read = inner.with(|repo| Reader::new(inner, repo, &commit, &path, Limits::default()).read());
             match read {
-                Ok(snapshot) => Ok(snapshot.files.into_iter().find(|file| file.path == path)),
+                Ok(snapshot) => Ok(snapshot.file(&path).cloned()),
                 Err(GitError::NoPath { .. }) => Ok(None),
                 Err(error) => Err(error),
             }
@@ -160,7 +152,7 @@ struct Reader<'a> {
     commit: &'a CommitId,
     path: &'a str,
     limits: Limits,
-    files: Vec<SnapshotFile>,
+    files: Vec<Arc<SnapshotFile>>,
     skipped: Vec<SkippedFile>,
 }
 
@@ -173,9 +165,8 @@ impl<'a> Reader<'a> {
         let damaged = |error: git2::Error| self.inner.damaged(&error);
         let commit = self.repo.find_commit(oid(self.commit)?).map_err(damaged)?;
         let tree = commit.tree().map_err(damaged)?;
-        self.inner.blobs.lock().unwrap_or_else(PoisonError::into_inner).next_round();
         if self.path.is_empty() {
-            self.folder(&tree, "", 0)?;
+            self.folder(tree.id())?;
         } else {
             let entry = match tree.get_path(std::path::Path::new(self.path)) {
                 Ok(entry) => entry,
@@ -188,11 +179,11 @@ impl<'a> Reader<'a> {
                 Err(error) => return Err(self.inner.damaged(&error)),
             };
             match entry.kind() {
-                Some(ObjectType::Tree) => {
-                    let tree = self.repo.find_tree(entry.id()).map_err(damaged)?;
-                    self.folder(&tree, self.path, 0)?;
+                Some(ObjectType::Tree) => self.folder(entry.id())?,
+                _ => {
+                    let found = self.reading().blob(self.path.to_owned(), entry.id())?;
+                    self.take(&found)?;
                 }
-                _ => self.blob(self.path.to_owned(), entry.id())?,
             }
         }
         let subject = commit.message_bytes().split(|byte| *byte == b'\n').next().map(lossy).unwrap_or_default();
@@ -201,63 +192,39 @@ impl<'a> Reader<'a> {
         Ok(Snapshot { commit: self.commit.clone(), files, skipped, subject, author, time: commit_time(&commit) })
     }
 
-    fn folder(&mut self, tree: &Tree<'_>, below: &str, depth: usize) -> Result<(), GitError> {
-        if depth > DEPTH_MAX {
-            self.skip(below, format!("deeper than {DEPTH_MAX} folders"));
-            return Ok(());
-        }
-        for entry in tree {
-            let Ok(name) = std::str::from_utf8(entry.name_bytes()) else { continue };
-            if name.starts_with('.') {
-                continue;
-            }
-            let path = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
-            match (entry.kind(), entry.filemode()) {
-                (Some(ObjectType::Tree), _) => {
-                    let tree = self.repo.find_tree(entry.id()).map_err(|error| self.inner.damaged(&error))?;
-                    self.folder(&tree, &path, depth + 1)?;
-                }
-                (Some(ObjectType::Blob), mode) if ENDINGS.iter().any(|ending| name.ends_with(ending)) => {
-                    if mode == i32::from(git2::FileMode::Link) {
-                        self.skip(&path, "a symlink is not followed".to_owned());
-                    } else {
-                        self.blob(path, entry.id())?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    fn reading(&self) -> Reading<'a> {
+        Reading::new(self.inner, self.repo, self.limits)
     }
 
-    fn blob(&mut self, path: String, id: Oid) -> Result<(), GitError> {
-        if self.files.len() >= self.limits.files {
-            let (path, commit) = (self.path.to_owned(), self.commit.short().to_owned());
-            return Err(GitError::TooMany { path, commit, limit: self.limits.files });
-        }
-        let cached = self.inner.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(id);
-        let text = match cached {
-            Some(text) => text,
-            None => {
-                let blob = self.repo.find_blob(id).map_err(|error| self.inner.damaged(&error))?;
-                if blob.size() > self.limits.file_bytes {
-                    self.skip(&path, format!("{} bytes are more than {}", blob.size(), self.limits.file_bytes));
-                    return Ok(());
-                }
-                let Ok(text) = std::str::from_utf8(blob.content()) else {
-                    self.skip(&path, "it is not UTF-8 text".to_owned());
-                    return Ok(());
-                };
-                let text: Arc<str> = Arc::from(text);
-                self.inner.blobs.lock().unwrap_or_else(PoisonError::into_inner).put(id, Arc::clone(&text));
-                text
-            }
+    /// Everything below a folder, by what is known of it from before.
+    fn folder(&mut self, id: Oid) -> Result<(), GitError> {
+        let root = (self.path.to_owned(), self.limits);
+        let recent = || self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = recent().get(&root);
+        let Some(folder) = self.reading().folder(id, self.path, before.as_ref())? else {
+            return Err(self.too_many());
         };
-        self.files.push(SnapshotFile { path, oid: id.to_string(), text });
+        recent().put(root, Arc::clone(&folder));
+        self.files.reserve(folder.files);
+        self.flatten(&folder)
+    }
+
+    fn flatten(&mut self, folder: &Folder) -> Result<(), GitError> {
+        folder.items.iter().try_for_each(|Item { found, .. }| self.take(found))
+    }
+
+    fn take(&mut self, found: &Found) -> Result<(), GitError> {
+        match found {
+            Found::Folder(folder) => return self.flatten(folder),
+            Found::Skipped(skipped) => self.skipped.push(skipped.clone()),
+            Found::File(_) if self.files.len() >= self.limits.files => return Err(self.too_many()),
+            Found::File(file) => self.files.push(Arc::clone(file)),
+        }
         Ok(())
     }
 
-    fn skip(&mut self, path: &str, reason: String) {
-        self.skipped.push(SkippedFile { path: path.to_owned(), reason });
+    fn too_many(&self) -> GitError {
+        let (path, commit) = (self.path.to_owned(), self.commit.short().to_owned());
+        GitError::TooMany { path, commit, limit: self.limits.files }
     }
 }

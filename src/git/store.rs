@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::error::{GitError, is_local_damage};
 use super::push::LocalPush;
-use super::snapshot::BlobCache;
+use super::snapshot::Recent;
 use crate::model::CommitId;
 
 /// Git operations of one store at a time: a push, a fetch and two readers; more only fight for the disk.
@@ -39,7 +39,7 @@ pub struct Store {
 pub(super) struct Inner {
     pub(super) dir: PathBuf,
     pub(super) local_push: LocalPush,
-    pub(super) blobs: Mutex<BlobCache>,
+    pub(super) recent: Mutex<Recent>,
     permits: Arc<Semaphore>,
     /// Readers use the folder; making it again needs it alone.
     folder: RwLock<()>,
@@ -70,7 +70,7 @@ impl Store {
             inner: Arc::new(Inner {
                 dir,
                 local_push,
-                blobs: Mutex::default(),
+                recent: Mutex::default(),
                 permits: Arc::new(Semaphore::new(JOBS_MAX)),
                 folder: RwLock::new(()),
                 broken: AtomicBool::new(false),
@@ -135,7 +135,7 @@ impl Inner {
         }
         tracing::warn!(git.cache = %self.dir.display(), "making the damaged git cache again");
         let _guard = self.folder.write().unwrap_or_else(PoisonError::into_inner);
-        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();
         recreate(&self.dir)
     }
 }

@@ -9,8 +9,21 @@ use serde_json::{Value, json};
 const CONTAINER_LISTS: [&str; 2] = ["initContainers", "ephemeralContainers"];
 
 /// Maps whose keys are the user's: nothing inside is a default, and empty values mean something.
-pub(super) const FREE_MAPS: [&str; 7] =
-    ["labels", "annotations", "matchLabels", "nodeSelector", "limits", "requests", "volumeAttributes"];
+pub(super) const FREE_MAPS: [&str; 9] = [
+    "labels",
+    "annotations",
+    "matchLabels",
+    "nodeSelector",
+    "limits",
+    "requests",
+    "overhead",
+    "volumeAttributes",
+    "options",
+];
+
+/// Texts that mean something when empty. Every other empty text is what it is when absent, and the API server leaves most
+/// of them out when it writes the object.
+const MEANINGFUL_EMPTY_TEXTS: [&str; 1] = ["storageClassName"];
 
 /// Maps that mean something when empty: a selector that matches everything is not a missing one.
 pub(super) const MEANINGFUL_EMPTY: [&str; 3] = ["labelSelector", "namespaceSelector", "selector"];
@@ -32,6 +45,9 @@ pub(super) fn segment(key: &str) -> &str {
 ///
 /// `parent` is the object that holds the field: some defaults depend on a neighbour.
 pub(super) fn is_default(path: &[&str], value: &Value, parent: &Value) -> bool {
+    if value == "" {
+        return path.last().is_some_and(|field| !MEANINGFUL_EMPTY_TEXTS.contains(field));
+    }
     match path {
         ["spec", field] => pod_field(field, value),
         ["spec", "containers", field] => container_field(field, value, parent),
@@ -43,16 +59,13 @@ pub(super) fn is_default(path: &[&str], value: &Value, parent: &Value) -> bool {
         ["spec", "containers", _, "httpGet", field] | ["spec", "containers", "lifecycle", _, "httpGet", field] => {
             match *field {
                 "scheme" => value == "HTTP",
-                "path" => value == "/" || value == "",
-                "host" => value == "",
+                "path" => value == "/",
                 _ => false,
             }
         }
-        ["spec", "containers", _, "grpc", "service"] => value == "",
-        ["spec", "containers", "env", "value"] => value == "",
         ["spec", .., "fieldRef", "apiVersion"] => value == "v1",
         ["spec", .., "resourceFieldRef", "divisor"] => value == "0" || *value == json!(0),
-        ["spec", "volumes", rest @ ..] => volume_field(rest, value),
+        ["spec", "volumes", rest @ ..] => volume_field(rest, value, parent),
         _ => false,
     }
 }
@@ -65,7 +78,6 @@ fn pod_field(field: &str, value: &Value) -> bool {
         "schedulerName" => value == "default-scheduler",
         "enableServiceLinks" => *value == json!(true),
         "hostNetwork" | "hostPID" | "hostIPC" => *value == json!(false),
-        "serviceAccountName" | "nodeName" | "hostname" | "subdomain" | "priorityClassName" => value == "",
         _ => false,
     }
 }
@@ -75,17 +87,14 @@ fn container_field(field: &str, value: &Value, container: &Value) -> bool {
         "terminationMessagePath" => value == "/dev/termination-log",
         "terminationMessagePolicy" => value == "File",
         "stdin" | "stdinOnce" | "tty" => *value == json!(false),
-        "workingDir" => value == "",
-        "imagePullPolicy" => {
-            let image = container.get("image").and_then(Value::as_str).unwrap_or("");
-            value == default_pull_policy(image)
-        }
+        "imagePullPolicy" => value == default_pull_policy(container, "image"),
         _ => false,
     }
 }
 
 /// `Always` for `latest` and for no tag at all, else `IfNotPresent`.
-fn default_pull_policy(image: &str) -> &'static str {
+fn default_pull_policy(parent: &Value, field: &str) -> &'static str {
+    let image = parent.get(field).and_then(Value::as_str).unwrap_or("");
     let Image { name: _, tag, digest } = Image::parse(image);
     match (tag, digest) {
         (Some("latest"), _) | (None, None) => "Always",
@@ -101,14 +110,16 @@ fn probe_field(field: &str, value: &Value) -> bool {
         "initialDelaySeconds" => 0,
         _ => return false,
     };
-    *value == json!(default)
+    // 0 is how these say "absent".
+    *value == json!(default) || *value == json!(0)
 }
 
-fn volume_field(path: &[&str], value: &Value) -> bool {
+fn volume_field(path: &[&str], value: &Value, parent: &Value) -> bool {
     match path {
+        [_, "readOnly"] => *value == json!(false),
+        ["image", "pullPolicy"] => value == default_pull_policy(parent, "reference"),
         ["configMap" | "secret" | "downwardAPI" | "projected", "defaultMode"] => *value == json!(420),
         ["projected", "sources", "serviceAccountToken", "expirationSeconds"] => *value == json!(3600),
-        ["hostPath", "type"] | ["emptyDir", "medium"] => value == "",
         ["iscsi", "iscsiInterface"] => value == "default",
         ["rbd", "pool"] => value == "rbd",
         ["rbd", "user"] => value == "admin",
@@ -116,7 +127,6 @@ fn volume_field(path: &[&str], value: &Value) -> bool {
         ["azureDisk", "cachingMode"] => value == "ReadWrite",
         ["azureDisk", "fsType"] => value == "ext4",
         ["azureDisk", "kind"] => value == "Shared",
-        ["azureDisk", "readOnly"] => *value == json!(false),
         ["scaleIO", "storageMode"] => value == "ThinProvisioned",
         ["scaleIO", "fsType"] => value == "xfs",
         ["ephemeral", "volumeClaimTemplate", "spec", "volumeMode"] => value == "Filesystem",

@@ -100,3 +100,17 @@ fn what_users_set_counts() {
         assert_ne!(template_digest(&changed), base, "{pointer}");
     }
 }
+
+/// What Kubernetes 1.36.2 answered for templates that were applied to it, with the fields that its defaults touch.
+#[test]
+fn templates_read_back_from_a_real_api_server_have_the_digest_of_git() {
+    let captured: Value = serde_json::from_str(include_str!("templates_1_36.json")).unwrap();
+    for (name, forms) in captured.as_object().unwrap() {
+        pretty_assertions::assert_eq!(
+            canonical_template(&forms["git"]),
+            canonical_template(&forms["live"]),
+            "{name}"
+        );
+        assert_eq!(template_digest(&forms["git"]), template_digest(&forms["live"]), "{name}");
+    }
+}

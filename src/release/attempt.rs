@@ -1,10 +1,15 @@
 //! One release: an attempt to bring a target from one revision to another.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::Verdict;
 use crate::model::{ReleaseId, Revision, Weights};
+
+use super::observed::WorkloadObserved;
+use super::time::after;
 
 /// One attempt to bring the target from one revision to another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +52,10 @@ pub struct Release {
     /// Since when the canary has not been fully ready during the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<Timestamp>,
+    /// How far the side that is waited for has come; deadlines count from its last progress, so that a large workload that
+    /// goes on becoming ready is not failed for its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// Somebody asked to stay at this step.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
@@ -62,6 +71,36 @@ pub struct Release {
     /// What is remembered of every check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<CheckCount>,
+}
+
+/// The most pods that were available since a wait began, and when that many were first seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Available pods of the wanted template.
+    pub available: i32,
+    /// When they were first seen, by our clock: the cluster's may differ.
+    pub at: Timestamp,
+}
+
+impl Release {
+    /// When `side` has had its time to become ready: `limit` after the wait began, or after it last came nearer.
+    pub(super) fn ready_deadline(
+        &mut self,
+        since: Timestamp,
+        side: Option<&WorkloadObserved>,
+        now: Timestamp,
+        limit: Duration,
+    ) -> Timestamp {
+        let available = side.map_or(0, |side| side.available);
+        let progress = match self.progress {
+            // A wait of its own, or pods that had been there before and come back, are no progress of this one.
+            Some(progress) if progress.at >= since && progress.available >= available => progress,
+            Some(progress) if progress.at >= since => Progress { available, at: now },
+            Some(_) | None => Progress { available, at: since },
+        };
+        self.progress = Some(progress);
+        after(progress.at, limit)
+    }
 }
 
 /// How far a release is.

@@ -27,7 +27,7 @@ mod words;
 
 pub use action::Action;
 pub use ask::{Answer, AnswerOutcome, HookReply, Question, QuestionKey, QuestionKind, ask};
-pub use attempt::{Cause, CheckCount, CheckResult, End, Release, Stage};
+pub use attempt::{Cause, CheckCount, CheckResult, End, Progress, Release, Stage};
 pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};
 pub use outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
 pub use policy::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};

@@ -52,9 +52,6 @@ pub struct WorkloadObserved {
     /// Pods of the current template that can serve now (available). A side that has lost full readiness only because it
     /// is scaling up still serves with these.
     pub available: i32,
-    /// When the rollout last made progress (Kubernetes' condition `Progressing`, `lastUpdateTime`): deadlines count from
-    /// there, so that a large workload that goes on becoming ready is not failed for its size.
-    pub progressed: Option<Timestamp>,
     /// Pods that still exist, whatever their state.
     pub pods: i32,
 }

@@ -1,10 +1,13 @@
 //! Kubernetes Events, projected from the journal in each Canary's status.
 //!
-//! One core/v1 object per message, with count, first and last time. Its name follows from the Canary's uid and the message,
-//! and it carries the number of the last journal entry that it counts. So what was emitted is known after a crash, nothing
-//! is lost and nothing counted twice. (kube's Recorder would fold different messages into one.)
+//! One core/v1 object per message, with count, first and last time. Its name follows from the first journal entry that it
+//! counts and the Canary's uid, and it carries the number of the last one. So what was emitted is known after a crash,
+//! nothing is lost and nothing counted twice. (kube's Recorder would fold different messages into one.)
+//!
+//! Names sort in the order of the journal because API servers list by name and keep whole seconds: `kubectl describe`
+//! sorts what it gets by time and leaves what is equal where it was.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::MANAGER_ENGINE;
-use crate::cluster::{CallError, Cluster, EffectKind, Reflected, WriteError, Writer, call};
+use crate::cluster::{CallError, Cluster, EffectKind, Reflected, WriteError, Writer, call, explain};
 use crate::model::NamespacedName;
 use crate::release::{EventType, JournalEntry};
 
@@ -32,12 +35,16 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 const COMPONENT: &str = "serin";
 /// Flagger's reason of every Event.
 const REASON: &str = "Synced";
+/// Types of Events.
+const NORMAL: &str = "Normal";
+const WARNING: &str = "Warning";
 /// Entries older than this are not news after a restart: API servers keep Events for an hour.
 const NEWS: SignedDuration = SignedDuration::from_mins(55);
 /// Wait after an Event could not be written, or the kind is not served yet.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Messages remembered per Canary; a forgotten one costs a read when it comes back.
-const REMEMBERED: usize = 100;
+/// Messages remembered per Canary, more than releases emit in the hour that an Event lives; a forgotten one that comes
+/// back gets an object of its own.
+const REMEMBERED: usize = 250;
 /// Longest object name.
 const NAME_MAX: usize = 253;
 /// Events per page of the list at start.
@@ -72,7 +79,7 @@ async fn serve(
         match start(&cluster, namespace.as_deref(), &mut emitter).await {
             Ok(api) => break api,
             Err(error) => {
-                tracing::warn!(error = %error, "events wait for the API server: {error}");
+                tracing::warn!("events wait for the API server: {}", explain(error.as_ref()));
                 cluster.forget_discovery();
                 tokio::time::sleep(AGAIN).await;
             }
@@ -176,6 +183,18 @@ struct Run<'a> {
     count: i32,
 }
 
+/// What makes two entries repetitions of each other: type and message.
+type MessageKey = (&'static str, String);
+
+/// The object of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Emitted {
+    name: String,
+    count: i32,
+    /// Number of the last entry that it counts.
+    seq: u64,
+}
+
 fn runs<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Vec<Run<'a>> {
     let mut runs: Vec<Run<'a>> = Vec::new();
     for entry in entries {
@@ -197,8 +216,7 @@ struct Known {
     canary: Option<NamespacedName>,
     /// Number of the next entry to emit.
     next: u64,
-    /// Event name to its count and last number.
-    events: BTreeMap<String, (i32, u64)>,
+    events: HashMap<MessageKey, Emitted>,
 }
 
 struct Emitter {
@@ -213,10 +231,15 @@ impl Emitter {
     /// Takes up an Event that exists.
     fn remember(&mut self, event: &EventObject) {
         let (Some(uid), Some(name)) = (&event.involved_object.uid, &event.metadata.name) else { return };
-        let Some(seq) = seq_of(event) else { return };
+        let (Some(seq), Some(message)) = (seq_of(event), message_of(event)) else { return };
         let known = self.known.entry(uid.clone()).or_default();
         known.next = known.next.max(seq + 1);
-        known.events.insert(name.clone(), (event.count.unwrap_or(1), seq));
+        let emitted = Emitted { name: name.clone(), count: event.count.unwrap_or(1), seq };
+        match known.events.get(&message) {
+            // One that was forgotten and came back: the newer object goes on counting.
+            Some(other) if other.seq > seq => {}
+            Some(_) | None => drop(known.events.insert(message, emitted)),
+        }
     }
 
     async fn emit(&mut self, key: &NamespacedName, journal: &Journal) -> Result<(), WriteError> {
@@ -228,15 +251,15 @@ impl Emitter {
         };
         let news = journal.entries.iter().filter(|entry| entry.seq >= next && entry.at >= oldest);
         for run in runs(news) {
-            let name = event_name(&key.name, &journal.uid, run.first);
-            let counted = self.known.get(&journal.uid).and_then(|known| known.events.get(&name)).copied();
-            let count = match counted {
-                Some((count, _)) => self.recount(key, journal, &name, count + run.count, run).await?,
-                None => self.create(key, journal, &name, run).await?,
+            let message = (type_of(run.first.event.kind), run.first.event.message.clone());
+            let counted = self.known.get(&journal.uid).and_then(|known| known.events.get(&message)).cloned();
+            let emitted = match counted {
+                Some(counted) => self.recount(key, journal, counted, run).await?,
+                None => self.create(key, journal, run).await?,
             };
             if let Some(known) = self.known.get_mut(&journal.uid) {
                 known.next = run.last.seq + 1;
-                known.events.insert(name, (count, run.last.seq));
+                known.events.insert(message, emitted);
                 known.shrink();
             }
         }
@@ -248,10 +271,11 @@ impl Emitter {
         &self,
         key: &NamespacedName,
         journal: &Journal,
-        name: &str,
-        count: i32,
+        counted: Emitted,
         run: Run<'_>,
-    ) -> Result<i32, WriteError> {
+    ) -> Result<Emitted, WriteError> {
+        let Emitted { name, count, seq: _ } = counted;
+        let count = count + run.count;
         let api = Api::<EventObject>::namespaced(self.client.clone(), &key.namespace);
         let patch = Patch::Merge(json!({
             "metadata": {"annotations": {SEQ: run.last.seq.to_string()}},
@@ -260,33 +284,32 @@ impl Emitter {
         }));
         let params = PatchParams { field_manager: Some(MANAGER_ENGINE.to_owned()), ..PatchParams::default() };
         let label = format!("Event {}/{name}", key.namespace);
-        match self.writer.effect(EffectKind::Event, &label, api.patch(name, &params, &patch)).await {
-            Ok(_) => Ok(count),
+        match self.writer.effect(EffectKind::Event, &label, api.patch(&name, &params, &patch)).await {
+            Ok(_) => Ok(Emitted { name, count, seq: run.last.seq }),
             Err(error) if error.is_not_found() => {
-                self.post(key, &event(key, journal, name, run)).await.map(|()| run.count)
+                let name = event_name(&key.name, &journal.uid, run.first.seq);
+                self.post(key, &event(key, journal, &name, run)).await?;
+                Ok(Emitted { name, count: run.count, seq: run.last.seq })
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Creates; if it is there already (we had forgotten it, or crashed before we knew), counts what is new.
-    async fn create(
-        &self,
-        key: &NamespacedName,
-        journal: &Journal,
-        name: &str,
-        run: Run<'_>,
-    ) -> Result<i32, WriteError> {
-        match self.post(key, &event(key, journal, name, run)).await {
-            Ok(()) => Ok(run.count),
+    /// Creates; if it is there already (its answer was lost, or it came after our list), counts what is new.
+    async fn create(&self, key: &NamespacedName, journal: &Journal, run: Run<'_>) -> Result<Emitted, WriteError> {
+        let name = event_name(&key.name, &journal.uid, run.first.seq);
+        match self.post(key, &event(key, journal, &name, run)).await {
+            Ok(()) => Ok(Emitted { name, count: run.count, seq: run.last.seq }),
             Err(error) if error.status().is_some_and(kube::core::Status::is_already_exists) => {
                 let api = Api::<EventObject>::namespaced(self.client.clone(), &key.namespace);
-                let found = call("read an Event", api.get(name)).await.map_err(failed)?;
-                let count = found.count.unwrap_or(1);
-                if seq_of(&found).is_some_and(|seq| seq >= run.last.seq) {
-                    return Ok(count);
+                let found = call("read an Event", api.get(&name)).await.map_err(failed)?;
+                let (count, seq) = (found.count.unwrap_or(1), seq_of(&found).unwrap_or(run.first.seq));
+                let left = run.last.seq.saturating_sub(seq).min(u64::try_from(run.count).unwrap_or(0));
+                let counted = Emitted { name, count, seq };
+                match i32::try_from(left) {
+                    Ok(left) if left > 0 => self.recount(key, journal, counted, Run { count: left, ..run }).await,
+                    Ok(_) | Err(_) => Ok(counted),
                 }
-                self.recount(key, journal, name, count + run.count, run).await
             }
             Err(error) => Err(error),
         }
@@ -304,7 +327,8 @@ impl Known {
     /// Forgets the oldest messages.
     fn shrink(&mut self) {
         while self.events.len() > REMEMBERED {
-            let oldest = self.events.iter().min_by_key(|(_, (_, seq))| *seq).map(|(name, _)| name.clone());
+            let oldest =
+                self.events.iter().min_by_key(|(_, emitted)| emitted.seq).map(|(message, _)| message.clone());
             let Some(oldest) = oldest else { return };
             self.events.remove(&oldest);
         }
@@ -319,20 +343,30 @@ fn seq_of(event: &EventObject) -> Option<u64> {
     event.metadata.annotations.as_ref()?.get(SEQ)?.parse().ok()
 }
 
-/// `podinfo.<16 hex>`: the same for the same message of the same Canary.
-fn event_name(canary: &str, uid: &str, entry: &JournalEntry) -> String {
-    let hash = Sha256::digest(format!("{uid}\n{:?}\n{}", entry.event.kind, entry.event.message).as_bytes());
-    let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let room = NAME_MAX - hex.len() - 1;
+fn type_of(kind: EventType) -> &'static str {
+    match kind {
+        EventType::Normal => NORMAL,
+        EventType::Warning => WARNING,
+    }
+}
+
+fn message_of(event: &EventObject) -> Option<MessageKey> {
+    let kind = if event.type_.as_deref() == Some(WARNING) { WARNING } else { NORMAL };
+    Some((kind, event.message.clone()?))
+}
+
+/// `podinfo.<number of the entry>.<uid's hash>`, both in hex: in the journal's order, and not that of an earlier Canary of
+/// the same name, whose Events outlive it and whose journal began at the same number.
+fn event_name(canary: &str, uid: &str, seq: u64) -> String {
+    let hash = Sha256::digest(uid.as_bytes());
+    let hash: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let suffix = format!("{seq:012x}.{hash}");
+    let room = NAME_MAX - suffix.len() - 1;
     let canary = canary.get(..room).unwrap_or(canary).trim_end_matches(['.', '-']);
-    format!("{canary}.{hex}")
+    format!("{canary}.{suffix}")
 }
 
 fn event(key: &NamespacedName, journal: &Journal, name: &str, run: Run<'_>) -> EventObject {
-    let kind = match run.first.event.kind {
-        EventType::Normal => "Normal",
-        EventType::Warning => "Warning",
-    };
     EventObject {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -350,7 +384,7 @@ fn event(key: &NamespacedName, journal: &Journal, name: &str, run: Run<'_>) -> E
             resource_version: journal.resource_version.clone(),
             ..ObjectReference::default()
         },
-        type_: Some(kind.to_owned()),
+        type_: Some(type_of(run.first.event.kind).to_owned()),
         reason: Some(REASON.to_owned()),
         message: Some(run.first.event.message.clone()),
         count: Some(run.count),
@@ -384,11 +418,11 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_from_canary_and_message() {
-        let name = event_name("podinfo", "u1", &entry(1, "a"));
-        assert_eq!(name, event_name("podinfo", "u1", &entry(9, "a")));
-        assert_ne!(name, event_name("podinfo", "u2", &entry(1, "a")));
-        assert_ne!(name, event_name("podinfo", "u1", &entry(1, "b")));
-        assert_eq!(event_name(&"x".repeat(253), "u", &entry(1, "a")).len(), NAME_MAX);
+    fn names_sort_as_the_journal_and_are_not_those_of_a_former_canary() {
+        let name = |seq| event_name("podinfo", "u1", seq);
+        assert_eq!(name(9), event_name("podinfo", "u1", 9));
+        assert!(name(9) < name(10) && name(255) < name(256));
+        assert_ne!(name(9), event_name("podinfo", "u2", 9));
+        assert_eq!(event_name(&"x".repeat(253), "u", 1).len(), NAME_MAX);
     }
 }

@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::events::Now;
 use super::target::report_of;
 use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
 use crate::api::Canary;
@@ -37,6 +38,8 @@ pub struct Context {
     pub remote: Remote,
     /// Settings; the writer's UID is filled in here.
     pub settings: ReporterSettings,
+    /// What time it is.
+    pub now: Now,
 }
 
 /// Keeps Git up to date until `shutdown`.
@@ -45,7 +48,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
 }
 
 async fn serve(context: Context) {
-    let Context { cluster, writer, canaries, store, remote, mut settings } = context;
+    let Context { cluster, writer, canaries, store, remote, mut settings, now: clock } = context;
     writer.claim().acquired().await;
     settings.writer = uid(&cluster).await;
     canaries.ready().await;
@@ -53,7 +56,7 @@ async fn serve(context: Context) {
     let mut reporter = GitReporter::new(store, remote, settings, writer.clone());
     let mut told = Told::default();
     loop {
-        let now = Timestamp::now();
+        let now = clock();
         let live: Vec<_> = canaries.all();
         let mut reports: Vec<TargetReport> =
             live.iter().filter_map(|(key, canary)| report_of(key, canary)).collect();

@@ -31,10 +31,8 @@ fn bad() -> String {
 }
 
 fn snapshot(text: &str) -> Snapshot {
-    let file = |path: &str, text: &str| SnapshotFile {
-        path: path.into(),
-        oid: text.len().to_string(),
-        text: Arc::from(text),
+    let file = |path: &str, text: &str| {
+        Arc::new(SnapshotFile { path: path.into(), oid: text.len().to_string(), text: Arc::from(text) })
     };
     Snapshot {
         commit: commit("d"),

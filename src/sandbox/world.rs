@@ -62,6 +62,8 @@ pub struct SandboxOptions {
     pub max_grace: Duration,
     /// How requests travel; its `speed` follows from the one above.
     pub traffic: TrafficOptions,
+    /// A Prometheus that scrapes the sandbox and answers as `prometheus.istio-system`, instead of the sandbox itself.
+    pub prometheus: Option<SocketAddr>,
 }
 
 impl Default for SandboxOptions {
@@ -75,6 +77,7 @@ impl Default for SandboxOptions {
             readiness_delay,
             max_grace,
             traffic: TrafficOptions::default(),
+            prometheus: None,
         }
     }
 }
@@ -158,7 +161,7 @@ impl Sandbox {
     /// # Errors
     /// When a part cannot be started; parts already started are stopped.
     pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
-        let SandboxOptions { dir, cluster, speed, readiness_delay, max_grace, traffic } = options;
+        let SandboxOptions { dir, cluster, speed, readiness_delay, max_grace, traffic, prometheus } = options;
         let dir = prepare(&dir)?;
         let repository = Repository::open_or_init(&dir.join("repo.git"))?;
         let shutdown = CancellationToken::new();
@@ -183,7 +186,8 @@ impl Sandbox {
         // After Istio's kinds are served, or its watches would have to wait for them.
         let traffic = TrafficOptions { speed: whole(speed), ..traffic };
         let traffic = traffic::start(client.clone(), traffic, shutdown.clone()).await?;
-        traffic.register(IpAddr::V4(setup::PROMETHEUS_ADDRESS), traffic.metrics_address);
+        let prometheus = prometheus.unwrap_or(traffic.metrics_address);
+        traffic.register(IpAddr::V4(setup::PROMETHEUS_ADDRESS), prometheus);
         stop_on_error.disarm();
         let sandbox = Self { dir, kubeconfig, repository, api, client, traffic, shutdown, tasks };
         let settings = sandbox.dir.join("serin.yaml");

@@ -1,6 +1,7 @@
 //! Hands a target's revisions to the release engine: writes, announces, or puts right what was changed by hand.
 
-use kube::api::DynamicObject;
+use kube::Api;
+use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::apply::{Applier, Looked, Outcome, Prepared, Trouble, Write, prepared};
@@ -8,10 +9,10 @@ use super::desired::Desired;
 use super::pass::Until;
 use super::source::Recorded;
 use super::target::{self, Admission, CanaryFacts, LiveTarget};
-use crate::api::annotations::{MANAGER_PENDING, REVISION};
+use crate::api::annotations::{MANAGER_PENDING, MANAGER_SYNC, REVISION};
 use crate::api::{self, Canary, TargetResult};
 use crate::cluster::{ResolveError, call};
-use crate::manifest::template_digest;
+use crate::manifest::{canonical_template, describe_change, template_digest};
 use crate::model::{Digest, NamespacedName, Revision};
 
 impl Applier<'_> {
@@ -74,17 +75,33 @@ impl Applier<'_> {
         let template = body["spec"]["template"].clone();
         let mut prepared = prepared(object, looked, body, &dry_run);
         let Some(live) = &looked.live else {
+            stored_as_wanted(&template, &dry_run, stamp)?;
             return Ok(Exact { prepared, changes_template: false });
         };
         let added = template_digest(&dry_run["spec"]["template"]) != stamp.digest;
         if added {
+            let patch = replace_template(live, template.clone(), stamp)?;
+            stored_as_wanted(&template, &self.dry_run_patch(object, &looked.api, &patch).await?, stamp)?;
             let key = format!("template of {}", object.id);
-            prepared.writes.insert(0, Write::Patch { patch: replace_template(live, template, stamp)?, key });
+            prepared.writes.insert(0, Write::Patch { patch, key });
             let change = prepared.outcome.change.take().into_iter().chain(["drop what others added".to_owned()]);
             prepared.outcome.change = Some(change.collect::<Vec<_>>().join(", "));
         }
         let changes_template = added || live["spec"]["template"] != dry_run["spec"]["template"];
         Ok(Exact { prepared, changes_template })
+    }
+
+    async fn dry_run_patch(
+        &self,
+        object: &Desired,
+        api: &Api<DynamicObject>,
+        patch: &json_patch::Patch,
+    ) -> Result<Value, Trouble> {
+        let params =
+            PatchParams { dry_run: true, field_manager: Some(MANAGER_SYNC.to_owned()), ..Default::default() };
+        let what = format!("dry-run the template of {}", object.id);
+        let patch = Patch::<()>::Json(patch.clone());
+        Ok(serde_json::to_value(call(&what, api.patch(&object.id.name, &params, &patch)).await?)?)
     }
 
     /// What the record says, if the cluster knows nothing of the target yet.
@@ -141,6 +158,21 @@ impl Applier<'_> {
             Some(Err(error)) => Err(Trouble::Object(format!("Canary {key} cannot be read: {error}"))),
         }
     }
+}
+
+/// Whether the API server would store the template as it is. One that it changes (it drops fields of features that are
+/// off; admission webhooks rewrite images) would look like drift for ever, so it is refused instead.
+fn stored_as_wanted(template: &Value, dry_run: &Value, stamp: &Revision) -> Result<(), Trouble> {
+    let stored = &dry_run["spec"]["template"];
+    if template_digest(stored) == stamp.digest {
+        return Ok(());
+    }
+    let change =
+        describe_change("Deployment", &canonical_template(template), &canonical_template(stored)).join(", ");
+    Err(Trouble::Object(format!(
+        "the API server would store another pod template than Git's ({change}): a feature that is off or an admission \
+         webhook changes it; write in Git what the server stores"
+    )))
 }
 
 /// A target's writes, and whether they change the live template.

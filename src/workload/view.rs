@@ -1,6 +1,5 @@
 //! What the daemon keeps of a Deployment in memory, and whether it is ready, in Flagger's words.
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::annotations::{COPIED_FROM, PENDING, REVISION};
@@ -41,7 +40,6 @@ pub struct DeploymentView {
     status_replicas: i32,
     updated: i32,
     available: i32,
-    progressed: Option<Timestamp>,
     stalled: bool,
     failure: Option<String>,
 }
@@ -83,8 +81,6 @@ impl DeploymentView {
             status_replicas: count(&status["replicas"], 0),
             updated: count(&status["updatedReplicas"], 0),
             available: count(&status["availableReplicas"], 0),
-            progressed: condition(status, "Progressing")
-                .and_then(|found| found["lastUpdateTime"].as_str()?.parse().ok()),
             stalled: condition(status, "Progressing").is_some_and(|found| found["reason"] == DEADLINE_EXCEEDED),
             failure: condition(status, "ReplicaFailure")
                 .filter(|found| found["status"] == "True")
@@ -117,7 +113,6 @@ impl DeploymentView {
             minimum,
             readiness: self.readiness(minimum),
             available: self.available.min(self.updated),
-            progressed: self.progressed,
             pods: self.status_replicas,
         }
     }

@@ -88,6 +88,7 @@ fn start(
         first_traffic: None,
         ready_since: None,
         unready_since: None,
+        progress: None,
         paused: false,
         frozen: false,
         skip: false,

@@ -10,7 +10,7 @@ use crate::release::policy::Promotion;
 use crate::release::questions::{self, Reply};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::state::{Phase, State};
-use crate::release::time::{after, ready_deadline};
+use crate::release::time::after;
 
 use super::context::{Context, Next, live};
 use super::prepare::ENDPOINTS_LAG;
@@ -36,10 +36,6 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         cx.wait_silently(WaitingOn::Target { name: cx.policy.names.target.clone() });
         return Next::Rest;
     };
-    if !*providers && hear_providers(cx, since, target) {
-        *providers = true;
-        return Next::Again;
-    }
     if cx.policy.promotion == Promotion::CopyToPrimary {
         cx.act(Action::EnsurePrimaryAutoscaler);
     }
@@ -51,6 +47,11 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         *ready = None;
         await_primary(cx, target, primary, since);
         return Next::Rest;
+    }
+    // Asked from the start, said in Flagger's order: after what primary had to say.
+    if !*providers && hear_providers(cx, since, target) {
+        *providers = true;
+        return Next::Again;
     }
     let known = after(*ready.get_or_insert(cx.now), ENDPOINTS_LAG);
     if cx.observed.route == RouteObserved::Missing && cx.now < known {
@@ -125,7 +126,7 @@ fn await_primary(cx: &mut Context<'_>, target: &WorkloadObserved, primary: &Work
         Readiness::Waiting(reason) | Readiness::Stalled(reason) => reason.clone(),
     };
     let workload = cx.policy.names.primary();
-    let deadline = ready_deadline(since, Some(primary), cx.policy.progress_deadline);
+    let deadline = after(since, cx.policy.progress_deadline);
     let event = Event::warning(format!("{} not ready: {reason}", cx.policy.names.primary_dotted()));
     cx.wait(WaitingOn::Readiness { workload, reason, deadline }, || event);
 }

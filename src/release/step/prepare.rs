@@ -10,7 +10,7 @@ use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::Readiness;
 use crate::release::policy::{HookKind, PolicyStep};
 use crate::release::report::{Event, WaitingOn};
-use crate::release::time::{after, ready_deadline};
+use crate::release::time::after;
 
 use super::context::{Context, Next};
 use super::gates::{self, Gates};
@@ -196,7 +196,7 @@ fn retreat(cx: &Context<'_>, release: &mut Release) {
 }
 
 fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reason: &str) -> Next {
-    let deadline = ready_deadline(since, cx.observed.target.as_ref(), cx.policy.progress_deadline);
+    let deadline = release.ready_deadline(since, cx.observed.target.as_ref(), cx.now, cx.policy.progress_deadline);
     if cx.now >= deadline {
         return give_up(cx, release, reason);
     }

@@ -8,7 +8,6 @@ use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Readiness, WorkloadObserved};
 use crate::release::policy::Promotion;
 use crate::release::report::{Event, WaitingOn};
-use crate::release::time::ready_deadline;
 
 use super::context::{Context, Next, can_serve};
 use super::ending;
@@ -41,7 +40,7 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
     }
     steer(cx, release.weights);
     let primary = cx.observed.primary.as_ref();
-    let deadline = ready_deadline(since, primary, cx.policy.progress_deadline);
+    let deadline = release.ready_deadline(since, primary, cx.now, cx.policy.progress_deadline);
     let digest = &release.revision.digest;
     let state = state_of(primary, digest);
     match state {
@@ -128,7 +127,8 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return Next::Again;
     }
     steer(cx, release.weights);
-    let deadline = ready_deadline(since, cx.observed.primary.as_ref(), cx.policy.progress_deadline);
+    let deadline =
+        release.ready_deadline(since, cx.observed.primary.as_ref(), cx.now, cx.policy.progress_deadline);
     let Some(promoted) = cx.promoted.as_ref().map(|promoted| promoted.digest.clone()) else {
         ending::begin(release, End::Failed { cause });
         return Next::Again;

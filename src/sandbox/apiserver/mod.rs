@@ -118,6 +118,26 @@ impl ApiServer {
         Self { server }
     }
 
+    /// Another server that begins with everything this one holds at this moment, as after a restart from a backup: the same
+    /// objects with the same uids and versions, no connections. What is written to one is not seen by the other.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let Server { store, catalog: _, requests: _ } = self.server.as_ref();
+        // The catalog is made from the copied definitions: one that is stored just now is in both or in neither.
+        let server = Arc::new(Server {
+            store: store.fork(),
+            catalog: RwLock::new(Arc::new(Catalog::new([]))),
+            requests: RequestLog::default(),
+        });
+        server.refresh_catalog();
+        Self { server }
+    }
+
+    /// The resourceVersion of the newest change of anything.
+    pub fn version(&self) -> u64 {
+        self.server.store.version()
+    }
+
     /// A client that calls the server in-process, without a socket. Needs a tokio runtime.
     pub fn client(&self) -> kube::Client {
         kube::Client::new(self.clone(), "default")

@@ -97,6 +97,13 @@ impl Store {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A copy: the same objects with the same history, nobody watching.
+    pub(super) fn fork(&self) -> Self {
+        let inner = self.lock();
+        let collections = inner.collections.iter().map(|(name, of)| (name.clone(), of.fork())).collect();
+        Self { inner: Mutex::new(Inner { version: inner.version, collections }) }
+    }
+
     /// The global resourceVersion.
     pub(super) fn version(&self) -> u64 {
         self.lock().version
@@ -207,6 +214,12 @@ impl Store {
 }
 
 impl Collection {
+    fn fork(&self) -> Self {
+        let Self { objects, history, compacted, latest } = self;
+        let latest = watch::Sender::new(*latest.borrow());
+        Self { objects: objects.clone(), history: history.clone(), compacted: *compacted, latest }
+    }
+
     fn record(&mut self, change: Change) {
         let version = change.version;
         self.history.push_back(change);

@@ -56,7 +56,6 @@ impl Workload {
             minimum: 2,
             readiness,
             available,
-            progressed: None,
             pods: self.replicas,
         }
     }

@@ -1,5 +1,7 @@
 //! What several subjects share: processes that end with the test, programs that may be missing, folders.
 
+pub(crate) mod world;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

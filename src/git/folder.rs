@@ -1,0 +1,159 @@
+//! The folders of a snapshot, read by comparing with those of an earlier one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use git2::{ObjectType, Oid, Repository, TreeEntry};
+
+use super::error::GitError;
+use super::snapshot::{Limits, SkippedFile, SnapshotFile};
+use super::store::Inner;
+
+/// Deepest folder: no repository of manifests goes there, and it bounds recursion.
+const DEPTH_MAX: usize = 64;
+/// Endings of manifests.
+const ENDINGS: [&str; 3] = [".yaml", ".yml", ".json"];
+
+/// A folder and everything in it that counts.
+#[derive(Debug)]
+pub(super) struct Folder {
+    /// The tree's id: equal ids at equal paths are equal folders.
+    pub(super) id: Oid,
+    /// In Git's order.
+    pub(super) items: Vec<Item>,
+    /// Manifests in it and below it.
+    pub(super) files: usize,
+}
+
+/// Something in a folder.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    name: Box<str>,
+    id: Oid,
+    mode: i32,
+    pub(super) found: Found,
+}
+
+/// What it is.
+#[derive(Debug, Clone)]
+pub(super) enum Found {
+    /// A folder.
+    Folder(Arc<Folder>),
+    /// A manifest.
+    File(Arc<SnapshotFile>),
+    /// A manifest that is not taken.
+    Skipped(SkippedFile),
+}
+
+/// One walk through a tree.
+pub(super) struct Reading<'a> {
+    inner: &'a Inner,
+    repo: &'a Repository,
+    limits: Limits,
+    /// Files read anew: bounds a first walk, before anything can be counted.
+    read: usize,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(inner: &'a Inner, repo: &'a Repository, limits: Limits) -> Self {
+        Self { inner, repo, limits, read: 0 }
+    }
+
+    /// The folder `path`; what is as in `before` is taken from there. `None` if more files than allowed were read.
+    pub(super) fn folder(
+        &mut self,
+        id: Oid,
+        path: &str,
+        before: Option<&Arc<Folder>>,
+    ) -> Result<Option<Arc<Folder>>, GitError> {
+        if let Some(same) = before.filter(|folder| folder.id == id) {
+            return Ok(Some(Arc::clone(same)));
+        }
+        let known: HashMap<&str, &Item> =
+            before.iter().flat_map(|folder| &folder.items).map(|item| (&*item.name, item)).collect();
+        let tree = self.repo.find_tree(id).map_err(|error| self.inner.damaged(&error))?;
+        let mut items = Vec::with_capacity(tree.len());
+        for entry in &tree {
+            let Ok(name) = std::str::from_utf8(entry.name_bytes()) else { continue };
+            if !counts(&entry, name) {
+                continue;
+            }
+            let known = known.get(name).copied();
+            let same = known.filter(|item| item.id == entry.id() && item.mode == entry.filemode());
+            if let Some(same) = same {
+                items.push(same.clone());
+                continue;
+            }
+            let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            let Some(found) = self.entry(&entry, path, known)? else { return Ok(None) };
+            items.push(Item { name: name.into(), id: entry.id(), mode: entry.filemode(), found });
+        }
+        let files = items.iter().map(|item| item.found.files()).sum();
+        Ok(Some(Arc::new(Folder { id, items, files })))
+    }
+
+    fn entry(
+        &mut self,
+        entry: &TreeEntry<'_>,
+        path: String,
+        known: Option<&Item>,
+    ) -> Result<Option<Found>, GitError> {
+        if entry.kind() == Some(ObjectType::Tree) {
+            if path.split('/').count() > DEPTH_MAX {
+                return Ok(Some(skipped(path, format!("deeper than {DEPTH_MAX} folders"))));
+            }
+            let before = known.and_then(|item| match &item.found {
+                Found::Folder(folder) => Some(folder),
+                Found::File(_) | Found::Skipped(_) => None,
+            });
+            return Ok(self.folder(entry.id(), &path, before)?.map(Found::Folder));
+        }
+        if entry.filemode() == i32::from(git2::FileMode::Link) {
+            return Ok(Some(skipped(path, "a symlink is not followed".to_owned())));
+        }
+        self.read += 1;
+        if self.read > self.limits.files {
+            return Ok(None);
+        }
+        self.blob(path, entry.id()).map(Some)
+    }
+
+    /// A file's content.
+    pub(super) fn blob(&self, path: String, id: Oid) -> Result<Found, GitError> {
+        let blob = self.repo.find_blob(id).map_err(|error| self.inner.damaged(&error))?;
+        if blob.size() > self.limits.file_bytes {
+            let reason = format!("{} bytes are more than {}", blob.size(), self.limits.file_bytes);
+            return Ok(skipped(path, reason));
+        }
+        Ok(match std::str::from_utf8(blob.content()) {
+            Ok(text) => Found::File(Arc::new(SnapshotFile { path, oid: id.to_string(), text: Arc::from(text) })),
+            Err(_) => skipped(path, "it is not UTF-8 text".to_owned()),
+        })
+    }
+}
+
+impl Found {
+    fn files(&self) -> usize {
+        match self {
+            Self::Folder(folder) => folder.files,
+            Self::File(_) => 1,
+            Self::Skipped(_) => 0,
+        }
+    }
+}
+
+/// Folders and manifests; nothing hidden, no submodules.
+fn counts(entry: &TreeEntry<'_>, name: &str) -> bool {
+    if name.starts_with('.') {
+        return false;
+    }
+    match entry.kind() {
+        Some(ObjectType::Tree) => true,
+        Some(ObjectType::Blob) => ENDINGS.iter().any(|ending| name.ends_with(ending)),
+        _ => false,
+    }
+}
+
+fn skipped(path: String, reason: String) -> Found {
+    Found::Skipped(SkippedFile { path, reason })
+}

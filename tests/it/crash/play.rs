@@ -1,0 +1,274 @@
+//! One run of a story, from an image to its end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{DynamicObject, PostParams};
+use kube::runtime::wait::await_condition;
+use serde_json::Value;
+use serin::analysis::Reading;
+use serin::cli::run::{Backends, daemon_with};
+use serin::cluster::Cluster;
+use serin::config::{RunArgs, Settings};
+use serin::hook::{HookCall, HookCaller};
+use serin::metrics::{Endpoint, MetricProvider};
+use serin::release::HookReply;
+use serin::sandbox::controllers::{self, ControllerOptions};
+use serin::sandbox::crds;
+use serin::sandbox::repository::{BRANCH, FileEdit, Repository};
+use tokio_util::sync::CancellationToken;
+
+use super::end::End;
+use super::image::{Calls, Image, Outside, Point, Recorder};
+
+/// Longest virtual time a story may take: many times the longest.
+const CAP: Duration = Duration::from_secs(3600);
+/// Virtual time after the end in which something could still happen: four batches of the record, and two leases.
+const QUIET: Duration = Duration::from_secs(60);
+/// The file that is pushed.
+const DEPLOYMENT: &str = "deployment.yaml";
+
+/// What is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Story {
+    FirstSync,
+    Promotion,
+    Rollback,
+    Supersede,
+}
+
+/// What a run leaves.
+pub(super) struct Played {
+    pub(super) end: End,
+    pub(super) effects: usize,
+    pub(super) points: Vec<Point>,
+    pub(super) last: Image,
+}
+
+/// Plays a story from an image to its end, in a runtime of its own.
+pub(super) fn play(story: Story, image: &Image) -> Played {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let played = runtime.block_on(run(story, image));
+    // Git's threads end by themselves; what they hold is this run's alone.
+    runtime.shutdown_background();
+    played
+}
+
+async fn run(story: Story, image: &Image) -> Played {
+    // Jitter is the same in every run.
+    fastrand::seed(1);
+    let world = Outside::from(image);
+    let client = world.server.client();
+    tokio::spawn(controllers::run(client.clone(), ControllerOptions::default(), CancellationToken::new()));
+    prepare(&client).await;
+    let repository = Repository::open_or_init(&world.repository()).unwrap();
+    let recorder = Arc::new(Recorder::new(world.clone()));
+    let backend = Arc::new(Backend { failing: story == Story::Rollback, calls: world.calls.clone() });
+    let backends = Backends {
+        metrics: backend.clone(),
+        hooks: backend,
+        probe: recorder.clone(),
+        clock: world.clock,
+        listener: None,
+    };
+    story.begin(&repository);
+    let daemon = daemon_with(
+        settings(&world),
+        Cluster::from_client(client.clone()),
+        backends,
+        CancellationToken::new(),
+    );
+    tokio::select! {
+        ended = daemon => panic!("the daemon ended: {ended:?}"),
+        () = story.drive(&client, &repository) => {}
+    }
+    let (effects, points) = recorder.take();
+    let end = End::of(&client, &repository, &world.calls).await;
+    Played { end, effects, points, last: world.image() }
+}
+
+/// What a cluster with Istio has, and `deploy/kustomize`'s namespace.
+async fn prepare(client: &kube::Client) {
+    let definitions = Api::all(client.clone());
+    for definition in crds::istio().unwrap() {
+        ignore_existing(definitions.create(&PostParams::default(), &definition).await);
+    }
+    for name in ["istio-system", "serin-system"] {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        ignore_existing(Api::all(client.clone()).create(&PostParams::default(), &namespace).await);
+    }
+}
+
+fn ignore_existing<T>(created: Result<T, kube::Error>) {
+    match created {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn settings(world: &Outside) -> Settings {
+    let text = serde_json::json!({
+        "cluster": {"name": "test"},
+        "git": {"url": world.repository(), "pollInterval": "10s"},
+        "metrics": {"address": "http://prometheus"},
+        "stateDir": world.state(),
+    });
+    let args = RunArgs { install_crds: true, ..RunArgs::default() };
+    Settings::from_text("serin.yaml", &text.to_string(), &args).unwrap()
+}
+
+/// Answers every query with one value and every hook with yes; remembers the calls.
+struct Backend {
+    failing: bool,
+    calls: Calls,
+}
+
+impl MetricProvider for Backend {
+    fn query<'a>(&'a self, _endpoint: &'a Endpoint, query: &'a str) -> BoxFuture<'a, Reading> {
+        let value = if query.contains("histogram_quantile") {
+            120.0
+        } else if query.contains("404") || query == "1" {
+            1.0
+        } else if self.failing {
+            69.17
+        } else {
+            100.0
+        };
+        Box::pin(std::future::ready(Reading::Value { value }))
+    }
+}
+
+impl HookCaller for Backend {
+    fn call<'a>(&'a self, call: &'a HookCall) -> BoxFuture<'a, HookReply> {
+        let key = &call.key;
+        let name = format!("{} tick {} {}", key.release, key.tick, key.check);
+        self.calls.lock().unwrap().push(name);
+        Box::pin(std::future::ready(HookReply { accepted: true, body: String::new() }))
+    }
+}
+
+impl Story {
+    /// The first push, unless it was made before the crash.
+    fn begin(self, repository: &Repository) {
+        match self {
+            Self::FirstSync => push(repository, "Add podinfo 3.1.0", |_| example()),
+            Self::Promotion => release(repository, "3.1.1"),
+            Self::Rollback => release(repository, "3.1.2"),
+            Self::Supersede => release(repository, "3.1.3"),
+        }
+    }
+
+    /// What the developer does meanwhile, until the end.
+    async fn drive(self, client: &kube::Client, repository: &Repository) {
+        if self == Self::Supersede && !is_pushed(repository, &subject("3.1.4")) {
+            until(client, "weight 30", |canary| canary["status"]["canaryWeight"] == 30).await;
+            release(repository, "3.1.4");
+        }
+        let (phase, releases) = match self {
+            Self::FirstSync => ("Initialized", 0),
+            Self::Promotion => ("Succeeded", 1),
+            Self::Rollback => ("Failed", 1),
+            Self::Supersede => ("Succeeded", 2),
+        };
+        until(client, phase, move |canary| {
+            let status = &canary["status"];
+            let state = &status["serin"]["state"];
+            // All that is over is in Git, and the engine knows.
+            status["phase"] == phase && state["releases"] == releases && state["outbox"].is_null()
+        })
+        .await;
+        tokio::time::sleep(QUIET).await;
+    }
+
+    /// What the end must be, besides being the same each time.
+    pub(super) fn check(self, end: &End) {
+        let (image, commits) = match self {
+            Self::FirstSync => ("3.1.0", 1),
+            Self::Promotion => ("3.1.1", 2),
+            // The release and its rollback.
+            Self::Rollback => ("3.1.0", 3),
+            Self::Supersede => ("3.1.4", 3),
+        };
+        assert_eq!(end.image_of_primary(), format!("stefanprodan/podinfo:{image}"));
+        assert_eq!(end.commits(), commits, "{self:?}");
+    }
+}
+
+/// Waits until the Canary is like that.
+async fn until(client: &kube::Client, what: &str, so: impl Fn(&Value) -> bool + Send + 'static) {
+    let so = Arc::new(so);
+    let wait = async {
+        let cluster = Cluster::from_client(client.clone());
+        loop {
+            // The kind is served when the daemon has installed it, and may be watched a little later.
+            if let Ok(kind) = cluster.resolve("flagger.app", "v1beta1", "Canary").await {
+                let api = cluster.objects(&kind, Some("test"));
+                let so = so.clone();
+                let found = await_condition(api, "podinfo", move |object: Option<&DynamicObject>| {
+                    object.is_some_and(|object| so(&object.data))
+                });
+                if found.await.is_ok() {
+                    return;
+                }
+            }
+            cluster.forget_discovery();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    if tokio::time::timeout(CAP, wait).await.is_err() {
+        let cluster = Cluster::from_client(client.clone());
+        let kind = cluster.resolve("flagger.app", "v1beta1", "Canary").await.unwrap();
+        let canary = cluster.objects(&kind, Some("test")).get("podinfo").await;
+        panic!("{what} never came: {:#?}", canary.map(|canary| canary.data));
+    }
+}
+
+fn push(
+    repository: &Repository,
+    subject: &str,
+    edit: impl Fn(&Repository) -> Vec<FileEdit>,
+) {
+    if !is_pushed(repository, subject) {
+        repository.commit(subject, |repository| Ok(edit(repository))).unwrap();
+    }
+}
+
+fn release(repository: &Repository, tag: &str) {
+    push(repository, &subject(tag), |repository| {
+        let text = repository.read(BRANCH, DEPLOYMENT).unwrap();
+        let old = text.split("podinfo:").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        let content = text.replacen(&format!("podinfo:{old}"), &format!("podinfo:{tag}"), 1);
+        vec![FileEdit { path: DEPLOYMENT.to_owned(), content }]
+    });
+}
+
+fn subject(tag: &str) -> String {
+    format!("Release podinfo {tag}")
+}
+
+fn is_pushed(repository: &Repository, subject: &str) -> bool {
+    super::end::messages(repository, BRANCH).iter().any(|message| message.starts_with(subject))
+}
+
+/// `examples/podinfo`, shorter: two weights, and two failed checks are enough.
+fn example() -> Vec<FileEdit> {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/podinfo"));
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let manifests = files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    manifests
+        .map(|path| {
+            let content = std::fs::read_to_string(&path).unwrap();
+            let content = content
+                .replace("    maxWeight: 50\n", "")
+                .replace("    stepWeight: 10\n", "    stepWeights: [30, 50]\n")
+                .replace("    threshold: 5\n", "    threshold: 2\n");
+            FileEdit { path: path.file_name().unwrap().to_str().unwrap().to_owned(), content }
+        })
+        .collect()
+}
