@@ -119,7 +119,7 @@ fn time(seconds_ago: i64) -> String {
 }
 
 fn revision(digest: &str) -> Value {
-    json!({"digest": digest, "commit": COMMIT})
+    json!(format!("{digest}@{COMMIT}"))
 }
 
 /// A release at its third weight that waits for its window.
@@ -131,7 +131,7 @@ fn progressing() -> Value {
             "state": {
                 "phase": {"name": "releasing", "id": "r2", "revision": revision(NEXT), "started": time(3600),
                     "stage": {"name": "analysing"}, "step": 5, "steps": 10, "tick": 4, "opened": time(60), "due": time(0),
-                    "failedChecks": 1, "held": 0, "weights": {"primary": 70, "canary": 30},
+                    "failedChecks": 1, "held": 0, "weights": 30,
                     "checks": [
                         {"name": "request-success-rate", "verdict": "pass", "value": 99.5, "limit": "≥ 99"},
                         {"name": "request-duration", "verdict": "fail", "value": 612.0, "limit": "≤ 500"},
@@ -200,7 +200,7 @@ async fn what_git_has_and_the_cluster_refused_is_shown() {
     }));
     events.create(&PostParams::default(), &event.expect("an Event")).await.expect("the Event is taken");
     let shown = screen(&world.serin(&["get", "podinfo"]).await);
-    assert!(shown.contains("refused    10m ago: canary.yaml:1: Canary default/podinfo:"), "{shown}");
+    assert!(shown.contains("sync       10m ago: canary.yaml:1: Canary default/podinfo:"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,14 +238,16 @@ async fn a_cluster_that_is_away_exits_with_3() {
 }
 
 /// Answers the first request as the daemon does: with `handledRequest` and an event, in one write.
-async fn answer(api: Api<Canary>, event: Value) {
-    let mut changes = watcher(api.clone(), watcher::Config::default()).applied_objects().boxed();
+async fn answer(api: Api<Canary>, name: &str, event: Value) {
+    let mut changes = watcher(api.clone(), watcher::Config::default().fields(&format!("metadata.name={name}")))
+        .applied_objects()
+        .boxed();
     while let Some(canary) = changes.try_next().await.expect("the watch goes on") {
         let Some(raw) = canary.annotations().get(REQUEST) else { continue };
         let journal = json!([{"seq": 2, "at": time(0), "type": event["type"], "message": event["message"]}]);
         let status = json!({"status": {"serin": {"state": {"handledRequest": raw, "journal": journal}}}});
         let patch = Patch::Merge(status);
-        api.patch_status(&canary.name_any(), &PatchParams::default(), &patch).await.expect("the status is taken");
+        api.patch_status(name, &PatchParams::default(), &patch).await.expect("the status is taken");
         return;
     }
 }
@@ -254,7 +256,7 @@ async fn answer(api: Api<Canary>, event: Value) {
 async fn a_request_waits_for_its_answer() {
     let world = three().await;
     let accepted = json!({"type": "Normal", "message": "Request to retry failed.default a6fb26d2 accepted"});
-    let daemon = tokio::spawn(answer(world.canaries(), accepted));
+    let daemon = tokio::spawn(answer(world.canaries(), "failed", accepted));
     let output = world.serin(&["retry", "failed"]).await;
     tokio::time::timeout(PATIENCE, daemon).await.expect("in time").expect("the daemon answers");
     assert_eq!(screen(&output), "exit 0\n----- stdout\nRequest to retry failed.default a6fb26d2 accepted\n");
@@ -263,8 +265,8 @@ async fn a_request_waits_for_its_answer() {
     assert_eq!(output.status.code(), Some(2), "{}", screen(&output));
     let refused =
         json!({"type": "Warning", "message": "Request to promote podinfo.default r2 refused: it is too late"});
-    let daemon = tokio::spawn(answer(world.canaries(), refused));
+    let daemon = tokio::spawn(answer(world.canaries(), "podinfo", refused));
     let output = world.serin(&["promote", "podinfo"]).await;
-    daemon.abort();
+    tokio::time::timeout(PATIENCE, daemon).await.expect("in time").expect("the daemon answers");
     assert_eq!(output.status.code(), Some(1), "{}", screen(&output));
 }

@@ -111,7 +111,8 @@ async fn pods(cluster: &Cluster) -> String {
     for pod in cluster.objects(&resolved, None).list(&ListParams::default()).await.unwrap() {
         let pod = serde_json::to_value(pod).unwrap();
         let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let ready = conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        let ready =
+            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
         let pod = json!({"of": pod["metadata"]["ownerReferences"][0]["name"], "ready": ready,
             "image": pod["spec"]["containers"][0]["image"]});
         *counts.entry(pod.to_string()).or_default() += 1;
@@ -122,9 +123,9 @@ async fn pods(cluster: &Cluster) -> String {
 /// Messages of all Events, except what was seen in passing: who looks when sees more or fewer stages of a rollout.
 async fn events(client: &kube::Client) -> BTreeSet<String> {
     let events = Api::<Event>::all(client.clone()).list(&ListParams::default()).await.unwrap();
-    let ours = events.into_iter().filter(|event| {
-        event.source.as_ref().is_some_and(|source| source.component.as_deref() == Some("serin"))
-    });
+    let ours = events
+        .into_iter()
+        .filter(|event| event.source.as_ref().is_some_and(|source| source.component.as_deref() == Some("serin")));
     ours.map(|event| {
         format!("{} {}", event.involved_object.name.unwrap_or_default(), event.message.unwrap_or_default())
     })

@@ -76,12 +76,8 @@ async fn run(story: Story, image: &Image) -> Played {
         listener: None,
     };
     story.begin(&repository);
-    let daemon = daemon_with(
-        settings(&world),
-        Cluster::from_client(client.clone()),
-        backends,
-        CancellationToken::new(),
-    );
+    let daemon =
+        daemon_with(settings(&world), Cluster::from_client(client.clone()), backends, CancellationToken::new());
     tokio::select! {
         ended = daemon => panic!("the daemon ended: {ended:?}"),
         () = story.drive(&client, &repository) => {}
@@ -229,11 +225,7 @@ async fn until(client: &kube::Client, what: &str, so: impl Fn(&Value) -> bool + 
     }
 }
 
-fn push(
-    repository: &Repository,
-    subject: &str,
-    edit: impl Fn(&Repository) -> Vec<FileEdit>,
-) {
+fn push(repository: &Repository, subject: &str, edit: impl Fn(&Repository) -> Vec<FileEdit>) {
     if !is_pushed(repository, subject) {
         repository.commit(subject, |repository| Ok(edit(repository))).unwrap();
     }
