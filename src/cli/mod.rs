@@ -14,6 +14,7 @@ pub mod request;
 pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+mod signal;
 pub mod validate;
 
 use std::process::ExitCode;

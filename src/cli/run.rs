@@ -31,6 +31,7 @@ use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus, Watche
 
 use super::exit::{CliError, Exit};
 use super::records::Records;
+use super::signal;
 
 /// How long the loops may take to finish what they are writing once they are told to stop; a pod has 30 s in all.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -75,7 +76,11 @@ impl Backends {
 pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
     let settings = args.settings().map_err(CliError::input)?;
     let shutdown = CancellationToken::new();
-    tokio::spawn(cancel_on_signal(shutdown.clone()));
+    let (told_to_stop, stop) = (signal::stop()?, shutdown.clone());
+    tokio::spawn(async move {
+        tracing::info!("{}: stopping", told_to_stop.await);
+        stop.cancel();
+    });
     daemon(settings, shutdown).await?;
     Ok(Exit::Done.code())
 }
@@ -323,22 +328,4 @@ fn report_settings(settings: &Settings) -> ReporterSettings {
         },
         batch: BATCH,
     }
-}
-
-async fn cancel_on_signal(shutdown: CancellationToken) {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::error!("failed to listen for SIGTERM: {error}");
-            return;
-        }
-    };
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        result = tokio::signal::ctrl_c() => match result {
-            Ok(()) => tracing::info!("interrupted: stopping"),
-            Err(error) => tracing::error!("failed to listen for Ctrl-C: {error}"),
-        },
-    }
-    shutdown.cancel();
 }

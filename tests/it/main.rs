@@ -8,6 +8,7 @@
 )]
 
 mod apiserver;
+mod cli;
 mod cluster;
 mod controller;
 mod crash;

@@ -56,9 +56,9 @@ impl Printer {
         let mut screen = self.screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.json {
             match serde_json::to_string(&timed) {
-                Ok(json) => output::data(&format!("{json}\n")).ok(),
-                Err(error) => Some(output::message(&format!("failed to print an event: {error}"))),
-            };
+                Ok(json) => output::data(&format!("{json}\n")).unwrap_or_default(),
+                Err(error) => output::message(&format!("failed to print an event: {error}")),
+            }
             return;
         }
         let live = match &timed.event {
