@@ -16,6 +16,9 @@ pub const RECORDED: &str = "serin.dev/recorded";
 pub const UNRECORDED: &str = "serin.dev/unrecorded";
 /// On generated workloads: digest of the target template they were copied from.
 pub const COPIED_FROM: &str = "serin.dev/copied-from";
+/// On generated workloads: digest of the template that was written there. A live template with another one was changed by
+/// somebody else.
+pub const WRITTEN: &str = "serin.dev/template";
 /// On any object in Git: `enabled` lets prune delete namespaces, CRDs and PVCs, `disabled` keeps anything.
 pub const PRUNE: &str = "serin.dev/prune";
 /// Finalizer on every Canary.

@@ -148,6 +148,9 @@ pub struct CanaryCondition {
     pub last_update_time: Option<String>,
 }
 
+/// Condition type: something outside must be mended before anything goes on.
+pub const BLOCKED: &str = "Blocked";
+
 /// What survives a restart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -9,6 +9,7 @@ use clap::Args;
 use regex::Regex;
 use tokio::net::TcpListener;
 
+use super::signal;
 use crate::loadtest::{LoadTestOptions, LoadTester, TIMEOUT};
 
 /// Flags of `serin loadtest`.
@@ -49,33 +50,15 @@ pub async fn run(args: LoadtestArgs) -> anyhow::Result<u8> {
     let address = SocketAddr::new(address, port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     tracing::info!(address = %listener.local_addr().context("cannot read the listener's address")?, "load tester ready");
+    let told_to_stop = signal::stop()?;
     let stopping = tester.clone();
     axum::serve(listener, tester.router())
         .with_graceful_shutdown(async move {
-            told_to_stop().await;
+            told_to_stop.await;
             // Callers that wait for a command get their answer, then connections close.
             stopping.stop();
         })
         .await
         .context("the load tester's server failed")?;
     Ok(0)
-}
-
-/// Ctrl-C, or SIGTERM as the kubelet sends it.
-async fn told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot wait for SIGTERM: only Ctrl-C stops the load tester");
-            if let Err(error) = tokio::signal::ctrl_c().await {
-                tracing::error!(%error, "cannot wait for Ctrl-C either");
-            }
-        }
-    }
 }

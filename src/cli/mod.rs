@@ -14,6 +14,7 @@ pub mod request;
 pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+mod signal;
 pub mod validate;
 
 use std::process::ExitCode;
@@ -38,7 +39,14 @@ pub struct Cli {
     #[arg(help_heading = "Logging", hide_env_values = true)]
     log: String,
     /// How it is logged
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT", help_heading = "Logging")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Logging"
+    )]
     log_format: LogFormat,
     #[command(subcommand)]
     verb: Verb,
@@ -140,7 +148,8 @@ impl LogOptions {
 
     fn filter(&self) -> anyhow::Result<EnvFilter> {
         let filter = EnvFilter::try_new(&self.filter);
-        Ok(filter.map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?)
+        Ok(filter
+            .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?)
     }
 }
 

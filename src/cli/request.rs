@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use kube::Api;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::Api;
 use serde_json::json;
 
 use crate::api::Canary;
@@ -25,7 +25,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Arguments of the verbs that ask something of a release.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 accepted, 1 refused, 2 nothing to ask it of, 3 the cluster or the daemon does not answer.")]
+#[command(
+    after_help = "Exit codes: 0 accepted, 1 refused, 2 nothing to ask it of, 3 the cluster or the daemon does not answer."
+)]
 pub struct RequestArgs {
     /// Name of the Canary
     name: String,
@@ -48,9 +50,8 @@ pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
         CliError::input(missing).hint("`serin get -A` lists all of them")
     })?;
     let subject = subject(verb, &canary).map_err(|reason| {
-        CliError::input(anyhow::anyhow!("Canary {namespace}/{name}: {reason}")).hint(format!(
-            "`serin get {name} -n {namespace}` shows what it does"
-        ))
+        CliError::input(anyhow::anyhow!("Canary {namespace}/{name}: {reason}"))
+            .hint(format!("`serin get {name} -n {namespace}` shows what it does"))
     })?;
     let raw = format!("{verb}/{subject}/{}", Timestamp::now().as_nanosecond());
     let patch = json!({"metadata": {"annotations": {REQUEST: raw}}});

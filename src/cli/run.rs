@@ -7,19 +7,17 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::runtime::watcher;
+use kube::api::{Patch, PatchParams};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api;
 use crate::api::annotations::MANAGER_SYNC;
-use crate::api::{self, Canary};
 use crate::cluster::{
     Claim, Cluster, ConnectOptions, EffectKind, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected, Wake, Writer,
-    compact_metadata,
 };
 use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, Clock, ControllerContext, ControllerSettings, Telemetry};
@@ -29,10 +27,11 @@ use crate::metrics::{HttpClients, MetricProvider, Prometheus};
 use crate::report::writer::BATCH;
 use crate::report::{self, ReporterSettings, RollbackCommits};
 use crate::server::{self, ServerState};
-use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus};
+use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus, WatchedCanary};
 
 use super::exit::{CliError, Exit};
 use super::records::Records;
+use super::signal;
 
 /// How long the loops may take to finish what they are writing once they are told to stop; a pod has 30 s in all.
 const STOP_MAX: Duration = Duration::from_secs(15);
@@ -77,7 +76,11 @@ impl Backends {
 pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
     let settings = args.settings().map_err(CliError::input)?;
     let shutdown = CancellationToken::new();
-    tokio::spawn(cancel_on_signal(shutdown.clone()));
+    let (told_to_stop, stop) = (signal::stop()?, shutdown.clone());
+    tokio::spawn(async move {
+        tracing::info!("{}: stopping", told_to_stop.await);
+        stop.cancel();
+    });
     daemon(settings, shutdown).await?;
     Ok(Exit::Done.code())
 }
@@ -113,7 +116,7 @@ pub async fn daemon_with(
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);
     let (sync_status, synced) = watch::channel(SyncStatus::default());
-    let canaries = watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone());
+    let canaries = sync::watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone());
     let source = GitSource::new(store.clone(), remote.clone(), &settings.git.branch, &settings.git.path);
 
     let ready_canaries = canaries.clone();
@@ -123,7 +126,8 @@ pub async fn daemon_with(
     };
     if let Some(listener) = listener {
         let stop_server = stop.clone();
-        loops.spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
+        loops
+            .spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
     }
 
     let (install_cluster, install_writer) = (cluster.clone(), writer.clone());
@@ -137,7 +141,7 @@ pub async fn daemon_with(
     let reporter = report::git::Context {
         cluster: cluster.clone(),
         writer: writer.clone(),
-        canaries: canaries.clone(),
+        canaries: report::git::watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone()),
         store,
         remote,
         settings: report_settings(&settings),
@@ -282,21 +286,7 @@ fn remote(settings: &Settings) -> anyhow::Result<Remote> {
     Ok(Remote::new(&git.url, credentials).map_err(CliError::input)?)
 }
 
-/// One shared list of Canaries for sync and report. The kind may be served later than this starts: the stream retries.
-fn watch_canaries(cluster: &Cluster, namespace: Option<&str>, stop: CancellationToken) -> Reflected<Canary> {
-    let kind = ApiResource::erase::<Canary>(&());
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
-        None => Api::all_with(cluster.client(), &kind),
-    };
-    let convert = |mut object: DynamicObject| {
-        compact_metadata(&mut object);
-        object.try_parse::<Canary>().map_err(|error| error.to_string())
-    };
-    Reflected::start(api, watcher::Config::default(), stop, convert, |_| {})
-}
-
-fn readiness(sync: &SyncStatus, canaries: &Reflected<Canary>) -> Result<(), String> {
+fn readiness(sync: &SyncStatus, canaries: &Reflected<WatchedCanary>) -> Result<(), String> {
     if let Some(error) = &sync.error {
         return Err(format!("sync: {error}\n"));
     }
@@ -338,22 +328,4 @@ fn report_settings(settings: &Settings) -> ReporterSettings {
         },
         batch: BATCH,
     }
-}
-
-async fn cancel_on_signal(shutdown: CancellationToken) {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::error!("failed to listen for SIGTERM: {error}");
-            return;
-        }
-    };
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        result = tokio::signal::ctrl_c() => match result {
-            Ok(()) => tracing::info!("interrupted: stopping"),
-            Err(error) => tracing::error!("failed to listen for Ctrl-C: {error}"),
-        },
-    }
-    shutdown.cancel();
 }

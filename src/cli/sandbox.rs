@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::exit::{CliError, Exit};
-use super::output;
+use super::{output, signal};
 use crate::sandbox::controllers::Parts;
 use crate::sandbox::repository::{BRANCH, FileEdit};
 use crate::sandbox::traffic::TrafficOptions;
@@ -116,7 +116,7 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
         output,
     } = args;
     // Listened for first: a signal during the start is not lost.
-    let signal = stop_signal()?;
+    let told_to_stop = signal::stop()?;
     let temporary =
         if dir.is_none() { Some(tempfile::tempdir().context("failed to make a folder")?) } else { None };
     let dir = match (dir, &temporary) {
@@ -139,7 +139,7 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
         seed_repository(&sandbox, &folder)?;
     }
     print(&sandbox, output)?;
-    signal.await;
+    told_to_stop.await;
     sandbox.shutdown().await;
     Ok(Exit::Done.code())
 }
@@ -190,24 +190,6 @@ fn print(sandbox: &Sandbox, format: SandboxFormat) -> anyhow::Result<()> {
         }
     };
     output::data(&format!("{text}\n")).context("failed to print the addresses")
-}
-
-/// Completes on Ctrl-C or SIGTERM.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for Ctrl-C")?;
-        Ok(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        })
-    }
-    #[cfg(not(unix))]
-    Ok(async { tokio::signal::ctrl_c().await.unwrap_or_default() })
 }
 
 fn seed_repository(sandbox: &Sandbox, folder: &Path) -> anyhow::Result<()> {

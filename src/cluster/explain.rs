@@ -10,10 +10,17 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
-        let (text, last) = match error.downcast_ref::<kube::Error>() {
-            Some(kube::Error::Api(status)) => (status.message.clone(), true),
-            Some(_) | None => (error.to_string(), false),
+        let (text, last) = match api_status(error) {
+            Some(status) => (status.message.clone(), true),
+            None => (error.to_string(), false),
         };
+        // Some libraries put the whole structure of their source into their own text.
+        if last
+            && let Some(outer) = parts.last_mut()
+            && let Some(own) = outer.strip_suffix(&error.to_string())
+        {
+            *outer = own.trim_end_matches([':', ' ']).to_owned();
+        }
         // Some libraries repeat their source in their own text.
         if parts.last().is_none_or(|outer| !outer.ends_with(&text)) {
             parts.push(text);
@@ -21,6 +28,15 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
         next = if last { None } else { error.source() };
     }
     parts.join(": ")
+}
+
+/// What the API server answered, if `error` is that. A boxed source is the box to `downcast_ref`, not what is in it.
+pub(super) fn api_status<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a kube::core::Status> {
+    let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+    match error.downcast_ref::<kube::Error>().or(boxed)? {
+        kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -38,5 +54,15 @@ mod tests {
         let status = Status::failure("leases \"serin\" is forbidden", "Forbidden").with_code(403);
         let error = Outer(kube::Error::Api(Box::new(status)));
         assert_eq!(explain(&error), "failed to read the lease: leases \"serin\" is forbidden");
+        let Outer(source) = error;
+        let boxed = crate::cluster::CallError::Api { what: "read the lease".to_owned(), source: Box::new(source) };
+        assert_eq!(explain(&boxed), "failed to read the lease: leases \"serin\" is forbidden");
+    }
+
+    #[test]
+    fn an_outer_text_that_repeats_the_structure_is_cut() {
+        let status = Status::failure("not here", "NotFound").with_code(404);
+        let error = kube::runtime::watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)));
+        assert_eq!(explain(&error), "failed to perform initial object list: not here");
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{CallError, Cluster, call};
+use super::explain;
 
 /// How long a claim holds without being renewed: after a crash the next process waits this long.
 const DURATION: Duration = Duration::from_secs(15);
@@ -162,7 +163,7 @@ impl Lease {
                 }
                 Ok(Attempt::Raced) => RETRY_EVERY,
                 Err(error) => {
-                    tracing::warn!(error = %chain(&error), "failed to reach the lease");
+                    tracing::warn!(error = %explain(&error), "failed to reach the lease");
                     RETRY_EVERY
                 }
             };
@@ -311,18 +312,6 @@ fn holder_is_dead(own: &str, holder: &str) -> bool {
     let own_process_is_visible = std::path::Path::new("/proc").join(own_pid).exists();
     let is_pid = pid.bytes().all(|byte| byte.is_ascii_digit()) && !pid.is_empty();
     same_place && is_pid && own_process_is_visible && !std::path::Path::new("/proc").join(pid).exists()
-}
-
-/// An error with its causes, for logs.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::{StreamExt as _, pin_mut};
 use kube::Api;
 use kube::ResourceExt as _;
-use kube::api::DynamicObject;
+use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::connect::Cluster;
+use super::explain::{api_status, explain};
 use crate::model::NamespacedName;
 
 /// Wakes everybody who listens; carries no data, so a wake-up that is late or doubled does no harm.
@@ -61,6 +64,31 @@ pub fn compact_metadata(object: &mut DynamicObject) {
     }
 }
 
+/// Says once why a watch is interrupted. A kind that is not served yet is no trouble: its definition may be on its way.
+fn tell_interruption(path: &str, error: &watcher::Error, told: &mut Option<String>) {
+    let text = explain(error);
+    if told.as_ref() == Some(&text) {
+        return;
+    }
+    if is_not_served(error) {
+        tracing::info!("{path} is not served yet; watching it as soon as it is");
+    } else {
+        tracing::warn!("the watch of {path} is interrupted, trying again: {text}");
+    }
+    *told = Some(text);
+}
+
+fn is_not_served(error: &watcher::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(status) = api_status(error) {
+            return status.is_not_found();
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// What is known of one object: its compact form, or why it cannot be read.
 type Known<T> = Result<Arc<T>, Arc<str>>;
 
@@ -100,6 +128,8 @@ impl<T: Send + Sync + 'static> Reflected<T> {
         let cache = Self { entries: Arc::default(), ready, changes: Wake::default() };
         let mut feed = Feed { cache: cache.clone(), buffer: None, convert, changed, ready_tx };
         tokio::spawn(async move {
+            let kind = api.resource_url().to_owned();
+            let mut told: Option<String> = None;
             let stream = watcher(api, config).default_backoff();
             pin_mut!(stream);
             loop {
@@ -109,14 +139,39 @@ impl<T: Send + Sync + 'static> Reflected<T> {
                     event = stream.next() => event,
                 };
                 match event {
-                    Some(Ok(event)) => feed.take(event),
+                    Some(Ok(event)) => {
+                        told = None;
+                        feed.take(event);
+                    }
                     // The stream repairs itself, with a back-off; what is cached stays usable meanwhile.
-                    Some(Err(error)) => tracing::warn!(error = %error, "watch interrupted"),
+                    Some(Err(error)) => tell_interruption(&kind, &error, &mut told),
                     None => break,
                 }
             }
         });
         cache
+    }
+
+    /// As [`Reflected::start`], by the Rust type of a kind: objects that do not fit it stay unreadable, each for itself.
+    pub fn start_typed<K>(
+        cluster: &Cluster,
+        namespace: Option<&str>,
+        shutdown: CancellationToken,
+        convert: impl Fn(K) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned,
+    {
+        let kind = ApiResource::erase::<K>(&());
+        let api: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
+            None => Api::all_with(cluster.client(), &kind),
+        };
+        let typed = move |object: DynamicObject| match object.try_parse::<K>() {
+            Ok(object) => Ok(convert(object)),
+            Err(error) => Err(error.to_string()),
+        };
+        Self::start(api, watcher::Config::default(), shutdown, typed, |_| {})
     }
 
     /// The object, if it exists and can be read.

@@ -8,11 +8,9 @@ use super::settings::Settings;
 
 /// Flags of `serin run`; each overrides its field in serin.yaml.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(
-    after_help = "Examples:\n  serin run --config serin.yaml\n  \
+#[command(after_help = "Examples:\n  serin run --config serin.yaml\n  \
     serin run --cluster-name dev --git-url ./repo.git --kubeconfig ~/.kube/config --install-crds\n\n\
-    Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 failed under way, 2 bad settings."
-)]
+    Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 failed under way, 2 bad settings.")]
 pub struct RunArgs {
     /// Settings file
     #[arg(long, value_name = "FILE", env = "SERIN_CONFIG")]

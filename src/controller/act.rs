@@ -3,13 +3,14 @@
 
 use serde_json::Value;
 
+use crate::api::annotations::WRITTEN;
 use crate::manifest::template_digest;
 use crate::model::{Digest, Weights};
 use crate::release::Action;
 use crate::router::{ServiceSet, merge_update};
 use crate::workload::{
-    AutoscalerOverrides, DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name,
-    new_primary, primary_autoscaler, restore_primary, stored_template,
+    DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name, new_primary,
+    restore_primary, stored_template,
 };
 
 use super::caches::Tracked;
@@ -25,6 +26,7 @@ pub(super) async fn act(action: &Action, look: &Look<'_>, hands: &mut Hands<'_>)
         Action::EnsureRoute(weights) => ensure_route(look, hands, *weights).await,
         Action::SetWeights(weights) => set_weights(look, hands, *weights).await,
         Action::ScaleTarget { up } => scale_target(look, hands, *up).await,
+        Action::ScalePrimary { replicas } => scale_primary(look, hands, *replicas).await,
         Action::StoreLastGood { expect } => store_last_good(look, hands, expect).await,
         Action::CopyToPrimary { expect } => copy(look, hands, &expect.digest).await,
         Action::RestorePrimary { expect } => restore(look, hands, expect).await,
@@ -67,24 +69,42 @@ async fn create_primary(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest)
     }
     let plan = plan(look, expect)?;
     let live = read_target(look, hands, expect).await?;
-    hands.create(Tracked::Deployment, &new_primary(&live, &plan)).await
+    create_workload(hands, &new_primary(&live, &plan)).await
+}
+
+/// Creates a generated workload.
+async fn create_workload(hands: &mut Hands<'_>, workload: &Value) -> Result<(), ActError> {
+    let created = hands.create(Tracked::Deployment, workload).await?;
+    note_written(hands, &created).await
+}
+
+/// Replaces a generated workload.
+async fn replace_workload(hands: &mut Hands<'_>, workload: Value) -> Result<(), ActError> {
+    let replaced = hands.replace(Tracked::Deployment, workload).await?;
+    note_written(hands, &replaced).await
+}
+
+/// An admission webhook may change what we write: what came of it is ours all the same, and not to be put right for ever.
+async fn note_written(hands: &mut Hands<'_>, live: &Value) -> Result<(), ActError> {
+    let metadata = &live["metadata"];
+    let became = template_digest(&live["spec"]["template"]).to_string();
+    if metadata["annotations"][WRITTEN] == became.as_str() {
+        return Ok(());
+    }
+    let patch = serde_json::json!({
+        "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": {WRITTEN: became}}
+    });
+    let name = metadata["name"].as_str().unwrap_or_default();
+    hands.merge(Tracked::Deployment, name, patch).await
 }
 
 async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
     let Some(scaler) = &look.spec.autoscaler_ref else { return Ok(()) };
-    let source = look.caches.autoscalers.get(&look.key(&scaler.name)).ok_or_else(|| {
+    let (name, desired) = look.primary_autoscaler().ok_or_else(|| {
         ActError::Refused(format!("HorizontalPodAutoscaler {}/{} does not exist", hands.namespace, scaler.name))
     })?;
-    let overrides =
-        scaler.primary_scaler_replicas.as_ref().map_or_else(AutoscalerOverrides::default, |replicas| {
-            AutoscalerOverrides { min_replicas: replicas.min_replicas, max_replicas: replicas.max_replicas }
-        });
-    let (namespace, owner) = (hands.namespace, &look.canary.owner);
-    let desired =
-        primary_autoscaler(&scaler.name, &source.spec, namespace, &look.primary_name(), overrides, owner);
-    let name = format!("{}-primary", scaler.name);
     match look.caches.autoscalers.get(&look.key(&name)) {
-        None => hands.create(Tracked::Autoscaler, &desired).await,
+        None => hands.create(Tracked::Autoscaler, &desired).await.map(|_| ()),
         Some(live) if live.spec == desired["spec"] => Ok(()),
         Some(live) => {
             let live = serde_json::json!({
@@ -102,7 +122,9 @@ async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), A
     for desired in services.in_order() {
         let name = desired["metadata"]["name"].as_str().unwrap_or_default();
         match look.caches.service(&look.key(name)) {
-            None => hands.create(Tracked::Service, desired).await?,
+            None => {
+                hands.create(Tracked::Service, desired).await?;
+            }
             Some(live) => {
                 if let Some(patch) = ServiceSet::update(&request, desired, &live) {
                     hands.merge(Tracked::Service, name, patch).await?;
@@ -119,7 +141,9 @@ async fn ensure_route(look: &Look<'_>, hands: &mut Hands<'_>, weights: Weights) 
     for (kind, desired) in look.router.render(&request, weights) {
         let name = desired["metadata"]["name"].as_str().unwrap_or_default();
         match crate::router::LiveRoutes::get(&live_routes, kind, name) {
-            None => hands.create(Tracked::Route(kind), &desired).await?,
+            None => {
+                hands.create(Tracked::Route(kind), &desired).await?;
+            }
             Some(live) if !request.owner.controls(&live) => {
                 return Err(ActError::Refused(format!(
                     "{} {}/{name} exists and is not owned by this Canary: remove or rename it",
@@ -160,9 +184,17 @@ async fn scale_target(look: &Look<'_>, hands: &mut Hands<'_>, up: bool) -> Resul
     hands.scale(&live.name, &live.resource_version, wanted).await
 }
 
+async fn scale_primary(look: &Look<'_>, hands: &mut Hands<'_>, replicas: i32) -> Result<(), ActError> {
+    let live = primary(look)?;
+    if live.replicas == replicas {
+        return Ok(());
+    }
+    hands.scale(&live.name, &live.resource_version, replicas).await
+}
+
 async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
-    if primary(look)?.copied_from.as_ref() != Some(expect) {
-        // The copy has happened: what is stored stays as it is.
+    if primary(look)?.carries() != Some(expect) {
+        // The copy has happened, or somebody has changed it: what is stored stays as it is.
         return Ok(());
     }
     let name = look.primary_name();
@@ -174,31 +206,44 @@ async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest
 }
 
 async fn copy(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
-    if primary(look)?.copied_from.as_ref() == Some(expect) {
+    if primary(look)?.carries() == Some(expect) {
         return Ok(());
     }
     let plan = plan(look, expect)?;
     let live_target = read_target(look, hands, expect).await?;
     let live_primary = hands.get(Tracked::Deployment, &plan.name).await?;
-    if DeploymentView::copied_from(&live_primary).as_ref() == Some(expect) {
+    if DeploymentView::carried_by(&live_primary).as_ref() == Some(expect) {
         return Ok(());
     }
-    hands.replace(Tracked::Deployment, copy_to_primary(&live_target, &live_primary, &plan)).await
+    replace_workload(hands, copy_to_primary(&live_target, &live_primary, &plan)).await
 }
 
 async fn restore(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
-    if primary(look)?.copied_from.as_ref() == Some(expect) {
+    let live = look.primary();
+    if live.as_ref().is_some_and(|primary| primary.carries() == Some(expect)) {
         return Ok(());
     }
     let name = look.primary_name();
-    let revision = hands.get_revision(&last_good_name(&name, expect)).await?;
+    let stored = last_good_name(&name, expect);
+    let revision = match hands.get_revision(&stored).await {
+        Err(ActError::Read(error)) if error.is_not_found() && live.is_some() => {
+            // Nothing can be put back; what is there serves on, and the next promotion replaces it.
+            tracing::warn!(canary = %look.canary.key, "{name} was changed, and {stored} with its promoted template is gone");
+            return Ok(());
+        }
+        found => found?,
+    };
     let Some((template, digest)) = stored_template(&revision).filter(|(_, digest)| digest == expect) else {
         return Err(ActError::Refused(format!(
-            "ControllerRevision {}/{} does not hold the template of {expect}",
-            hands.namespace,
-            last_good_name(&name, expect)
+            "ControllerRevision {}/{stored} does not hold the template of {expect}",
+            hands.namespace
         )));
     };
+    if live.is_none() {
+        let target = hands.get(Tracked::Deployment, &look.spec.target_ref.name).await?;
+        let primary = new_primary(&target, &plan(look, &digest)?);
+        return create_workload(hands, &restore_primary(&primary, template, &digest)).await;
+    }
     let live = hands.get(Tracked::Deployment, &name).await?;
-    hands.replace(Tracked::Deployment, restore_primary(&live, template, &digest)).await
+    replace_workload(hands, restore_primary(&live, template, &digest)).await
 }

@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::api::annotations::{RECORDED, REQUEST};
 use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, explain};
-use crate::model::{NamespacedName, ReleaseId};
+use crate::model::{Frozen, NamespacedName, ReleaseId};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
-use super::frozen::{Frozen, FrozenObject};
+use super::frozen::FrozenObject;
 use super::settings::ControllerSettings;
 use super::wakeups::Wakeups;
 
@@ -103,7 +103,7 @@ impl Kinds {
             match Self::try_resolve(cluster, router).await {
                 Ok(kinds) => return kinds,
                 Err(error) => {
-                    tracing::warn!("the controller waits for the kinds it works with: {}", explain(&error));
+                    tracing::info!("the controller waits for the kinds it works with: {}", explain(&error));
                     cluster.forget_discovery();
                     tokio::time::sleep(RESOLVE_AGAIN).await;
                 }

@@ -115,13 +115,13 @@ impl Hands<'_> {
         Ok(())
     }
 
-    /// Creates an object.
-    pub(super) async fn create(&mut self, kind: Tracked, object: &Value) -> Result<(), ActError> {
+    /// Creates an object; returns what it became.
+    pub(super) async fn create(&mut self, kind: Tracked, object: &Value) -> Result<Value, ActError> {
         let resolved = self.resolved(kind)?.clone();
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let created = self.post(&resolved, object).await?;
-        self.expectations.wrote(kind, &name, None, created.metadata.resource_version);
-        Ok(())
+        self.expectations.wrote(kind, &name, None, created.metadata.resource_version.clone());
+        to_value(created).map_err(ActError::Refused)
     }
 
     async fn post(&self, resolved: &Resolved, object: &Value) -> Result<DynamicObject, ActError> {
@@ -174,8 +174,8 @@ impl Hands<'_> {
         Ok(())
     }
 
-    /// Replaces an object that was read before; its resourceVersion guards it.
-    pub(super) async fn replace(&mut self, kind: Tracked, object: Value) -> Result<(), ActError> {
+    /// Replaces an object that was read before, guarded by its resourceVersion; returns what it became.
+    pub(super) async fn replace(&mut self, kind: Tracked, object: Value) -> Result<Value, ActError> {
         let resolved = self.resolved(kind)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let label = self.label(resolved, &name);
@@ -186,8 +186,8 @@ impl Hands<'_> {
         let api = self.api(resolved);
         let write = self.writer.effect(EffectKind::Patch, &label, api.replace(&name, &params, &body));
         let done = write.await.map_err(|source| ActError::Write { verb: "update", object: label, source })?;
-        self.expectations.wrote(kind, &name, before, done.metadata.resource_version);
-        Ok(())
+        self.expectations.wrote(kind, &name, before, done.metadata.resource_version.clone());
+        to_value(done).map_err(ActError::Refused)
     }
 
     /// Sets a Deployment's replica count.

@@ -9,7 +9,7 @@ use kube::Api;
 
 use crate::analysis::{Measurement, Reading};
 use crate::api::{CanarySpec, MetricTemplateSpec};
-use crate::cluster::{Cluster, EffectKind, WriteError, Writer, call};
+use crate::cluster::{Cluster, EffectKind, WriteError, Writer, call, explain};
 use crate::hook::{HookCall, HookCaller, HookPayload};
 use crate::metrics::{
     Credentials, Endpoint, MetricProvider, QueryContext, REQUEST_DURATION, REQUEST_SUCCESS_RATE,
@@ -96,7 +96,7 @@ impl Finder {
                 (self.endpoint(template, &found).await?, found.query.clone())
             }
         };
-        let query = context.render(&text).map_err(|error| words(&error))?;
+        let query = context.render(&text).map_err(|error| explain(&error))?;
         Ok((endpoint, query))
     }
 
@@ -130,7 +130,7 @@ impl Finder {
     async fn credentials(&self, namespace: &str, name: &str) -> Result<Credentials, String> {
         let api = Api::<Secret>::namespaced(self.cluster.client(), namespace);
         let what = format!("read Secret {namespace}/{name}");
-        let secret = call(&what, api.get(name)).await.map_err(|error| words(&error))?;
+        let secret = call(&what, api.get(name)).await.map_err(|error| explain(&error))?;
         let data = secret.data.unwrap_or_default().into_iter();
         let text = data.filter_map(|(key, bytes)| Some((key, String::from_utf8(bytes.0).ok()?))).collect();
         Credentials::from_secret(text)
@@ -151,7 +151,7 @@ impl Finder {
                 Ok::<_, WriteError>(self.hooks.call(&call).await)
             })
             .await;
-        done.unwrap_or_else(|error| HookReply { accepted: false, body: words(&error) })
+        done.unwrap_or_else(|error| HookReply { accepted: false, body: explain(&error) })
     }
 
     /// Asks each provider once.
@@ -177,9 +177,4 @@ impl Finder {
         }
         HookReply { accepted: true, body: String::new() }
     }
-}
-
-/// An error with its causes.
-fn words(error: &dyn std::error::Error) -> String {
-    crate::metrics::error_chain(error)
 }

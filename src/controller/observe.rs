@@ -4,7 +4,7 @@ use crate::api::CanarySpec;
 use crate::model::NamespacedName;
 use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
 use crate::router::{RouteRequest, Router, ServiceSet, services};
-use crate::workload::DeploymentView;
+use crate::workload::{AutoscalerOverrides, DeploymentView, primary_autoscaler};
 
 use super::caches::{Caches, CanaryView};
 
@@ -76,6 +76,7 @@ impl Look<'_> {
         Observed {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
             blocked: self.blocked(target.as_deref()),
+            size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
             target: target.map(|view| view.as_target(self.target_minimum())),
             primary: self.primary().map(|view| view.as_primary(self.primary_minimum())),
             route: self.route(),
@@ -83,7 +84,28 @@ impl Look<'_> {
             answers,
             asking_since: Some(asking_since),
             recorded: self.canary.recorded.clone(),
+            autoscaler_stale: self.autoscaler_is_stale(),
         }
+    }
+
+    /// Whether the primary's autoscaler has to be written; not while there is nothing to make it from.
+    fn autoscaler_is_stale(&self) -> bool {
+        let Some((name, desired)) = self.primary_autoscaler() else { return false };
+        self.caches.autoscalers.get(&self.key(&name)).is_none_or(|live| live.spec != desired["spec"])
+    }
+
+    /// Name and wanted form of the primary's autoscaler; `None` without `autoscalerRef` or the autoscaler it names.
+    pub(super) fn primary_autoscaler(&self) -> Option<(String, serde_json::Value)> {
+        let scaler = self.spec.autoscaler_ref.as_ref()?;
+        let source = self.caches.autoscalers.get(&self.key(&scaler.name))?;
+        let overrides =
+            scaler.primary_scaler_replicas.as_ref().map_or_else(AutoscalerOverrides::default, |replicas| {
+                AutoscalerOverrides { min_replicas: replicas.min_replicas, max_replicas: replicas.max_replicas }
+            });
+        let (namespace, owner) = (&self.canary.key.namespace, &self.canary.owner);
+        let primary = self.primary_name();
+        let desired = primary_autoscaler(&scaler.name, &source.spec, namespace, &primary, overrides, owner);
+        Some((format!("{}-primary", scaler.name), desired))
     }
 
     /// Why nothing may start, in words.

@@ -97,8 +97,7 @@ pub(super) fn compile(
         PolicyError::Duration { path: path.to_owned(), what: path.to_owned(), source }
     })?;
     let steps = steps(spec)?;
-    let checks =
-        analysis.metrics.iter().enumerate().map(|(index, metric)| check(canary, index, metric, settings));
+    let checks = analysis.metrics.iter().enumerate().map(|(index, metric)| check(canary, index, metric, settings));
     let checks = checks.collect::<Result<_, _>>()?;
     let hooks = analysis.webhooks.iter().enumerate();
     let hooks = hooks.map(|(index, webhook)| hook(index, webhook)).collect::<Result<_, _>>()?;
@@ -130,12 +129,11 @@ pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
         message: "spec.analysis.alerts are not sent yet".to_owned(),
     });
     let webhooks = spec.analysis.webhooks.iter().enumerate();
-    let events = webhooks.filter(|(_, webhook)| webhook.type_ == Some(WebhookType::Event)).map(
-        |(index, webhook)| Notice {
+    let events =
+        webhooks.filter(|(_, webhook)| webhook.type_ == Some(WebhookType::Event)).map(|(index, webhook)| Notice {
             path: format!("spec.analysis.webhooks[{index}].type"),
             message: format!("webhook `{}` of type event is not called yet", webhook.name),
-        },
-    );
+        });
     alerts.into_iter().chain(events).collect()
 }
 

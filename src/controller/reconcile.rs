@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::api::CanarySpec;
-use crate::cluster::{Cluster, Writer};
+use crate::cluster::{Cluster, Writer, explain};
 use crate::model::NamespacedName;
 use crate::release::{self, Action, Observed, Phase, Policy, State};
 use crate::router::{Router, merge_diff};
@@ -263,12 +263,15 @@ impl Reconciler {
 
     fn after_error(&self, canary: &CanaryView, memory: &mut Memory, error: &ActError) -> Again {
         let key = &canary.key;
-        let words = crate::metrics::error_chain(error);
+        let words = explain(error);
         if error.is_race() {
             tracing::debug!(canary = %key, "Canary {key}: {words}; looking again");
             return Again::In(AFTER_RACE);
         }
-        tracing::warn!(canary = %key, "Canary {key}: {words}");
+        // Every change nearby wakes us: the same trouble is said once.
+        if memory.problem.as_ref() != Some(&words) {
+            tracing::warn!(canary = %key, "Canary {key}: {words}");
+        }
         memory.problem = Some(words);
         let wait = AFTER_FAILURE.saturating_mul(1 << memory.failures.min(10)).min(AFTER_FAILURE_MAX);
         memory.failures = memory.failures.saturating_add(1);

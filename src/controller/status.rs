@@ -3,11 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{CanaryCondition, CanaryPhase, CanaryStatus, SerinStatus};
+use crate::api::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, SerinStatus};
 use crate::release::State;
 
-/// Condition type: something outside must be mended before anything goes on.
-const BLOCKED: &str = "Blocked";
 /// Flagger's condition type.
 const PROMOTED: &str = "Promoted";
 
@@ -60,6 +58,10 @@ pub(super) fn project(
         Some(state) => of_state(&old, state),
         None => old.clone(),
     };
+    // `kubectl get canary -o wide` has a column for this, and none for conditions.
+    if let (Some(reason), Some(serin)) = (extras.blocked, &mut status.serin) {
+        serin.waiting_on = Some(reason.to_owned());
+    }
     if extras.terminating {
         status.phase = CanaryPhase::Terminating;
     }
@@ -164,12 +166,13 @@ mod tests {
         let first = serde_json::to_value(project(&Value::Null, Some(&state), none, at(0))).unwrap();
         let extras = Extras { blocked: Some("spec.service is missing"), terminating: false };
         let blocked = serde_json::to_value(project(&first, None, extras, at(5))).unwrap();
-        assert_eq!(blocked["serin"], first["serin"]);
+        assert_eq!(blocked["serin"]["state"], first["serin"]["state"]);
+        assert_eq!(blocked["serin"]["waitingOn"], "spec.service is missing");
         let kinds: Vec<&Value> =
             blocked["conditions"].as_array().unwrap().iter().map(|condition| &condition["type"]).collect();
         assert_eq!(kinds, ["Blocked", "Promoted"]);
         let after = serde_json::to_value(project(&blocked, Some(&state), none, at(6))).unwrap();
-        assert_eq!(after["conditions"], first["conditions"]);
+        assert_eq!(after, first);
     }
 
     #[test]

@@ -84,6 +84,15 @@ pub enum GitError {
     },
 }
 
+/// What libgit2 says where our side has to be put right, and how.
+const HINTS: [(&str, &str); 2] = [
+    (
+        "certificate is invalid",
+        "to trust a certificate authority of your own, name a PEM file with all that are trusted in SSL_CERT_FILE",
+    ),
+    ("private key", "the key file must be readable, in OpenSSH's format and without a passphrase"),
+];
+
 impl GitError {
     /// Whether trying the same again later may succeed without anybody changing anything.
     pub fn is_transient(&self) -> bool {
@@ -103,6 +112,11 @@ impl GitError {
     pub(super) fn from_remote(url: &str, error: &git2::Error) -> Self {
         let (url, reason) = (url.to_owned(), redact(error.message()));
         let lower = reason.to_ascii_lowercase();
+        for (words, hint) in HINTS {
+            if lower.contains(words) {
+                return Self::Denied { url, reason: format!("{reason}; {hint}") };
+            }
+        }
         let refused = ["401", "403", "authentication", "too many redirects or authentication replays"];
         match error.code() {
             ErrorCode::Auth | ErrorCode::Certificate => Self::Denied { url, reason },
@@ -145,7 +159,22 @@ pub(super) fn redact(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use git2::{Error, ErrorClass, ErrorCode};
+
+    use super::{GitError, redact};
+
+    #[test]
+    fn what_the_operator_must_put_right_comes_with_a_hint() {
+        for (said, hint) in [
+            ("the SSL certificate is invalid", "SSL_CERT_FILE"),
+            ("failed to authenticate SSH session: Unable to open private key file", "readable"),
+            ("Unable to extract public key from private key: Unsupported private key format", "passphrase"),
+        ] {
+            let error = GitError::from_remote("u", &Error::new(ErrorCode::GenericError, ErrorClass::Ssh, said));
+            assert!(matches!(&error, GitError::Denied { reason, .. } if reason.contains(hint)), "{error}");
+            assert!(!error.is_transient());
+        }
+    }
 
     #[test]
     fn credentials_leave_no_trace_in_messages() {

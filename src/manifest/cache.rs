@@ -1,4 +1,4 @@
-//! Parsed files by blob id, so that an unchanged file is parsed once.
+//! What was made of files, by blob id, so that an unchanged file is read once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,33 +6,47 @@ use std::sync::Arc;
 use super::error::ManifestError;
 use super::read::{Manifest, parse};
 
-type Parsed = Arc<Result<Vec<Manifest>, ManifestError>>;
-
-/// Results of [`parse`] by (path, blob id).
+/// What was made of each file, by (path, blob id).
 ///
-/// Bounded by use: [`ParseCache::sweep`] drops what was not asked for since the last sweep, so it never holds more than
+/// Bounded by use: [`FileCache::sweep`] drops what was not asked for since the last sweep, so it never holds more than
 /// one snapshot's files.
-#[derive(Debug, Default)]
-pub struct ParseCache {
-    entries: HashMap<String, (String, Parsed, bool)>,
+#[derive(Debug)]
+pub struct FileCache<T> {
+    entries: HashMap<String, (String, Arc<T>, bool)>,
 }
 
-impl ParseCache {
-    /// The file's manifests; parsed only if this path had another blob before.
-    pub fn parse(&mut self, path: &str, oid: &str, text: &str) -> Parsed {
-        if let Some((seen, parsed, used)) = self.entries.get_mut(path)
+/// Parsed files.
+pub type ParseCache = FileCache<Result<Vec<Manifest>, ManifestError>>;
+
+impl<T> Default for FileCache<T> {
+    fn default() -> Self {
+        Self { entries: HashMap::new() }
+    }
+}
+
+impl<T> FileCache<T> {
+    /// What was made of the file; made only if this path had another blob before.
+    pub fn get(&mut self, path: &str, oid: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        if let Some((seen, made, used)) = self.entries.get_mut(path)
             && seen == oid
         {
             *used = true;
-            return Arc::clone(parsed);
+            return Arc::clone(made);
         }
-        let parsed = Arc::new(parse(path, text));
-        self.entries.insert(path.to_owned(), (oid.to_owned(), Arc::clone(&parsed), true));
-        parsed
+        let made = Arc::new(make());
+        self.entries.insert(path.to_owned(), (oid.to_owned(), Arc::clone(&made), true));
+        made
     }
 
     /// Drops what was not asked for since the last sweep; called after each snapshot.
     pub fn sweep(&mut self) {
         self.entries.retain(|_, (_, _, used)| std::mem::take(used));
+    }
+}
+
+impl ParseCache {
+    /// The file's manifests; parsed only if this path had another blob before.
+    pub fn parse(&mut self, path: &str, oid: &str, text: &str) -> Arc<Result<Vec<Manifest>, ManifestError>> {
+        self.get(path, oid, || parse(path, text))
     }
 }

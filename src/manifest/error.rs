@@ -63,8 +63,12 @@ pub(super) fn hint_for(text: &str, line: u32) -> Option<String> {
         let hint = "this looks like a Helm template: render it first (`helm template`) and commit the result";
         return Some(hint.to_owned());
     }
-    if text.lines().any(|line| line.trim_end() == "kind: Kustomization") && text.contains("kustomize.config.k8s.io") {
-        return Some("this is no object but input of kustomize: commit what `kubectl kustomize` prints".to_owned());
+    if text.lines().any(|line| line.trim_end() == "kind: Kustomization")
+        && text.contains("kustomize.config.k8s.io")
+    {
+        return Some(
+            "this is no object but input of kustomize: commit what `kubectl kustomize` prints".to_owned(),
+        );
     }
     if source.starts_with("<<<<<<<") || source.starts_with("=======") || source.starts_with(">>>>>>>") {
         return Some("a merge conflict was committed: resolve it".to_owned());

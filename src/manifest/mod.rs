@@ -15,7 +15,7 @@ mod scalar;
 mod splice;
 mod tree;
 
-pub use cache::ParseCache;
+pub use cache::{FileCache, ParseCache};
 pub use describe::describe_change;
 pub use digest::{canonical_template, template_digest};
 pub use error::{ManifestError, snippet};

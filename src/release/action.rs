@@ -25,6 +25,11 @@ pub enum Action {
         /// `true`: scale up to the autoscaler's minimum or primary's count; `false`: to 0.
         up: bool,
     },
+    /// Scale primary to what Git says.
+    ScalePrimary {
+        /// Replicas, at least 1.
+        replicas: i32,
+    },
     /// Keep the primary's promoted template in the cluster, to be put back if promotion fails. Always precedes
     /// [`Action::CopyToPrimary`] (or [`Action::SwitchStable`]) in the same list: if it fails, that is not tried.
     StoreLastGood {

@@ -15,6 +15,8 @@ pub struct Observed {
     pub target: Option<WorkloadObserved>,
     /// `<target>-primary`; `None` while it does not exist.
     pub primary: Option<WorkloadObserved>,
+    /// How many replicas Git wants of primary; `None` if it does not say, or an autoscaler sizes it.
+    pub size: Option<i32>,
     /// The route that shifts traffic.
     pub route: RouteObserved,
     /// A new revision that `sync` holds back until it is admitted (annotation `serin.dev/pending` on the target).
@@ -29,6 +31,8 @@ pub struct Observed {
     /// The newest release whose outcome has been seen in Git (annotation `serin.dev/recorded` on the Canary): it and
     /// older ones leave the outbox.
     pub recorded: Option<ReleaseId>,
+    /// The primary's autoscaler is missing, or is not what the target's says.
+    pub autoscaler_stale: bool,
     /// Why no release may start or go on, e.g. a CRD that prunes our status or a configuration error; in words.
     pub blocked: Option<String>,
 }

@@ -99,7 +99,7 @@ async fn serve(
                 continue;
             };
             if let Err(error) = emitter.emit(&key, &journal).await {
-                tracing::warn!(canary = %key, error = %error, "failed to write an Event of Canary {key}: {error}");
+                tracing::warn!(canary = %key, "failed to write an Event of Canary {key}: {}", explain(&error));
                 changed.add(key);
                 failed = true;
             }

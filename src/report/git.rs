@@ -31,7 +31,7 @@ pub struct Context {
     /// The door for writes.
     pub writer: Writer,
     /// The cluster's Canaries.
-    pub canaries: Reflected<Canary>,
+    pub canaries: Reflected<WatchedCanary>,
     /// The bare store.
     pub store: Store,
     /// The repository.
@@ -40,6 +40,32 @@ pub struct Context {
     pub settings: ReporterSettings,
     /// What time it is.
     pub now: Now,
+}
+
+/// What the loop keeps of a Canary in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchedCanary {
+    report: Option<TargetReport>,
+    recorded: Option<String>,
+    unrecorded: Option<String>,
+}
+
+impl WatchedCanary {
+    fn of(canary: &Canary) -> Self {
+        let key = NamespacedName::new(canary.namespace().unwrap_or_default(), canary.name_any());
+        let annotation = |key: &str| canary.annotations().get(key).cloned();
+        let report = report_of(&key, canary);
+        Self { report, recorded: annotation(RECORDED), unrecorded: annotation(UNRECORDED) }
+    }
+}
+
+/// Watches the Canaries for the record. The kind may be served later than this starts: the stream retries.
+pub fn watch_canaries(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    shutdown: CancellationToken,
+) -> Reflected<WatchedCanary> {
+    Reflected::start_typed(cluster, namespace, shutdown, |canary: Canary| WatchedCanary::of(&canary))
 }
 
 /// Keeps Git up to date until `shutdown`.
@@ -58,8 +84,7 @@ async fn serve(context: Context) {
     loop {
         let now = clock();
         let live: Vec<_> = canaries.all();
-        let mut reports: Vec<TargetReport> =
-            live.iter().filter_map(|(key, canary)| report_of(key, canary)).collect();
+        let mut reports: Vec<TargetReport> = live.iter().filter_map(|(_, canary)| canary.report.clone()).collect();
         reports.sort_by(|a, b| a.canary.cmp(&b.canary));
         let gone = told.gone(canaries.keys());
         let mut again = None;
@@ -144,7 +169,12 @@ impl Told {
 }
 
 /// Tells the Canaries what is in Git and what is not; `false` if one could not be told.
-async fn tell(cluster: &Cluster, writer: &Writer, canaries: &Reflected<Canary>, projection: &Projection) -> bool {
+async fn tell(
+    cluster: &Cluster,
+    writer: &Writer,
+    canaries: &Reflected<WatchedCanary>,
+    projection: &Projection,
+) -> bool {
     let mut newest: BTreeMap<&NamespacedName, &ReleaseId> = BTreeMap::new();
     for (canary, release) in &projection.recorded {
         let known = newest.entry(canary).or_insert(release);
@@ -184,15 +214,14 @@ fn concerns(condition: &Condition, canary: &NamespacedName) -> bool {
 }
 
 /// The patch that makes both annotations say what they should; `None` if they do.
-fn annotations(canary: &Canary, recorded: Option<String>, problem: Option<String>) -> Option<Value> {
-    let live = canary.annotations();
+fn annotations(canary: &WatchedCanary, recorded: Option<String>, problem: Option<String>) -> Option<Value> {
     let mut wanted = serde_json::Map::new();
     if let Some(recorded) = recorded
-        && live.get(RECORDED) != Some(&recorded)
+        && canary.recorded.as_ref() != Some(&recorded)
     {
         wanted.insert(RECORDED.to_owned(), json!(recorded));
     }
-    if live.get(UNRECORDED) != problem.as_ref() {
+    if canary.unrecorded != problem {
         // In a merge patch null removes.
         wanted.insert(UNRECORDED.to_owned(), json!(problem));
     }

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 
 use crate::cluster::{EffectKind, WriteError, Writer};
 use crate::git::{CommitMeta, GitError, Identity, PushError, Remote, Store};
-use crate::manifest::ParseCache;
-use crate::model::{CommitId, NamespacedName, ReleaseId, Revision};
+use crate::manifest::{FileCache, ParseCache};
+use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
 use crate::release::OutcomeKind;
 
 use super::record::{RecordError, RollbackRecord, TargetReport, holds};
@@ -126,7 +126,7 @@ pub struct GitReporter {
     writer: Writer,
     status: StatusBranch,
     at_tip: ParseCache,
-    at_promoted: ParseCache,
+    at_promoted: FileCache<Vec<ObjectRef>>,
     index: Option<roll::Index>,
     /// Promoted revisions whose manifest is nowhere; at most one per target stays of interest.
     absent: HashSet<(NamespacedName, Revision)>,
@@ -146,7 +146,7 @@ impl GitReporter {
             writer,
             status,
             at_tip: ParseCache::default(),
-            at_promoted: ParseCache::default(),
+            at_promoted: FileCache::default(),
             index: None,
             absent: HashSet::new(),
             denied_until,

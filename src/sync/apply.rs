@@ -12,7 +12,7 @@ use super::plan;
 use super::source::RecordSource;
 use crate::api::TargetResult;
 use crate::api::annotations::MANAGER_SYNC;
-use crate::cluster::{CallError, Cluster, EffectKind, ResolveError, Resolved, WriteError, Writer, call};
+use crate::cluster::{CallError, Cluster, EffectKind, ResolveError, Resolved, WriteError, Writer, call, explain};
 use crate::model::{CommitId, NamespacedName};
 
 /// Objects looked at side by side: enough to hide latency, few enough to stay below API priority limits.
@@ -31,7 +31,7 @@ pub(super) enum Trouble {
 
 impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
-        let text = words(&error);
+        let text = explain(&error);
         match error.status() {
             Some(status) if is_final(status) => Self::Object(status.message.clone()),
             Some(_) | None => Self::Later(text),
@@ -46,7 +46,7 @@ impl From<WriteError> for Trouble {
         }
         match error.status() {
             Some(status) if is_final(status) => Self::Object(status.message.clone()),
-            Some(_) | None => Self::Later(words(&error)),
+            Some(_) | None => Self::Later(explain(&error)),
         }
     }
 }
@@ -54,7 +54,7 @@ impl From<WriteError> for Trouble {
 impl From<ResolveError> for Trouble {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Call(error) => Self::Later(words(&error)),
+            ResolveError::Call(error) => Self::Later(explain(&error)),
             ResolveError::NotServed { .. } => Self::Object(error.to_string()),
         }
     }
@@ -72,18 +72,6 @@ fn is_final(status: &kube::core::Status) -> bool {
     const CONFLICT: u16 = 409;
     const TOO_MANY_REQUESTS: u16 = 429;
     (400..500).contains(&status.code) && ![REQUEST_TIMEOUT, CONFLICT, TOO_MANY_REQUESTS].contains(&status.code)
-}
-
-/// An error with its causes.
-pub(super) fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// How an object ended up.

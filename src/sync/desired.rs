@@ -95,12 +95,12 @@ pub(super) struct DesiredSet {
 /// The objects of all documents: lists flattened, gone API versions converted, server-side fields dropped.
 pub(super) fn documents(content: &Content) -> Vec<(Document, Vec<String>)> {
     let mut all = Vec::new();
-    for document in &content.documents {
+    for document in content.documents.iter().map(|kept| kept.thaw()) {
         match document.object["items"].as_array() {
             Some(items) if document.object["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => {
                 all.extend(items.iter().map(|item| Document { object: item.clone(), ..document.clone() }));
             }
-            Some(_) | None => all.push(document.clone()),
+            Some(_) | None => all.push(document),
         }
     }
     all.into_iter()

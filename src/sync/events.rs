@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
 use kube::api::PostParams;
 
-use crate::cluster::{Cluster, EffectKind, Writer};
+use crate::cluster::{Cluster, EffectKind, Writer, explain};
 use crate::model::{Digest, ObjectRef};
 
 /// Reason of the Warning on an object that Git has and the cluster did not get.
@@ -44,7 +44,7 @@ pub(super) async fn warn(cluster: &Cluster, writer: &Writer, id: &ObjectRef, ver
         Ok(_) => {}
         Err(error) if error.is_already_exists() => {}
         Err(error) => {
-            tracing::warn!(object = %id, error = %super::apply::words(&error), "failed to emit an event")
+            tracing::warn!(object = %id, error = %explain(&error), "failed to emit an event")
         }
     }
 }

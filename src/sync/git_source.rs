@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 
-use super::source::{Content, Source, SourceError, Unreadable};
+use super::source::{Content, DocumentCache, Source, SourceError, Unreadable};
 use crate::git::{Limits, Remote, Store};
-use crate::manifest::ParseCache;
 use crate::model::CommitId;
 
 /// A branch and a path of a repository, read through the bare store.
@@ -18,7 +17,7 @@ pub struct GitSource {
     /// Fully qualified, so that no tag of the same name is taken for it.
     reference: String,
     path: String,
-    cache: Mutex<ParseCache>,
+    cache: Mutex<DocumentCache>,
 }
 
 impl GitSource {

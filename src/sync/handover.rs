@@ -215,3 +215,23 @@ fn drop_announcement(object: &Desired) -> Write {
 fn announcement_key(object: &Desired) -> String {
     format!("announcement on {}", object.id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_that_the_api_server_would_change_is_refused_with_what_it_changes() {
+        let template = json!({"spec": {"containers": [{"name": "app", "image": "app:1"}]}});
+        let stamp = Revision { digest: template_digest(&template), commit: None };
+        let mut stored = template.clone();
+        stored["spec"]["containers"][0]["terminationMessagePolicy"] = json!("File");
+        stored_as_wanted(&template, &json!({"spec": {"template": stored}}), &stamp).unwrap();
+        stored["spec"]["containers"][0]["image"] = json!("mirror.example/app:1");
+        let refused = stored_as_wanted(&template, &json!({"spec": {"template": stored}}), &stamp).unwrap_err();
+        assert!(
+            matches!(&refused, Trouble::Object(words) if words.contains("mirror.example/app:1")),
+            "{refused:?}"
+        );
+    }
+}

@@ -30,5 +30,9 @@ pub use convert::gone_version;
 pub use events::SYNC_FAILED;
 pub use git_source::GitSource;
 pub use run::{SyncContext, SyncSettings, run};
-pub use source::{Content, Document, NoRecord, RecordSource, Recorded, Source, SourceError, Unreadable};
+pub use source::{
+    Content, Document, DocumentCache, KeptDocument, NoRecord, RecordSource, Recorded, Source, SourceError,
+    Unreadable,
+};
 pub use status::SyncStatus;
+pub use target::{WatchedCanary, watch_canaries};

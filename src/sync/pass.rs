@@ -17,7 +17,7 @@ use super::source::{Content, RecordSource};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
 use crate::api::{CommitResult, Inventory, Owned, SyncedCommit, TargetResult};
-use crate::cluster::{Cluster, ResolveError, Writer};
+use crate::cluster::{Cluster, ResolveError, Writer, explain};
 use crate::model::{Digest, NamespacedName, ObjectRef};
 
 /// Longest wait for a new definition to be served.
@@ -43,7 +43,7 @@ pub(super) struct Pass<'a> {
     pub(super) extent: Extent,
     /// The cluster's Canaries as last seen.
     pub(super) live_canaries: Vec<Link>,
-    /// Canaries whose targets were changed in the cluster: looked at although Git has not changed.
+    /// Canaries that miss something or whose targets were changed in the cluster: looked at although Git has not changed.
     pub(super) drifted: BTreeSet<NamespacedName>,
     /// Conditions that this process has told already.
     pub(super) told: BTreeMap<ObjectRef, String>,
@@ -172,7 +172,7 @@ impl Pass<'_> {
         for object in set.objects.iter().filter(|object| Stage::of(&object.id) == stage) {
             let known = inventory.objects.get(&object.id);
             let settled = known.is_some_and(|owned| owned.digest.as_ref() == Some(&object.digest));
-            let drifted = matches!(&object.role, Role::Target { canary, .. } if self.drifted.contains(canary));
+            let drifted = self.may_mend(object);
             if settled && !drifted && self.extent == Extent::Unsettled {
                 let owned = known.cloned().unwrap_or_default();
                 results.owned.insert(object.id.clone(), owned);
@@ -198,6 +198,17 @@ impl Pass<'_> {
         self.await_definitions(&definitions).await
     }
 
+    /// Whether a Canary misses something that this object may be: its target, or what is next to it.
+    fn may_mend(&self, object: &Desired) -> bool {
+        match &object.role {
+            Role::Target { canary, .. } => self.drifted.contains(canary),
+            Role::Plain | Role::Apex | Role::TargetConfig { .. } => {
+                let namespace = object.id.namespace.as_deref();
+                self.drifted.iter().any(|canary| namespace == Some(canary.namespace.as_str()))
+            }
+        }
+    }
+
     /// New kinds must be served before their objects come.
     async fn await_definitions(&self, names: &[&str]) -> Result<(), Trouble> {
         let api: Api<CustomResourceDefinition> = Api::all(self.cluster.client());
@@ -206,10 +217,7 @@ impl Pass<'_> {
             match tokio::time::timeout(ESTABLISHED_WITHIN, established).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    return Err(Trouble::Later(format!(
-                        "failed to watch {name}: {}",
-                        super::apply::words(&error)
-                    )));
+                    return Err(Trouble::Later(format!("failed to watch {name}: {}", explain(&error))));
                 }
                 Err(_elapsed) => {
                     return Err(Trouble::Later(format!(

@@ -1,6 +1,6 @@
 //! The loop: wait, probe, pass, tell.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Trouble, words};
+use super::apply::Trouble;
 use super::desired::Link;
 use super::pass::{Extent, Pass, Passed, Until, Waiting};
 use super::source::{Content, RecordSource, Source, SourceError};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
-use super::target::CanaryFacts;
+use super::target::WatchedCanary;
 use super::trigger;
-use crate::api::{self, Canary, Inventory};
-use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer};
+use crate::api::{self, Inventory};
+use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer, explain};
 use crate::model::{CommitId, NamespacedName};
 
 /// Longest time Git may take: its own deadlines are shorter, this one keeps the loop alive if they fail.
@@ -31,6 +31,9 @@ const LATER_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(60);
 /// Longest such pause.
 const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// Time between two comparisons of everything: what was changed in the cluster and is no release's business (a ConfigMap
+/// that somebody edited) is put right by then. Two requests an object, so not more often.
+const RESYNC: Duration = Duration::from_secs(1800);
 /// Longest wait for the list of Canaries at the start, so that targets whose Canary is not in Git are known as such.
 const CANARIES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -58,7 +61,7 @@ pub struct SyncContext {
     /// The record in Git.
     pub records: Arc<dyn RecordSource>,
     /// The cluster's Canaries.
-    pub canaries: Reflected<Canary>,
+    pub canaries: Reflected<WatchedCanary>,
     /// Settings.
     pub settings: SyncSettings,
     /// Rung by push webhooks and by ourselves: look at the repository now.
@@ -93,9 +96,11 @@ struct Memory {
     /// Whether the next pass compares everything.
     everything: bool,
     /// Canaries whose reported drift has been looked at; one that reports it again later is looked at again.
-    drift_seen: BTreeSet<NamespacedName>,
+    drift_seen: BTreeMap<NamespacedName, String>,
     /// When to try again, and after how long the last time.
     retry: Option<(Instant, Duration)>,
+    /// When everything is compared again.
+    resync: Option<Instant>,
 }
 
 struct Bells {
@@ -146,9 +151,11 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
         Woken::Look | Woken::Everything | Woken::Shutdown => match look(context, memory).await {
             Ok(content) => content,
             Err(error) => {
-                let text = words(&error);
-                tracing::warn!(error = %text, "failed to look at the repository");
-                context.status.send_modify(|status| status.error = Some(text));
+                let text = format!("failed to look at the repository: {}", explain(&error));
+                // Said once: the same trouble is met at every try, until somebody mends it.
+                if context.status.send_if_modified(|status| replaced(&mut status.error, &text)) {
+                    tracing::warn!("{text}");
+                }
                 memory.retry_later();
                 return;
             }
@@ -156,14 +163,20 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
     };
     let Some(content) = content else {
         // Nothing new, nothing open: no request, no write.
-        context.status.send_if_modified(|status| status.error.take().is_some());
+        memory.retry = None;
+        if context.status.send_if_modified(|status| status.error.take().is_some()) {
+            tracing::info!("the repository can be read again, and has nothing new");
+        }
         return;
     };
     match pass(context, store, memory, &content).await {
         Ok(passed) => {
             let Passed { status, waiting } = passed;
             memory.settle(content, waiting, !status.conditions.is_empty());
-            context.status.send_replace(status);
+            let before = context.status.send_replace(status.clone());
+            for problem in status.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+                tracing::warn!("{problem}");
+            }
         }
         Err(trouble) => {
             let text = match trouble {
@@ -198,6 +211,13 @@ async fn look(context: &SyncContext, memory: &Memory) -> Result<Option<Arc<Conte
     }
 }
 
+/// Puts a new text in place; whether it is new.
+fn replaced(error: &mut Option<String>, text: &str) -> bool {
+    let new = error.as_deref() != Some(text);
+    *error = Some(text.to_owned());
+    new
+}
+
 async fn git<T>(future: impl Future<Output = Result<T, SourceError>>) -> Result<T, SourceError> {
     match tokio::time::timeout(GIT_TIMEOUT, future).await {
         Ok(result) => result,
@@ -225,7 +245,7 @@ async fn pass(
         content,
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
         live_canaries: live_canaries(&context.canaries),
-        drifted: memory.drift_seen.clone(),
+        drifted: memory.drift_seen.keys().cloned().collect(),
         told: context.status.borrow().conditions.clone(),
     };
     let passed = pass.run(&mut inventory).await?;
@@ -233,19 +253,19 @@ async fn pass(
     Ok(passed)
 }
 
-/// The Canaries whose targets were changed in the cluster.
-fn drifted(canaries: &Reflected<Canary>) -> BTreeSet<NamespacedName> {
-    let reported = canaries.all().into_iter().filter(|(_, canary)| CanaryFacts::of(canary).awaits_correction);
-    reported.map(|(key, _)| key).collect()
+/// The Canaries whose targets were changed in the cluster, or which miss something.
+fn drifted(canaries: &Reflected<WatchedCanary>) -> BTreeMap<NamespacedName, String> {
+    let all = canaries.all().into_iter();
+    all.filter_map(|(key, canary)| Some((key, canary.facts.awaits_git.clone()?))).collect()
 }
 
-fn live_canaries(canaries: &Reflected<Canary>) -> Vec<Link> {
+fn live_canaries(canaries: &Reflected<WatchedCanary>) -> Vec<Link> {
     let mut links: Vec<Link> = canaries
         .all()
         .into_iter()
         .map(|(key, canary)| Link {
-            target: canary.spec.target_ref.name.clone(),
-            service: canary.spec.service_name().to_owned(),
+            target: canary.target.clone(),
+            service: canary.service.clone(),
             canary: key,
             invalid: None,
         })
@@ -258,7 +278,9 @@ impl Memory {
     fn settle(&mut self, content: Arc<Content>, waiting: Vec<Waiting>, problems: bool) {
         self.content = Some(content);
         self.waiting = waiting;
-        self.everything = false;
+        if std::mem::take(&mut self.everything) {
+            self.resync = Some(Instant::now() + trigger::jittered(RESYNC));
+        }
         self.retry = problems.then(|| self.pause(AGAIN, AGAIN_MAX));
     }
 
@@ -272,28 +294,29 @@ impl Memory {
         (Instant::now() + trigger::jittered(pause), pause)
     }
 
-    /// Whether the engine reports a target that was changed in the cluster and that has not been looked at yet.
-    fn has_new_drift(&self, canaries: &Reflected<Canary>) -> bool {
-        self.content.is_some() && drifted(canaries).iter().any(|canary| !self.drift_seen.contains(canary))
+    /// Whether the engine reports something that Git may put right and that has not been looked at yet.
+    fn has_new_drift(&self, canaries: &Reflected<WatchedCanary>) -> bool {
+        self.content.is_some()
+            && drifted(canaries).iter().any(|(canary, what)| self.drift_seen.get(canary) != Some(what))
     }
 
-    fn forget_corrected(&mut self, canaries: &Reflected<Canary>) {
+    fn forget_corrected(&mut self, canaries: &Reflected<WatchedCanary>) {
         if !self.drift_seen.is_empty() {
             let drifted = drifted(canaries);
-            self.drift_seen.retain(|canary| drifted.contains(canary));
+            self.drift_seen.retain(|canary, _| drifted.contains_key(canary));
         }
     }
 
     /// Whether a release has let something go on.
-    fn may_go_on(&self, canaries: &Reflected<Canary>) -> bool {
+    fn may_go_on(&self, canaries: &Reflected<WatchedCanary>) -> bool {
         self.waiting.iter().any(|Waiting { canary, until }| match (canaries.get(canary), until) {
             (None, Until::Admits(_) | Until::Idle | Until::Correctable) => true,
             // A Canary that cannot be read is not gone.
             (None, Until::Gone) => canaries.problem(canary).is_none(),
             (Some(_), Until::Gone) => false,
-            (Some(live), Until::Admits(digest)) => CanaryFacts::of(&live).admits(digest),
-            (Some(live), Until::Idle) => CanaryFacts::of(&live).allows_changes(),
-            (Some(live), Until::Correctable) => CanaryFacts::of(&live).allows_correction(),
+            (Some(live), Until::Admits(digest)) => live.facts.admits(digest),
+            (Some(live), Until::Idle) => live.facts.allows_changes(),
+            (Some(live), Until::Correctable) => live.facts.allows_correction(),
         })
     }
 }
@@ -301,11 +324,15 @@ impl Memory {
 async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> Woken {
     let poll = Instant::now() + trigger::jittered(context.settings.poll_interval);
     let retry = memory.retry.map(|(at, _)| at);
+    let resync = memory.resync;
     loop {
         tokio::select! {
             biased;
             () = context.shutdown.cancelled() => return Woken::Shutdown,
             () = bells.resync.heard() => return Woken::Everything,
+            () = tokio::time::sleep_until(resync.unwrap_or(poll)), if resync.is_some() => {
+                return Woken::Everything;
+            }
             () = bells.wake.heard() => return Woken::Look,
             () = bells.canaries.heard() => {
                 memory.forget_corrected(&context.canaries);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use crate::manifest::{Manifest, ParseCache, template_digest};
-use crate::model::{CommitId, Digest, NamespacedName, Revision};
+use crate::manifest::{FileCache, Manifest, parse, template_digest};
+use crate::model::{CommitId, Digest, Frozen, NamespacedName, Revision};
 
 /// A repository, a branch and a path in it.
 pub trait Source: Send + Sync {
@@ -31,8 +31,8 @@ pub struct SourceError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 pub struct Content {
     /// The commit.
     pub commit: CommitId,
-    /// Every YAML document.
-    pub documents: Vec<Document>,
+    /// Every YAML document; shared with earlier commits as long as the file is the same.
+    pub documents: Vec<Arc<KeptDocument>>,
     /// Documents whose object is not even known; while there are any, nothing is pruned.
     pub unreadable: Vec<Unreadable>,
 }
@@ -42,19 +42,46 @@ impl Content {
     pub fn parse<'a>(
         commit: CommitId,
         files: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
-        cache: &mut ParseCache,
+        cache: &mut DocumentCache,
     ) -> Self {
         let mut content = Self { commit, documents: Vec::new(), unreadable: Vec::new() };
         for (path, oid, text) in files {
-            match cache.parse(path, oid, text).as_ref() {
-                Ok(manifests) => content.documents.extend(manifests.iter().map(Document::of)),
-                Err(error) => {
-                    content.unreadable.push(Unreadable { file: path.to_owned(), message: error.render() })
-                }
+            match cache.get(path, oid, || documents(path, text)).as_ref() {
+                Ok(documents) => content.documents.extend(documents.iter().cloned()),
+                Err(unreadable) => content.unreadable.push(unreadable.clone()),
             }
         }
         cache.sweep();
         content
+    }
+}
+
+/// The documents of files, by path and blob id.
+pub type DocumentCache = FileCache<Result<Vec<Arc<KeptDocument>>, Unreadable>>;
+
+fn documents(path: &str, text: &str) -> Result<Vec<Arc<KeptDocument>>, Unreadable> {
+    match parse(path, text) {
+        Ok(manifests) => {
+            Ok(manifests.into_iter().map(|manifest| Arc::new(Document::of(manifest).keep())).collect())
+        }
+        Err(error) => Err(Unreadable { file: path.to_owned(), message: error.render() }),
+    }
+}
+
+/// A document at rest: all of a repository's stay in memory between two passes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptDocument {
+    file: String,
+    line: u32,
+    object: Frozen,
+    template: Option<Digest>,
+}
+
+impl KeptDocument {
+    /// The document.
+    pub fn thaw(&self) -> Document {
+        let Self { file, line, object, template } = self;
+        Document { file: file.clone(), line: *line, object: object.thaw(), template: template.clone() }
     }
 }
 
@@ -72,15 +99,17 @@ pub struct Document {
 }
 
 impl Document {
-    fn of(manifest: &Manifest) -> Self {
+    fn of(manifest: Manifest) -> Self {
         let template = &manifest.object["spec"]["template"];
         let is_workload = manifest.api_version().starts_with("apps/") && template.is_object();
-        Self {
-            file: manifest.file.clone(),
-            line: manifest.line,
-            object: manifest.object.clone(),
-            template: is_workload.then(|| template_digest(template)),
-        }
+        let template = is_workload.then(|| template_digest(template));
+        Self { file: manifest.file, line: manifest.line, object: manifest.object, template }
+    }
+
+    /// Puts it at rest.
+    pub fn keep(self) -> KeptDocument {
+        let Self { file, line, object, template } = self;
+        KeptDocument { file, line, object: Frozen::of(&object), template }
     }
 }
 

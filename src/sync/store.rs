@@ -8,7 +8,7 @@ use serde_json::json;
 use super::apply::Trouble;
 use crate::api::annotations::MANAGER_SYNC;
 use crate::api::{Inventory, InventoryError};
-use crate::cluster::{Cluster, EffectKind, Writer, call};
+use crate::cluster::{Cluster, EffectKind, Writer, call, explain};
 
 /// Where the inventory is.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl InventoryStore {
                 "ConfigMap {}/{}: {}; restore it, or delete it to start with an empty one",
                 self.namespace,
                 self.name,
-                super::apply::words(&error)
+                explain(&error)
             ))),
         }
     }

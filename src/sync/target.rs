@@ -1,12 +1,14 @@
-//! When a target's pod template may be written. PURE.
+//! When a target's pod template may be written. Decisions are pure.
 //!
 //! Nothing unanalysed serves: while a release is under way a new revision is only announced, and the engine admits it when
 //! no traffic can reach the canary. The template, its stamp and the end of the announcement belong together.
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::{PENDING, REPLICAS, REVISION};
 use crate::api::{Canary, CanaryPhase};
+use crate::cluster::{Cluster, Reflected};
 use crate::model::{CommitId, Digest, Revision};
 
 /// What the Canary says about its target.
@@ -20,6 +22,38 @@ pub(super) struct CanaryFacts {
     pub(super) admitted: Option<Revision>,
     /// The engine has seen that the target was changed in the cluster, and waits until it is as Git says.
     pub(super) awaits_correction: bool,
+    /// What the engine misses, or has seen changed, if Git's objects may put it right.
+    pub(super) awaits_git: Option<String>,
+}
+
+/// What sync keeps of a Canary in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchedCanary {
+    /// Name of the target.
+    pub(super) target: String,
+    /// Name of the service in front of both sides.
+    pub(super) service: String,
+    pub(super) facts: CanaryFacts,
+}
+
+impl WatchedCanary {
+    fn of(canary: &Canary) -> Self {
+        Self {
+            target: canary.spec.target_ref.name.clone(),
+            service: canary.spec.service_name().to_owned(),
+            facts: CanaryFacts::of(canary),
+        }
+    }
+}
+
+/// Watches the Canaries for sync. The kind may be served later than this starts: the stream retries.
+pub fn watch_canaries(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    shutdown: CancellationToken,
+) -> Reflected<WatchedCanary> {
+    let convert = |canary: Canary| WatchedCanary::of(&canary);
+    Reflected::start_typed(cluster, namespace, shutdown, convert)
 }
 
 impl CanaryFacts {
@@ -30,12 +64,15 @@ impl CanaryFacts {
         };
         let state = status.serin.as_ref().map(|serin| &serin.state);
         let admitted = state.and_then(|state| state["admitted"].as_str());
+        let waits_for = state.and_then(|state| state["waitingOn"]["kind"].as_str()).unwrap_or_default();
         Self {
             has_status: true,
             phase: status.phase,
             weight: status.canary_weight,
             admitted: admitted.and_then(|text| text.parse().ok()),
-            awaits_correction: state.is_some_and(|state| state["waitingOn"]["kind"] == "drift"),
+            awaits_correction: waits_for == "drift",
+            awaits_git: (["drift", "target", "blocked"].contains(&waits_for))
+                .then(|| state.map_or_else(String::new, |state| state["waitingOn"].to_string())),
         }
     }
 
@@ -178,7 +215,7 @@ mod tests {
     }
 
     fn canary(phase: CanaryPhase, weight: i64, admitted: Option<Revision>) -> CanaryFacts {
-        CanaryFacts { has_status: true, phase, weight, admitted, awaits_correction: false }
+        CanaryFacts { has_status: true, phase, weight, admitted, ..CanaryFacts::default() }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::api::annotations::COPIED_FROM;
+use crate::api::annotations::{COPIED_FROM, WRITTEN};
+use crate::manifest::template_digest;
 use crate::model::Digest;
 
 use super::metadata::{Owner, annotations, set};
@@ -36,7 +37,7 @@ pub fn new_primary(target: &Value, plan: &PrimaryPlan) -> Value {
             "name": name,
             "namespace": target["metadata"]["namespace"],
             "labels": {label.key.as_str(): label.primary_value()},
-            "annotations": annotations([(COPIED_FROM, copied_from.to_string())]),
+            "annotations": annotations([]),
             "ownerReferences": [owner.reference()],
         },
         "spec": {
@@ -45,6 +46,7 @@ pub fn new_primary(target: &Value, plan: &PrimaryPlan) -> Value {
         },
     });
     copy_spec(target, &mut primary, label);
+    mark_copied(&mut primary, copied_from);
     primary
 }
 
@@ -80,12 +82,14 @@ fn copy_spec(target: &Value, primary: &mut Value, label: &SelectorLabel) {
 }
 
 fn mark_copied(primary: &mut Value, copied_from: &Digest) {
+    let written = template_digest(&primary["spec"]["template"]);
     let Some(metadata) = primary.get_mut("metadata") else { return };
     if !metadata["annotations"].is_object() {
         set(metadata, "annotations", json!({}));
     }
     if let Some(annotations) = metadata.get_mut("annotations") {
         set(annotations, COPIED_FROM, Value::from(copied_from.to_string()));
+        set(annotations, WRITTEN, Value::from(written.to_string()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::annotations::{COPIED_FROM, PENDING, REVISION};
+use crate::api::annotations::{COPIED_FROM, PENDING, REPLICAS, REVISION, WRITTEN};
 use crate::manifest::template_digest;
 use crate::model::{Digest, Revision};
 use crate::release::{Readiness, WorkloadObserved};
@@ -23,10 +23,14 @@ pub struct DeploymentView {
     pub digest: Digest,
     /// Annotation: the target's digest that was copied here.
     pub copied_from: Option<Digest>,
+    /// Annotation: digest of the template that was written here, if it is generated.
+    pub written: Option<Digest>,
     /// Annotation: what `sync` wrote.
     pub revision: Option<Revision>,
     /// Annotation: what `sync` holds back.
     pub pending: Option<Revision>,
+    /// Annotation: the replica count that Git names.
+    pub size: Option<i32>,
     /// The label that tells primary and canary pods apart.
     pub label: Result<SelectorLabel, SelectorError>,
     /// Uid of the controlling owner.
@@ -65,9 +69,11 @@ impl DeploymentView {
         Ok(Self {
             resource_version: metadata["resourceVersion"].as_str().unwrap_or_default().to_owned(),
             digest: template_digest(&spec["template"]),
-            copied_from: Self::copied_from(deployment),
+            copied_from: annotation(COPIED_FROM).and_then(|text| text.parse().ok()),
+            written: annotation(WRITTEN).and_then(|text| text.parse().ok()),
             revision: annotation(REVISION).and_then(|text| text.parse().ok()),
             pending: annotation(PENDING).and_then(|text| text.parse().ok()),
+            size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
             label: SelectorLabel::of(deployment, selector_labels),
             owner_uid: owners
                 .into_iter()
@@ -89,9 +95,15 @@ impl DeploymentView {
         })
     }
 
-    /// The annotation on a full object: the target's digest that was copied there.
-    pub fn copied_from(deployment: &Value) -> Option<Digest> {
-        deployment["metadata"]["annotations"][COPIED_FROM].as_str().and_then(|text| text.parse().ok())
+    /// The target's digest that was copied here, unless somebody has changed the template since.
+    pub fn carries(&self) -> Option<&Digest> {
+        let untouched = self.written.as_ref().is_none_or(|written| *written == self.digest);
+        self.copied_from.as_ref().filter(|_| untouched)
+    }
+
+    /// [`Self::carries`] of a full object.
+    pub fn carried_by(deployment: &Value) -> Option<Digest> {
+        Self::of(deployment, &[]).ok()?.carries().cloned()
     }
 
     /// The target as the engine sees it; `minimum` is its autoscaler's, or 1.
@@ -99,9 +111,10 @@ impl DeploymentView {
         self.observed(self.digest.clone(), minimum)
     }
 
-    /// The primary as the engine sees it: in terms of the target's digest that was copied.
+    /// The primary as the engine sees it: in terms of the target's digest that was copied. One that somebody changed has
+    /// the digest of its own template, which is nobody's.
     pub fn as_primary(&self, minimum: i32) -> WorkloadObserved {
-        self.observed(self.copied_from.clone().unwrap_or_else(|| self.digest.clone()), minimum)
+        self.observed(self.carries().unwrap_or(&self.digest).clone(), minimum)
     }
 
     fn observed(&self, digest: Digest, minimum: i32) -> WorkloadObserved {

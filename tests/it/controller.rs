@@ -1,7 +1,6 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
 
-mod crash;
 mod world;
 
 use std::sync::Arc;

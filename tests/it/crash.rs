@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use end::End;
 use image::Image;
-use play::{Story, play};
+use play::{Keep, Story, play};
 
 /// Runs at a time per story: CI's machines have two cores.
 const WORKERS: usize = 2;
@@ -49,11 +49,11 @@ fn a_supersede_survives_a_crash_at_every_effect() {
 
 /// The world after story 1.
 fn initialized() -> Image {
-    play(Story::FirstSync, &Image::new()).last
+    play(Story::FirstSync, &Image::new(), Keep::Nothing).last
 }
 
 fn survives(story: Story, begin: Image) {
-    let whole = play(story, &begin);
+    let whole = play(story, &begin, Keep::Images);
     story.check(&whole.end);
     assert!(whole.effects > 20, "{story:?} has more effects than {}", whole.effects);
     let began = std::time::Instant::now();
@@ -62,7 +62,7 @@ fn survives(story: Story, begin: Image) {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some(point) = whole.points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let end = play(story, &point.image).end;
+                    let end = play(story, &point.image, Keep::Nothing).end;
                     if end != whole.end {
                         wrong.lock().unwrap().push((point.label.clone(), end));
                     }

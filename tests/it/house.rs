@@ -90,6 +90,58 @@ fn pure_rooms_know_no_world() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Calls that change the cluster.
+const WRITES: &[&str] = &[
+    ".create(",
+    ".create_subresource(",
+    ".delete(",
+    ".delete_collection(",
+    ".patch(",
+    ".patch_metadata(",
+    ".patch_scale(",
+    ".patch_status(",
+    ".patch_subresource(",
+    ".replace(",
+    ".replace_scale(",
+    ".replace_status(",
+    ".replace_subresource(",
+];
+/// Lines around a write in which the door must be named.
+const NEAR: usize = 4;
+
+#[test]
+fn every_write_goes_through_the_one_door() {
+    // The lease is what the door asks; a person's command is no effect of the daemon; the sandbox is the cluster's inside.
+    let exempt = |path: &Path| {
+        path.ends_with("cluster/lease.rs") || path.ends_with("cli/request.rs") || room_of(path) == "sandbox"
+    };
+    let mut wrong = Vec::new();
+    for path in sources(&source_root()).into_iter().filter(|path| !exempt(path)) {
+        let code = code(&path);
+        let lines: Vec<&str> = code.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let writes = WRITES
+                .iter()
+                .any(|call| line.split(call).next().is_some_and(|receiver| receiver != *line && is_api(receiver)));
+            let near = &lines[index.saturating_sub(NEAR)..lines.len().min(index + NEAR + 1)];
+            let door = ["effect(", "effect_within(", ".dry_run()", "dry_run: true"];
+            if writes && !near.iter().any(|line| door.iter().any(|door| line.contains(door))) {
+                wrong.push(format!("{}:{}: {}", path.display(), index + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "writes that do not pass Writer::effect:\n{}", wrong.join("\n"));
+}
+
+/// Whether an expression ends in the name of a client of the API, by this house's habit.
+fn is_api(receiver: &str) -> bool {
+    ["api", "apis", "definitions"].iter().any(|name| {
+        receiver
+            .strip_suffix(name)
+            .is_some_and(|rest| !rest.ends_with(|it: char| it.is_alphanumeric() || it == '_'))
+    }) || receiver.contains("Api::")
+}
+
 fn source_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }

@@ -8,10 +8,12 @@
 )]
 
 mod apiserver;
+mod cli;
 mod cluster;
 mod controller;
 mod crash;
 mod daemon;
+mod deploy;
 mod git;
 mod house;
 mod loadtest;

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use serde_json::{Value, json};
 use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
-use serin::api::{self, Canary, Inventory};
-use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Reflected, Wake, Writer};
+use serin::api::{self, Inventory};
+use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
-use serin::manifest::{ParseCache, template_digest};
+use serin::manifest::template_digest;
 use serin::model::{CommitId, NamespacedName, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
-    self, Content, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext, SyncSettings, SyncStatus,
+    self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
+    SyncSettings, SyncStatus, watch_canaries,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -62,7 +62,7 @@ impl Source for Repository {
         let files = self.state.lock().unwrap().1.clone();
         Box::pin(async move {
             let files = files.iter().map(|(path, text)| (path.as_str(), text.as_str(), text.as_str()));
-            Ok(Arc::new(Content::parse(commit.clone(), files, &mut ParseCache::default())))
+            Ok(Arc::new(Content::parse(commit.clone(), files, &mut DocumentCache::default())))
         })
     }
 
@@ -162,14 +162,7 @@ impl World {
     }
 
     fn start(&mut self) {
-        let resource = ApiResource::erase::<Canary>(&());
-        let canaries = Reflected::start(
-            Api::all_with(self.cluster.client(), &resource),
-            watcher::Config::default(),
-            self.shutdown.clone(),
-            |object| object.try_parse::<Canary>().map_err(|error| error.to_string()),
-            |_| {},
-        );
+        let canaries = watch_canaries(&self.cluster, None, self.shutdown.clone());
         let (status, receiver) = watch::channel(SyncStatus::default());
         self.status = receiver;
         let context = SyncContext {
@@ -571,10 +564,10 @@ async fn one_bad_object_is_its_own_condition() {
 #[tokio::test]
 async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
     let mut world = World::new().await;
-    let old = Content::parse(commit(9), [("a", "a", deployment("1").as_str())], &mut ParseCache::default());
+    let old = Content::parse(commit(9), [("a", "a", deployment("1").as_str())], &mut DocumentCache::default());
     let recorded = Recorded {
-        revision: Revision { digest: old.documents[0].template.clone().unwrap(), commit: Some(commit(9)) },
-        template: old.documents[0].object["spec"]["template"].clone(),
+        revision: Revision { digest: old.documents[0].thaw().template.unwrap(), commit: Some(commit(9)) },
+        template: old.documents[0].thaw().object["spec"]["template"].clone(),
     };
     *world.records.0.lock().unwrap() = Some(Err("the branch cannot be fetched".into()));
     world.repository.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]);

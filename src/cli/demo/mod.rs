@@ -22,7 +22,7 @@ use crate::sandbox::world::{Sandbox, SandboxOptions};
 
 use super::LogOptions;
 use super::exit::{CliError, Exit};
-use super::run;
+use super::{run, signal};
 use event::DemoEvent;
 use observe::Seen;
 use print::Printer;
@@ -135,15 +135,13 @@ async fn play(
         }
     });
 
+    let told_to_stop = signal::stop()?;
     let mut stage = Stage { repository, client, seen, users, printer: printer.clone(), status_branch };
     let played = tokio::select! {
         played = play_all(&mut stage, scenario) => played,
         // The daemon ends by itself only for an error; that is the news then, not the time-out that follows from it.
         ended = daemon_error(&shutdown, daemon) => Err(ended),
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("failed to listen for Ctrl-C")?;
-            Err(anyhow::anyhow!("interrupted"))
-        }
+        signal = told_to_stop => Err(anyhow::anyhow!("{signal}")),
     };
     shutdown.cancel();
     let tasks = futures::future::join3(canary, branches, asking);

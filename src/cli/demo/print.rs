@@ -56,9 +56,9 @@ impl Printer {
         let mut screen = self.screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.json {
             match serde_json::to_string(&timed) {
-                Ok(json) => output::data(&format!("{json}\n")).ok(),
-                Err(error) => Some(output::message(&format!("failed to print an event: {error}"))),
-            };
+                Ok(json) => output::data(&format!("{json}\n")).unwrap_or_default(),
+                Err(error) => output::message(&format!("failed to print an event: {error}")),
+            }
             return;
         }
         let live = match &timed.event {
@@ -190,7 +190,11 @@ fn short(commit: &str) -> &str {
 }
 
 fn terminal_columns() -> usize {
-    rustix::termios::tcgetwinsize(stdout()).map(|size| usize::from(size.ws_col)).ok().filter(|columns| *columns > 0).unwrap_or(COLUMNS)
+    rustix::termios::tcgetwinsize(stdout())
+        .map(|size| usize::from(size.ws_col))
+        .ok()
+        .filter(|columns| *columns > 0)
+        .unwrap_or(COLUMNS)
 }
 
 #[cfg(test)]
@@ -199,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_workload_is_said_not_to_be_ready_once_a_phase() {
-        let printer = Printer { began: Instant::now(), json: false, colours: false, live: false, screen: Mutex::default() };
+        let printer =
+            Printer { began: Instant::now(), json: false, colours: false, live: false, screen: Mutex::default() };
         let mut screen = Screen::default();
         let unready = |workload: &str| DemoEvent::Message {
             kind: EventType::Warning,

@@ -154,6 +154,7 @@ impl Stage {
         let ended = self.wait_outcome(&newer).await;
         ok &= self.expect("the newer one succeeded", ended == Some(OutcomeKind::Succeeded), &self.now());
         ok &= self.expect_image("podinfo-primary", second).await?;
+        ok &= self.expect_record("Succeeded").await;
         Ok(ok)
     }
 

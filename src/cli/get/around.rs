@@ -1,4 +1,4 @@
-//! What belongs to one Canary: both workloads, and what `sync` could not bring into the cluster for it.
+//! What belongs to one Canary: both workloads, and what `sync` warned of.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -9,17 +9,17 @@ use kube::{Api, Client, ResourceExt};
 use crate::api::annotations::PENDING;
 use crate::sync::SYNC_FAILED;
 
-use super::view::Refused;
+use super::view::SyncWarning;
 
-/// Refusals shown; each is an Event that the cluster keeps for about an hour.
-const REFUSED_SHOWN: usize = 3;
+/// Warnings shown; each is an Event that the cluster keeps for about an hour.
+const WARNINGS_SHOWN: usize = 3;
 
 /// What belongs to one Canary.
 pub(super) struct Around {
     pub(super) target: Option<Deployment>,
     pub(super) primary: Option<Deployment>,
     /// Newest last.
-    pub(super) refused: Vec<Refused>,
+    pub(super) sync_warnings: Vec<SyncWarning>,
 }
 
 impl Around {
@@ -35,22 +35,22 @@ pub(super) async fn read(client: &Client, namespace: &str, canary: &str, target:
     let primary_name = format!("{target}-primary");
     let (target_side, primary) =
         futures::future::try_join(deployments.get_opt(target), deployments.get_opt(&primary_name)).await?;
-    let mut refused = refusals(client, namespace, canary).await?;
+    let mut sync_warnings = warnings(client, namespace, canary).await?;
     if target != canary {
-        refused.extend(refusals(client, namespace, target).await?);
+        sync_warnings.extend(warnings(client, namespace, target).await?);
     }
-    refused.sort_by_key(|refused| refused.at);
-    let skipped = refused.len().saturating_sub(REFUSED_SHOWN);
-    Ok(Around { target: target_side, primary, refused: refused.split_off(skipped) })
+    sync_warnings.sort_by_key(|warning| warning.at);
+    let skipped = sync_warnings.len().saturating_sub(WARNINGS_SHOWN);
+    Ok(Around { target: target_side, primary, sync_warnings: sync_warnings.split_off(skipped) })
 }
 
-async fn refusals(client: &Client, namespace: &str, name: &str) -> kube::Result<Vec<Refused>> {
+async fn warnings(client: &Client, namespace: &str, name: &str) -> kube::Result<Vec<SyncWarning>> {
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let about = ListParams::default().fields(&format!("involvedObject.name={name}"));
     let events = events.list(&about).await?;
     let failed = events.items.into_iter().filter(|event| event.reason.as_deref() == Some(SYNC_FAILED));
     Ok(failed
-        .map(|event| Refused {
+        .map(|event| SyncWarning {
             at: event.last_timestamp.as_ref().map(|time| -> Timestamp { time.0 }),
             message: event.message.unwrap_or_default(),
         })

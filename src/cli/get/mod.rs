@@ -114,7 +114,7 @@ impl Screen {
         let around = about.await.map_err(|error| request_failed(error, "read what belongs to the Canary"))?;
         let mut view = view::View::of(&canary);
         view.pending = around.pending();
-        view.refused = around.refused;
+        view.sync_warnings = around.sync_warnings;
         let text = match self.output {
             Format::Table => {
                 let sides = tree::Sides { primary: around.primary.as_ref(), canary: around.target.as_ref() };

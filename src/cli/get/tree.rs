@@ -8,7 +8,7 @@ use crate::cli::output::Paint;
 use crate::release::{CheckResult, EventType, JournalEntry};
 
 use super::table::{age, short_revision};
-use super::view::{Refused, View};
+use super::view::{SyncWarning, View};
 
 /// Events shown; the whole history is in `kubectl describe` and on the status branch.
 const EVENTS_SHOWN: usize = 8;
@@ -73,11 +73,14 @@ fn what_is_waited_for(view: &View, now: Timestamp, colours: bool) -> Vec<String>
         lines.push(labelled("to retry", &format!("serin retry {name} -n {namespace}    # {digest}")));
     }
     if let Some(pending) = &view.pending {
-        lines.push(labelled("next", &format!("{}, held until traffic is back on primary", short_revision(pending))));
+        lines.push(labelled(
+            "next",
+            &format!("{}, held until traffic is back on primary", short_revision(pending)),
+        ));
     }
-    lines.extend(view.refused.iter().map(|Refused { at, message }| {
+    lines.extend(view.sync_warnings.iter().map(|SyncWarning { at, message }| {
         let when = at.map(|at| format!("{} ago: ", age(at, now))).unwrap_or_default();
-        labelled("refused", &Paint::Yellow.apply(&format!("{when}{message}"), colours))
+        labelled("sync", &Paint::Yellow.apply(&format!("{when}{message}"), colours))
     }));
     if let Some(reason) = &view.unrecorded {
         lines.push(labelled("git", &Paint::Yellow.apply(&format!("does not have this yet: {reason}"), colours)));
@@ -104,7 +107,7 @@ fn event(entry: &JournalEntry, now: Timestamp, colours: bool) -> String {
 
 fn phase(phase: &str, colours: bool) -> String {
     match phase {
-        "" => "not seen by the daemon yet".to_owned(),
+        "" => "no phase yet".to_owned(),
         "Failed" => Paint::Red.apply(phase, colours),
         "Succeeded" | "Initialized" => Paint::Green.apply(phase, colours),
         other => Paint::Yellow.apply(other, colours),

@@ -49,9 +49,9 @@ pub(super) struct View {
     /// Why what happened is not in Git yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unrecorded: Option<String>,
-    /// What Git has for this Canary or its target and could not be brought into the cluster.
+    /// What `sync` warned of when it applied this Canary and its target.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) refused: Vec<Refused>,
+    pub(super) sync_warnings: Vec<SyncWarning>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) checks: Vec<CheckResult>,
     /// Why the last release failed.
@@ -63,10 +63,10 @@ pub(super) struct View {
     pub(super) events: Vec<JournalEntry>,
 }
 
-/// An object that Git has and the cluster did not get.
+/// Something that `sync` warned of: an object that the cluster did not get, or not as Git has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Refused {
+pub(super) struct SyncWarning {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<Timestamp>,
     pub(super) message: String,
@@ -82,7 +82,7 @@ impl View {
         let status = canary.status.clone().unwrap_or_default();
         let blocked = blocked(&status);
         let serin = status.serin.unwrap_or_default();
-        let state: Option<State> = serde_json::from_value(serin.state).ok();
+        let state: Result<Option<State>, _> = serde_json::from_value(serin.state);
         let analysis = &canary.spec.analysis;
         let spec = &canary.spec;
         let mut view = Self {
@@ -102,14 +102,20 @@ impl View {
             blocked,
             pending: None,
             unrecorded: canary.annotations().get(UNRECORDED).cloned(),
-            refused: Vec::new(),
+            sync_warnings: Vec::new(),
             checks: Vec::new(),
             cause: None,
             since: None,
             events: Vec::new(),
         };
-        if let Some(state) = state {
-            view.read(state, analysis.weights().len());
+        match state {
+            Ok(Some(state)) => view.read(state, analysis.weights().len()),
+            Ok(None) => {}
+            Err(error) => {
+                let reason =
+                    format!("status.serin.state cannot be read ({error}): was it written by a newer Serin?");
+                view.blocked.get_or_insert(reason);
+            }
         }
         view
     }

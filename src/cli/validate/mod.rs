@@ -108,7 +108,8 @@ fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Source> {
-    let name = path.display().to_string();
+    // `.` is the default: what it leads to needs no `./` before its name.
+    let name = path.strip_prefix(".").unwrap_or(path).display().to_string();
     let size = std::fs::metadata(path).with_context(|| format!("failed to read {name}"))?.len();
     anyhow::ensure!(size <= FILE_BYTES_MAX, "{name} has {size} bytes, more than the limit of {FILE_BYTES_MAX}");
     let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {name}"))?;

@@ -19,9 +19,8 @@ pub(super) fn check(text: &str, manifest: &Manifest) -> Vec<Finding> {
     let Some(canary) = canary_of(manifest) else { return findings };
     let key = NamespacedName::new(manifest.namespace().unwrap_or("default"), canary.name_any());
     match controller::check_policy(&key, &canary.spec) {
-        Ok(notices) => findings.extend(
-            notices.into_iter().map(|notice| finding(Severity::Warning, &notice.path, notice.message)),
-        ),
+        Ok(notices) => findings
+            .extend(notices.into_iter().map(|notice| finding(Severity::Warning, &notice.path, notice.message))),
         Err(error) => {
             let words = crate::cluster::explain(&error);
             findings.push(finding(Severity::Error, error.path(), words));

@@ -7,6 +7,7 @@ use crate::release::report::{Event, WaitingOn};
 use crate::release::time::after;
 
 use super::context::{Context, Next};
+use super::mend;
 use super::route::{Steered, steer};
 
 /// From here on all traffic belongs to primary.
@@ -37,6 +38,7 @@ pub(super) fn held_too_long(cx: &mut Context<'_>, release: &mut Release, what: &
 }
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    notice_promotion(cx, release);
     if steer(cx, Weights::PRIMARY) == Steered::Waiting {
         if let Stage::Ending { zero_since, .. } = &mut release.stage {
             *zero_since = None;
@@ -66,11 +68,26 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return Next::Again;
     }
     if cx.observed.target.as_ref().is_some_and(|target| target.replicas > 0) {
+        if *end == End::Succeeded {
+            mend::store(cx, &release.revision.digest);
+        }
         cx.act(Action::ScaleTarget { up: false });
         cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
         return Next::Rest;
     }
     Next::Finished(end.clone())
+}
+
+/// A copy to primary that was seen only after the release had been taken for superseded: primary runs this revision, and
+/// the next one's last good template is this one.
+fn notice_promotion(cx: &Context<'_>, release: &mut Release) {
+    let runs = cx.observed.primary.as_ref().is_some_and(|primary| primary.digest == release.revision.digest);
+    if let Stage::Ending { end, .. } = &mut release.stage
+        && *end == End::Superseded
+        && runs
+    {
+        *end = End::Succeeded;
+    }
 }
 
 /// The next revision takes over the canary as it is; one that went back to what primary runs needs none.

@@ -6,7 +6,7 @@ use crate::release::attempt::{Release, Stage};
 use crate::release::observed::WorkloadObserved;
 use crate::release::outcome::OutcomeKind;
 use crate::release::policy::{HookKind, Promotion};
-use crate::release::report::WaitingOn;
+use crate::release::report::{Event, WaitingOn};
 use crate::release::state::{Phase, State};
 
 use super::context::{Context, Next, drifted, live};
@@ -39,7 +39,8 @@ pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind
 /// Whether the target's revision is to be released.
 fn consider(cx: &mut Context<'_>, state: &mut State, target: &WorkloadObserved, last: OutcomeKind) -> Next {
     if drifted(target) {
-        cx.wait_silently(WaitingOn::Drift);
+        let message = format!("{} was changed in the cluster, putting it back to what Git says", cx.target());
+        cx.wait(WaitingOn::Drift, || Event::warning(message));
         return Next::Rest;
     }
     let revision = live(target);

@@ -13,6 +13,7 @@ use crate::release::state::{Phase, State};
 use crate::release::time::after;
 
 use super::context::{Context, Next, live};
+use super::mend;
 use super::prepare::ENDPOINTS_LAG;
 use super::route::{Steered, steer};
 
@@ -88,6 +89,7 @@ fn hand_over(
         return Next::Rest;
     }
     if target.replicas > 0 {
+        mend::store(cx, &primary.digest);
         cx.act(Action::ScaleTarget { up: false });
         cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
         return Next::Rest;

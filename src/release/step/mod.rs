@@ -14,11 +14,13 @@ mod gates;
 mod idle;
 mod init;
 mod judge;
+mod mend;
 mod pilot;
 mod post;
 mod prepare;
 mod promote;
 mod route;
+mod size;
 mod supersede;
 
 use jiff::Timestamp;
@@ -60,6 +62,7 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
     } else {
         run(&mut cx, &mut state);
         admit_same_template(&cx, &mut state);
+        size::primary(&mut cx);
     }
     post::wake(&mut cx, &state);
     conclude(cx, state)
@@ -86,6 +89,7 @@ fn run(cx: &mut Context<'_>, state: &mut State) {
         }
     }
     init::admit_repair(cx, state);
+    mend::primary(cx, state);
 }
 
 /// A pending revision with the template that the target has already only brings a new stamp: it may always be written.

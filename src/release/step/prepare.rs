@@ -202,6 +202,10 @@ fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reas
     }
     cx.wake_at(deadline);
     let workload = cx.policy.names.target.clone();
+    if cx.observed.target.is_none() {
+        cx.wait_silently(WaitingOn::Target { name: workload });
+        return Next::Rest;
+    }
     let waiting = WaitingOn::Readiness { workload, reason: reason.to_owned(), deadline };
     if cx.observed.target.as_ref().is_some_and(|target| target.replicas == 0) {
         cx.act(Action::ScaleTarget { up: true });

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::super::record::{ManifestFile, RollbackRecord, TargetReport, committed, placed};
 use super::super::rollback::{Case, Decision, RollbackPlan, decide};
 use super::{Condition, GitReporter, Projection, Pushed, Stop, Tries, none};
-use crate::git::{Base, Edit, GitError, Limits, PushError, Snapshot};
+use crate::git::{Base, Edit, GitError, Limits, PushError, Snapshot, SnapshotFile};
+use crate::manifest::parse;
 use crate::model::{CommitId, ObjectRef};
 use crate::release::Outcome;
 
@@ -103,7 +104,7 @@ impl GitReporter {
             self.index = Some(index);
         }
         let found = self.index.as_ref().and_then(|index| index.files.get(target));
-        Ok(found.map(|(path, text)| ManifestFile { path: path.clone(), text: text.to_string() }))
+        Ok(found.map(|file| ManifestFile { path: file.path.clone(), text: file.text.to_string() }))
     }
 
     async fn index_of(&mut self, commit: &CommitId) -> Result<Option<Index>, Stop> {
@@ -118,9 +119,13 @@ impl GitReporter {
         let Some(snapshot) = self.snapshot(commit).await? else { return Ok(None) };
         let mut files = BTreeMap::new();
         for file in &snapshot.files {
-            let parsed = self.at_promoted.parse(&file.path, &file.oid, &file.text);
-            for manifest in parsed.as_ref().iter().flatten() {
-                files.insert(placed(manifest.object_ref()), (file.path.clone(), file.text.clone()));
+            // Only names are kept: with many targets the objects themselves would fill the memory.
+            let defined = self.at_promoted.get(&file.path, &file.oid, || {
+                let manifests = parse(&file.path, &file.text).unwrap_or_default();
+                manifests.iter().map(|manifest| placed(manifest.object_ref())).collect()
+            });
+            for object in defined.iter() {
+                files.insert(object.clone(), Arc::clone(file));
             }
         }
         self.at_promoted.sweep();
@@ -132,7 +137,7 @@ impl GitReporter {
 #[derive(Debug)]
 pub(super) struct Index {
     commit: CommitId,
-    files: BTreeMap<ObjectRef, (String, Arc<str>)>,
+    files: BTreeMap<ObjectRef, Arc<SnapshotFile>>,
 }
 
 /// Somebody asked for the failed revision again (`serin retry`), or it has succeeded since.

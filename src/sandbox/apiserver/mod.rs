@@ -79,6 +79,30 @@ pub struct ApiServer {
     server: Arc<Server>,
 }
 
+/// Everything a server held at one moment: objects with their uids, versions and history.
+#[derive(Clone)]
+pub struct Backup {
+    store: Arc<Store>,
+}
+
+impl Backup {
+    /// Another server that begins with this; no one is connected to it. What is written to one is not seen by others.
+    pub fn restore(&self) -> ApiServer {
+        let server = Arc::new(Server {
+            store: self.store.fork(),
+            catalog: RwLock::new(Arc::new(Catalog::new([]))),
+            requests: RequestLog::default(),
+        });
+        server.refresh_catalog();
+        ApiServer { server }
+    }
+
+    /// The resourceVersion of the newest change of anything.
+    pub fn version(&self) -> u64 {
+        self.store.version()
+    }
+}
+
 /// State of the server.
 struct Server {
     store: Store,
@@ -118,19 +142,9 @@ impl ApiServer {
         Self { server }
     }
 
-    /// Another server that begins with everything this one holds at this moment, as after a restart from a backup: the same
-    /// objects with the same uids and versions, no connections. What is written to one is not seen by the other.
-    #[must_use]
-    pub fn fork(&self) -> Self {
-        let Server { store, catalog: _, requests: _ } = self.server.as_ref();
-        // The catalog is made from the copied definitions: one that is stored just now is in both or in neither.
-        let server = Arc::new(Server {
-            store: store.fork(),
-            catalog: RwLock::new(Arc::new(Catalog::new([]))),
-            requests: RequestLog::default(),
-        });
-        server.refresh_catalog();
-        Self { server }
+    /// What it holds at this moment.
+    pub fn backup(&self) -> Backup {
+        Backup { store: Arc::new(self.server.store.fork()) }
     }
 
     /// The resourceVersion of the newest change of anything.

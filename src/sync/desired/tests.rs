@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
@@ -28,7 +30,7 @@ fn plain(kind: &str, name: &str) -> Value {
 fn collected(objects: Vec<Value>) -> DesiredSet {
     let content = Content {
         commit: "1".repeat(40).parse().unwrap(),
-        documents: objects.into_iter().map(document).collect(),
+        documents: objects.into_iter().map(|object| Arc::new(document(object).keep())).collect(),
         unreadable: Vec::new(),
     };
     let documents = documents(&content);

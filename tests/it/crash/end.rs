@@ -31,8 +31,19 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("flagger.app", "v1beta1", "MetricTemplate"),
 ];
 /// Identities and addresses, versions, times and who wrote what.
-const VOLATILE: &[&str] =
-    &["uid", "resourceVersion", "creationTimestamp", "managedFields", "clusterIP", "clusterIPs"];
+const VOLATILE: &[&str] = &[
+    "uid",
+    "resourceVersion",
+    "generation",
+    "observedGeneration",
+    "creationTimestamp",
+    "managedFields",
+    "clusterIP",
+    "clusterIPs",
+];
+/// Kinds whose conditions tell the way there, not the end, and that the cluster's controllers write: how many rolling
+/// restarts there were is in the annotation `deployment.kubernetes.io/revision`.
+const CONDITIONED: &[&str] = &["Deployment", "HorizontalPodAutoscaler"];
 /// Of the engine's state: the events themselves are compared.
 const TOLD: &[&str] = &["journal", "nextSeq"];
 /// The branch of the record.
@@ -54,6 +65,11 @@ impl End {
                 let namespace = object.metadata.namespace.clone().unwrap_or_default();
                 let mut object = serde_json::to_value(object).unwrap();
                 strip(&mut object);
+                if let Some(status) = object["status"].as_object_mut().filter(|_| CONDITIONED.contains(kind)) {
+                    status.retain(|field, _| {
+                        !["conditions", "desiredReplicas", "lastScaleTime"].contains(&field.as_str())
+                    });
+                }
                 all.insert(format!("{kind} {namespace}/{name}"), format!("{object:#}"));
             }
         }
@@ -111,7 +127,8 @@ async fn pods(cluster: &Cluster) -> String {
     for pod in cluster.objects(&resolved, None).list(&ListParams::default()).await.unwrap() {
         let pod = serde_json::to_value(pod).unwrap();
         let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let ready = conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        let ready =
+            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
         let pod = json!({"of": pod["metadata"]["ownerReferences"][0]["name"], "ready": ready,
             "image": pod["spec"]["containers"][0]["image"]});
         *counts.entry(pod.to_string()).or_default() += 1;
@@ -122,9 +139,9 @@ async fn pods(cluster: &Cluster) -> String {
 /// Messages of all Events, except what was seen in passing: who looks when sees more or fewer stages of a rollout.
 async fn events(client: &kube::Client) -> BTreeSet<String> {
     let events = Api::<Event>::all(client.clone()).list(&ListParams::default()).await.unwrap();
-    let ours = events.into_iter().filter(|event| {
-        event.source.as_ref().is_some_and(|source| source.component.as_deref() == Some("serin"))
-    });
+    let ours = events
+        .into_iter()
+        .filter(|event| event.source.as_ref().is_some_and(|source| source.component.as_deref() == Some("serin")));
     ours.map(|event| {
         format!("{} {}", event.involved_object.name.unwrap_or_default(), event.message.unwrap_or_default())
     })

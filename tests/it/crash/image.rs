@@ -8,7 +8,7 @@ use git2::{Oid, Repository as Bare};
 use jiff::Timestamp;
 use serin::cluster::{EffectKind, EffectProbe, ProbeFuture};
 use serin::controller::Clock;
-use serin::sandbox::apiserver::ApiServer;
+use serin::sandbox::apiserver::{ApiServer, Backup};
 use serin::sandbox::repository::Repository;
 use tempfile::TempDir;
 
@@ -18,7 +18,7 @@ pub(super) type Calls = Arc<Mutex<Vec<String>>>;
 /// Everything that survives a process.
 #[derive(Clone)]
 pub(super) struct Image {
-    pub(super) server: ApiServer,
+    pub(super) server: Backup,
     pub(super) calls: Vec<String>,
     pub(super) now: Timestamp,
     refs: Vec<(String, Oid)>,
@@ -31,7 +31,13 @@ impl Image {
     pub(super) fn new() -> Self {
         let objects = Arc::new(tempfile::tempdir().unwrap());
         Repository::open_or_init(&repository_in(&objects)).unwrap();
-        Self { server: ApiServer::new(), calls: Vec::new(), now: Timestamp::now(), refs: Vec::new(), objects }
+        Self {
+            server: ApiServer::new().backup(),
+            calls: Vec::new(),
+            now: Timestamp::now(),
+            refs: Vec::new(),
+            objects,
+        }
     }
 
     /// The world as it is, if it is not as it was in this image.
@@ -42,7 +48,7 @@ impl Image {
             && self.refs == refs
             && self.calls == calls
             && self.server.version() == world.server.version();
-        (!same).then(|| Self { server: world.server.fork(), calls, now, refs, objects: world.folder.clone() })
+        (!same).then(|| Self { server: world.server.backup(), calls, now, refs, objects: world.folder.clone() })
     }
 }
 
@@ -68,7 +74,7 @@ impl Outside {
             bare.reference(name, *oid, true, "as it was").unwrap();
         }
         Self {
-            server: image.server.fork(),
+            server: image.server.restore(),
             calls: Arc::new(Mutex::new(image.calls.clone())),
             clock: Clock::following(image.now),
             folder,
@@ -87,7 +93,7 @@ impl Outside {
     /// As it is now.
     pub(super) fn image(&self) -> Image {
         Image {
-            server: self.server.fork(),
+            server: self.server.backup(),
             calls: self.calls.lock().unwrap().clone(),
             now: self.clock.now(),
             refs: refs(&self.repository()),

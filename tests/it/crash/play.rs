@@ -12,7 +12,7 @@ use kube::runtime::wait::await_condition;
 use serde_json::Value;
 use serin::analysis::Reading;
 use serin::cli::run::{Backends, daemon_with};
-use serin::cluster::Cluster;
+use serin::cluster::{Cluster, NoProbe};
 use serin::config::{RunArgs, Settings};
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
@@ -27,8 +27,8 @@ use super::image::{Calls, Image, Outside, Point, Recorder};
 
 /// Longest virtual time a story may take: many times the longest.
 const CAP: Duration = Duration::from_secs(3600);
-/// Virtual time after the end in which something could still happen: four batches of the record, and two leases.
-const QUIET: Duration = Duration::from_secs(60);
+/// Virtual time after the end in which something could still happen: more than a batch of the record.
+const QUIET: Duration = Duration::from_secs(20);
 /// The file that is pushed.
 const DEPLOYMENT: &str = "deployment.yaml";
 
@@ -49,16 +49,23 @@ pub(super) struct Played {
     pub(super) last: Image,
 }
 
+/// Whether images are kept on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    Images,
+    Nothing,
+}
+
 /// Plays a story from an image to its end, in a runtime of its own.
-pub(super) fn play(story: Story, image: &Image) -> Played {
+pub(super) fn play(story: Story, image: &Image, keep: Keep) -> Played {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let played = runtime.block_on(run(story, image));
+    let played = runtime.block_on(run(story, image, keep));
     // Git's threads end by themselves; what they hold is this run's alone.
     runtime.shutdown_background();
     played
 }
 
-async fn run(story: Story, image: &Image) -> Played {
+async fn run(story: Story, image: &Image, keep: Keep) -> Played {
     // Jitter is the same in every run.
     fastrand::seed(1);
     let world = Outside::from(image);
@@ -71,13 +78,16 @@ async fn run(story: Story, image: &Image) -> Played {
     let backends = Backends {
         metrics: backend.clone(),
         hooks: backend,
-        probe: recorder.clone(),
+        probe: match keep {
+            Keep::Images => recorder.clone(),
+            Keep::Nothing => Arc::new(NoProbe),
+        },
         clock: world.clock,
         listener: None,
     };
     story.begin(&repository);
     let daemon = daemon_with(
-        settings(&world),
+        settings(story, &world),
         Cluster::from_client(client.clone()),
         backends,
         CancellationToken::new(),
@@ -112,14 +122,16 @@ fn ignore_existing<T>(created: Result<T, kube::Error>) {
     }
 }
 
-fn settings(world: &Outside) -> Settings {
+/// The first sync installs our definitions and holds a lease; later the lease would only cost time.
+fn settings(story: Story, world: &Outside) -> Settings {
+    let first = story == Story::FirstSync;
     let text = serde_json::json!({
         "cluster": {"name": "test"},
-        "git": {"url": world.repository(), "pollInterval": "10s"},
+        "git": {"url": world.repository(), "pollInterval": "30s"},
         "metrics": {"address": "http://prometheus"},
         "stateDir": world.state(),
     });
-    let args = RunArgs { install_crds: true, ..RunArgs::default() };
+    let args = RunArgs { install_crds: first, no_lease: !first, ..RunArgs::default() };
     Settings::from_text("serin.yaml", &text.to_string(), &args).unwrap()
 }
 
@@ -229,11 +241,7 @@ async fn until(client: &kube::Client, what: &str, so: impl Fn(&Value) -> bool + 
     }
 }
 
-fn push(
-    repository: &Repository,
-    subject: &str,
-    edit: impl Fn(&Repository) -> Vec<FileEdit>,
-) {
+fn push(repository: &Repository, subject: &str, edit: impl Fn(&Repository) -> Vec<FileEdit>) {
     if !is_pushed(repository, subject) {
         repository.commit(subject, |repository| Ok(edit(repository))).unwrap();
     }

@@ -253,3 +253,31 @@ async fn what_is_not_there_is_said() {
     let error = world.store().probe(&gone, MAIN).await.unwrap_err();
     assert!(matches!(error, GitError::Unreachable { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_second_snapshot_shares_what_did_not_change() {
+    let world = World::new(&[
+        ("a/x.yaml", "x: 1\n"),
+        ("a/y.yaml", "y: 1\n"),
+        ("b/deep/z.yaml", "z: 1\n"),
+        ("b/link.yaml", "l: 1\n"),
+    ]);
+    let store = world.store();
+    let first = store.fetch(&world.remote(), MAIN).await.unwrap().unwrap();
+    let before = store.snapshot(&first, "", Limits::default()).await.unwrap();
+    std::fs::remove_file(world.clone_dir().join("a/y.yaml")).unwrap();
+    // The link's blob is what the file's was: only the mode tells them apart.
+    std::fs::remove_file(world.clone_dir().join("b/link.yaml")).unwrap();
+    std::os::unix::fs::symlink("l: 1\n", world.clone_dir().join("b/link.yaml")).unwrap();
+    let second = world.push(&[("a/x.yaml", "x: 2\n"), ("b/other.yaml", "o: 1\n")], "Change");
+    store.fetch(&world.remote(), MAIN).await.unwrap();
+    let after = store.snapshot(&second, "", Limits::default()).await.unwrap();
+    let texts: Vec<_> = after.files.iter().map(|file| (file.path.as_str(), &*file.text)).collect();
+    assert_eq!(texts, [("a/x.yaml", "x: 2\n"), ("b/deep/z.yaml", "z: 1\n"), ("b/other.yaml", "o: 1\n")]);
+    assert_eq!(after.skipped.len(), 1, "{:?}", after.skipped);
+    assert!(std::sync::Arc::ptr_eq(&before.files[2], &after.files[1]), "z is as it was");
+    let fresh = world.store().snapshot(&second, "", Limits::default()).await.unwrap();
+    assert_eq!(fresh, after, "the same as read anew");
+    // Back to the first commit: nothing of the second shines through.
+    assert_eq!(store.snapshot(&first, "", Limits::default()).await.unwrap().files, before.files);
+}

@@ -160,9 +160,11 @@ impl Player {
         match (word, first) {
             ("push", name) => world.push(name),
             ("push-again", name) => world.push_again(name),
+            ("size", replicas) => world.size = Some(replicas.parse().unwrap()),
             ("edit", name) => world.edit(name),
             ("delete", "target") => world.target = None,
             ("delete", "primary") => world.primary = None,
+            ("edit-primary", name) => world.primary.as_mut().expect("a primary").template(&digest(name)),
             ("canary" | "primary", what) => {
                 let told = match what {
                     "waiting" => Some(Readiness::Waiting(tail.to_owned())),
@@ -248,6 +250,7 @@ fn action_words(action: &Action) -> String {
         Action::SetWeights(weights) => format!("SetWeights {weights}"),
         Action::ScaleTarget { up: true } => "ScaleTarget up".to_owned(),
         Action::ScaleTarget { up: false } => "ScaleTarget down".to_owned(),
+        Action::ScalePrimary { replicas } => format!("ScalePrimary {replicas}"),
         Action::StoreLastGood { expect } => format!("StoreLastGood {}", named(expect.as_str())),
         Action::CopyToPrimary { expect } => format!("CopyToPrimary {}", named(expect.digest.as_str())),
         Action::RestorePrimary { expect } => format!("RestorePrimary {}", named(expect.as_str())),

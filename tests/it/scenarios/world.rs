@@ -60,7 +60,7 @@ impl Workload {
         }
     }
 
-    fn template(&mut self, digest: &Digest) {
+    pub(super) fn template(&mut self, digest: &Digest) {
         if self.digest != *digest {
             self.digest = digest.clone();
             self.generation += 1;
@@ -100,6 +100,8 @@ pub(super) struct World {
     pub(super) last_good: Option<Digest>,
     pub(super) route: RouteObserved,
     pub(super) pending: Option<Revision>,
+    /// Git's replica count.
+    pub(super) size: Option<i32>,
     pub(super) request: Option<Request>,
     pub(super) blocked: Option<String>,
     pub(super) state: State,
@@ -169,6 +171,7 @@ impl World {
             last_good: None,
             route: RouteObserved::Missing,
             pending: None,
+            size: None,
             request: None,
             blocked: None,
             state: State::new(now),
@@ -238,10 +241,12 @@ impl World {
 
     pub(super) fn observe(&self) -> Observed {
         Observed {
+            autoscaler_stale: false,
             target: self.target.as_ref().map(Workload::observe),
             primary: self.primary.as_ref().map(Workload::observe),
             route: self.route.clone(),
             pending: self.pending.clone(),
+            size: self.size,
             request: self.request.clone(),
             answers: self.answers.clone(),
             asking_since: self.asking_since,
@@ -358,6 +363,11 @@ impl World {
             Action::EnsurePrimaryAutoscaler | Action::EnsureServices => {}
             Action::EnsureRoute(weights) | Action::SetWeights(weights) => self.shift(*weights),
             Action::ScaleTarget { up } => self.scale_target(*up),
+            Action::ScalePrimary { replicas } => {
+                if let Some(primary) = &mut self.primary {
+                    primary.scale(*replicas);
+                }
+            }
             Action::StoreLastGood { expect } => {
                 if self.primary.as_ref().is_some_and(|primary| primary.digest == *expect) {
                     self.last_good = Some(expect.clone());
@@ -375,6 +385,7 @@ impl World {
                 let stored = self.last_good.as_ref() == Some(expect);
                 match &mut self.primary {
                     Some(primary) if stored => primary.template(expect),
+                    None if stored => self.primary = Some(self.new_primary(expect.clone(), 2)),
                     Some(_) | None => self.broken.push("nothing stored to restore".to_owned()),
                 }
             }

@@ -18,9 +18,8 @@ pub(super) fn fill(spec: &mut Value) {
             default(spec, to, name);
         }
     }
-    let host_network = spec["hostNetwork"] == json!(true);
     for list in ["containers", "initContainers"] {
-        each(spec.get_mut(list), |container| fill_container(container, host_network));
+        each(spec.get_mut(list), fill_container);
     }
     each(spec.get_mut("volumes"), fill_volume);
 }
@@ -33,6 +32,15 @@ pub(in super::super) fn default_created_pod(pod: &mut Value) {
     default(spec, "serviceAccount", "default");
     default(spec, "priority", 0);
     default(spec, "preemptionPolicy", "PreemptLowerPriority");
+    // Since Kubernetes 1.28 a template keeps its ports as they are.
+    if spec["hostNetwork"] == json!(true) {
+        each(spec.get_mut("containers"), |container| {
+            each(container.get_mut("ports"), |port| {
+                let own = port["containerPort"].clone();
+                default(port, "hostPort", own);
+            });
+        });
+    }
     let toleration = |key: &str| {
         json!({
             "key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute",
@@ -72,22 +80,16 @@ fn quality_of_service(spec: &Value) -> &'static str {
     }
 }
 
-fn fill_container(container: &mut Value, host_network: bool) {
+fn fill_container(container: &mut Value) {
     let policy = if is_latest(text(&container["image"])) { "Always" } else { "IfNotPresent" };
     default(container, "imagePullPolicy", policy);
     default(container, "terminationMessagePath", "/dev/termination-log");
     default(container, "terminationMessagePolicy", "File");
     default(container, "resources", json!({}));
-    each(container.get_mut("ports"), |port| {
-        default(port, "protocol", "TCP");
-        if host_network {
-            let own = port["containerPort"].clone();
-            default(port, "hostPort", own);
-        }
-    });
+    each(container.get_mut("ports"), |port| default(port, "protocol", "TCP"));
     each(container.get_mut("env"), |variable| {
-        if variable["valueFrom"]["fieldRef"].is_object() {
-            default(&mut variable["valueFrom"]["fieldRef"], "apiVersion", "v1");
+        if let Some(source) = variable.get_mut("valueFrom") {
+            fill_field_source(source);
         }
     });
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -99,6 +101,16 @@ fn fill_container(container: &mut Value, host_network: bool) {
         if let Some(action) = container.get_mut("lifecycle").and_then(|lifecycle| lifecycle.get_mut(hook)) {
             fill_http_get(action);
         }
+    }
+}
+
+/// What refers to a field of the pod: a variable's source, or an item of a downward API volume.
+fn fill_field_source(source: &mut Value) {
+    if source["fieldRef"].is_object() {
+        default(&mut source["fieldRef"], "apiVersion", "v1");
+    }
+    if source["resourceFieldRef"].is_object() {
+        default(&mut source["resourceFieldRef"], "divisor", "0");
     }
 }
 
@@ -139,7 +151,48 @@ fn fill_volume(volume: &mut Value) {
             default(&mut volume[source], "defaultMode", MODE);
         }
     }
+    each(volume.get_mut("downwardAPI").and_then(|source| source.get_mut("items")), fill_field_source);
+    each(volume.get_mut("projected").and_then(|source| source.get_mut("sources")), |source| {
+        if source["serviceAccountToken"].is_object() {
+            default(&mut source["serviceAccountToken"], "expirationSeconds", 3600);
+        }
+        each(source.get_mut("downwardAPI").and_then(|source| source.get_mut("items")), fill_field_source);
+    });
     if volume["hostPath"].is_object() {
         default(&mut volume["hostPath"], "type", "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Captured from Kubernetes 1.36.2.
+    #[test]
+    fn a_template_on_the_host_network_keeps_its_ports_and_downward_fields_are_filled() {
+        let item = |reference: Value| json!({"path": "p", "resourceFieldRef": reference});
+        let mut spec = json!({
+            "hostNetwork": true,
+            "containers": [{"name": "a", "image": "a:1", "ports": [{"containerPort": 80}]}],
+            "volumes": [
+                {"name": "down", "downwardAPI": {"items": [item(json!({"resource": "limits.cpu"}))]}},
+                {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+            ],
+        });
+        fill(&mut spec);
+        assert_eq!(spec["containers"][0]["ports"], json!([{"containerPort": 80, "protocol": "TCP"}]));
+        let filled = item(json!({"resource": "limits.cpu", "divisor": "0"}));
+        assert_eq!(
+            spec["volumes"],
+            json!([
+                {"name": "down", "downwardAPI": {"defaultMode": 420, "items": [filled]}},
+                {"name": "token", "projected": {
+                    "defaultMode": 420, "sources": [{"serviceAccountToken": {"path": "t", "expirationSeconds": 3600}}]
+                }},
+            ])
+        );
+        let mut pod = json!({"spec": spec});
+        default_created_pod(&mut pod);
+        assert_eq!(pod["spec"]["containers"][0]["ports"][0]["hostPort"], json!(80));
     }
 }

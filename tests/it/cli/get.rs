@@ -1,0 +1,272 @@
+//! `serin get` and the verbs that ask: against the embedded API server, served on loopback.
+
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use serin::api::Canary;
+use serin::api::annotations::{PENDING, REQUEST, UNRECORDED};
+use serin::sandbox::apiserver::ApiServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{screen, serin};
+
+const DIGEST: &str = "v1:7d95c042000000000000";
+const NEXT: &str = "v1:a6fb26d2000000000000";
+const COMMIT: &str = "f4ae59b000000000000000000000000000000000";
+/// Longest wait for an answer of the embedded server; it takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An API server on loopback with our definitions.
+struct World {
+    dir: tempfile::TempDir,
+    kubeconfig: PathBuf,
+    client: Client,
+    stop: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl World {
+    async fn start() -> Self {
+        let world = Self::without_definitions().await;
+        let definitions: Api<
+            k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+        > = Api::all(world.client.clone());
+        for definition in serin::api::crds() {
+            definitions.create(&PostParams::default(), &definition).await.expect("the definition is taken");
+        }
+        world
+    }
+
+    async fn without_definitions() -> Self {
+        let server = ApiServer::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let dir = tempfile::tempdir().expect("a folder");
+        let kubeconfig = dir.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, ApiServer::kubeconfig(&url)).expect("the kubeconfig can be written");
+        let stop = CancellationToken::new();
+        let client = server.client();
+        let stopped = stop.clone();
+        tokio::spawn(async move { server.serve(listener, stopped).await });
+        Self { dir, kubeconfig, client, stop }
+    }
+
+    fn canaries(&self) -> Api<Canary> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// A Canary with a status, as the daemon would have written it.
+    async fn canary(&self, name: &str, metadata: Value, status: Value) {
+        let mut canary = json!({
+            "apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": name},
+            "spec": {
+                "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+                "service": {"port": 9898},
+                "analysis": {"interval": "1m", "threshold": 5, "maxWeight": 50, "stepWeight": 10}
+            }
+        });
+        json_patch::merge(&mut canary["metadata"], &metadata);
+        let canary: Canary = serde_json::from_value(canary).expect("a Canary");
+        self.canaries().create(&PostParams::default(), &canary).await.expect("the Canary is taken");
+        self.status(name, status).await;
+    }
+
+    async fn status(&self, name: &str, status: Value) {
+        let patch = Patch::Merge(json!({ "status": status }));
+        self.canaries().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is taken");
+    }
+
+    async fn deployment(&self, name: &str, tag: &str, replicas: i32, annotations: Value) {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
+        let deployment = serde_json::from_value(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "annotations": annotations},
+            "spec": {
+                "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+                "template": {"metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [{"name": "app", "image": format!("example.com/podinfo:{tag}")}]}}
+            }
+        }));
+        let deployment = deployment.expect("a Deployment");
+        deployments.create(&PostParams::default(), &deployment).await.expect("the Deployment is taken");
+        let status = Patch::Merge(json!({"status": {"replicas": replicas, "availableReplicas": replicas}}));
+        deployments.patch_status(name, &PatchParams::default(), &status).await.expect("the status is taken");
+    }
+
+    async fn serin(&self, args: &[&str]) -> Output {
+        let mut command = serin(self.dir.path());
+        command.env("KUBECONFIG", &self.kubeconfig).args(args);
+        tokio::task::spawn_blocking(move || command.output().expect("serin can be started"))
+            .await
+            .expect("it ends")
+    }
+}
+
+fn time(seconds_ago: i64) -> String {
+    format!("{:.0}", jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds_ago))
+}
+
+fn revision(digest: &str) -> Value {
+    json!(format!("{digest}@{COMMIT}"))
+}
+
+/// A release at its third weight that waits for its window.
+fn progressing() -> Value {
+    json!({
+        "phase": "Progressing", "canaryWeight": 30, "failedChecks": 1,
+        "serin": {"version": 1, "release": "r2", "revision": format!("{NEXT}@{COMMIT}"),
+            "waitingOn": "the analysis window to close at 2026-01-01T00:00:00Z",
+            "state": {
+                "phase": {"name": "releasing", "id": "r2", "revision": revision(NEXT), "started": time(3600),
+                    "stage": {"name": "analysing"}, "step": 5, "steps": 10, "tick": 4, "opened": time(60), "due": time(0),
+                    "failedChecks": 1, "held": 0, "weights": 30,
+                    "checks": [
+                        {"name": "request-success-rate", "verdict": "pass", "value": 99.5, "limit": "≥ 99"},
+                        {"name": "request-duration", "verdict": "fail", "value": 612.0, "limit": "≤ 500"},
+                        {"name": "404s percentage", "verdict": "no data", "limit": "≤ 5"}]},
+                "promoted": {"revision": revision(DIGEST), "at": time(7300)},
+                "journal": [
+                    {"seq": 0, "at": time(7200), "type": "Normal", "message": "New revision detected! Scaling up podinfo.default"},
+                    {"seq": 1, "at": time(600), "type": "Warning",
+                        "message": "Halt podinfo.default advancement request duration 612ms > 500ms"}]}}
+    })
+}
+
+fn failed() -> Value {
+    json!({
+        "phase": "Failed",
+        "serin": {"version": 1, "revision": format!("{DIGEST}@{COMMIT}"),
+            "waitingOn": "another revision: a6fb26d2 failed before (serin retry)",
+            "state": {
+                "phase": {"name": "idle", "last": "Failed", "since": time(600)},
+                "promoted": {"revision": revision(DIGEST), "at": time(7300)},
+                "quarantine": [{"revision": revision(NEXT), "release": "r2"}],
+                "waitingOn": {"kind": "quarantine", "revision": revision(NEXT)},
+                "lastOutcome": {"release": "r2", "kind": "Failed", "revision": revision(NEXT), "started": time(900),
+                    "ended": time(600), "cause": {"message": "request-success-rate 51.28% < 99%"},
+                    "checks": [{"name": "request-success-rate", "verdict": "fail", "value": 51.28, "limit": "≥ 99"}]}}}
+    })
+}
+
+fn blocked() -> Value {
+    json!({"phase": "", "conditions": [{"type": "Blocked", "status": "True", "reason": "Blocked",
+        "message": "spec.analysis.mirror is not supported yet: remove it"}]})
+}
+
+/// Three Canaries: one under way, one that failed, one that cannot be carried out.
+async fn three() -> World {
+    let world = World::start().await;
+    let unrecorded = json!({"annotations": {UNRECORDED: "PushDenied: main is protected; let serin push to it"}});
+    world.canary("podinfo", json!({}), progressing()).await;
+    world.canary("failed", unrecorded, failed()).await;
+    world.canary("blocked", json!({}), blocked()).await;
+    world.canary("unseen", json!({}), json!({})).await;
+    world.deployment("podinfo-primary", "3.1.0", 2, json!({})).await;
+    world.deployment("podinfo", "3.1.1", 2, json!({PENDING: format!("{DIGEST}@{COMMIT}")})).await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_answers_why_nothing_happens() {
+    let world = three().await;
+    insta::assert_snapshot!("get-table", screen(&world.serin(&["get"]).await));
+    for name in ["podinfo", "failed", "blocked", "unseen"] {
+        insta::assert_snapshot!(format!("get-{name}"), screen(&world.serin(&["get", name]).await));
+    }
+    let colourful = world.serin(&["get", "podinfo"]).await.stdout;
+    assert!(!colourful.contains(&0x1b), "no colours for a pipe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_git_has_and_the_cluster_refused_is_shown() {
+    let world = three().await;
+    let events: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(world.client.clone(), "default");
+    let event = serde_json::from_value(json!({
+        "metadata": {"name": "podinfo.1"}, "type": "Warning", "reason": serin::sync::SYNC_FAILED,
+        "involvedObject": {"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "podinfo", "namespace": "default"},
+        "message": "canary.yaml:1: Canary default/podinfo: `spec.targetRef.name` is required", "lastTimestamp": time(600)
+    }));
+    events.create(&PostParams::default(), &event.expect("an Event")).await.expect("the Event is taken");
+    let shown = screen(&world.serin(&["get", "podinfo"]).await);
+    assert!(shown.contains("sync       10m ago: canary.yaml:1: Canary default/podinfo:"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_is_data_for_machines() {
+    let world = three().await;
+    let all: Value = serde_json::from_slice(&world.serin(&["get", "-o", "json"]).await.stdout).expect("JSON");
+    let names: Vec<&str> = all.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["blocked", "failed", "podinfo", "unseen"]);
+    let one = world.serin(&["get", "failed", "-o", "json"]).await;
+    assert_eq!(one.status.code(), Some(1), "the named release failed");
+    let one: Value = serde_json::from_slice(&one.stdout).expect("JSON");
+    assert_eq!(one["cause"], "request-success-rate 51.28% < 99%");
+    assert!(one["unrecorded"].as_str().is_some_and(|reason| reason.starts_with("PushDenied")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_comes_with_a_hint() {
+    let world = World::start().await;
+    insta::assert_snapshot!("get-none", screen(&world.serin(&["get"]).await));
+    insta::assert_snapshot!("get-missing", screen(&world.serin(&["get", "podinfo"]).await));
+    let bare = World::without_definitions().await;
+    insta::assert_snapshot!("get-no-definitions", screen(&bare.serin(&["get"]).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_away_exits_with_3() {
+    let world = World::without_definitions().await;
+    // A port that was free a moment ago, and that nobody listens on.
+    let port = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port();
+    let kubeconfig = ApiServer::kubeconfig(&format!("http://127.0.0.1:{port}"));
+    std::fs::write(&world.kubeconfig, kubeconfig).expect("the kubeconfig can be written");
+    let output = world.serin(&["get"]).await;
+    assert_eq!(output.status.code(), Some(3), "{}", screen(&output));
+    assert!(screen(&output).contains("hint: is the cluster up"));
+}
+
+/// Answers the first request as the daemon does: with `handledRequest` and an event, in one write.
+async fn answer(api: Api<Canary>, name: &str, event: Value) {
+    let mut changes = watcher(api.clone(), watcher::Config::default().fields(&format!("metadata.name={name}")))
+        .applied_objects()
+        .boxed();
+    while let Some(canary) = changes.try_next().await.expect("the watch goes on") {
+        let Some(raw) = canary.annotations().get(REQUEST) else { continue };
+        let journal = json!([{"seq": 2, "at": time(0), "type": event["type"], "message": event["message"]}]);
+        let status = json!({"status": {"serin": {"state": {"handledRequest": raw, "journal": journal}}}});
+        let patch = Patch::Merge(status);
+        api.patch_status(name, &PatchParams::default(), &patch).await.expect("the status is taken");
+        return;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_for_its_answer() {
+    let world = three().await;
+    let accepted = json!({"type": "Normal", "message": "Request to retry failed.default a6fb26d2 accepted"});
+    let daemon = tokio::spawn(answer(world.canaries(), "failed", accepted));
+    let output = world.serin(&["retry", "failed"]).await;
+    tokio::time::timeout(PATIENCE, daemon).await.expect("in time").expect("the daemon answers");
+    assert_eq!(screen(&output), "exit 0\n----- stdout\nRequest to retry failed.default a6fb26d2 accepted\n");
+
+    let output = world.serin(&["abort", "unseen"]).await;
+    assert_eq!(output.status.code(), Some(2), "{}", screen(&output));
+    let refused =
+        json!({"type": "Warning", "message": "Request to promote podinfo.default r2 refused: it is too late"});
+    let daemon = tokio::spawn(answer(world.canaries(), "podinfo", refused));
+    let output = world.serin(&["promote", "podinfo"]).await;
+    tokio::time::timeout(PATIENCE, daemon).await.expect("in time").expect("the daemon answers");
+    assert_eq!(output.status.code(), Some(1), "{}", screen(&output));
+}

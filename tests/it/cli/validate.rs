@@ -1,0 +1,123 @@
+//! `serin validate`: what it says of good and bad manifests.
+
+use std::path::Path;
+
+use super::{run, screen};
+
+/// A Canary with everything that it needs beside it.
+const GOOD: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: podinfo, namespace: test}
+spec:
+  selector: {matchLabels: {app: podinfo}}
+  template:
+    metadata: {labels: {app: podinfo}}
+    spec: {containers: [{name: app, image: podinfo:1}]}
+---
+apiVersion: flagger.app/v1beta1
+kind: Canary
+metadata:
+  name: podinfo
+  namespace: test
+spec:
+  targetRef: {apiVersion: apps/v1, kind: Deployment, name: podinfo}
+  service: {port: 9898}
+  analysis:
+    interval: 1m
+    stepWeight: 10
+";
+
+/// The screen after `files` were checked.
+fn validated(files: &[(&str, &str)], args: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("the file can be written");
+    }
+    screen(&run(folder.path(), &[&["validate"], args].concat()))
+}
+
+#[test]
+fn good_manifests_pass_in_yaml_and_json() {
+    let json = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}"#;
+    let screen = validated(&[("app.yaml", GOOD), ("config.json", json)], &[]);
+    assert_eq!(screen, "exit 0\n----- stderr\n3 objects in 2 files: 0 errors, 0 warnings\n");
+}
+
+#[test]
+fn the_example_has_one_warning_the_one_that_sync_gives() {
+    let example = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/podinfo"));
+    insta::assert_snapshot!("validate-example", screen(&run(example, &["validate"])));
+    assert_eq!(run(example, &["validate", "--deny-warnings"]).status.code(), Some(2));
+}
+
+#[test]
+fn what_is_not_yaml_is_shown_with_a_caret_and_a_hint() {
+    let syntax = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n   labels: {}\n";
+    let helm = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\n";
+    let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n";
+    let files = [("helm.yaml", helm), ("kustomization.yaml", kustomization), ("syntax.yaml", syntax)];
+    insta::assert_snapshot!("validate-syntax", validated(&files, &[]));
+}
+
+#[test]
+fn unknown_fields_are_errors_with_a_suggestion() {
+    let text = GOOD.replace("stepWeight: 10", "stepWeight: 10\n    stepWeigth: 10\n    threshold: many");
+    insta::assert_snapshot!("validate-schema", validated(&[("app.yaml", &text)], &[]));
+}
+
+#[test]
+fn what_this_version_does_not_carry_out_is_refused_as_the_daemon_refuses_it() {
+    let with = |line: &str| GOOD.replace("stepWeight: 10", line);
+    let files = [
+        ("a.yaml", with("iterations: 10")),
+        (
+            "b.yaml",
+            with("stepWeight: 10\n    mirror: true")
+                .replace("name: podinfo, namespace", "name: other, namespace")
+                .replace("name: podinfo}", "name: other}")
+                .replace("name: podinfo\n", "name: other\n"),
+        ),
+    ];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    insta::assert_snapshot!("validate-unsupported", validated(&files, &[]));
+}
+
+#[test]
+fn objects_are_held_against_each_other() {
+    let (_, canary) = GOOD.split_once("---\n").expect("two documents");
+    let second = canary.replacen("name: podinfo", "name: second", 1);
+    let missing = "\
+apiVersion: flagger.app/v1beta1
+kind: Canary
+metadata: {name: lost, namespace: test}
+spec:
+  targetRef: {apiVersion: apps/v1, kind: Deployment, name: nowhere}
+  service: {port: 80}
+  analysis:
+    stepWeight: 50
+    metrics:
+      - name: errors
+        templateRef: {name: errors}
+    alerts:
+      - {name: chat, providerRef: {name: chat}}
+";
+    let list = "apiVersion: v1\nkind: List\nitems:\n  - apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n  \
+                - apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n";
+    let files = [("app.yaml", GOOD), ("list.yaml", list), ("lost.yaml", missing), ("second.yaml", &second)];
+    insta::assert_snapshot!("validate-references", validated(&files, &[]));
+}
+
+#[test]
+fn findings_are_data_for_machines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = GOOD.replace("stepWeight: 10", "stepWieght: 10\n    stepWeight: 10");
+    std::fs::write(folder.path().join("app.yaml"), text).expect("the file can be written");
+    let output = run(folder.path(), &["validate", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        (&found[0]["severity"], &found[0]["line"], &found[0]["column"]),
+        (&"error".into(), &20.into(), &5.into())
+    );
+}

@@ -1,0 +1,113 @@
+//! The kustomize base: it renders, belongs together, and its roles hold what the daemon was seen to use on a real cluster.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use serin::manifest::{Manifest, parse};
+
+use crate::support::{output, program};
+
+const NAMESPACE: &str = "serin-system";
+
+/// What the daemon asks for when it plays the story, deletes its Canary and answers a metric with a Secret.
+const USED: &[(&str, &str, &str)] = &[
+    ("flagger.app", "canaries", "get list watch create patch delete"),
+    ("flagger.app", "canaries/status", "patch"),
+    ("flagger.app", "canaries/finalizers", "update"),
+    ("flagger.app", "metrictemplates", "get list watch create patch delete"),
+    ("apps", "deployments", "get list watch create update patch delete"),
+    ("apps", "deployments/scale", "patch"),
+    ("apps", "controllerrevisions", "get list create delete"),
+    ("autoscaling", "horizontalpodautoscalers", "get list watch create patch delete"),
+    ("", "services", "get list watch create patch delete"),
+    ("", "events", "list create patch"),
+    ("", "secrets", "get"),
+    ("", "namespaces", "get create patch delete"),
+    ("", "configmaps", "get create patch delete"),
+    ("networking.istio.io", "virtualservices", "get list watch create patch delete"),
+    ("networking.istio.io", "destinationrules", "get list watch create patch delete"),
+    ("networking.istio.io", "gateways", "get create patch delete"),
+    ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
+    ("coordination.k8s.io", "leases", "get create update"),
+];
+
+fn render() -> Option<Vec<Value>> {
+    let kubectl = program("kubectl")?;
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kustomize");
+    let text = output(Command::new(kubectl).arg("kustomize").arg(base));
+    let objects = parse("kustomize", &text).expect("the base is YAML");
+    Some(objects.into_iter().map(|Manifest { object, .. }| object).collect())
+}
+
+fn strings(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+#[test]
+fn the_base_renders_and_belongs_together() {
+    let Some(objects) = render() else { return };
+    let names: BTreeSet<(&str, &str)> = objects
+        .iter()
+        .map(|object| {
+            (object["kind"].as_str().expect("a kind"), object["metadata"]["name"].as_str().expect("a name"))
+        })
+        .collect();
+    assert_eq!(names.len(), objects.len(), "every object is there once: {names:?}");
+    for object in &objects {
+        let (kind, namespace) = (&object["kind"], &object["metadata"]["namespace"]);
+        let global = ["Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"];
+        let expected = if strings(&Value::from(global.to_vec())).any(|global| kind == global) {
+            None
+        } else {
+            Some(NAMESPACE)
+        };
+        assert_eq!(namespace.as_str(), expected, "{kind} {}", object["metadata"]["name"]);
+        for subject in object["subjects"].as_array().into_iter().flatten() {
+            assert_eq!(
+                (&subject["name"], &subject["namespace"]),
+                (&Value::from("serin"), &Value::from(NAMESPACE))
+            );
+        }
+        if let Some(role) = object["roleRef"]["name"].as_str() {
+            assert!(names.contains(&(object["roleRef"]["kind"].as_str().unwrap_or_default(), role)), "{role}");
+        }
+    }
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
+    let pod = &deployment["spec"]["template"]["spec"];
+    for volume in pod["volumes"].as_array().expect("volumes") {
+        if let Some(config) = volume["configMap"]["name"].as_str() {
+            assert!(names.contains(&("ConfigMap", config)), "{config}");
+        }
+    }
+    assert_eq!(pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate");
+}
+
+#[test]
+fn the_roles_hold_exactly_what_is_used_of_every_listed_kind() {
+    let Some(objects) = render() else { return };
+    let mut granted: BTreeSet<(String, String, String)> = BTreeSet::new();
+    for role in objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role") {
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            for group in strings(&rule["apiGroups"]) {
+                for resource in strings(&rule["resources"]) {
+                    for verb in strings(&rule["verbs"]) {
+                        assert!(![group, resource, verb].contains(&"*"), "{}", role["metadata"]["name"]);
+                        granted.insert((group.to_owned(), resource.to_owned(), verb.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+    for (group, resource, verbs) in USED {
+        let used: BTreeSet<&str> = verbs.split(' ').collect();
+        let held: BTreeSet<&str> = granted
+            .iter()
+            .filter(|(in_group, of, _)| in_group == group && of == resource)
+            .map(|(_, _, verb)| verb.as_str())
+            .collect();
+        assert_eq!(held, used, "{group}/{resource}");
+    }
+}
