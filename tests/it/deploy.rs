@@ -22,7 +22,7 @@ const USED: &[(&str, &str, &str)] = &[
     ("apps", "controllerrevisions", "get list create delete"),
     ("autoscaling", "horizontalpodautoscalers", "get list watch create patch delete"),
     ("", "services", "get list watch create patch delete"),
-    ("", "events", "list create patch"),
+    ("", "events", "get list create patch delete"),
     ("", "secrets", "get"),
     ("", "namespaces", "get create patch delete"),
     ("", "configmaps", "get create patch delete"),

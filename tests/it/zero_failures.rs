@@ -36,7 +36,7 @@ const MESH: Mesh = Mesh { late: Duration::from_millis(500), seed: 7, drain: "2s"
 /// without a drain is gone by then, however busy the machine.
 const SLOW_MESH: Mesh = Mesh { late: Duration::from_millis(1_000), seed: 19_873, drain: "3s" };
 /// Rollbacks in which a missing drain has to show.
-const ATTEMPTS_MAX: u32 = 3;
+const ATTEMPTS_MAX: u32 = 8;
 /// Clients of the ingress, and of the forward proxy.
 const CLIENTS: (usize, usize) = (8, 4);
 /// Time between two requests of a client.

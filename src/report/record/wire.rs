@@ -72,13 +72,13 @@ impl TargetRecord {
         if let Some(cause) = cause {
             return format!("{phase}: {cause}");
         }
+        let weight = if *weight > 0 { format!(", weight {weight}") } else { String::new() };
         match (revision, promoted) {
             (Some(revision), _) => {
-                let weight = if *weight > 0 { format!(", weight {weight}") } else { String::new() };
                 let step = step.as_ref().map(|step| format!(", step {step}")).unwrap_or_default();
                 format!("{phase} {}{weight}{step}", revision_words(revision))
             }
-            (None, Some(promoted)) => format!("{phase}, runs {}", revision_words(&promoted.revision)),
+            (None, Some(promoted)) => format!("{phase}{weight}, runs {}", revision_words(&promoted.revision)),
             (None, None) => phase.clone(),
         }
     }

@@ -40,6 +40,8 @@ const VOLATILE: &[&str] = &[
     "managedFields",
     "clusterIP",
     "clusterIPs",
+    // Holds a uid.
+    "serin.dev/last-good-of",
 ];
 /// Kinds whose conditions tell the way there, not the end, and that the cluster's controllers write: how many rolling
 /// restarts there were is in the annotation `deployment.kubernetes.io/revision`.
