@@ -6,7 +6,7 @@
 //! - [`store`] holds objects and history; watches read history ([`watch`]).
 //! - [`kinds`] says what is served; [`schema`] is one view on Kubernetes' types and on the schemas of
 //!   CustomResourceDefinitions, from which pruning, defaulting, validation, merging and OpenAPI follow.
-//! - [`handlers`] answers requests; [`write`] is the one path of every write: decode, prepare, own, validate, commit.
+//! - [`handlers`] answers requests; [`mod@write`] is the one path of every write: decode, prepare, own, validate, commit.
 //! - [`patch`] and [`fields`] merge and tell who owns what.
 //!
 //! What it does not do gets a clear answer: CEL rules, answers in protobuf, webhooks, conversion webhooks, RBAC, exec and logs.
