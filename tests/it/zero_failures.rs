@@ -297,6 +297,7 @@ async fn supersede_and_rollback_fail_no_request_but_the_applications_own() {
     world.shutdown().await;
 }
 
+#[ignore = "proves that the tests above can fail, but by chance (up to 8 attempts): run with --ignored"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_drain_a_rollback_fails_requests() {
     let world = World::start(Mesh { drain: "0s", ..SLOW_MESH }, Duration::ZERO).await;
