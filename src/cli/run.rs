@@ -250,6 +250,7 @@ fn controller_context(
             metrics_address: settings.metrics_address.clone(),
             speed: settings.speed,
             drain: settings.drain,
+            settle: settings.settle,
             selector_labels: settings.selector_labels.clone(),
         },
         metrics,

@@ -176,6 +176,7 @@ impl World {
                 metrics_address: "http://prometheus".into(),
                 speed: 1.0,
                 drain: Duration::from_secs(5),
+                settle: Duration::from_secs(2),
                 selector_labels: vec!["app".into()],
             },
             metrics: self.outside.clone(),

@@ -156,6 +156,7 @@ pub(super) fn plain_policy() -> Policy {
         hooks: Vec::new(),
         promotion: Promotion::CopyToPrimary,
         drain: Duration::from_secs(5),
+        settle: Duration::from_secs(2),
         hold_limit: 10,
     }
 }
