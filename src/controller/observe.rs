@@ -84,6 +84,7 @@ impl Look<'_> {
             answers,
             asking_since: Some(asking_since),
             recorded: self.canary.recorded.clone(),
+            unrecorded: self.canary.unrecorded.clone(),
             autoscaler_stale: self.autoscaler_is_stale(),
         }
     }

@@ -36,7 +36,7 @@ pub enum PushError {
         /// The remote's words.
         reason: String,
     },
-    /// Somebody has to allow it: a protected branch, a hook, missing rights. Trying again does not help.
+    /// Somebody has to allow it: a protected branch, a hook, missing rights. Trying again at once does not help.
     #[error("pushing to {reference} was denied: {reason}")]
     Denied {
         /// The ref.

@@ -31,6 +31,8 @@ pub struct Observed {
     /// The newest release whose outcome has been seen in Git (annotation `serin.dev/recorded` on the Canary): it and
     /// older ones leave the outbox.
     pub recorded: Option<ReleaseId>,
+    /// What keeps state from reaching Git (annotation `serin.dev/unrecorded` on the Canary): `<reason>: <words>`.
+    pub unrecorded: Option<String>,
     /// The primary's autoscaler is missing, or is not what the target's says.
     pub autoscaler_stale: bool,
     /// Why no release may start or go on, e.g. a CRD that prunes our status or a configuration error; in words.

@@ -54,6 +54,9 @@ pub struct State {
     /// The last answered `serin.dev/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_request: Option<String>,
+    /// What keeps state from reaching Git, as people were told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<String>,
     /// What the last step waited on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
@@ -77,6 +80,7 @@ impl State {
             last_outcome: None,
             post_rollout: None,
             handled_request: None,
+            unrecorded: None,
             waiting_on: None,
         }
     }

@@ -1,6 +1,7 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::model::CommitId;
 use crate::release::{Cause, OutcomeKind};
 
 fn canary() -> NamespacedName {

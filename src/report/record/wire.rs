@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{TargetReport, VERSION};
 use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
-use crate::release::{CheckResult, Outcome, OutcomeKind};
+use crate::release::{Cause, CheckResult, Outcome, OutcomeKind};
 
 /// `record.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,8 +144,18 @@ pub struct FinishedRecord {
     pub rollback: Option<RollbackRecord>,
 }
 
-/// A rollback commit, or why there is none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+impl FinishedRecord {
+    /// The outcome that this is the record of.
+    pub(super) fn outcome(&self) -> Outcome {
+        let Self { canary: _, release, outcome, revision, promoted, started, ended, cause, checks, rollback: _ } =
+            self.clone();
+        let cause = cause.map(|message| Cause { message });
+        Outcome { release, kind: outcome, revision, promoted, cause, started, ended, checks }
+    }
+}
+
+/// A rollback commit, or why there is none (yet).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackRecord {
     /// The commit.
@@ -154,6 +164,31 @@ pub struct RollbackRecord {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub none: Option<String>,
+    /// Why there is none yet: the push was denied, and is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<String>,
+}
+
+impl RollbackRecord {
+    /// The commit was made.
+    pub fn made(commit: &CommitId) -> Self {
+        Self { commit: Some(commit.clone()), ..Self::default() }
+    }
+
+    /// There is none and there will be none.
+    pub fn none(reason: impl Into<String>) -> Self {
+        Self { none: Some(reason.into()), ..Self::default() }
+    }
+
+    /// The push was denied.
+    pub fn denied(reason: impl Into<String>) -> Self {
+        Self { denied: Some(reason.into()), ..Self::default() }
+    }
+
+    /// Whether it is tried again.
+    pub fn is_open(&self) -> bool {
+        self.denied.is_some()
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -202,6 +237,11 @@ pub(super) fn target(report: &TargetReport, promoted: Option<PromotedRecord>) ->
         approved_by,
         untold,
     })
+}
+
+/// The record of a finished release with another word on its rollback.
+pub(super) fn with_rollback(record: FinishedRecord, rollback: RollbackRecord) -> String {
+    yaml(&FinishedRecord { rollback: Some(rollback), ..record })
 }
 
 pub(super) fn finished(canary: &NamespacedName, outcome: &Outcome, rollback: Option<&RollbackRecord>) -> String {

@@ -104,6 +104,7 @@ pub(super) struct World {
     pub(super) size: Option<i32>,
     pub(super) request: Option<Request>,
     pub(super) blocked: Option<String>,
+    pub(super) unrecorded: Option<String>,
     pub(super) state: State,
     pub(super) answers: Vec<Answer>,
     pub(super) asked: Vec<(Timestamp, QuestionKey)>,
@@ -175,6 +176,7 @@ impl World {
             size: None,
             request: None,
             blocked: None,
+            unrecorded: None,
             state: State::new(now),
             answers: Vec::new(),
             asked: Vec::new(),
@@ -252,6 +254,7 @@ impl World {
             answers: self.answers.clone(),
             asking_since: self.asking_since,
             recorded: None,
+            unrecorded: self.unrecorded.clone(),
             blocked: self.blocked.clone(),
         }
     }
