@@ -21,6 +21,8 @@ pub struct Observed {
     pub route: RouteObserved,
     /// A new revision that `sync` holds back until it is admitted (annotation `serin.dev/pending` on the target).
     pub pending: Option<Revision>,
+    /// Revisions that a newer one replaced before the engine took them up (annotation `serin.dev/replaced` on the target).
+    pub replaced: Vec<Revision>,
     /// An unanswered command (annotation `serin.dev/request` on the Canary).
     pub request: Option<Request>,
     /// Answers to earlier questions; unknown keys are ignored.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
+use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLACED, REPLICAS, REVISION};
 use serin::api::{self, Inventory};
 use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
@@ -496,6 +496,49 @@ async fn a_new_revision_is_announced_while_a_release_is_under_way_and_written_wh
     assert_eq!(world.image().await, "podinfo:3");
     assert_eq!(world.annotation(REVISION).await, Some(pending.to_string()));
     assert_eq!(world.annotation(PENDING).await, None);
+}
+
+#[tokio::test]
+async fn what_a_newer_revision_replaces_is_named_until_the_engine_has_seen_it() {
+    let mut world = World::new().await;
+    world.repository.push(&[("base.yaml", &[NAMESPACE, CANARY].join("---\n")), ("app.yaml", &deployment("1"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let revision = |text: Option<String>| text.unwrap().parse::<Revision>().unwrap();
+    let first = revision(world.annotation(REVISION).await);
+    world.canary_status(json!({"phase": "Progressing", "canaryWeight": 30})).await;
+    world.canary_status(json!({"serin": {"state": {"lastApplied": first.digest.to_string()}}})).await;
+    world.push(&[("app.yaml", &deployment("2"))]).await;
+    let second = revision(world.annotation(PENDING).await);
+    assert_eq!(world.annotation(REPLACED).await, None);
+    world.push(&[("app.yaml", &deployment("3"))]).await;
+    let third = revision(world.annotation(PENDING).await);
+    assert_eq!(world.annotation(REPLACED).await, Some(second.to_string()));
+    // Git goes back to what is being released: the third is withdrawn, not forgotten.
+    world.push(&[("app.yaml", &deployment("1"))]).await;
+    assert_eq!(world.annotation(PENDING).await, None);
+    assert_eq!(world.annotation(REPLACED).await, Some(format!("{second} {third}")));
+    // The engine has seen both: they go with the next word.
+    let ended = json!([second.to_string(), third.to_string()]);
+    world.canary_status(json!({"phase": "Succeeded", "canaryWeight": 0})).await;
+    world.canary_status(json!({"serin": {"state": {"replaced": ended}}})).await;
+
+    // Written, and replaced before the engine has taken it up.
+    world.push(&[("app.yaml", &deployment("4"))]).await;
+    let fourth = revision(world.annotation(REVISION).await);
+    world.effects.take();
+    world.push(&[("app.yaml", &deployment("5"))]).await;
+    assert_eq!(world.image().await, "podinfo:5");
+    assert_eq!(world.annotation(REPLACED).await, Some(fourth.to_string()));
+    assert_eq!(
+        world.effects.take(),
+        [
+            "Apply announcement on Deployment test/podinfo",
+            "Apply Deployment test/podinfo",
+            "Inventory ConfigMap default/serin-inventory-test"
+        ],
+        "named before it is gone"
+    );
 }
 
 #[tokio::test]

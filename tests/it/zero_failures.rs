@@ -401,7 +401,7 @@ async fn without_a_drain_a_rollback_fails_requests() {
     let (world, _hold) = rollback_behind_the_meshs_back(NO_TIME).await;
     world.phase(CanaryPhase::Failed).await;
     world.canary_is_gone().await;
-    world.assert_fails(&[Failure::ConnectionRefused, Failure::NoHealthyUpstream]).await;
+    world.assert_fails(&[Failure::ConnectionRefused, Failure::ConnectionReset, Failure::NoHealthyUpstream]).await;
     world.shutdown().await;
 }
 

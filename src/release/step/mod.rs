@@ -54,6 +54,7 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
     let mut cx = Context::new(policy, observed, &state, now);
     finish::prune_outbox(&mut state, observed);
     git::tell(&mut cx, &mut state);
+    finish::replaced(&mut cx, &mut state);
     post::hear(&mut cx, &mut state);
     commands::handle(&mut cx, &mut state);
     freeze::note(&cx, &mut state);

@@ -100,6 +100,8 @@ pub(super) struct World {
     pub(super) last_good: Option<Digest>,
     pub(super) route: RouteObserved,
     pub(super) pending: Option<Revision>,
+    /// What a newer revision replaced before it was let in.
+    pub(super) replaced: Vec<Revision>,
     /// Git's replica count.
     pub(super) size: Option<i32>,
     pub(super) request: Option<Request>,
@@ -173,6 +175,7 @@ impl World {
             last_good: None,
             route: RouteObserved::Missing,
             pending: None,
+            replaced: Vec::new(),
             size: None,
             request: None,
             blocked: None,
@@ -208,6 +211,7 @@ impl World {
             Some(target) if !self.stamps => target.template(&wanted.digest),
             Some(target) => {
                 let same = target.stamped.as_ref() == Some(&wanted) && target.digest == wanted.digest;
+                self.replaced.extend(self.pending.take().filter(|pending| pending.digest != wanted.digest));
                 self.pending = (!same).then_some(wanted);
             }
         }
@@ -249,6 +253,7 @@ impl World {
             primary: self.primary.as_ref().map(Workload::observe),
             route: self.route.clone(),
             pending: self.pending.clone(),
+            replaced: self.replaced.clone(),
             size: self.size,
             request: self.request.clone(),
             answers: self.answers.clone(),
