@@ -75,7 +75,9 @@ impl Store {
         let child = guard.slot();
         self.run("pushing to the git remote", NETWORK_DEADLINE, move |inner| {
             let step = Move { remote: &remote, reference: &reference, old: old.as_ref(), new: &new };
-            Ok(push(inner, &step, &child))
+            let pushed = push(inner, &step, &child);
+            inner.tidy();
+            Ok(pushed)
         })
         .await?
     }

@@ -243,6 +243,61 @@ fn spoil(dir: &Path) {
     }
 }
 
+/// Files that hold objects: packs, and loose objects.
+fn pieces(objects: &Path) -> (usize, usize) {
+    let files = listing(objects).into_iter().map(|(path, _)| path).filter(|path| path.is_file());
+    let (packed, loose): (Vec<_>, Vec<_>) = files.partition(|path| path.parent().unwrap().ends_with("pack"));
+    (packed.iter().filter(|path| path.extension().is_some_and(|ending| ending == "pack")).count(), loose.len())
+}
+
+#[tokio::test]
+async fn a_store_that_runs_for_months_stays_a_few_files() {
+    let world = World::new(&[("a.yaml", "a: 0\n")]);
+    let store = world.store();
+    // What somebody pushes is fetched, what we write is pushed: one after the other, as in a daemon's life.
+    let mut stream = String::new();
+    for number in 1..=120 {
+        stream.push_str(&format!(
+            "commit refs/heads/main\nmark :{number}\ncommitter s <s@x> {} +0000\ndata 1\nx\nfrom {}\n\
+             M 644 inline a.yaml\ndata {}\na: {number}\n\n",
+            1_767_000_000 + number,
+            if number == 1 { "refs/heads/main^0".to_owned() } else { format!(":{}", number - 1) },
+            format!("a: {number}\n").len(),
+        ));
+    }
+    let (script, marks) = (world.dir.path().join("stream"), world.dir.path().join("marks"));
+    std::fs::write(&script, stream).unwrap();
+    let import = super::world::command(&world.bare())
+        .args(["fast-import", "--quiet", &format!("--export-marks={}", marks.display())])
+        .stdin(std::fs::File::open(script).unwrap())
+        .status();
+    assert!(import.unwrap().success());
+    let marks = std::fs::read_to_string(marks).unwrap();
+    let mut commits: Vec<(usize, &str)> = marks
+        .lines()
+        .filter_map(|line| line.strip_prefix(':')?.split_once(' '))
+        .map(|(mark, commit)| (mark.parse().unwrap(), commit))
+        .collect();
+    commits.sort_unstable();
+    let bare = git2::Repository::open_bare(world.bare()).unwrap();
+    let mut most = (0, 0);
+    let mut ours = None;
+    for (number, commit) in &commits {
+        bare.reference(MAIN, commit.parse().unwrap(), true, "push").unwrap();
+        let tip = store.fetch(&world.remote(), MAIN).await.unwrap().unwrap();
+        assert_eq!(tip.as_str(), *commit);
+        let files = (0..10).map(|file| (format!("{file}"), format!("{number} {file}").into_bytes())).collect();
+        ours = store.commit_files(ours.as_ref(), files, meta("Record")).await.unwrap();
+        let (packs, loose) = pieces(&store.dir().join("objects"));
+        most = (most.0.max(packs), most.1.max(loose));
+    }
+    assert!(most.0 <= 52 && most.1 <= 700, "{most:?}");
+    assert!(most.0 > 40, "fetches leave packs, or this shows nothing: {most:?}");
+    let first: serin::model::CommitId = commits[0].1.parse().unwrap();
+    assert_eq!(&*store.file(&first, "a.yaml").await.unwrap().unwrap().text, "a: 1\n");
+    assert_eq!(store.tree(&ours.unwrap()).await.unwrap().len(), 10, "what is nowhere else is not lost");
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_said() {
     let world = World::new(&[("a.yaml", "a: 1\n")]);
