@@ -605,6 +605,70 @@ async fn one_bad_object_is_its_own_condition() {
 }
 
 #[tokio::test]
+async fn a_canary_that_only_the_api_server_refuses_holds_its_target() {
+    let mut world = World::new().await;
+    // A definition that is stricter than ours: somebody's policy, or another version.
+    let crds: Api<DynamicObject> = Api::all_with(world.server.client(), &crd_resource());
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/analysis/properties/maxWeight";
+    let stricter = json!([{"op": "add", "path": format!("{path}/maximum"), "value": 50}]);
+    let stricter = Patch::Json::<()>(serde_json::from_value(stricter).unwrap());
+    crds.patch("canaries.flagger.app", &PatchParams::default(), &stricter).await.unwrap();
+    let reads = deployment("1").replace("image: ", "envFrom: [{configMapRef: {name: settings}}], image: ");
+    let all = |canary: &str, tag: &str, value: &str| {
+        let target = reads.replace("podinfo:1", &format!("podinfo:{tag}"));
+        [NAMESPACE, canary, &target, &config("settings", value), &config("other", value)].join("---\n")
+    };
+    let refused = CANARY.replace("maxWeight: 50", "maxWeight: 60");
+
+    // Never there: its target is not made either.
+    world.repository.push(&[("app.yaml", &all(&refused, "1", "1"))]);
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    let words: BTreeMap<String, &str> =
+        status.conditions.iter().map(|(id, message)| (id.to_string(), message.as_str())).collect();
+    assert!(words["Canary test/podinfo"].contains("maxWeight"), "{words:#?}");
+    for held in ["Deployment test/podinfo", "ConfigMap test/settings"] {
+        assert!(words[held].contains("held until Canary test/podinfo is valid"), "{words:#?}");
+    }
+    assert_eq!(words.len(), 3, "the rest syncs");
+    assert_eq!((world.get("Deployment", "podinfo").await, world.get("ConfigMap", "settings").await), (None, None));
+    let effects = world.effects.take();
+    assert!(effects.iter().any(|effect| effect == "Event warning on Canary test/podinfo"), "{effects:?}");
+
+    // The fix releases what was held.
+    let status = world.push(&[("app.yaml", &all(CANARY, "1", "1"))]).await;
+    assert!(status.conditions.is_empty(), "{status:?}");
+    assert_eq!(world.image().await, "podinfo:1");
+
+    // There, but Git's is refused now: what it no longer says must not guard the next revision.
+    world.canary_status(json!({"phase": "Succeeded", "canaryWeight": 0})).await;
+    let status = world.push(&[("app.yaml", &all(&refused, "2", "2"))]).await;
+    assert_eq!(status.conditions.len(), 3, "{status:?}");
+    assert_eq!(world.image().await, "podinfo:1");
+    assert_eq!(world.get("ConfigMap", "settings").await.unwrap()["data"]["key"], "1");
+    assert_eq!(world.get("ConfigMap", "other").await.unwrap()["data"]["key"], "2");
+    let commit = world.inventory().await.commits.last().unwrap().clone();
+    assert!(matches!(commit.targets["test/podinfo"], api::TargetResult::Invalid { .. }), "{commit:?}");
+    world.push(&[("app.yaml", &all(CANARY, "2", "2"))]).await;
+    assert_eq!(world.image().await, "podinfo:2");
+}
+
+#[tokio::test]
+async fn without_the_canarys_definition_its_target_is_held() {
+    let mut world = World::new().await;
+    let crds: Api<DynamicObject> = Api::all_with(world.server.client(), &crd_resource());
+    crds.delete("canaries.flagger.app", &kube::api::DeleteParams::default()).await.unwrap();
+    let all = [NAMESPACE, CANARY, &deployment("1"), &config("other", "1")].join("---\n");
+    world.repository.push(&[("app.yaml", &all)]);
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    let held = status.conditions.iter().find(|(id, _)| id.kind == "Deployment").unwrap();
+    assert!(held.1.contains("held until Canary test/podinfo is valid"), "{status:#?}");
+    assert_eq!(world.get("Deployment", "podinfo").await, None);
+    assert!(world.get("ConfigMap", "other").await.is_some());
+}
+
+#[tokio::test]
 async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
     let mut world = World::new().await;
     let old = Content::parse(commit(9), [("a", "a", deployment("1").as_str())], &mut DocumentCache::default());
