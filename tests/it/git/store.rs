@@ -243,6 +243,39 @@ fn spoil(dir: &Path) {
     }
 }
 
+#[tokio::test]
+async fn what_may_hold_manifests_and_is_not_read_is_said() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    let world = World::new(&[
+        ("deploy/a.yaml", "a: 1\n"),
+        ("deploy/large.yaml", pointer),
+        ("shared/b.yaml", "b: 1\n"),
+        ("README.md", "x"),
+    ]);
+    for (name, to) in
+        [("base", "../shared"), ("LICENSE", "../README.md"), ("out", "../../etc"), ("gone", "../nowhere")]
+    {
+        std::os::unix::fs::symlink(to, world.clone_dir().join("deploy").join(name)).unwrap();
+    }
+    let tip = world.tip("main").unwrap();
+    world.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{tip},deploy/vendor")]);
+    world.git(&["add", "deploy/base", "deploy/LICENSE", "deploy/out", "deploy/gone"]);
+    world.git(&["commit", "-q", "-m", "Links"]);
+    world.git(&["push", "-q", "origin", "HEAD:refs/heads/main"]);
+    let (store, tip) = (world.store(), world.tip("main").unwrap());
+    store.fetch(&world.remote(), MAIN).await.unwrap();
+    let snapshot = store.snapshot(&tip, "deploy", Limits::default()).await.unwrap();
+    assert_eq!(snapshot.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["deploy/a.yaml"]);
+    let said: Vec<_> = snapshot.skipped.iter().map(|file| (file.path.as_str(), file.reason.as_str())).collect();
+    assert_eq!(
+        said.iter().map(|(path, _)| *path).collect::<Vec<_>>(),
+        ["deploy/base", "deploy/large.yaml", "deploy/vendor"]
+    );
+    for (said, words) in said.iter().zip(["symlink", "LFS", "submodule"]) {
+        assert!(said.1.contains(words), "{said:?}");
+    }
+}
+
 /// Files that hold objects: packs, and loose objects.
 fn pieces(objects: &Path) -> (usize, usize) {
     let files = listing(objects).into_iter().map(|(path, _)| path).filter(|path| path.is_file());
