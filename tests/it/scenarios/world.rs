@@ -117,6 +117,8 @@ pub(super) struct World {
     /// What primary's pods will do once there are any.
     pub(super) primary_told: Option<Readiness>,
     pub(super) router_works: bool,
+    /// What is copied to primary is there at once.
+    pub(super) copies_show: bool,
     pub(super) stamps: bool,
     /// Lost with the process after the next persisted state.
     pub(super) lose_actions: bool,
@@ -188,6 +190,7 @@ impl World {
             sync_works: true,
             primary_told: None,
             router_works: true,
+            copies_show: true,
             stamps: true,
             lose_actions: false,
             persisted: 0,
@@ -383,7 +386,8 @@ impl World {
                 }
             }
             Action::CopyToPrimary { expect } | Action::SwitchStable { expect } => {
-                let carried = self.target.as_ref().is_some_and(|target| target.digest == expect.digest);
+                let carried =
+                    self.copies_show && self.target.as_ref().is_some_and(|target| target.digest == expect.digest);
                 match &mut self.primary {
                     Some(primary) if carried => primary.template(&expect.digest),
                     None if carried => self.primary = Some(self.new_primary(expect.digest.clone(), 2)),
