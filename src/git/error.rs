@@ -66,6 +66,16 @@ pub enum GitError {
         /// The commit, abbreviated.
         commit: String,
     },
+    /// What the path names holds nothing that is read.
+    #[error("{path:?} at {commit} is a {what}, which is not read; name a folder or a file of this repository")]
+    NoFolder {
+        /// The path.
+        path: String,
+        /// The commit, abbreviated.
+        commit: String,
+        /// What it is.
+        what: &'static str,
+    },
     /// It took longer than it may.
     #[error("{what} took longer than {} s", .limit.as_secs())]
     Deadline {
@@ -108,7 +118,8 @@ impl GitError {
             | Self::Denied { .. }
             | Self::Store { .. }
             | Self::TooMany { .. }
-            | Self::NoPath { .. } => false,
+            | Self::NoPath { .. }
+            | Self::NoFolder { .. } => false,
         }
     }
 

@@ -186,7 +186,7 @@ fn is_manifest(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-fn is_link(entry: &TreeEntry<'_>) -> bool {
+pub(super) fn is_link(entry: &TreeEntry<'_>) -> bool {
     entry.filemode() == i32::from(git2::FileMode::Link)
 }
 

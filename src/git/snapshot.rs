@@ -6,7 +6,7 @@ use git2::{Commit, ErrorCode, ObjectType, Oid, Repository};
 use jiff::Timestamp;
 
 use super::error::GitError;
-use super::folder::{Folder, Found, Item, Reading};
+use super::folder::{Folder, Found, Item, Reading, is_link};
 use super::store::{Inner, LOCAL_DEADLINE, Store, oid};
 use crate::model::CommitId;
 
@@ -183,8 +183,14 @@ impl<'a> Reader<'a> {
                 }
                 Err(error) => return Err(self.inner.damaged(&error)),
             };
+            let not_read = |what| {
+                let (path, commit) = (self.path.to_owned(), self.commit.short().to_owned());
+                GitError::NoFolder { path, commit, what }
+            };
             match entry.kind() {
                 Some(ObjectType::Tree) => self.folder(entry.id())?,
+                Some(ObjectType::Commit) => return Err(not_read("submodule")),
+                _ if is_link(&entry) => return Err(not_read("symlink")),
                 _ => {
                     let found = self.reading().blob(self.path.to_owned(), entry.id())?;
                     self.take(&found)?;

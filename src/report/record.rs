@@ -169,7 +169,8 @@ fn put_history(files: &mut Files, report: &TargetReport, rollbacks: &Rollbacks) 
 
 fn put_target(files: &mut Files, report: &TargetReport, manifest: Option<&ManifestFile>) {
     let path = target_path(&report.canary);
-    let before = files.get(&path).and_then(|bytes| wire::read_target(bytes).ok()).and_then(|old| old.promoted);
+    let before =
+        files.get(&path).and_then(|bytes| wire::read::<TargetRecord>(bytes).ok()).and_then(|old| old.promoted);
     let folder = manifest_folder(&report.canary);
     let promoted = match (&report.promoted, before) {
         (Some(revision), before) => {
@@ -218,7 +219,7 @@ pub fn recorded_copy<'a>(
     canary: &NamespacedName,
     digest: &Digest,
 ) -> Option<(String, &'a [u8])> {
-    let target = wire::read_target(files.get(&target_path(canary))?).ok()?;
+    let target: TargetRecord = wire::read(files.get(&target_path(canary))?).ok()?;
     let promoted = target.promoted.filter(|promoted| promoted.revision.digest == *digest)?;
     let place = promoted.manifest?;
     Some((place.path, files.get(&place.copy)?))
@@ -226,7 +227,7 @@ pub fn recorded_copy<'a>(
 
 /// The commit that a record's writer last wrote, for messages.
 pub fn writer_of(files: &Files) -> Option<Header> {
-    wire::read_header(files.get(HEADER)?).ok()
+    wire::read(files.get(HEADER)?).ok()
 }
 
 /// How a file names a workload: with its namespace, or without one when that is the default.

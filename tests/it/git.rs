@@ -9,4 +9,4 @@ mod report;
 #[path = "git/store.rs"]
 mod store;
 #[path = "git/world.rs"]
-mod world;
+pub(crate) mod world;

@@ -1,5 +1,6 @@
 //! Git -> cluster, against the embedded API server: real requests, a repository in memory.
 
+mod branch;
 mod canaries;
 mod upkeep;
 

@@ -31,7 +31,7 @@ fn open(files: &Files) -> impl Iterator<Item = (&str, FinishedRecord)> {
     let history = files.range(HISTORY.to_owned()..).take_while(|(path, _)| path.starts_with(HISTORY));
     history.filter(|(_, bytes)| bytes.windows(MARK.len()).any(|window| window == MARK)).filter_map(
         |(path, bytes)| {
-            let record = wire::read_finished(bytes).ok()?;
+            let record: FinishedRecord = wire::read(bytes).ok()?;
             record.rollback.as_ref().is_some_and(wire::RollbackRecord::is_open).then_some((path.as_str(), record))
         },
     )

@@ -1,6 +1,7 @@
 //! The record's files as YAML. Wire types, not domain types: fields may be added, none changes its meaning.
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{TargetReport, VERSION};
@@ -265,14 +266,7 @@ fn yaml(value: &impl Serialize) -> String {
     serde_saphyr::to_string(value).unwrap_or_else(|error| format!("# failed to write: {error}\n"))
 }
 
-pub(super) fn read_target(bytes: &[u8]) -> Result<TargetRecord, String> {
-    serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
-}
-
-pub(super) fn read_header(bytes: &[u8]) -> Result<Header, String> {
-    serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
-}
-
-pub(super) fn read_finished(bytes: &[u8]) -> Result<FinishedRecord, String> {
+/// Reads one of these types.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
 }

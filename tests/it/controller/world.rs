@@ -60,7 +60,7 @@ impl HookCaller for Outside {
 pub(super) struct World {
     pub(super) server: ApiServer,
     pub(super) cluster: Cluster,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) outside: Arc<Outside>,
     _controllers: DropGuard,
 }

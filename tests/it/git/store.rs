@@ -274,6 +274,12 @@ async fn what_may_hold_manifests_and_is_not_read_is_said() {
     for (said, words) in said.iter().zip(["symlink", "LFS", "submodule"]) {
         assert!(said.1.contains(words), "{said:?}");
     }
+    // The very path that is watched.
+    for (path, words) in [("deploy/base", "symlink"), ("deploy/vendor", "submodule")] {
+        let error = store.snapshot(&tip, path, Limits::default()).await.unwrap_err();
+        assert!(error.to_string().contains(words) && !error.is_transient(), "{error}");
+    }
+    assert_eq!(store.snapshot(&tip, "deploy/a.yaml", Limits::default()).await.unwrap().files.len(), 1);
 }
 
 /// Files that hold objects: packs, and loose objects.
