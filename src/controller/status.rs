@@ -8,6 +8,8 @@ use crate::release::State;
 
 /// Flagger's condition type.
 const PROMOTED: &str = "Promoted";
+/// Our condition type: what happened is in Git. There only while it is not.
+const RECORDED: &str = "Recorded";
 
 /// Why a stored state cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,14 +73,18 @@ pub(super) fn project(
         (PROMOTED, condition.status, condition.reason.to_owned(), condition.message)
     });
     let blocked = extras.blocked.map(|reason| (BLOCKED, "True", "Blocked".to_owned(), reason.to_owned()));
+    let unrecorded = state.and_then(|state| state.unrecorded.as_ref()).map(|text| {
+        let (reason, message) = text.split_once(": ").unwrap_or(("Unrecorded", text));
+        (RECORDED, "False", reason.to_owned(), message.to_owned())
+    });
     let kept = |kind: &str| old.conditions.iter().find(|condition| condition.type_ == kind);
-    let mut conditions: Vec<CanaryCondition> = [promoted, blocked]
+    let mut conditions: Vec<CanaryCondition> = [promoted, blocked, unrecorded]
         .into_iter()
         .flatten()
         .map(|(kind, status, reason, message)| condition(kept(kind), kind, status, reason, message, &now))
         .collect();
     if state.is_none() {
-        conditions.extend(kept(PROMOTED).cloned());
+        conditions.extend([PROMOTED, RECORDED].into_iter().filter_map(|kind| kept(kind).cloned()));
     }
     status.conditions = conditions;
     if status.phase != old.phase || old.last_transition_time.is_none() {
@@ -173,6 +179,20 @@ mod tests {
         assert_eq!(kinds, ["Blocked", "Promoted"]);
         let after = serde_json::to_value(project(&blocked, Some(&state), none, at(6))).unwrap();
         assert_eq!(after, first);
+    }
+
+    #[test]
+    fn what_git_does_not_have_is_a_condition_while_it_does_not() {
+        let none = Extras { blocked: None, terminating: false };
+        let mut state = State::new(at(0));
+        state.unrecorded = Some("PushDenied: pushing to main was denied".to_owned());
+        let first = project(&Value::Null, Some(&state), none, at(0));
+        let told = first.conditions.iter().find(|condition| condition.type_ == RECORDED).unwrap();
+        assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", "PushDenied"));
+        assert_eq!(told.message.as_deref(), Some("pushing to main was denied"));
+        state.unrecorded = None;
+        let after = project(&serde_json::to_value(&first).unwrap(), Some(&state), none, at(5));
+        assert!(after.conditions.iter().all(|condition| condition.type_ != RECORDED));
     }
 
     #[test]

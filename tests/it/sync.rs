@@ -1,5 +1,9 @@
 //! Git -> cluster, against the embedded API server: real requests, a repository in memory.
 
+mod branch;
+mod canaries;
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
