@@ -49,12 +49,13 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         await_primary(cx, target, primary, since);
         return Next::Rest;
     }
+    let ready_since = *ready.get_or_insert(cx.now);
     // Asked from the start, said in Flagger's order: after what primary had to say.
-    if !*providers && hear_providers(cx, since, target) {
+    if !*providers && hear_providers(cx, ready_since, target) {
         *providers = true;
         return Next::Again;
     }
-    let known = after(*ready.get_or_insert(cx.now), ENDPOINTS_LAG);
+    let known = after(ready_since, ENDPOINTS_LAG);
     if cx.observed.route == RouteObserved::Missing && cx.now < known {
         // The services come first: a route to endpoints that proxies do not know yet would break what works now.
         cx.act(Action::EnsureServices);
@@ -70,7 +71,7 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         *routed = Some(cx.now);
         return Next::Again;
     };
-    hand_over(cx, target, primary, since, routed_at, *providers)
+    hand_over(cx, target, primary, ready_since, routed_at, *providers)
 }
 
 /// The target has served until now: it drains, then scales to zero.
@@ -78,7 +79,7 @@ fn hand_over(
     cx: &mut Context<'_>,
     target: &WorkloadObserved,
     primary: &WorkloadObserved,
-    since: Timestamp,
+    ready: Timestamp,
     routed: Timestamp,
     providers: bool,
 ) -> Next {
@@ -94,7 +95,7 @@ fn hand_over(
         cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
         return Next::Rest;
     }
-    match questions::providers(cx.policy, since, &target.digest) {
+    match questions::providers(cx.policy, ready, &target.digest) {
         Some(open) if !providers => {
             cx.wait_for_answers(&[&open]);
             Next::Rest
@@ -134,8 +135,8 @@ fn await_primary(cx: &mut Context<'_>, target: &WorkloadObserved, primary: &Work
 }
 
 /// Says once whether the metric providers are there; initialization does not depend on it.
-fn hear_providers(cx: &mut Context<'_>, since: Timestamp, target: &WorkloadObserved) -> bool {
-    let Some(open) = questions::providers(cx.policy, since, &target.digest) else { return true };
+fn hear_providers(cx: &mut Context<'_>, ready: Timestamp, target: &WorkloadObserved) -> bool {
+    let Some(open) = questions::providers(cx.policy, ready, &target.digest) else { return true };
     let event = match open.reply(cx.observed, cx.now) {
         Reply::Pending => {
             let until = open.until(cx.observed);
