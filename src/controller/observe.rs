@@ -104,7 +104,7 @@ impl Look<'_> {
             });
         let (namespace, owner) = (&self.canary.key.namespace, &self.canary.owner);
         let primary = self.primary_name();
-        let desired = primary_autoscaler(&scaler.name, &source.spec, namespace, &primary, overrides, owner);
+        let desired = primary_autoscaler(&scaler.name, &source, namespace, &primary, overrides, owner);
         Some((format!("{}-primary", scaler.name), desired))
     }
 

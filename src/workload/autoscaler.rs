@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::metadata::{Owner, annotations, set};
 
+/// Part of the keys of labels with which Flux marks what it applied.
+const TOOLKIT: &str = "toolkit.fluxcd.io";
+
 /// What the daemon keeps of an autoscaler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AutoscalerView {
@@ -11,6 +14,8 @@ pub struct AutoscalerView {
     pub minimum: i32,
     /// `spec`, to compare the two sides.
     pub spec: Value,
+    /// `metadata.labels`, less those of Flux: an object that it does not know must not look like its own.
+    pub labels: Value,
     /// `metadata.resourceVersion`.
     pub resource_version: String,
 }
@@ -22,9 +27,16 @@ impl AutoscalerView {
         Self {
             minimum: i32::try_from(minimum).unwrap_or(i32::MAX),
             spec: autoscaler["spec"].clone(),
+            labels: labels(&autoscaler["metadata"]["labels"]),
             resource_version: autoscaler["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
         }
     }
+}
+
+fn labels(labels: &Value) -> Value {
+    let labels = labels.as_object().into_iter().flatten();
+    let kept = labels.filter(|(key, _)| !key.contains(TOOLKIT));
+    Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
 /// `autoscalerRef.primaryScalerReplicas`.
@@ -36,16 +48,16 @@ pub struct AutoscalerOverrides {
     pub max_replicas: Option<i32>,
 }
 
-/// `<autoscaler>-primary`, with the spec of the target's autoscaler.
+/// `<autoscaler>-primary`, with spec and labels of the target's autoscaler.
 pub fn primary_autoscaler(
     source_name: &str,
-    source_spec: &Value,
+    source: &AutoscalerView,
     namespace: &str,
     primary: &str,
     overrides: AutoscalerOverrides,
     owner: &Owner,
 ) -> Value {
-    let mut spec = source_spec.clone();
+    let mut spec = source.spec.clone();
     set(&mut spec, "scaleTargetRef", json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": primary}));
     let AutoscalerOverrides { min_replicas, max_replicas } = overrides;
     if let Some(min) = min_replicas {
@@ -60,6 +72,7 @@ pub fn primary_autoscaler(
         "metadata": {
             "name": format!("{source_name}-primary"),
             "namespace": namespace,
+            "labels": source.labels,
             "annotations": annotations([]),
             "ownerReferences": [owner.reference()],
         },
@@ -77,10 +90,13 @@ mod tests {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
             "minReplicas": 2, "maxReplicas": 4, "metrics": [{"type": "Resource"}], "behavior": {"scaleDown": {}}
         });
+        let source = AutoscalerView::of(&json!({"spec": spec, "metadata": {
+            "labels": {"app": "podinfo", "kustomize.toolkit.fluxcd.io/name": "apps"}}}));
         let overrides = AutoscalerOverrides { min_replicas: Some(3), max_replicas: None };
         let owner = Owner { name: "podinfo".into(), uid: "u".into() };
-        let made = primary_autoscaler("podinfo", &spec, "test", "podinfo-primary", overrides, &owner);
+        let made = primary_autoscaler("podinfo", &source, "test", "podinfo-primary", overrides, &owner);
         assert_eq!(made["metadata"]["name"], "podinfo-primary");
+        assert_eq!(made["metadata"]["labels"], json!({"app": "podinfo"}));
         assert_eq!(made["spec"]["scaleTargetRef"]["name"], "podinfo-primary");
         assert_eq!((&made["spec"]["minReplicas"], &made["spec"]["maxReplicas"]), (&json!(3), &json!(4)));
         assert_eq!(made["spec"]["behavior"], spec["behavior"]);

@@ -9,6 +9,8 @@ use crate::release::{Readiness, WorkloadObserved};
 
 use super::selector::{SelectorError, SelectorLabel};
 
+/// Containers whose ports are the mesh's business (Flagger's list).
+const SIDECARS: [&str; 2] = ["istio-proxy", "envoy"];
 /// Condition reason with which the Deployment controller gives up.
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
@@ -164,17 +166,24 @@ fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
     status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
+/// Ports without a name get Flagger's: `tcp-<container>-<index>`.
 fn container_ports(template: &Value) -> Vec<(String, i32)> {
-    let containers = template["spec"]["containers"].as_array();
-    let ports = containers.into_iter().flatten().filter_map(|container| container["ports"].as_array()).flatten();
-    ports
-        .filter(|port| port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP"))
-        .filter_map(|port| {
-            let number = i32::try_from(port["containerPort"].as_i64()?).ok()?;
-            let name = port["name"].as_str().map_or_else(|| format!("tcp-{number}"), str::to_owned);
-            Some((name, number))
-        })
-        .collect()
+    let containers = template["spec"]["containers"].as_array().into_iter().flatten();
+    let containers = containers.filter(|container| !SIDECARS.iter().any(|name| container["name"] == *name));
+    containers.flat_map(ports_of).collect()
+}
+
+fn ports_of(container: &Value) -> impl Iterator<Item = (String, i32)> {
+    let ports = container["ports"].as_array().into_iter().flatten().enumerate();
+    ports.filter_map(|(index, port)| {
+        if port["protocol"].as_str().is_some_and(|protocol| protocol != "TCP") {
+            return None;
+        }
+        let number = i32::try_from(port["containerPort"].as_i64()?).ok()?;
+        let name = port["name"].as_str().map(str::to_owned);
+        let container = container["name"].as_str().unwrap_or_default();
+        Some((name.unwrap_or_else(|| format!("tcp-{container}-{index}")), number))
+    })
 }
 
 #[cfg(test)]
@@ -221,6 +230,16 @@ mod tests {
         for (replicas, minimum, status, expected) in cases {
             assert_eq!(readiness(replicas, minimum, status), expected);
         }
+    }
+
+    #[test]
+    fn ports_are_named_as_flagger_names_them_and_sidecars_keep_theirs() {
+        let template = json!({"spec": {"containers": [
+            {"name": "app", "ports": [{"name": "http", "containerPort": 9898}, {"containerPort": 53, "protocol": "UDP"},
+                {"containerPort": 9999, "protocol": "TCP"}]},
+            {"name": "istio-proxy", "ports": [{"containerPort": 15090}]},
+            {"name": "none"}]}});
+        assert_eq!(container_ports(&template), [("http".to_owned(), 9898), ("tcp-app-2".to_owned(), 9999)]);
     }
 
     #[test]
