@@ -215,7 +215,13 @@ async fn copy(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result
     if DeploymentView::carried_by(&live_primary).as_ref() == Some(expect) {
         return Ok(());
     }
-    replace_workload(hands, copy_to_primary(&live_target, &live_primary, &plan)).await
+    let mut promoted = copy_to_primary(&live_target, &live_primary, &plan);
+    if let (Some(size), Some(replicas)) =
+        (look.promoted_size(target(look)?.as_ref()), promoted.pointer_mut("/spec/replicas"))
+    {
+        *replicas = Value::from(size);
+    }
+    replace_workload(hands, promoted).await
 }
 
 async fn restore(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {

@@ -63,6 +63,22 @@ impl Look<'_> {
     }
 
     /// Least replicas of primary: its own autoscaler's, else the target's.
+    /// The size that primary takes with the target's template: what somebody gave the target by hand, as with Flagger. Git and
+    /// autoscalers have a say of their own.
+    pub(super) fn promoted_size(&self, target: &DeploymentView) -> Option<i32> {
+        let by_hand = self.spec.autoscaler_ref.is_none() && target.size.is_none() && !self.is_autoscaled();
+        (by_hand && target.replicas > 0).then_some(target.replicas)
+    }
+
+    /// Whether an autoscaler that the Canary does not name scales either side.
+    fn is_autoscaled(&self) -> bool {
+        let sides = [self.spec.target_ref.name.clone(), self.primary_name()];
+        self.caches.autoscalers.all().into_iter().any(|(key, view)| {
+            let scales = view.spec["scaleTargetRef"]["name"].as_str().unwrap_or_default();
+            key.namespace == self.canary.key.namespace && sides.iter().any(|side| side == scales)
+        })
+    }
+
     fn primary_minimum(&self) -> i32 {
         let scaler = self.spec.autoscaler_ref.as_ref();
         scaler
