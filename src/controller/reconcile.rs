@@ -18,7 +18,7 @@ use super::answers::Answers;
 use super::caches::{Caches, CanaryView, Kinds};
 use super::clock::Clock;
 use super::expectations::{Expectations, Freshness};
-use super::finalize::{HandOver, add_finalizer, drop_finalizer, hand_over, has_finalizer};
+use super::finalize::{HandOver, add_finalizers, drop_finalizers, hand_over, has_finalizer, missing_finalizers};
 use super::hands::{ActError, Hands};
 use super::measure::{Asker, Finder};
 use super::observe::Look;
@@ -116,11 +116,14 @@ impl Reconciler {
                 let words = format!("the spec cannot be read: {problem}");
                 self.block(canary, memory, &words).await
             }
-            (Ok(_), false) if !has_finalizer(canary) => {
-                add_finalizer(canary, &mut self.hands(canary, &mut memory.expectations)).await?;
-                Ok(Again::In(AFTER_RACE))
-            }
-            (Ok(spec), false) => self.look_at_live(canary, spec, memory).await,
+            (Ok(spec), false) => match missing_finalizers(canary, spec) {
+                missing if missing.is_empty() => self.look_at_live(canary, spec, memory).await,
+                missing => {
+                    let mut hands = self.hands(canary, &mut memory.expectations);
+                    add_finalizers(canary, &mut hands, missing).await?;
+                    Ok(Again::In(AFTER_RACE))
+                }
+            },
         }
     }
 
@@ -237,7 +240,7 @@ impl Reconciler {
         }
         let readable = canary.spec.as_ref().ok().filter(|spec| spec.service.is_some());
         let Some(spec) = readable else {
-            drop_finalizer(canary, &mut self.hands(canary, &mut memory.expectations)).await?;
+            drop_finalizers(canary, &mut self.hands(canary, &mut memory.expectations)).await?;
             return Ok(Again::Never);
         };
         memory.target.clone_from(&spec.target_ref.name);
