@@ -1,12 +1,13 @@
 //! Caches become an [`Observed`].
 
 use crate::api::CanarySpec;
+use crate::metrics::PROMETHEUS;
 use crate::model::NamespacedName;
 use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
 use crate::router::{RouteRequest, Router, ServiceSet, services};
 use crate::workload::{AutoscalerOverrides, DeploymentView, primary_autoscaler};
 
-use super::caches::{Caches, CanaryView};
+use super::caches::{Caches, CanaryView, template_key};
 
 /// What to look at, besides the caches.
 pub(super) struct Look<'a> {
@@ -62,7 +63,6 @@ impl Look<'_> {
             .map_or(1, |view| view.minimum)
     }
 
-    /// Least replicas of primary: its own autoscaler's, else the target's.
     /// The size that primary takes with the target's template: what somebody gave the target by hand, as with Flagger. Git and
     /// autoscalers have a say of their own.
     pub(super) fn promoted_size(&self, target: &DeploymentView) -> Option<i32> {
@@ -79,6 +79,7 @@ impl Look<'_> {
         })
     }
 
+    /// Least replicas of primary: its own autoscaler's, else the target's.
     fn primary_minimum(&self) -> i32 {
         let scaler = self.spec.autoscaler_ref.as_ref();
         scaler
@@ -89,13 +90,14 @@ impl Look<'_> {
     /// Everything at once.
     pub(super) fn observe(&self, answers: Vec<Answer>, asking_since: jiff::Timestamp) -> Observed {
         let target = self.target();
+        let route = self.route();
         Observed {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
-            blocked: self.blocked(target.as_deref()),
+            blocked: self.blocked(target.as_deref()).or_else(|| unusable(&route)),
             size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
             target: target.map(|view| view.as_target(self.target_minimum())),
             primary: self.primary().map(|view| view.as_primary(self.primary_minimum())),
-            route: self.route(),
+            route,
             request: self.request(),
             answers,
             asking_since: Some(asking_since),
@@ -145,7 +147,22 @@ impl Look<'_> {
                 self.canary.key.namespace, scaler.name
             )
         });
-        refused.or(unlabelled).or(unreadable.map(|text| text.to_string())).or(foreign).or(unscaled)
+        let unreadable = unreadable.map(|text| text.to_string());
+        refused.or(unlabelled).or(unreadable).or(foreign).or(unscaled).or_else(|| self.unmeasurable())
+    }
+
+    /// A check whose provider cannot be asked: a release would only find that out with traffic on its canary.
+    fn unmeasurable(&self) -> Option<String> {
+        self.spec.analysis.metrics.iter().filter(|_| !self.spec.skip_analysis).find_map(|metric| {
+            let key = template_key(&self.canary.key.namespace, metric)?;
+            let template = self.caches.templates.get(&key)?;
+            let kind = &template.provider.type_;
+            (kind != PROMETHEUS).then(|| {
+                format!(
+                    "MetricTemplate {key}: provider type {kind} is not supported yet: this version asks {PROMETHEUS} only"
+                )
+            })
+        })
     }
 
     fn route(&self) -> RouteObserved {
@@ -185,5 +202,13 @@ impl Look<'_> {
             }
         };
         Some(Request { verb, subject: parts.next().unwrap_or_default().to_owned(), raw: raw.clone() })
+    }
+}
+
+/// A route that must not be written: nothing else is begun either.
+fn unusable(route: &RouteObserved) -> Option<String> {
+    match route {
+        RouteObserved::Unusable(reason) => Some(reason.clone()),
+        RouteObserved::Missing | RouteObserved::Present { .. } => None,
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind
         return Next::Rest;
     }
     if let Some(reason) = &cx.observed.blocked {
-        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        cx.wait_blocked(reason);
         return Next::Rest;
     }
     if let Some(revision) = admit(cx, state, target) {

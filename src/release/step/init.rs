@@ -30,7 +30,7 @@ pub(super) struct Progress<'a> {
 pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress<'_>) -> Next {
     let Progress { ready, routed, providers } = progress;
     if let Some(reason) = &cx.observed.blocked {
-        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        cx.wait_blocked(reason);
         return Next::Rest;
     }
     let Some(target) = &cx.observed.target else {
