@@ -99,6 +99,9 @@ async fn note_written(hands: &mut Hands<'_>, live: &Value) -> Result<(), ActErro
 }
 
 async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    if let Some((name, resource_version)) = look.surplus_autoscaler() {
+        hands.delete(Tracked::Autoscaler, &name, resource_version).await?;
+    }
     let Some(scaler) = &look.spec.autoscaler_ref else { return Ok(()) };
     let (name, desired) = look.primary_autoscaler().ok_or_else(|| {
         ActError::Refused(format!("HorizontalPodAutoscaler {}/{} does not exist", hands.namespace, scaler.name))

@@ -1,11 +1,13 @@
 //! Caches become an [`Observed`].
 
+use std::time::Duration;
+
 use crate::api::CanarySpec;
 use crate::metrics::PROMETHEUS;
 use crate::model::NamespacedName;
 use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
 use crate::router::{RouteRequest, Router, ServiceSet, services};
-use crate::workload::{AutoscalerOverrides, DeploymentView, primary_autoscaler};
+use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, primary_autoscaler};
 
 use super::caches::{Caches, CanaryView, template_key};
 
@@ -73,10 +75,31 @@ impl Look<'_> {
     /// Whether an autoscaler that the Canary does not name scales either side.
     fn is_autoscaled(&self) -> bool {
         let sides = [self.spec.target_ref.name.clone(), self.primary_name()];
-        self.caches.autoscalers.all().into_iter().any(|(key, view)| {
+        let scales_either = |view: &AutoscalerView| {
             let scales = view.spec["scaleTargetRef"]["name"].as_str().unwrap_or_default();
-            key.namespace == self.canary.key.namespace && sides.iter().any(|side| side == scales)
-        })
+            sides.iter().any(|side| side == scales)
+        };
+        let namespace = &self.canary.key.namespace;
+        self.caches.autoscalers.find(|key, view| key.namespace == *namespace && scales_either(view)).is_some()
+    }
+
+    /// An autoscaler that was generated for a reference that the Canary has no more: two that scale primary make neither work.
+    /// Its name and resourceVersion.
+    pub(super) fn surplus_autoscaler(&self) -> Option<(String, String)> {
+        let wanted = self.spec.autoscaler_ref.as_ref().map(|scaler| format!("{}-primary", scaler.name));
+        let CanaryView { key: canary, owner, .. } = self.canary;
+        let is_surplus = |key: &NamespacedName, view: &AutoscalerView| {
+            key.namespace == canary.namespace
+                && view.owner_uid.as_ref() == Some(&owner.uid)
+                && Some(&key.name) != wanted.as_ref()
+        };
+        let (key, view) = self.caches.autoscalers.find(is_surplus)?;
+        Some((key.name, view.resource_version.clone()))
+    }
+
+    /// Time from a pod of the target being ready to its counting as available. No demonstration makes that shorter.
+    pub(super) fn settling(&self) -> Duration {
+        self.target().map_or(Duration::ZERO, |target| target.settling)
     }
 
     /// Least replicas of primary: its own autoscaler's, else the target's.
@@ -106,8 +129,11 @@ impl Look<'_> {
         }
     }
 
-    /// Whether the primary's autoscaler has to be written; not while there is nothing to make it from.
+    /// Whether the primary's autoscaler has to be written, not while there is nothing to make it from, or a former one to go.
     fn autoscaler_is_stale(&self) -> bool {
+        if self.surplus_autoscaler().is_some() {
+            return true;
+        }
         let Some((name, desired)) = self.primary_autoscaler() else { return false };
         self.caches.autoscalers.get(&self.key(&name)).is_none_or(|live| live.spec != desired["spec"])
     }

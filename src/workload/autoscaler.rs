@@ -1,8 +1,8 @@
 //! The primary's HorizontalPodAutoscaler. Read and written as `autoscaling/v2`, whatever version the Canary names.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::metadata::{Owner, annotations, set};
+use super::metadata::{Owner, annotations, controller_of, set};
 
 /// Part of the keys of labels with which Flux marks what it applied.
 const TOOLKIT: &str = "toolkit.fluxcd.io";
@@ -14,8 +14,10 @@ pub struct AutoscalerView {
     pub minimum: i32,
     /// `spec`, to compare the two sides.
     pub spec: Value,
-    /// `metadata.labels`, less those of Flux: an object that it does not know must not look like its own.
+    /// `metadata.labels`, less those of Flux: an object that it does not know must not look like its own. Null without any.
     pub labels: Value,
+    /// Uid of the controlling owner.
+    pub owner_uid: Option<String>,
     /// `metadata.resourceVersion`.
     pub resource_version: String,
 }
@@ -28,6 +30,7 @@ impl AutoscalerView {
             minimum: i32::try_from(minimum).unwrap_or(i32::MAX),
             spec: autoscaler["spec"].clone(),
             labels: labels(&autoscaler["metadata"]["labels"]),
+            owner_uid: controller_of(autoscaler),
             resource_version: autoscaler["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
         }
     }
@@ -36,7 +39,8 @@ impl AutoscalerView {
 fn labels(labels: &Value) -> Value {
     let labels = labels.as_object().into_iter().flatten();
     let kept = labels.filter(|(key, _)| !key.contains(TOOLKIT));
-    Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+    let kept: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if kept.is_empty() { Value::Null } else { Value::Object(kept) }
 }
 
 /// `autoscalerRef.primaryScalerReplicas`.
@@ -66,16 +70,19 @@ pub fn primary_autoscaler(
     if let Some(max) = max_replicas {
         set(&mut spec, "maxReplicas", Value::from(max));
     }
+    let mut metadata = json!({
+        "name": format!("{source_name}-primary"),
+        "namespace": namespace,
+        "annotations": annotations([]),
+        "ownerReferences": [owner.reference()],
+    });
+    if !source.labels.is_null() {
+        set(&mut metadata, "labels", source.labels.clone());
+    }
     json!({
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {
-            "name": format!("{source_name}-primary"),
-            "namespace": namespace,
-            "labels": source.labels,
-            "annotations": annotations([]),
-            "ownerReferences": [owner.reference()],
-        },
+        "metadata": metadata,
         "spec": spec,
     })
 }

@@ -1,5 +1,7 @@
 //! What the daemon keeps of a Deployment in memory, and whether it is ready, in Flagger's words.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::api::annotations::{COPIED_FROM, PENDING, REPLICAS, REVISION, WRITTEN};
@@ -7,6 +9,7 @@ use crate::manifest::template_digest;
 use crate::model::{Digest, Revision};
 use crate::release::{Readiness, WorkloadObserved};
 
+use super::metadata::controller_of;
 use super::selector::{SelectorError, SelectorLabel};
 
 /// Containers whose ports are the mesh's business (Flagger's list).
@@ -41,6 +44,8 @@ pub struct DeploymentView {
     pub ports: Vec<(String, i32)>,
     /// `spec.replicas`.
     pub replicas: i32,
+    /// `spec.minReadySeconds`.
+    pub settling: Duration,
     generation: i64,
     observed_generation: i64,
     status_replicas: i32,
@@ -67,7 +72,6 @@ impl DeploymentView {
             value.as_i64().map_or(default, |number| i32::try_from(number).unwrap_or(i32::MAX))
         };
         let annotation = |key: &str| metadata["annotations"][key].as_str();
-        let owners = metadata["ownerReferences"].as_array();
         Ok(Self {
             resource_version: metadata["resourceVersion"].as_str().unwrap_or_default().to_owned(),
             digest: template_digest(&spec["template"]),
@@ -77,13 +81,10 @@ impl DeploymentView {
             pending: annotation(PENDING).and_then(|text| text.parse().ok()),
             size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
             label: SelectorLabel::of(deployment, selector_labels),
-            owner_uid: owners
-                .into_iter()
-                .flatten()
-                .find(|owner| owner["controller"] == true)
-                .and_then(|owner| Some(owner["uid"].as_str()?.to_owned())),
+            owner_uid: controller_of(deployment),
             ports: container_ports(&spec["template"]),
             replicas: count(&spec["replicas"], 1),
+            settling: Duration::from_secs(spec["minReadySeconds"].as_u64().unwrap_or(0)),
             generation: metadata["generation"].as_i64().unwrap_or(0),
             observed_generation: status["observedGeneration"].as_i64().unwrap_or(0),
             status_replicas: count(&status["replicas"], 0),

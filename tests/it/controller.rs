@@ -303,3 +303,27 @@ async fn without_an_autoscaler_primary_takes_the_size_that_came_with_the_revisio
     assert_eq!(world.deployment("podinfo-primary").await["spec"]["replicas"], 3);
     assert_eq!(world.deployment("podinfo").await["spec"]["replicas"], 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_autoscaler_takes_the_place_of_the_former_one_on_primary() {
+    let world = World::new().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let scalers = world.api("autoscaling", "v2", "HorizontalPodAutoscaler").await;
+    let mut total = scalers.get("podinfo").await.unwrap();
+    total.metadata = Default::default();
+    total.metadata.name = Some("podinfo-total".to_owned());
+    scalers.create(&Default::default(), &total).await.unwrap();
+    world.patch_canary(json!({"spec": {"autoscalerRef": {"name": "podinfo-total"}}})).await;
+    let there = |object: Option<&DynamicObject>| object.is_some();
+    let gone = |object: Option<&DynamicObject>| object.is_none();
+    let made = await_condition(scalers.clone(), "podinfo-total-primary", there);
+    tokio::time::timeout(world::CAP, made).await.unwrap().unwrap();
+    let went = await_condition(scalers.clone(), "podinfo-primary", gone);
+    tokio::time::timeout(world::CAP, went).await.unwrap().unwrap();
+
+    world.patch_canary(json!({"spec": {"autoscalerRef": null}})).await;
+    let went = await_condition(scalers.clone(), "podinfo-total-primary", gone);
+    tokio::time::timeout(world::CAP, went).await.unwrap().unwrap();
+    assert_eq!(scalers.list(&Default::default()).await.unwrap().items.len(), 2, "those that others made stay");
+}
