@@ -157,7 +157,7 @@ impl Reconciler {
         if let Some(reason) = pruned {
             return self.block(canary, memory, &reason).await;
         }
-        let policy = match compile(&canary.key, spec, &self.settings) {
+        let mut policy = match compile(&canary.key, spec, &self.settings) {
             Ok(policy) => policy,
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
@@ -168,6 +168,7 @@ impl Reconciler {
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
         let look = self.look_of(canary, spec);
+        policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
         let observed = look.observe(answers, asking_since);
         let old = state.clone();
