@@ -172,6 +172,9 @@ pub async fn daemon_with(
         source: Arc::new(source),
         records: Arc::new(records),
         canaries: synced_canaries,
+        judge: |canary, spec| {
+            controller::check_policy(canary, spec).err().map(|error| crate::cluster::explain(&error))
+        },
         settings: sync_settings(&settings),
         wake: Wake::default(),
         resync: Wake::default(),
