@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 
-use super::apply::{Applier, Outcome, Settled, Trouble};
+use super::apply::{Applier, Outcome, Settled, Trouble, is_about_the_group};
 use super::desired::{self, Desired, DesiredSet, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
@@ -114,6 +114,7 @@ impl Pass<'_> {
                 Err(error @ ResolveError::NotServed { .. }) => {
                     to_come.get(&kind).copied().ok_or_else(|| error.to_string())
                 }
+                Err(ResolveError::Call(error)) if is_about_the_group(&error) => Err(explain(&error)),
                 Err(error @ ResolveError::Call(_)) => return Err(error.into()),
             };
             scopes.insert(kind, scope);
@@ -139,17 +140,16 @@ impl Pass<'_> {
     }
 
     fn note_problems(&self, set: &DesiredSet, inventory: &Inventory, results: &mut Results) {
+        // What Git names stays ours, also while nobody knows what exactly it names.
+        for (id, owned) in inventory.objects.iter().filter(|(id, _)| set.named.contains(id)) {
+            let version = owned.version.clone();
+            results.owned.insert(id.clone(), Owned { version, ..Owned::default() });
+        }
         for problem in &set.problems {
             match &problem.id {
                 Some(id) => {
-                    // An object that was ours stays ours while it is held.
-                    if let Some(owned) = inventory.objects.get(id) {
-                        let owned = Owned {
-                            version: owned.version.clone(),
-                            digest: None,
-                            condition: Some(problem.message.clone()),
-                        };
-                        results.owned.insert(id.clone(), owned);
+                    if let Some(owned) = results.owned.get_mut(id) {
+                        owned.condition = Some(problem.message.clone());
                     }
                     results.passed.status.conditions.insert(id.clone(), problem.message.clone());
                 }

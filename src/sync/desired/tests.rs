@@ -111,10 +111,24 @@ fn bad_documents_are_problems_of_their_own() {
 }
 
 #[test]
+fn an_object_of_a_kind_that_is_not_served_is_not_absent_wherever_it_is() {
+    let set =
+        collected(vec![json!({"apiVersion": "gone.example.com/v1", "kind": "Thing", "metadata": {"name": "a"}})]);
+    let thing = |namespace: Option<&str>| ObjectRef {
+        group: "gone.example.com".into(),
+        kind: "Thing".into(),
+        namespace: namespace.map(str::to_owned),
+        name: "a".into(),
+    };
+    assert_eq!(set.named, BTreeSet::from([thing(None), thing(Some("default"))]));
+}
+
+#[test]
 fn lists_are_flattened_and_server_fields_dropped() {
     let mut exported = plain("ConfigMap", "a");
     exported["metadata"]["uid"] = json!("x");
     exported["status"] = json!({});
+    exported["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": "{}", "deployment.kubernetes.io/revision": "3"});
     let set =
         collected(vec![json!({"apiVersion": "v1", "kind": "List", "items": [exported, plain("Secret", "b")]})]);
     assert_eq!(set.objects.len(), 2);
