@@ -198,9 +198,18 @@ pub(super) fn collect(
             }
             Ok((id, version)) => {
                 if let Some(first) = seen.insert(id.clone(), origin.clone()) {
-                    let message = format!("{origin}: {id} is also in {first}; keep one of them");
-                    set.problems.push(Problem { id: Some(id.clone()), message });
-                    objects.retain(|object: &Desired| object.id != id);
+                    let again = desired(document, id.clone(), version, origin.clone(), warnings);
+                    match objects.iter_mut().find(|object: &&mut Desired| object.id == id) {
+                        // Many files begin with the Namespace that they share.
+                        Some(known) if known.body == again.body => {
+                            known.warnings.push(format!("it is also in {origin}, with the same content"));
+                        }
+                        Some(_) | None => {
+                            let message = format!("{origin}: {id} is also in {first}; keep one of them");
+                            set.problems.push(Problem { id: Some(id.clone()), message });
+                            objects.retain(|object| object.id != id);
+                        }
+                    }
                     continue;
                 }
                 set.named.insert(id.clone());

@@ -31,8 +31,12 @@ pub(super) fn check(all: &[Located<'_>]) -> Vec<Finding> {
     for located in all {
         let object = located.manifest.object_ref();
         if let Some(first) = by_ref.get(&placed(&object)) {
-            let message = format!("{object} is also defined in {}:{}", first.manifest.file, first.manifest.line);
-            findings.push(finding(Severity::Error, located, "metadata.name", message));
+            let same = without_namespace(first.manifest) == without_namespace(located.manifest);
+            let (severity, how) =
+                if same { (Severity::Warning, ", with the same content") } else { (Severity::Error, "") };
+            let Manifest { file, line, .. } = first.manifest;
+            let message = format!("{object} is also defined in {file}:{line}{how}");
+            findings.push(finding(severity, located, "metadata.name", message));
         } else {
             by_ref.insert(placed(&object), located);
         }
@@ -57,6 +61,15 @@ pub(super) fn check(all: &[Located<'_>]) -> Vec<Finding> {
         findings.extend(generated::check(&canary, &namespace, located, all, &by_ref));
     }
     findings
+}
+
+/// An object's content, however it names the namespace it gets.
+fn without_namespace(manifest: &Manifest) -> serde_json::Value {
+    let mut object = manifest.object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("namespace");
+    }
+    object
 }
 
 /// An object's identity with the namespace it gets. Which kinds have none is the cluster's to say, so all get one.

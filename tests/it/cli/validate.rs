@@ -104,7 +104,7 @@ spec:
       - {name: chat, providerRef: {name: chat}}
 ";
     let list = "apiVersion: v1\nkind: List\nitems:\n  - apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n  \
-                - apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n";
+                - apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n    data: {}\n";
     let files = [("app.yaml", GOOD), ("list.yaml", list), ("lost.yaml", missing), ("second.yaml", &second)];
     insta::assert_snapshot!("validate-references", validated(&files, &[]));
 }
@@ -136,8 +136,13 @@ fn a_missing_namespace_is_the_default_one() {
     assert_eq!(screen, "exit 0\n----- stderr\n2 objects in 1 file: 0 errors, 0 warnings\n");
     let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
     let twice = format!("{config}---\n{}", config.replace("name: a", "name: a, namespace: default"));
-    let screen = validated(&[("app.yaml", &twice)], &[]);
-    assert!(screen.contains("is also defined in app.yaml:1"), "{screen}");
+    let same = validated(&[("app.yaml", &twice)], &[]);
+    assert!(
+        same.contains("warning: ConfigMap default/a is also defined in app.yaml:1, with the same content"),
+        "{same}"
+    );
+    let other = validated(&[("app.yaml", &format!("{twice}data: {{}}\n"))], &[]);
+    assert!(other.contains("error: ConfigMap default/a is also defined in app.yaml:1\n"), "{other}");
 }
 
 #[test]
