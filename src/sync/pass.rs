@@ -124,15 +124,24 @@ impl Pass<'_> {
 
     /// Names new objects in the inventory before they exist: a crash in between leaves nothing that nobody owns.
     async fn write_ahead(&self, inventory: &mut Inventory, set: &DesiredSet) -> Result<(), Trouble> {
-        let new: Vec<&Desired> =
-            set.objects.iter().filter(|object| !inventory.objects.contains_key(&object.id)).collect();
-        if new.is_empty() {
+        let mut ahead = inventory.clone();
+        let mut done = inventory.clone();
+        for object in &set.objects {
+            let owned = Owned { version: object.version.clone(), ..Owned::default() };
+            let settled = Owned { digest: Some(object.digest.clone()), ..owned.clone() };
+            done.objects.insert(object.id.clone(), settled);
+            ahead.objects.entry(object.id.clone()).or_insert(owned);
+        }
+        if ahead.objects.len() == inventory.objects.len() {
             return Ok(());
         }
-        let mut ahead = inventory.clone();
-        for object in new {
-            let owned = Owned { version: object.version.clone(), ..Owned::default() };
-            ahead.objects.insert(object.id.clone(), owned);
+        // Nobody would know what became of the objects that are written before that is found out.
+        if !done.fits()? {
+            return Err(Trouble::Later(format!(
+                "{} objects are more than the inventory, one ConfigMap, can name: give each part of them a daemon with \
+                 its own git.path and cluster.name",
+                done.objects.len()
+            )));
         }
         self.store.save(self.writer, &ahead).await?;
         *inventory = ahead;
@@ -149,7 +158,7 @@ impl Pass<'_> {
             match &problem.id {
                 Some(id) => {
                     if let Some(owned) = results.owned.get_mut(id) {
-                        owned.condition = Some(problem.message.clone());
+                        owned.condition = Some(noted(&problem.message));
                     }
                     results.passed.status.conditions.insert(id.clone(), problem.message.clone());
                 }
@@ -270,7 +279,7 @@ impl Pass<'_> {
                 Err(Trouble::Object(message)) => {
                     let message = format!("{id} cannot be deleted: {message}");
                     results.passed.status.conditions.insert(id.clone(), message.clone());
-                    results.owned.insert(id, Owned { condition: Some(message), ..owned });
+                    results.owned.insert(id, Owned { condition: Some(noted(&message)), ..owned });
                 }
                 Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
             }
@@ -286,7 +295,7 @@ impl Pass<'_> {
         };
         for (id, message) in &results.passed.status.conditions {
             let known = inventory.objects.get(id).and_then(|owned| owned.condition.as_ref());
-            if known != Some(message) && self.told.get(id) != Some(message) {
+            if known != Some(&noted(message)) && self.told.get(id) != Some(message) {
                 tracing::warn!(object = %id, "{message}");
                 events::warn(self.cluster, self.writer, id, &version(id), message).await;
             }
@@ -342,7 +351,7 @@ impl Results {
                 if let Role::Target { canary, .. } = &object.role {
                     self.targets.insert(canary.to_string(), TargetResult::Invalid { message: message.clone() });
                 }
-                owned.condition = Some(message);
+                owned.condition = Some(noted(&message));
             }
         }
         if let Some((canary, result)) = target {
@@ -350,6 +359,13 @@ impl Results {
         }
         self.owned.insert(object.id.clone(), owned);
     }
+}
+
+/// A condition as the inventory keeps it: API servers repeat whole values in their words.
+fn noted(message: &str) -> String {
+    /// In characters; enough to recognise it.
+    const NOTED_MAX: usize = 300;
+    message.chars().take(NOTED_MAX).collect()
 }
 
 /// Why a Canary is not applied: its target could not be.
