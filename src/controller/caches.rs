@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::{RECORDED, REQUEST};
 use crate::api::{CanarySpec, MetricTemplateSpec};
-use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, explain};
+use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, ReleaseId};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
@@ -156,6 +156,23 @@ async fn resolve_route(cluster: &Cluster, kind: RouteKind) -> Result<Resolved, R
     }))
 }
 
+/// The Canaries to release, and who of them is to be looked at.
+#[derive(Debug)]
+pub struct Canaries {
+    cache: Reflected<CanaryView>,
+    pub(super) wakeups: Arc<Wakeups>,
+}
+
+impl Canaries {
+    /// Those that are watched.
+    pub fn of(watch: &mut SharedWatch) -> Self {
+        let wakeups = Arc::new(Wakeups::default());
+        let woken = wakeups.clone();
+        let cache = watch.cache(|object| Ok(CanaryView::of(object)), move |key| woken.wake(key));
+        Self { cache, wakeups }
+    }
+}
+
 /// Everything that is watched.
 pub(super) struct Caches {
     pub(super) canaries: Reflected<CanaryView>,
@@ -167,14 +184,15 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    /// Starts watching; changes ring `wakeups`.
+    /// Starts watching the rest; changes wake the Canaries that look at the object.
     pub(super) fn start(
         cluster: &Cluster,
         kinds: &Kinds,
         settings: &ControllerSettings,
-        wakeups: &Arc<Wakeups>,
+        canaries: Canaries,
         shutdown: &CancellationToken,
     ) -> Self {
+        let Canaries { cache: canaries, wakeups } = canaries;
         let api = |kind: &Resolved| cluster.objects(kind, settings.namespace.as_deref());
         let dependents = || {
             let wakeups = wakeups.clone();
@@ -182,15 +200,8 @@ impl Caches {
         };
         let stripped = |object: DynamicObject| to_value(object).map(|value| FrozenObject::of(&strip(&value)));
         let labels = settings.selector_labels.clone();
-        let own = wakeups.clone();
         Self {
-            canaries: Reflected::start(
-                api(&kinds.canary),
-                watcher::Config::default(),
-                shutdown.clone(),
-                |object| Ok(CanaryView::of(object)),
-                move |key| own.wake(key),
-            ),
+            canaries,
             deployments: Reflected::start(
                 api(&kinds.deployment),
                 watcher::Config::default(),

@@ -9,7 +9,7 @@ use kube::Api;
 
 use crate::analysis::{Measurement, Reading};
 use crate::api::{CanarySpec, MetricTemplateSpec};
-use crate::cluster::{Cluster, EffectKind, WriteError, Writer, call, explain};
+use crate::cluster::{Clock, Cluster, EffectKind, WriteError, Writer, call, explain};
 use crate::hook::{HookCall, HookCaller, HookPayload};
 use crate::metrics::{
     Credentials, Endpoint, MetricProvider, QueryContext, REQUEST_DURATION, REQUEST_SUCCESS_RATE,
@@ -18,7 +18,6 @@ use crate::model::NamespacedName;
 use crate::release::{AnswerOutcome, Check, CheckSource, Hook, HookReply, Question, QuestionKey, QuestionKind};
 
 use super::caches::Caches;
-use super::clock::Clock;
 
 /// A query that every Prometheus answers with one number.
 const PING: &str = "1";

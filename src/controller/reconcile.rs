@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::api::CanarySpec;
-use crate::cluster::{Cluster, Writer, explain};
+use crate::cluster::{Clock, Cluster, Writer, explain};
 use crate::model::NamespacedName;
 use crate::release::{self, Action, Observed, Phase, Policy, State};
 use crate::router::{Router, merge_diff};
@@ -16,7 +16,6 @@ use crate::router::{Router, merge_diff};
 use super::act::act;
 use super::answers::Answers;
 use super::caches::{Caches, CanaryView, Kinds};
-use super::clock::Clock;
 use super::expectations::{Expectations, Freshness};
 use super::finalize::{HandOver, add_finalizer, drop_finalizer, hand_over, has_finalizer};
 use super::hands::{ActError, Hands};

@@ -35,4 +35,4 @@ pub use source::{
     Unreadable,
 };
 pub use status::SyncStatus;
-pub use target::{WatchedCanary, watch_canaries};
+pub use target::{WatchedCanary, watched_canaries};

@@ -36,7 +36,6 @@ fn a_first_sync_survives_a_crash_at_every_effect() {
 }
 
 #[test]
-#[ignore = "the embedded controllers restart with the daemon and at one point leave primary's pods unready; to be mended there"]
 fn a_promotion_survives_a_crash_at_every_effect() {
     survives(Story::Promotion, initialized());
 }
@@ -47,7 +46,6 @@ fn a_rollback_survives_a_crash_at_every_effect() {
 }
 
 #[test]
-#[ignore = "the embedded controllers restart with the daemon and at one point leave primary's pods unready; to be mended there"]
 fn a_supersede_survives_a_crash_at_every_effect() {
     survives(Story::Supersede, initialized());
 }

@@ -9,15 +9,15 @@ use futures::future::BoxFuture;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
-use serin::api::{self, Inventory};
-use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Wake, Writer};
+use serin::api::{self, Canary, Inventory};
+use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, SharedWatch, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
 use serin::manifest::template_digest;
 use serin::model::{CommitId, NamespacedName, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
     self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
-    SyncSettings, SyncStatus, watch_canaries,
+    SyncSettings, SyncStatus, watched_canaries,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -162,7 +162,9 @@ impl World {
     }
 
     fn start(&mut self) {
-        let canaries = watch_canaries(&self.cluster, None, self.shutdown.clone());
+        let mut watch = SharedWatch::of::<Canary>(&self.cluster, None);
+        let canaries = watched_canaries(&mut watch);
+        watch.start(self.shutdown.clone());
         let (status, receiver) = watch::channel(SyncStatus::default());
         self.status = receiver;
         let context = SyncContext {

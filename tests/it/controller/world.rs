@@ -11,8 +11,9 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use serin::analysis::Reading;
-use serin::cluster::{Claim, Cluster, EffectProbe, Writer};
-use serin::controller::{self, Clock, ControllerContext, ControllerSettings, Telemetry};
+use serin::api::Canary;
+use serin::cluster::{Claim, Clock, Cluster, EffectProbe, SharedWatch, Writer};
+use serin::controller::{self, Canaries, ControllerContext, ControllerSettings, Telemetry};
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
 use serin::release::HookReply;
@@ -168,8 +169,11 @@ impl World {
     pub(super) fn serin(&self, probe: Arc<dyn EffectProbe>) -> DropGuard {
         let shutdown = CancellationToken::new();
         let writer = Writer::new(Claim::always()).with_probe(probe);
+        let mut watch = SharedWatch::of::<Canary>(&self.cluster, None);
+        let journals = events::Journals::of(&mut watch);
         let context = ControllerContext {
             cluster: self.cluster.clone(),
+            canaries: Canaries::of(&mut watch),
             writer: writer.clone(),
             settings: ControllerSettings {
                 namespace: None,
@@ -186,7 +190,8 @@ impl World {
         tokio::spawn(controller::run(context, shutdown.clone()));
         let clock = self.clock;
         let now: events::Now = Arc::new(move || clock.now());
-        tokio::spawn(events::run(self.cluster.clone(), writer, None, now, shutdown.clone()));
+        watch.start(shutdown.clone());
+        tokio::spawn(events::run(self.cluster.clone(), writer, None, journals, now, shutdown.clone()));
         shutdown.drop_guard()
     }
 }

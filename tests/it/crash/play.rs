@@ -70,7 +70,8 @@ async fn run(story: Story, image: &Image, keep: Keep) -> Played {
     fastrand::seed(1);
     let world = Outside::from(image);
     let client = world.server.client();
-    tokio::spawn(controllers::run(client.clone(), ControllerOptions::default(), CancellationToken::new()));
+    let options = ControllerOptions { clock: world.clock, ..ControllerOptions::default() };
+    tokio::spawn(controllers::run(client.clone(), options, CancellationToken::new()));
     prepare(&client).await;
     let repository = Repository::open_or_init(&world.repository()).unwrap();
     let recorder = Arc::new(Recorder::new(world.clone()));
