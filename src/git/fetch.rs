@@ -15,6 +15,9 @@ impl Store {
     /// # Errors
     /// If the remote cannot be reached or refuses us.
     pub async fn probe(&self, remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
+        if let Some(found) = self.inner().asking.ask(remote, reference).await {
+            return found.map(commit_id).transpose();
+        }
         let (remote, reference) = (remote.clone(), reference.to_owned());
         self.run("probing the git remote", PROBE_DEADLINE, move |_| probe(&remote, &reference)).await
     }

@@ -9,6 +9,7 @@ use git2::{Oid, Repository};
 use tokio::sync::Semaphore;
 
 use super::error::{GitError, is_local_damage};
+use super::lsrefs::Asking;
 use super::push::LocalPush;
 use super::snapshot::Recent;
 use crate::model::CommitId;
@@ -38,6 +39,7 @@ pub(super) struct Inner {
     pub(super) dir: PathBuf,
     pub(super) local_push: LocalPush,
     pub(super) recent: Mutex<Recent>,
+    pub(super) asking: Asking,
     permits: Arc<Semaphore>,
     /// Readers use the folder; making it again needs it alone.
     pub(super) folder: RwLock<()>,
@@ -69,6 +71,7 @@ impl Store {
                 dir,
                 local_push,
                 recent: Mutex::default(),
+                asking: Asking::default(),
                 permits: Arc::new(Semaphore::new(JOBS_MAX)),
                 folder: RwLock::new(()),
                 broken: AtomicBool::new(false),
@@ -81,7 +84,6 @@ impl Store {
         &self.inner.dir
     }
 
-    #[cfg(test)]
     pub(super) fn inner(&self) -> &Inner {
         &self.inner
     }
