@@ -31,3 +31,9 @@ pub const FINALIZER: &str = "serin.dev/finalizer";
 pub const MANAGER_PENDING: &str = "serin-pending";
 /// On the target, by `sync`: Git's `spec.replicas`, which is never applied; the engine sizes the primary by it.
 pub const REPLICAS: &str = "serin.dev/replicas";
+/// On generated Services and routes: which labels and annotations `spec.service` asked for, so that they go when it no longer
+/// does.
+pub const CUSTOM_METADATA: &str = "serin.dev/custom-metadata";
+/// Finalizer that Flagger puts on Canaries with `revertOnDeletion`. Scripts wait for it, and one that Flagger left behind must
+/// not keep a Canary for ever.
+pub const FINALIZER_FLAGGER: &str = "finalizer.flagger.app";

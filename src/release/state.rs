@@ -89,6 +89,14 @@ impl State {
         }
     }
 
+    /// Adds news that no step has: what keeps steps from being taken.
+    pub fn announce(&mut self, event: Event, now: Timestamp) {
+        self.journal.push(JournalEntry { seq: self.next_seq, at: now, event });
+        self.next_seq += 1;
+        let surplus = self.journal.len().saturating_sub(Self::JOURNAL_MAX);
+        self.journal.drain(..surplus);
+    }
+
     /// Kept quarantined revisions; older ones could only return through a very old commit.
     pub const QUARANTINE_MAX: usize = 10;
     /// Kept terminal outcomes; more are merged into a count (DESIGN: outbox).

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use super::target::report_of;
 use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
 use crate::api::Canary;
 use crate::api::annotations::{RECORDED, UNRECORDED};
-use crate::cluster::{Cluster, EffectKind, Listener, Reflected, WriteError, Writer, explain};
+use crate::cluster::{Cluster, EffectKind, Listener, Reflected, SharedWatch, WriteError, Writer, explain};
 use crate::git::{Remote, Store};
 use crate::model::{NamespacedName, ReleaseId};
 
@@ -59,13 +59,13 @@ impl WatchedCanary {
     }
 }
 
-/// Watches the Canaries for the record. The kind may be served later than this starts: the stream retries.
-pub fn watch_canaries(
-    cluster: &Cluster,
-    namespace: Option<&str>,
-    shutdown: CancellationToken,
-) -> Reflected<WatchedCanary> {
-    Reflected::start_typed(cluster, namespace, shutdown, |canary: Canary| WatchedCanary::of(&canary))
+/// The Canaries as the record tells them.
+pub fn watched_canaries(watch: &mut SharedWatch) -> Reflected<WatchedCanary> {
+    let convert = |object: DynamicObject| {
+        let canary = object.try_parse::<Canary>().map_err(|error| error.to_string())?;
+        Ok(WatchedCanary::of(&canary))
+    };
+    watch.cache(convert, |_| {})
 }
 
 /// Keeps Git up to date until `shutdown`.

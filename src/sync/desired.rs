@@ -88,6 +88,8 @@ pub(super) struct DesiredSet {
     pub(super) problems: Vec<Problem>,
     /// Objects that Git names although they are not written now; prune keeps them.
     pub(super) named: BTreeSet<ObjectRef>,
+    /// Canaries that the release engine does not carry out: applied although their targets are held.
+    pub(super) refused: BTreeSet<ObjectRef>,
     /// Whether every document's object is known, so that what is absent is truly absent.
     pub(super) complete: bool,
 }

@@ -12,6 +12,7 @@ use super::desired::{self, Desired, DesiredSet, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
 use super::plan;
+use super::refused::{self, Judge};
 use super::remove::{self, Removed};
 use super::source::{Content, RecordSource};
 use super::status::SyncStatus;
@@ -40,6 +41,7 @@ pub(super) struct Pass<'a> {
     pub(super) store: &'a InventoryStore,
     pub(super) only_namespace: Option<&'a str>,
     pub(super) content: &'a Content,
+    pub(super) judge: Judge,
     pub(super) extent: Extent,
     /// The cluster's Canaries as last seen.
     pub(super) live_canaries: Vec<Link>,
@@ -93,6 +95,7 @@ impl Pass<'_> {
         let scopes = self.scopes(&documents).await?;
         let mut set = desired::collect(documents, &scopes, &self.live_canaries, self.only_namespace);
         set.complete &= self.content.unreadable.is_empty();
+        refused::hold(&mut set, self.judge);
 
         self.write_ahead(inventory, &set).await?;
         let mut results = Results::default();
@@ -217,7 +220,9 @@ impl Pass<'_> {
             } else if is_settled(object, inventory) && !drifted && self.extent == Extent::Unsettled {
                 let owned = inventory.objects.get(&object.id).cloned().unwrap_or_default();
                 results.owned.insert(object.id.clone(), owned);
-            } else if let Some(message) = held_canary(object, &results.passed.status.conditions) {
+            } else if let Some(message) = held_canary(object, &results.passed.status.conditions)
+                && !set.refused.contains(&object.id)
+            {
                 results.note(object, Outcome::problem(message));
             } else {
                 looked_at.push(object);

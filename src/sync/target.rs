@@ -3,12 +3,12 @@
 //! Nothing unanalysed serves: while a release is under way a new revision is only announced, and the engine admits it when
 //! no traffic can reach the canary. The template, its stamp and the end of the announcement belong together.
 
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::{PENDING, REPLACED, REPLICAS, REVISION};
 use crate::api::{Canary, CanaryPhase};
-use crate::cluster::{Cluster, Reflected};
+use crate::cluster::{Reflected, SharedWatch};
 use crate::model::{CommitId, Digest, Revision};
 
 /// Replaced revisions that wait to be seen by the engine; it sees each within a second, so more are never waiting.
@@ -53,14 +53,13 @@ impl WatchedCanary {
     }
 }
 
-/// Watches the Canaries for sync. The kind may be served later than this starts: the stream retries.
-pub fn watch_canaries(
-    cluster: &Cluster,
-    namespace: Option<&str>,
-    shutdown: CancellationToken,
-) -> Reflected<WatchedCanary> {
-    let convert = |canary: Canary| WatchedCanary::of(&canary);
-    Reflected::start_typed(cluster, namespace, shutdown, convert)
+/// The Canaries as sync sees them.
+pub fn watched_canaries(watch: &mut SharedWatch) -> Reflected<WatchedCanary> {
+    let convert = |object: DynamicObject| {
+        let canary = object.try_parse::<Canary>().map_err(|error| error.to_string())?;
+        Ok(WatchedCanary::of(&canary))
+    };
+    watch.cache(convert, |_| {})
 }
 
 impl CanaryFacts {

@@ -13,15 +13,15 @@ use futures::future::BoxFuture;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
-use serin::api::{self, Inventory};
-use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Wake, Writer};
+use serin::api::{self, Canary, Inventory};
+use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, SharedWatch, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
 use serin::manifest::template_digest;
 use serin::model::{CommitId, NamespacedName, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
     self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
-    SyncSettings, SyncStatus, watch_canaries,
+    SyncSettings, SyncStatus, watched_canaries,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -166,7 +166,9 @@ impl World {
     }
 
     fn start(&mut self) {
-        let canaries = watch_canaries(&self.cluster, None, self.shutdown.clone());
+        let mut watch = SharedWatch::of::<Canary>(&self.cluster, None);
+        let canaries = watched_canaries(&mut watch);
+        watch.start(self.shutdown.clone());
         let (status, receiver) = watch::channel(SyncStatus::default());
         self.status = receiver;
         let context = SyncContext {
@@ -175,6 +177,7 @@ impl World {
             source: self.source.clone().unwrap_or_else(|| self.repository.clone()),
             records: self.records.clone(),
             canaries,
+            judge: |_, spec| spec.analysis.iterations.map(|count| format!("{count} iterations are too many")),
             settings: SyncSettings {
                 cluster_name: "test".into(),
                 namespace: "default".into(),
@@ -563,6 +566,25 @@ async fn one_bad_object_is_its_own_condition() {
     let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
     assert!(status.conditions.is_empty(), "{status:?}");
     assert!(world.get("Canary", "podinfo").await.is_some());
+}
+
+#[tokio::test]
+async fn a_canary_that_the_engine_refuses_says_so_and_holds_its_target() {
+    let mut world = World::new().await;
+    world.start();
+    world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
+    let refused = CANARY.replace("threshold: 5", "threshold: 5, iterations: 5");
+    let status = world.push(&[("app.yaml", &[NAMESPACE, &refused, &deployment("2")].join("---\n"))]).await;
+    let conditions: BTreeMap<String, &str> =
+        status.conditions.iter().map(|(id, message)| (id.to_string(), message.as_str())).collect();
+    let held = "is held until Canary test/podinfo can be carried out: 5 iterations are too many";
+    assert!(conditions["Deployment test/podinfo"].contains(held), "{conditions:#?}");
+    assert_eq!(conditions.len(), 1, "{conditions:#?}");
+    assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["iterations"], 5);
+    assert_eq!(world.image().await, "podinfo:1", "neither the old policy nor the new one releases it");
+
+    let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]).await;
+    assert!(status.conditions.is_empty(), "{status:?}");
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ fn hook_failed(cx: &mut Context<'_>, release: &mut Release, name: String, reason
 /// Whether a pause or an outside obstacle keeps the release at this point; noted as what is waited for.
 pub(super) fn held(cx: &mut Context<'_>, release: &Release) -> bool {
     if let Some(reason) = &cx.observed.blocked {
-        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        cx.wait_blocked(reason);
         return true;
     }
     if release.paused {

@@ -8,9 +8,10 @@ use kube::api::{DynamicObject, ListParams};
 use kube::runtime::wait::await_condition;
 use pretty_assertions::assert_eq;
 use serde_json::Value;
-use serin::cluster::{Claim, NoProbe, Writer};
+use serin::api::Canary;
+use serin::cluster::{Claim, NoProbe, SharedWatch, Writer};
 use serin::git::Identity;
-use serin::report::git::{Context, run, watch_canaries};
+use serin::report::git::{Context, run, watched_canaries};
 use serin::report::writer::BATCH;
 use serin::report::{ReporterSettings, RollbackCommits};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,10 +23,13 @@ const STATUS: &str = "serin/status/c1";
 
 fn report(world: &World, repository: &Repository) -> DropGuard {
     let (shutdown, clock) = (CancellationToken::new(), world.clock);
+    let mut watch = SharedWatch::of::<Canary>(&world.cluster, None);
+    let canaries = watched_canaries(&mut watch);
+    watch.start(shutdown.clone());
     let context = Context {
         cluster: world.cluster.clone(),
         writer: Writer::new(Claim::always()),
-        canaries: watch_canaries(&world.cluster, None, shutdown.clone()),
+        canaries,
         store: repository.store(),
         remote: repository.remote(),
         settings: ReporterSettings {
