@@ -128,7 +128,7 @@ async fn fetch_commit_push(world: &World, remote: &Remote) {
     let edit = vec![Edit::Write { path: "a.yaml".into(), content: b"a: 3\n".to_vec() }];
     let more = store.commit(Base::Parent(ours.clone()), edit, meta("More")).await.unwrap().unwrap();
     let error = store.push(remote, MAIN, Some(&ours), &more).await.unwrap_err();
-    assert!(matches!(error, PushError::Denied { .. }), "{error}");
+    assert!(matches!(&error, PushError::Denied { reason, .. } if reason.contains("main is protected")), "{error}");
     assert_eq!(world.tip("main"), Some(ours));
 }
 
