@@ -255,6 +255,7 @@ fn controller_settings(settings: &Settings) -> ControllerSettings {
         metrics_address: settings.metrics_address.clone(),
         speed: settings.speed,
         drain: settings.drain,
+        settle: settings.settle,
         selector_labels: settings.selector_labels.clone(),
     }
 }

@@ -9,7 +9,7 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::{RECORDED, REQUEST};
+use crate::api::annotations::{RECORDED, REQUEST, UNRECORDED};
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, ReleaseId};
@@ -45,6 +45,8 @@ pub(super) struct CanaryView {
     pub(super) finalizers: Vec<String>,
     pub(super) request: Option<String>,
     pub(super) recorded: Option<ReleaseId>,
+    /// What keeps state from reaching Git, in words.
+    pub(super) unrecorded: Option<String>,
     /// The spec, or why it cannot be read.
     pub(super) spec: Result<CanarySpec, String>,
     /// As it is, to write only what changes.
@@ -63,6 +65,7 @@ impl CanaryView {
             deleting: metadata.deletion_timestamp.is_some(),
             request: annotation(REQUEST),
             recorded: annotation(RECORDED).and_then(|text| serde_json::from_value(Value::from(text)).ok()),
+            unrecorded: annotation(UNRECORDED),
             finalizers: metadata.finalizers.unwrap_or_default(),
             spec: serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
             status: Frozen::of(&object.data["status"]),

@@ -116,6 +116,7 @@ impl Look<'_> {
         let route = self.route();
         Observed {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
+            replaced: target.as_ref().map(|view| view.replaced.clone()).unwrap_or_default(),
             blocked: self.blocked(target.as_deref()).or_else(|| unusable(&route)),
             size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
             target: target.map(|view| view.as_target(self.target_minimum())),
@@ -125,6 +126,7 @@ impl Look<'_> {
             answers,
             asking_since: Some(asking_since),
             recorded: self.canary.recorded.clone(),
+            unrecorded: self.canary.unrecorded.clone(),
             autoscaler_stale: self.autoscaler_is_stale(),
         }
     }

@@ -79,6 +79,7 @@ pub fn check_policy(canary: &NamespacedName, spec: &CanarySpec) -> Result<Vec<No
         metrics_address: String::new(),
         speed: 1.0,
         drain: Duration::ZERO,
+        settle: Duration::ZERO,
         selector_labels: Vec::new(),
     };
     compile(canary, spec, &settings)?;
@@ -119,6 +120,7 @@ pub(super) fn compile(
         hooks,
         promotion: Promotion::CopyToPrimary,
         drain: settings.drain,
+        settle: settings.settle,
         hold_limit: HOLD_LIMIT,
     })
 }
@@ -340,6 +342,7 @@ mod tests {
             metrics_address: "http://prometheus:9090".into(),
             speed,
             drain: Duration::from_secs(5),
+            settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],
         }
     }

@@ -16,6 +16,8 @@ pub struct ControllerSettings {
     pub speed: f64,
     /// How long the canary is kept after weight 0 has been observed.
     pub drain: Duration,
+    /// How long a side must have been ready before it gets traffic.
+    pub settle: Duration,
     /// Labels that may tell primary and canary pods apart, most wanted first.
     pub selector_labels: Vec<String>,
 }
@@ -48,6 +50,7 @@ mod tests {
             metrics_address: String::new(),
             speed,
             drain: Duration::ZERO,
+            settle: Duration::ZERO,
             selector_labels: Vec::new(),
         };
         let (minute, five) = (Duration::from_secs(60), Duration::from_secs(5));

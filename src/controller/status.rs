@@ -8,6 +8,8 @@ use crate::release::State;
 
 /// Flagger's condition type.
 const PROMOTED: &str = "Promoted";
+/// Our condition type: what happened is in Git. There only while it is not.
+const RECORDED: &str = "Recorded";
 
 /// Why a stored state cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,17 +78,25 @@ pub(super) fn project(
     }
     let now = format!("{now:.0}");
     let kept = |kind: &str| old.conditions.iter().find(|condition| condition.type_ == kind);
-    let made = |kind: &str, status: &str, reason: &str, message: String| {
-        condition(kept(kind), kind, status, reason.to_owned(), message, &now)
+    let made = |kind: &str, status: &str, reason: &str, message: &str| {
+        condition(kept(kind), kind, status, reason.to_owned(), message.to_owned(), &now)
     };
-    let promoted = match state.map(State::promoted_condition) {
-        Some(promoted) => Some(made(PROMOTED, promoted.status, promoted.reason, promoted.message)),
-        None => kept(PROMOTED).cloned(),
+    let [promoted, unrecorded] = match state {
+        Some(state) => {
+            let promoted = state.promoted_condition();
+            let unrecorded =
+                state.unrecorded.as_deref().map(|text| text.split_once(": ").unwrap_or(("Unrecorded", text)));
+            [
+                Some(made(PROMOTED, promoted.status, promoted.reason, &promoted.message)),
+                unrecorded.map(|(reason, message)| made(RECORDED, "False", reason, message)),
+            ]
+        }
+        None => [PROMOTED, RECORDED].map(|kind| kept(kind).cloned()),
     };
-    let blocked = extras.blocked.map(|reason| made(BLOCKED, "True", "Blocked", reason.to_owned()));
-    let ignored = extras.ignored.map(|what| made(IGNORED, "True", "NotSupportedYet", what.to_owned()));
+    let blocked = extras.blocked.map(|reason| made(BLOCKED, "True", "Blocked", reason));
+    let ignored = extras.ignored.map(|what| made(IGNORED, "True", "NotSupportedYet", what));
     // Flagger's own first: there are scripts that read the first one.
-    status.conditions = [promoted, blocked, ignored].into_iter().flatten().collect();
+    status.conditions = [promoted, blocked, ignored, unrecorded].into_iter().flatten().collect();
     if status.phase != old.phase || old.last_transition_time.is_none() {
         status.last_transition_time = Some(now);
     }
@@ -179,6 +189,19 @@ mod tests {
         assert_eq!(kinds, ["Promoted", "Blocked"]);
         let after = serde_json::to_value(project(&blocked, Some(&state), NONE, at(6))).unwrap();
         assert_eq!(after, first);
+    }
+
+    #[test]
+    fn what_git_does_not_have_is_a_condition_while_it_does_not() {
+        let mut state = State::new(at(0));
+        state.unrecorded = Some("PushDenied: pushing to main was denied".to_owned());
+        let first = project(&Value::Null, Some(&state), NONE, at(0));
+        let told = first.conditions.iter().find(|condition| condition.type_ == RECORDED).unwrap();
+        assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", "PushDenied"));
+        assert_eq!(told.message.as_deref(), Some("pushing to main was denied"));
+        state.unrecorded = None;
+        let after = project(&serde_json::to_value(&first).unwrap(), Some(&state), NONE, at(5));
+        assert!(after.conditions.iter().all(|condition| condition.type_ != RECORDED));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api::annotations::{COPIED_FROM, PENDING, REPLICAS, REVISION, WRITTEN};
+use crate::api::annotations::{COPIED_FROM, PENDING, REPLACED, REPLICAS, REVISION, WRITTEN};
 use crate::manifest::template_digest;
 use crate::model::{Digest, Revision};
 use crate::release::{Readiness, WorkloadObserved};
@@ -34,6 +34,8 @@ pub struct DeploymentView {
     pub revision: Option<Revision>,
     /// Annotation: what `sync` holds back.
     pub pending: Option<Revision>,
+    /// Annotation: what was replaced before it was taken up.
+    pub replaced: Vec<Revision>,
     /// Annotation: the replica count that Git names.
     pub size: Option<i32>,
     /// The label that tells primary and canary pods apart.
@@ -79,6 +81,7 @@ impl DeploymentView {
             written: annotation(WRITTEN).and_then(|text| text.parse().ok()),
             revision: annotation(REVISION).and_then(|text| text.parse().ok()),
             pending: annotation(PENDING).and_then(|text| text.parse().ok()),
+            replaced: annotation(REPLACED).map(Revision::list).unwrap_or_default(),
             size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
             label: SelectorLabel::of(deployment, selector_labels),
             owner_uid: controller_of(deployment),

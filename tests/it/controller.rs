@@ -1,6 +1,7 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
 
+mod told;
 mod world;
 
 use std::sync::Arc;
@@ -160,6 +161,58 @@ async fn an_abort_is_answered_and_rolls_back() {
     let canary = api.get("podinfo").await.unwrap();
     assert_eq!(canary.data["status"]["serin"]["handledRequest"], request);
     assert_eq!(world.image_of("podinfo-primary").await, "stefanprodan/podinfo:3.1.0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_primarys_autoscaler_is_put_right_and_follows_the_targets() {
+    let world = World::new().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let api = world.api("autoscaling", "v2", "HorizontalPodAutoscaler").await;
+    let becomes = async |what: &str, is: &(dyn Fn(&DynamicObject) -> bool + Send + Sync)| {
+        let reached = |object: Option<&DynamicObject>| object.is_some_and(is);
+        let waited =
+            tokio::time::timeout(world::CAP, await_condition(api.clone(), "podinfo-primary", reached)).await;
+        waited.unwrap_or_else(|_| panic!("never: {what}")).unwrap();
+    };
+    let uid = api.get("podinfo-primary").await.unwrap().metadata.uid;
+    api.delete("podinfo-primary", &DeleteParams::default()).await.unwrap();
+    becomes("made again", &|object| object.metadata.uid != uid).await;
+
+    let most = |count: u32| Patch::Merge(json!({"spec": {"maxReplicas": count}}));
+    api.patch("podinfo-primary", &PatchParams::default(), &most(9)).await.unwrap();
+    becomes("put right", &|object| object.data["spec"]["maxReplicas"] == 4).await;
+    api.patch("podinfo", &PatchParams::default(), &most(6)).await.unwrap();
+    becomes("as the target's", &|object| object.data["spec"]["maxReplicas"] == 6).await;
+    let canary = world.get("flagger.app", "v1beta1", "Canary", "podinfo").await;
+    assert_eq!(canary["status"]["serin"]["state"]["releases"], 0, "none of it is a release");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gits_replica_count_sizes_primary_and_starts_no_release() {
+    let mut canary = world::canary();
+    canary["spec"].as_object_mut().unwrap().remove("autoscalerRef");
+    let world = World::with(canary).await;
+    let scalers = world.api("autoscaling", "v2", "HorizontalPodAutoscaler").await;
+    scalers.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let api = world.api("apps", "v1", "Deployment").await;
+    let told = |count: &str| Patch::Merge(json!({"metadata": {"annotations": {"serin.dev/replicas": count}}}));
+    for (count, expected) in [("3", 3), ("1", 1), ("0", 1), ("2", 2)] {
+        api.patch("podinfo", &PatchParams::default(), &told(count)).await.unwrap();
+        let sized = move |object: Option<&DynamicObject>| {
+            object.is_some_and(|object| object.data["spec"]["replicas"] == expected)
+        };
+        let waited = await_condition(api.clone(), "podinfo-primary", sized);
+        tokio::time::timeout(world::CAP, waited).await.unwrap_or_else(|_| panic!("never {expected}")).unwrap();
+        // Whatever follows from it has followed.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(world.deployment("podinfo-primary").await["spec"]["replicas"], expected, "told {count}");
+        assert_eq!(world.deployment("podinfo").await["spec"]["replicas"], 0);
+    }
+    let canary = world.get("flagger.app", "v1beta1", "Canary", "podinfo").await;
+    assert_eq!(canary["status"]["serin"]["state"]["releases"], 0);
 }
 
 #[tokio::test(start_paused = true)]

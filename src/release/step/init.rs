@@ -14,7 +14,6 @@ use crate::release::time::after;
 
 use super::context::{Context, Next, live};
 use super::mend;
-use super::prepare::ENDPOINTS_LAG;
 use super::route::{Steered, steer};
 
 /// How far initialization is.
@@ -55,7 +54,7 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         *providers = true;
         return Next::Again;
     }
-    let known = after(ready_since, ENDPOINTS_LAG);
+    let known = after(ready_since, cx.policy.settle);
     if cx.observed.route == RouteObserved::Missing && cx.now < known {
         // The services come first: a route to endpoints that proxies do not know yet would break what works now.
         cx.act(Action::EnsureServices);

@@ -11,6 +11,7 @@ mod ending;
 mod finish;
 mod freeze;
 mod gates;
+mod git;
 mod idle;
 mod init;
 mod judge;
@@ -52,6 +53,8 @@ pub struct Step {
 pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timestamp) -> Step {
     let mut cx = Context::new(policy, observed, &state, now);
     finish::prune_outbox(&mut state, observed);
+    git::tell(&mut cx, &mut state);
+    finish::replaced(&mut cx, &mut state);
     post::hear(&mut cx, &mut state);
     commands::handle(&mut cx, &mut state);
     freeze::note(&cx, &mut state);

@@ -61,7 +61,7 @@ impl HookCaller for Outside {
 pub(super) struct World {
     pub(super) server: ApiServer,
     pub(super) cluster: Cluster,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) outside: Arc<Outside>,
     _controllers: DropGuard,
 }
@@ -208,6 +208,7 @@ impl World {
                 metrics_address: "http://prometheus".into(),
                 speed: 1.0,
                 drain: Duration::from_secs(5),
+                settle: Duration::from_secs(2),
                 selector_labels: vec!["app".into()],
             },
             metrics: self.outside.clone(),
