@@ -115,6 +115,10 @@ pub fn internal_error(text: &str) -> ExitCode {
     ExitCode::from(Exit::Failed.code())
 }
 
+/// What kube says at every connection: that its certificate is not checked, which `cluster` says once; and that it failed,
+/// which whoever asked says with what was asked.
+const QUIET: &str = "kube_client::client::tls=error,kube_client::client::builder=off";
+
 /// Where and how to log.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
@@ -147,7 +151,7 @@ impl LogOptions {
     }
 
     fn filter(&self) -> anyhow::Result<EnvFilter> {
-        let filter = EnvFilter::try_new(&self.filter);
+        let filter = EnvFilter::try_new(format!("{QUIET},{}", self.filter));
         Ok(filter
             .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?)
     }
