@@ -42,8 +42,8 @@ pub(super) fn stored_state(status: &Value) -> Result<Option<State>, StateError> 
 pub(super) struct Extras<'a> {
     /// What must be mended, in words.
     pub(super) blocked: Option<&'a str>,
-    /// The Canary is being deleted.
-    pub(super) terminating: bool,
+    /// The Canary is being deleted; what that waits for, in words.
+    pub(super) terminating: Option<&'a str>,
 }
 
 /// The status for `state`; times of the previous one are kept where nothing changed.
@@ -59,10 +59,10 @@ pub(super) fn project(
         None => old.clone(),
     };
     // `kubectl get canary -o wide` has a column for this, and none for conditions.
-    if let (Some(reason), Some(serin)) = (extras.blocked, &mut status.serin) {
+    if let (Some(reason), Some(serin)) = (extras.blocked.or(extras.terminating), &mut status.serin) {
         serin.waiting_on = Some(reason.to_owned());
     }
-    if extras.terminating {
+    if extras.terminating.is_some() {
         status.phase = CanaryPhase::Terminating;
     }
     let now = format!("{now:.0}");
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_state_survives_the_status_and_times_stay_while_nothing_changes() {
         let state = State::new(at(0));
-        let none = Extras { blocked: None, terminating: false };
+        let none = Extras { blocked: None, terminating: None };
         let first = serde_json::to_value(project(&Value::Null, Some(&state), none, at(0))).unwrap();
         assert_eq!(first["phase"], "Initializing");
         assert_eq!(stored_state(&first), Ok(Some(state.clone())));
@@ -161,10 +161,10 @@ mod tests {
 
     #[test]
     fn blocked_comes_and_goes_without_touching_the_state() {
-        let none = Extras { blocked: None, terminating: false };
+        let none = Extras { blocked: None, terminating: None };
         let state = State::new(at(0));
         let first = serde_json::to_value(project(&Value::Null, Some(&state), none, at(0))).unwrap();
-        let extras = Extras { blocked: Some("spec.service is missing"), terminating: false };
+        let extras = Extras { blocked: Some("spec.service is missing"), terminating: None };
         let blocked = serde_json::to_value(project(&first, None, extras, at(5))).unwrap();
         assert_eq!(blocked["serin"]["state"], first["serin"]["state"]);
         assert_eq!(blocked["serin"]["waitingOn"], "spec.service is missing");
