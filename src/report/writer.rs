@@ -153,7 +153,7 @@ impl GitReporter {
         }
     }
 
-    /// Brings Git up to what `reports` say; `gone` are Canaries that were deleted.
+    /// Brings Git up to what `reports` say; `gone` are Canaries that the cluster has no more.
     ///
     /// Never fails: what could not be done is in the result's conditions and comes with the next call. Several pushes
     /// with waits may lie in between, so this can take minutes.
@@ -186,6 +186,7 @@ impl GitReporter {
         let urgent = reports.iter().any(|report| {
             report.outbox.iter().any(|outcome| !holds(self.status.files(), &report.canary, outcome))
         });
+        let gone = &self.given_up(gone).await?;
         match self.write_status(reports, gone, &rollbacks, urgent || !gone.is_empty(), now).await? {
             Wrote::Nothing => {}
             Wrote::Commit(commit) => projection.commit = Some(commit),
