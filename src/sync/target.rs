@@ -20,6 +20,8 @@ pub(super) struct CanaryFacts {
     pub(super) weight: i64,
     /// The revision that the engine lets in.
     pub(super) admitted: Option<Revision>,
+    /// What primary runs.
+    pub(super) promoted: Option<Revision>,
     /// The engine has seen that the target was changed in the cluster, and waits until it is as Git says.
     pub(super) awaits_correction: bool,
     /// What the engine misses, or has seen changed, if Git's objects may put it right.
@@ -63,13 +65,14 @@ impl CanaryFacts {
             return Self::default();
         };
         let state = status.serin.as_ref().map(|serin| &serin.state);
-        let admitted = state.and_then(|state| state["admitted"].as_str());
+        let revision = |pointer: &str| state?.pointer(pointer)?.as_str()?.parse().ok();
         let waits_for = state.and_then(|state| state["waitingOn"]["kind"].as_str()).unwrap_or_default();
         Self {
             has_status: true,
             phase: status.phase,
             weight: status.canary_weight,
-            admitted: admitted.and_then(|text| text.parse().ok()),
+            admitted: revision("/admitted"),
+            promoted: revision("/promoted/revision"),
             awaits_correction: waits_for == "drift",
             awaits_git: (["drift", "target", "blocked"].contains(&waits_for))
                 .then(|| state.map_or_else(String::new, |state| state["waitingOn"].to_string())),
@@ -97,6 +100,14 @@ impl CanaryFacts {
         match &self.admitted {
             Some(admitted) => admitted.digest == *digest,
             None => self.is_free(),
+        }
+    }
+
+    /// What a new template means for the target, in words.
+    pub(super) fn consequence(&self, digest: &Digest) -> &'static str {
+        match &self.promoted {
+            Some(promoted) if promoted.digest == *digest => "what primary runs, nothing to release",
+            Some(_) | None => "progressive release",
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
 use serin::api::{self, Inventory};
@@ -585,6 +585,41 @@ async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
     world.canary_status(json!({"phase": "Initialized", "canaryWeight": 0})).await;
     world.until("the release", |status| status.waiting.is_empty()).await;
     assert_eq!(world.image().await, "podinfo:2");
+}
+
+#[tokio::test]
+async fn a_target_that_serves_without_a_canary_is_not_taken_back_to_the_record() {
+    let mut world = World::new().await;
+    let old = Content::parse(commit(9), [("a", "a", deployment("1").as_str())], &mut DocumentCache::default());
+    *world.records.0.lock().unwrap() = Some(Ok(Recorded {
+        revision: Revision { digest: old.documents[0].thaw().template.unwrap(), commit: Some(commit(9)) },
+        template: old.documents[0].thaw().object["spec"]["template"].clone(),
+    }));
+    world.repository.push(&[("app.yaml", &[NAMESPACE, &deployment("2")].join("---\n"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    assert_eq!(world.image().await, "podinfo:2");
+    world.push(&[("canary.yaml", CANARY)]).await;
+    assert_eq!(world.image().await, "podinfo:2");
+}
+
+#[tokio::test]
+async fn what_was_deleted_with_its_namespace_comes_back_at_once() {
+    let mut world = World::new().await;
+    let files = [NAMESPACE, CANARY, &deployment("1"), &config("a", "1")].join("---\n");
+    world.repository.push(&[("app.yaml", &files)]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    // One that begins with the list of Canaries.
+    world.restart();
+    world.until("the next sync", |status| status.synced).await;
+    let canaries = world.resource(api::GROUP, api::VERSION, "Canary", "test").await;
+    let configs = world.resource("", "v1", "ConfigMap", "test").await;
+    configs.delete("a", &DeleteParams::default()).await.unwrap();
+    canaries.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    let changed = |status: &SyncStatus, what: &str| status.changes.iter().any(|change| change.starts_with(what));
+    let back = |status: &SyncStatus| changed(status, "Canary") && changed(status, "ConfigMap");
+    world.until("both again", back).await;
 }
 
 #[tokio::test]
