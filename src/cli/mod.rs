@@ -115,9 +115,9 @@ pub fn internal_error(text: &str) -> ExitCode {
     ExitCode::from(Exit::Failed.code())
 }
 
-/// What kube says at every connection: that its certificate is not checked, which `cluster` says once; and that it failed,
-/// which whoever asked says with what was asked.
-const QUIET: &str = "kube_client::client::tls=error,kube_client::client::builder=off";
+/// What kube says of every connection, as structures: that its certificate is not checked, which `cluster` says once; that
+/// it failed or ended, which whoever asked says with what was asked.
+const QUIET: &str = "kube_client::client=error,kube_client::client::builder=off";
 
 /// Where and how to log.
 #[derive(Debug, Clone)]

@@ -72,10 +72,11 @@ enum Told {
 }
 
 /// Says once why a watch is interrupted. A kind that is not served yet is no trouble: its definition may be on its way; nor
-/// is a watch that the API server wants to begin anew.
+/// is a watch that the API server wants to begin anew. An API server that is away would be told once a watch: the lease and
+/// whoever writes say so.
 fn tell_interruption(path: &str, error: &watcher::Error, told: &mut Option<Told>) {
     let text = explain(error);
-    if status_of(error).is_some_and(|status| status.code == GONE) {
+    if status_of(error).is_none_or(|status| status.code == GONE || status.code >= UNAVAILABLE) {
         tracing::debug!("the watch of {path} begins anew: {text}");
         return;
     }
@@ -91,6 +92,8 @@ fn tell_interruption(path: &str, error: &watcher::Error, told: &mut Option<Told>
 
 /// HTTP status of versions that are no longer known.
 const GONE: u16 = 410;
+/// From here on HTTP statuses say that the server is in trouble.
+const UNAVAILABLE: u16 = 500;
 
 fn status_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::core::Status> {
     api_status(error).or_else(|| status_of(error.source()?))

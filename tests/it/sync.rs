@@ -603,8 +603,8 @@ async fn a_target_that_serves_without_a_canary_is_not_taken_back_to_the_record()
     assert_eq!(world.image().await, "podinfo:2");
 }
 
-#[tokio::test]
-async fn what_was_deleted_with_its_namespace_comes_back_at_once() {
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_with_its_namespace_comes_back_when_that_is_gone() {
     let mut world = World::new().await;
     let files = [NAMESPACE, CANARY, &deployment("1"), &config("a", "1")].join("---\n");
     world.repository.push(&[("app.yaml", &files)]);
@@ -613,13 +613,33 @@ async fn what_was_deleted_with_its_namespace_comes_back_at_once() {
     // One that begins with the list of Canaries.
     world.restart();
     world.until("the next sync", |status| status.synced).await;
-    let canaries = world.resource(api::GROUP, api::VERSION, "Canary", "test").await;
-    let configs = world.resource("", "v1", "ConfigMap", "test").await;
-    configs.delete("a", &DeleteParams::default()).await.unwrap();
-    canaries.delete("podinfo", &DeleteParams::default()).await.unwrap();
-    let changed = |status: &SyncStatus, what: &str| status.changes.iter().any(|change| change.starts_with(what));
-    let back = |status: &SyncStatus| changed(status, "Canary") && changed(status, "ConfigMap");
-    world.until("both again", back).await;
+
+    let namespaces = world.resource("", "v1", "Namespace", "test").await;
+    namespaces.delete("test", &DeleteParams::default()).await.unwrap();
+    for (group, version, kind, name) in [
+        ("", "v1", "ConfigMap", "a"),
+        ("apps", "v1", "Deployment", "podinfo"),
+        (api::GROUP, api::VERSION, "Canary", "podinfo"),
+    ] {
+        let api = world.resource(group, version, kind, "test").await;
+        api.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    let waits = |status: &SyncStatus| status.waiting.values().filter(|why| why.contains("being deleted")).count();
+    let status = world.until("the namespace to be seen", |status| waits(status) == 4).await;
+    assert!(status.conditions.is_empty(), "{:?}", status.conditions);
+    assert_eq!(world.get("Deployment", "podinfo").await, None);
+
+    // What the namespace's controller does in the end.
+    let mut namespace: Value = serde_json::to_value(namespaces.get("test").await.unwrap()).unwrap();
+    namespace["spec"]["finalizers"] = json!([]);
+    let finalize = http::Request::put("/api/v1/namespaces/test/finalize")
+        .header("content-type", "application/json")
+        .body(namespace.to_string().into_bytes())
+        .unwrap();
+    world.cluster.client().request_text(finalize).await.unwrap();
+    world.until("everything to be back", |status| status.waiting.is_empty()).await;
+    assert_eq!(world.image().await, "podinfo:1");
+    assert!(world.get("ConfigMap", "a").await.is_some() && world.get("Canary", "podinfo").await.is_some());
 }
 
 #[tokio::test]
