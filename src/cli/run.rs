@@ -14,14 +14,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api;
 use crate::api::annotations::MANAGER_SYNC;
+use crate::api::{self, Canary};
 use crate::cluster::{
-    Claim, Cluster, ConnectOptions, EffectKind, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected, Wake,
-    WriteError, Writer, explain,
+    Claim, Clock, Cluster, ConnectOptions, EffectKind, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected,
+    SharedWatch, Wake, WriteError, Writer, explain,
 };
 use crate::config::{RollbackMode, RunArgs, Settings};
-use crate::controller::{self, Clock, ControllerContext, ControllerSettings, Telemetry};
+use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
 use crate::git::{Credentials, Identity, Remote, Store};
 use crate::hook::{HookCaller, HttpHooks};
 use crate::metrics::{HttpClients, MetricProvider, Prometheus};
@@ -81,7 +81,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
     let shutdown = CancellationToken::new();
     let (told_to_stop, stop) = (signal::stop()?, shutdown.clone());
     tokio::spawn(async move {
-        tracing::info!("{}: stopping", told_to_stop.await);
+        // Not inside the macro: what is not logged is not evaluated.
+        let told = told_to_stop.await;
+        tracing::info!("{told}: stopping");
         stop.cancel();
     });
     daemon(settings, shutdown).await?;
@@ -119,10 +121,14 @@ pub async fn daemon_with(
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);
     let (sync_status, synced) = watch::channel(SyncStatus::default());
-    let canaries = sync::watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone());
+    let mut canaries = SharedWatch::of::<Canary>(&cluster, settings.namespace.as_deref());
+    let synced_canaries = sync::watched_canaries(&mut canaries);
+    let recorded_canaries = report::git::watched_canaries(&mut canaries);
+    let journals = report::events::Journals::of(&mut canaries);
+    let released_canaries = controller::Canaries::of(&mut canaries);
     let source = GitSource::new(store.clone(), remote.clone(), &settings.git.branch, &settings.git.path);
 
-    let ready_canaries = canaries.clone();
+    let ready_canaries = synced_canaries.clone();
     let state = ServerState {
         registry: Arc::new(registry),
         ready: Arc::new(move || readiness(&synced.borrow(), &ready_canaries)),
@@ -139,30 +145,39 @@ pub async fn daemon_with(
     {
         return Ok(());
     }
+    // Not before its definition is there: a list of a kind that is not served is only tried again later.
+    canaries.start(stop.clone());
 
     let records = Records::new(store.clone(), remote.clone(), settings.git.status_branch.clone());
     let reporter = report::git::Context {
         cluster: cluster.clone(),
         writer: writer.clone(),
-        canaries: report::git::watch_canaries(&cluster, settings.namespace.as_deref(), stop.clone()),
+        canaries: recorded_canaries,
         store,
         remote,
         settings: report_settings(&settings),
         now: Arc::new(move || clock.now()),
     };
-    let context = controller_context(&settings, &cluster, &writer, metrics, hooks, clock, telemetry);
+    let context = ControllerContext {
+        cluster: cluster.clone(),
+        canaries: released_canaries,
+        writer: writer.clone(),
+        settings: controller_settings(&settings),
+        metrics,
+        hooks,
+        clock,
+        telemetry,
+    };
     let sync_context = SyncContext {
         cluster: cluster.clone(),
         writer: writer.clone(),
         source: Arc::new(source),
         records: Arc::new(records),
-        canaries,
-        settings: SyncSettings {
-            cluster_name: settings.cluster_name.clone(),
-            namespace: settings.lease.namespace.clone(),
-            poll_interval: settings.git.poll_interval,
-            only_namespace: settings.namespace.clone(),
+        canaries: synced_canaries,
+        judge: |canary, spec| {
+            controller::check_policy(canary, spec).err().map(|error| crate::cluster::explain(&error))
         },
+        settings: sync_settings(&settings),
         wake: Wake::default(),
         resync: Wake::default(),
         status: sync_status,
@@ -177,7 +192,7 @@ pub async fn daemon_with(
     });
     loops.spawn(async move {
         let now = Arc::new(move || clock.now());
-        report::events::run(cluster, writer, namespace, now, stop_events).await;
+        report::events::run(cluster, writer, namespace, journals, now, stop_events).await;
         Ok(())
     });
     loops.spawn(async move {
@@ -236,29 +251,23 @@ fn claim(
     claim
 }
 
-fn controller_context(
-    settings: &Settings,
-    cluster: &Cluster,
-    writer: &Writer,
-    metrics: Arc<dyn MetricProvider>,
-    hooks: Arc<dyn HookCaller>,
-    clock: Clock,
-    telemetry: Telemetry,
-) -> ControllerContext {
-    ControllerContext {
-        cluster: cluster.clone(),
-        writer: writer.clone(),
-        settings: ControllerSettings {
-            namespace: settings.namespace.clone(),
-            metrics_address: settings.metrics_address.clone(),
-            speed: settings.speed,
-            drain: settings.drain,
-            selector_labels: settings.selector_labels.clone(),
-        },
-        metrics,
-        hooks,
-        clock,
-        telemetry,
+fn controller_settings(settings: &Settings) -> ControllerSettings {
+    ControllerSettings {
+        namespace: settings.namespace.clone(),
+        metrics_address: settings.metrics_address.clone(),
+        speed: settings.speed,
+        drain: settings.drain,
+        settle: settings.settle,
+        selector_labels: settings.selector_labels.clone(),
+    }
+}
+
+fn sync_settings(settings: &Settings) -> SyncSettings {
+    SyncSettings {
+        cluster_name: settings.cluster_name.clone(),
+        namespace: settings.lease.namespace.clone(),
+        poll_interval: settings.git.poll_interval,
+        only_namespace: settings.namespace.clone(),
     }
 }
 

@@ -88,6 +88,9 @@ mod tests {
         let error = Outer(kube::Error::Api(Box::new(status)));
         assert_eq!(explain(&error), "failed to read the lease: leases \"serin\" is forbidden");
         let Outer(source) = error;
+        let status = Status::failure("leases \"serin\" is forbidden", "Forbidden").with_code(403);
+        let written = WriteError::from(kube::Error::Api(Box::new(status)));
+        assert_eq!(explain(&written), "leases \"serin\" is forbidden");
         let boxed = crate::cluster::CallError::Api { what: "read the lease".to_owned(), source: Box::new(source) };
         assert_eq!(explain(&boxed), "failed to read the lease: leases \"serin\" is forbidden");
         let Some(status) = boxed.status().cloned() else { panic!("it is one") };

@@ -3,6 +3,7 @@
 //! Reads go through [`Cluster`] (each with a deadline), what is watched through [`Reflected`] (one stream per kind, shared),
 //! and every change of the outside through [`Writer::effect`], which asks the lease first.
 
+mod clock;
 mod connect;
 mod discovery;
 mod explain;
@@ -10,9 +11,10 @@ mod lease;
 mod reflected;
 mod writer;
 
+pub use clock::Clock;
 pub use connect::{CALL_TIMEOUT, CallError, Cluster, ClusterError, ConnectOptions, call};
 pub use discovery::{ResolveError, Resolved};
 pub use explain::explain;
 pub use lease::{Claim, Lease, LeaseConfig, LeaseError};
-pub use reflected::{Listener, Reflected, Wake, compact_metadata};
+pub use reflected::{Listener, Reflected, SharedWatch, Wake};
 pub use writer::{EFFECT_TIMEOUT, EffectKind, EffectProbe, NoProbe, ProbeFuture, WriteError, Writer};

@@ -8,7 +8,6 @@ use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +56,7 @@ impl Listener {
 }
 
 /// Drops what no decision needs and every object carries.
-pub fn compact_metadata(object: &mut DynamicObject) {
+fn compact_metadata(object: &mut DynamicObject) {
     object.metadata.managed_fields = None;
     if let Some(annotations) = &mut object.metadata.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
@@ -128,19 +127,48 @@ impl<T> Clone for Reflected<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Reflected<T> {
-    /// Starts watching until `shutdown`. `convert` makes the compact value; its error stays with that object alone, so one
-    /// bad object never ends the stream. `changed` is told the key of every object that changed, once per change.
-    pub fn start(
-        api: Api<DynamicObject>,
-        config: watcher::Config,
-        shutdown: CancellationToken,
+/// Takes one event into one cache.
+type FeedFn = Box<dyn FnMut(watcher::Event<DynamicObject>) + Send>;
+
+/// One watch that feeds several caches, each with what one room keeps of an object.
+pub struct SharedWatch {
+    api: Api<DynamicObject>,
+    config: watcher::Config,
+    feeds: Vec<FeedFn>,
+}
+
+impl SharedWatch {
+    /// A watch that feeds nothing yet.
+    pub fn new(api: Api<DynamicObject>, config: watcher::Config) -> Self {
+        Self { api, config, feeds: Vec::new() }
+    }
+
+    /// A watch of a kind by its Rust type. It may be served later than this starts: the stream retries.
+    pub fn of<K: kube::Resource<DynamicType = ()>>(cluster: &Cluster, namespace: Option<&str>) -> Self {
+        let kind = ApiResource::erase::<K>(&());
+        let api = match namespace {
+            Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
+            None => Api::all_with(cluster.client(), &kind),
+        };
+        Self::new(api, watcher::Config::default())
+    }
+
+    /// One more cache. `convert` and `changed` are as for [`Reflected::start`].
+    pub fn cache<T: Send + Sync + 'static>(
+        &mut self,
         convert: impl Fn(DynamicObject) -> Result<T, String> + Send + Sync + 'static,
         changed: impl Fn(&NamespacedName) + Send + Sync + 'static,
-    ) -> Self {
+    ) -> Reflected<T> {
         let (ready_tx, ready) = watch::channel(false);
-        let cache = Self { entries: Arc::default(), ready, changes: Wake::default() };
+        let cache = Reflected { entries: Arc::default(), ready, changes: Wake::default() };
         let mut feed = Feed { cache: cache.clone(), buffer: None, convert, changed, ready_tx };
+        self.feeds.push(Box::new(move |event| feed.take(event)));
+        cache
+    }
+
+    /// Watches until `shutdown`.
+    pub fn start(self, shutdown: CancellationToken) {
+        let Self { api, config, mut feeds } = self;
         tokio::spawn(async move {
             let kind = api.resource_url().to_owned();
             let mut told = None;
@@ -158,7 +186,7 @@ impl<T: Send + Sync + 'static> Reflected<T> {
                         if !matches!(event, watcher::Event::Init) {
                             told = None;
                         }
-                        feed.take(event);
+                        feed_all(&mut feeds, event);
                     }
                     // The stream repairs itself, with a back-off; what is cached stays usable meanwhile.
                     Some(Err(error)) => tell_interruption(&kind, &error, &mut told),
@@ -166,29 +194,31 @@ impl<T: Send + Sync + 'static> Reflected<T> {
                 }
             }
         });
-        cache
     }
+}
 
-    /// As [`Reflected::start`], by the Rust type of a kind: objects that do not fit it stay unreadable, each for itself.
-    pub fn start_typed<K>(
-        cluster: &Cluster,
-        namespace: Option<&str>,
+fn feed_all(feeds: &mut [FeedFn], event: watcher::Event<DynamicObject>) {
+    let Some((last, others)) = feeds.split_last_mut() else { return };
+    for feed in others {
+        feed(event.clone());
+    }
+    last(event);
+}
+
+impl<T: Send + Sync + 'static> Reflected<T> {
+    /// Starts watching until `shutdown`. `convert` makes the compact value; its error stays with that object alone, so one
+    /// bad object never ends the stream. `changed` is told the key of every object that changed, once per change.
+    pub fn start(
+        api: Api<DynamicObject>,
+        config: watcher::Config,
         shutdown: CancellationToken,
-        convert: impl Fn(K) -> T + Send + Sync + 'static,
-    ) -> Self
-    where
-        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned,
-    {
-        let kind = ApiResource::erase::<K>(&());
-        let api: Api<DynamicObject> = match namespace {
-            Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
-            None => Api::all_with(cluster.client(), &kind),
-        };
-        let typed = move |object: DynamicObject| match object.try_parse::<K>() {
-            Ok(object) => Ok(convert(object)),
-            Err(error) => Err(error.to_string()),
-        };
-        Self::start(api, watcher::Config::default(), shutdown, typed, |_| {})
+        convert: impl Fn(DynamicObject) -> Result<T, String> + Send + Sync + 'static,
+        changed: impl Fn(&NamespacedName) + Send + Sync + 'static,
+    ) -> Self {
+        let mut watch = SharedWatch::new(api, config);
+        let cache = watch.cache(convert, changed);
+        watch.start(shutdown);
+        cache
     }
 
     /// The object, if it exists and can be read.
@@ -201,6 +231,13 @@ impl<T: Send + Sync + 'static> Reflected<T> {
     pub fn problem(&self, key: &NamespacedName) -> Option<Arc<str>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.get(key).and_then(|entry| entry.known.as_ref().err().cloned())
+    }
+
+    /// A readable object that fits, whichever is met first.
+    pub fn find(&self, fits: impl Fn(&NamespacedName, &T) -> bool) -> Option<(NamespacedName, Arc<T>)> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut known = entries.iter().filter_map(|(key, entry)| Some((key, entry.known.as_ref().ok()?)));
+        known.find(|(key, known)| fits(key, known)).map(|(key, known)| (key.clone(), known.clone()))
     }
 
     /// All readable objects.

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Clock;
 use crate::model::NamespacedName;
 use crate::release::{Answer, AnswerOutcome, Question, QuestionKey, QuestionKind};
 
-use super::clock::Clock;
 use super::wakeups::Wakeups;
 
 /// Metric queries at once over all Canaries: enough for hundreds of targets with three checks each per interval, few

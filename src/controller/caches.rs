@@ -9,9 +9,9 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::{RECORDED, REQUEST};
-use crate::api::{CanarySpec, MetricTemplateSpec};
-use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, explain};
+use crate::api::annotations::{RECORDED, REQUEST, UNRECORDED};
+use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
+use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, ReleaseId};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
@@ -45,6 +45,8 @@ pub(super) struct CanaryView {
     pub(super) finalizers: Vec<String>,
     pub(super) request: Option<String>,
     pub(super) recorded: Option<ReleaseId>,
+    /// What keeps state from reaching Git, in words.
+    pub(super) unrecorded: Option<String>,
     /// The spec, or why it cannot be read.
     pub(super) spec: Result<CanarySpec, String>,
     /// As it is, to write only what changes.
@@ -63,13 +65,14 @@ impl CanaryView {
             deleting: metadata.deletion_timestamp.is_some(),
             request: annotation(REQUEST),
             recorded: annotation(RECORDED).and_then(|text| serde_json::from_value(Value::from(text)).ok()),
+            unrecorded: annotation(UNRECORDED),
             finalizers: metadata.finalizers.unwrap_or_default(),
             spec: serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
             status: Frozen::of(&object.data["status"]),
         }
     }
 
-    /// Names of the objects it looks at, without namespace.
+    /// Names of the objects it looks at.
     pub(super) fn looks_at(&self) -> BTreeSet<NamespacedName> {
         let Ok(spec) = &self.spec else { return BTreeSet::new() };
         let primary_too = |name: &str| [name.to_owned(), format!("{name}-primary")];
@@ -80,8 +83,21 @@ impl CanaryView {
         if let Some(scaler) = &spec.autoscaler_ref {
             names.extend(primary_too(&scaler.name));
         }
-        names.into_iter().map(|name| NamespacedName::new(self.key.namespace.clone(), name)).collect()
+        let templates =
+            spec.analysis.metrics.iter().filter_map(|metric| template_key(&self.key.namespace, metric));
+        names
+            .into_iter()
+            .map(|name| NamespacedName::new(self.key.namespace.clone(), name))
+            .chain(templates)
+            .collect()
     }
+}
+
+/// The MetricTemplate of a check, for a Canary in `namespace`.
+pub(super) fn template_key(namespace: &str, metric: &Metric) -> Option<NamespacedName> {
+    let template = metric.template_ref.as_ref()?;
+    let namespace = template.namespace.as_deref().unwrap_or(namespace);
+    Some(NamespacedName::new(namespace, template.name.as_str()))
 }
 
 /// The kinds as the API server serves them.
@@ -156,6 +172,23 @@ async fn resolve_route(cluster: &Cluster, kind: RouteKind) -> Result<Resolved, R
     }))
 }
 
+/// The Canaries to release, and who of them is to be looked at.
+#[derive(Debug)]
+pub struct Canaries {
+    cache: Reflected<CanaryView>,
+    pub(super) wakeups: Arc<Wakeups>,
+}
+
+impl Canaries {
+    /// Those that are watched.
+    pub fn of(watch: &mut SharedWatch) -> Self {
+        let wakeups = Arc::new(Wakeups::default());
+        let woken = wakeups.clone();
+        let cache = watch.cache(|object| Ok(CanaryView::of(object)), move |key| woken.wake(key));
+        Self { cache, wakeups }
+    }
+}
+
 /// Everything that is watched.
 pub(super) struct Caches {
     pub(super) canaries: Reflected<CanaryView>,
@@ -167,14 +200,15 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    /// Starts watching; changes ring `wakeups`.
+    /// Starts watching the rest; changes wake the Canaries that look at the object.
     pub(super) fn start(
         cluster: &Cluster,
         kinds: &Kinds,
         settings: &ControllerSettings,
-        wakeups: &Arc<Wakeups>,
+        canaries: Canaries,
         shutdown: &CancellationToken,
     ) -> Self {
+        let Canaries { cache: canaries, wakeups } = canaries;
         let api = |kind: &Resolved| cluster.objects(kind, settings.namespace.as_deref());
         let dependents = || {
             let wakeups = wakeups.clone();
@@ -182,15 +216,8 @@ impl Caches {
         };
         let stripped = |object: DynamicObject| to_value(object).map(|value| FrozenObject::of(&strip(&value)));
         let labels = settings.selector_labels.clone();
-        let own = wakeups.clone();
         Self {
-            canaries: Reflected::start(
-                api(&kinds.canary),
-                watcher::Config::default(),
-                shutdown.clone(),
-                |object| Ok(CanaryView::of(object)),
-                move |key| own.wake(key),
-            ),
+            canaries,
             deployments: Reflected::start(
                 api(&kinds.deployment),
                 watcher::Config::default(),
@@ -217,7 +244,7 @@ impl Caches {
                 watcher::Config::default(),
                 shutdown.clone(),
                 |object| serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
-                |_| {},
+                dependents(),
             ),
             routes: kinds
                 .routes

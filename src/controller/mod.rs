@@ -8,7 +8,6 @@
 mod act;
 mod answers;
 mod caches;
-mod clock;
 mod crd;
 mod expectations;
 mod finalize;
@@ -27,11 +26,11 @@ mod wakeups;
 
 use std::sync::Arc;
 
-use crate::cluster::{Cluster, Writer};
+use crate::cluster::{Clock, Cluster, Writer};
 use crate::hook::HookCaller;
 use crate::metrics::MetricProvider;
 
-pub use clock::Clock;
+pub use caches::Canaries;
 pub use policy::{Notice, PolicyError, check_policy};
 pub use run::{ControllerError, run};
 pub use settings::ControllerSettings;
@@ -41,6 +40,8 @@ pub use telemetry::Telemetry;
 pub struct ControllerContext {
     /// The cluster.
     pub cluster: Cluster,
+    /// The Canaries it releases.
+    pub canaries: Canaries,
     /// The door through which it is changed.
     pub writer: Writer,
     /// Settings.

@@ -17,7 +17,6 @@ use super::caches::{Caches, Kinds};
 use super::crd;
 use super::measure::Finder;
 use super::reconcile::{Again, Reconciler};
-use super::wakeups::Wakeups;
 
 /// Looks at once: each holds at most one API call, so this bounds the load on the API server.
 const PARALLEL: usize = 8;
@@ -50,12 +49,12 @@ pub async fn run(context: ControllerContext, shutdown: CancellationToken) -> Res
 }
 
 async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> Reconciler {
-    let ControllerContext { cluster, writer, settings, metrics, hooks, clock, telemetry } = context;
+    let ControllerContext { cluster, canaries, writer, settings, metrics, hooks, clock, telemetry } = context;
     let router: Arc<dyn Router> = Arc::new(Istio);
     writer.claim().acquired().await;
     let kinds = Kinds::resolve(&cluster, router.as_ref()).await;
-    let wakeups = Arc::new(Wakeups::default());
-    let caches = Arc::new(Caches::start(&cluster, &kinds, &settings, &wakeups, &shutdown));
+    let wakeups = canaries.wakeups.clone();
+    let caches = Arc::new(Caches::start(&cluster, &kinds, &settings, canaries, &shutdown));
     while tokio::time::timeout(READY_SLOW, caches.ready()).await.is_err() {
         tracing::warn!("the controller still waits for the first lists from the API server");
     }

@@ -17,14 +17,13 @@ use k8s_openapi::api::core::v1::{Event as EventObject, EventSource, ObjectRefere
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::watcher;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::MANAGER_ENGINE;
-use crate::cluster::{CallError, Cluster, EffectKind, Reflected, WriteError, Writer, call, explain};
+use crate::cluster::{CallError, Cluster, EffectKind, Reflected, SharedWatch, WriteError, Writer, call, explain};
 use crate::model::NamespacedName;
 use crate::release::{EventType, JournalEntry};
 
@@ -59,38 +58,21 @@ pub async fn run(
     cluster: Cluster,
     writer: Writer,
     namespace: Option<String>,
+    journals: Journals,
     now: Now,
     shutdown: CancellationToken,
 ) {
-    let inner = shutdown.child_token();
-    let _ends = inner.clone().drop_guard();
-    inner.run_until_cancelled(serve(cluster, writer, namespace, now, inner.clone())).await;
+    shutdown.run_until_cancelled(serve(cluster, writer, namespace, journals, now)).await;
 }
 
-async fn serve(
-    cluster: Cluster,
-    writer: Writer,
-    namespace: Option<String>,
-    now: Now,
-    shutdown: CancellationToken,
-) {
+async fn serve(cluster: Cluster, writer: Writer, namespace: Option<String>, journals: Journals, now: Now) {
+    let Journals { cache: journals, changed } = journals;
     writer.claim().acquired().await;
     let mut emitter = Emitter { client: cluster.client(), writer, now, known: HashMap::new() };
-    let canaries = loop {
-        match start(&cluster, namespace.as_deref(), &mut emitter).await {
-            Ok(api) => break api,
-            Err(error) => {
-                tracing::warn!("events wait for the API server: {}", explain(error.as_ref()));
-                cluster.forget_discovery();
-                tokio::time::sleep(AGAIN).await;
-            }
-        }
-    };
-    let changed = Arc::new(Changed::default());
-    let ring = changed.clone();
-    let journals = Reflected::start(canaries, watcher::Config::default(), shutdown, Journal::of, move |key| {
-        ring.add(key.clone())
-    });
+    while let Err(error) = emitted(&cluster, namespace.as_deref(), &mut emitter).await {
+        tracing::warn!("events wait for the API server: {}", explain(error.as_ref()));
+        tokio::time::sleep(AGAIN).await;
+    }
     loop {
         let mut failed = false;
         for key in changed.take() {
@@ -112,13 +94,12 @@ async fn serve(
     }
 }
 
-/// Finds out what was emitted before this process; returns what to watch.
-async fn start(
+/// Finds out what was emitted before this process.
+async fn emitted(
     cluster: &Cluster,
     namespace: Option<&str>,
     emitter: &mut Emitter,
-) -> Result<Api<DynamicObject>, Box<dyn std::error::Error + Send + Sync>> {
-    let canary = cluster.resolve("flagger.app", "v1beta1", "Canary").await?;
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let api = match namespace {
         Some(namespace) => Api::<EventObject>::namespaced(cluster.client(), namespace),
         None => Api::<EventObject>::all(cluster.client()),
@@ -134,10 +115,26 @@ async fn start(
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => break,
+            None => return Ok(()),
         }
     }
-    Ok(cluster.objects(&canary, namespace))
+}
+
+/// The journals of all Canaries, and which of them may have grown.
+#[derive(Debug)]
+pub struct Journals {
+    cache: Reflected<Journal>,
+    changed: Arc<Changed>,
+}
+
+impl Journals {
+    /// Those of the Canaries that are watched.
+    pub fn of(watch: &mut SharedWatch) -> Self {
+        let changed = Arc::new(Changed::default());
+        let ring = changed.clone();
+        let cache = watch.cache(Journal::of, move |key| ring.add(key.clone()));
+        Self { cache, changed }
+    }
 }
 
 /// Canaries whose journal may have grown.

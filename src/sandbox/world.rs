@@ -68,8 +68,14 @@ pub struct SandboxOptions {
 
 impl Default for SandboxOptions {
     fn default() -> Self {
-        let ControllerOptions { readiness_delay, max_grace, parts: _, autoscaler_delay: _, heartbeat: _ } =
-            ControllerOptions::default();
+        let ControllerOptions {
+            readiness_delay,
+            max_grace,
+            parts: _,
+            autoscaler_delay: _,
+            clock: _,
+            heartbeat: _,
+        } = ControllerOptions::default();
         Self {
             dir: PathBuf::from("serin-sandbox"),
             cluster: ClusterChoice::Embedded { port: 0 },

@@ -10,6 +10,13 @@ use super::source::{Content, Document};
 use crate::api::{self, strict};
 use crate::model::{Digest, NamespacedName, ObjectRef};
 
+/// Where objects go that name no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+/// Annotations that tools and controllers write into objects, and that files exported from a cluster carry. The Deployment
+/// controller writes its own again at once, so wanting an old one would never end.
+const EXPORTED_ANNOTATIONS: [&str; 2] =
+    ["deployment.kubernetes.io/revision", "kubectl.kubernetes.io/last-applied-configuration"];
+
 /// Group, version and kind.
 pub(super) type Gvk = (String, String, String);
 
@@ -88,6 +95,8 @@ pub(super) struct DesiredSet {
     pub(super) problems: Vec<Problem>,
     /// Objects that Git names although they are not written now; prune keeps them.
     pub(super) named: BTreeSet<ObjectRef>,
+    /// Canaries that the release engine does not carry out: applied although their targets are held.
+    pub(super) refused: BTreeSet<ObjectRef>,
     /// Whether every document's object is known, so that what is absent is truly absent.
     pub(super) complete: bool,
 }
@@ -120,6 +129,12 @@ fn drop_server_fields(object: &mut Value) {
     if let Some(metadata) = object["metadata"].as_object_mut() {
         for field in ["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"] {
             metadata.remove(field);
+        }
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.retain(|key, _| !EXPORTED_ANNOTATIONS.contains(&key.as_str()));
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
         }
     }
 }
@@ -174,20 +189,31 @@ pub(super) fn collect(
     let mut set = DesiredSet { complete: true, ..DesiredSet::default() };
     let mut seen: BTreeMap<ObjectRef, String> = BTreeMap::new();
     let mut objects = Vec::new();
+    let mut unserved = Vec::new();
     for (document, warnings) in documents {
         let origin = format!("{}:{}", document.file, document.line);
         match identify(&document.object, scopes) {
             Err((id, message)) => {
+                unserved.extend(id.as_ref().and_then(|id| unserved_link(id, &document.object)));
                 // Without an identity nobody knows what is absent.
                 set.complete &= id.is_some();
-                set.named.extend(id.clone());
+                set.named.extend(id.iter().flat_map(all_readings));
                 set.problems.push(Problem { id, message: format!("{origin}: {message}") });
             }
             Ok((id, version)) => {
                 if let Some(first) = seen.insert(id.clone(), origin.clone()) {
-                    let message = format!("{origin}: {id} is also in {first}; keep one of them");
-                    set.problems.push(Problem { id: Some(id.clone()), message });
-                    objects.retain(|object: &Desired| object.id != id);
+                    let again = desired(document, id.clone(), version, origin.clone(), warnings);
+                    match objects.iter_mut().find(|object: &&mut Desired| object.id == id) {
+                        // Many files begin with the Namespace that they share.
+                        Some(known) if known.body == again.body => {
+                            known.warnings.push(format!("it is also in {origin}, with the same content"));
+                        }
+                        Some(_) | None => {
+                            let message = format!("{origin}: {id} is also in {first}; keep one of them");
+                            set.problems.push(Problem { id: Some(id.clone()), message });
+                            objects.retain(|object| object.id != id);
+                        }
+                    }
                     continue;
                 }
                 set.named.insert(id.clone());
@@ -200,7 +226,10 @@ pub(super) fn collect(
             }
         }
     }
-    let links = links(&objects, live, &mut set.problems);
+    let mut links = links(&objects, live, &mut set.problems);
+    let is_new = |link: &Link| links.iter().all(|known| known.canary != link.canary);
+    unserved.retain(is_new);
+    links.extend(unserved);
     let objects = assign_roles(objects, &links, &mut set.problems);
     set.objects = objects;
     set.objects.sort_by(|a, b| (Stage::of(&a.id), &a.id).cmp(&(Stage::of(&b.id), &b.id)));
@@ -241,11 +270,18 @@ fn identify(object: &Value, scopes: &Scopes) -> Result<(ObjectRef, String), (Opt
         name: name.to_owned(),
     };
     match scopes.get(&(group.clone(), version.clone(), kind.clone())) {
-        Some(Ok(true)) => Ok((id(Some(namespace.unwrap_or("default"))), version)),
+        Some(Ok(true)) => Ok((id(Some(namespace.unwrap_or(DEFAULT_NAMESPACE))), version)),
         Some(Ok(false)) => Ok((id(None), version)),
         Some(Err(message)) => Err((Some(id(namespace)), format!("{}: {message}", id(namespace)))),
         None => Err((Some(id(namespace)), format!("{} has not been looked up", id(namespace)))),
     }
+}
+
+/// What an object may be whose kind is not served, so that nobody knows whether it has a namespace: an apiVersion with a
+/// typing error must not make the object look gone from Git.
+fn all_readings(id: &ObjectRef) -> [ObjectRef; 3] {
+    let placed = |namespace: Option<&str>| ObjectRef { namespace: namespace.map(str::to_owned), ..id.clone() };
+    [id.clone(), placed(None), placed(Some(DEFAULT_NAMESPACE))]
 }
 
 /// All Canaries, Git's first: it is what the cluster's will become.
@@ -280,6 +316,19 @@ fn links(objects: &[Desired], live: &[Link], problems: &mut Vec<Problem>) -> Vec
     links
 }
 
+/// What a Canary releases whose kind is not served (yet): without its Canary the target must not be written.
+fn unserved_link(id: &ObjectRef, object: &Value) -> Option<Link> {
+    if Stage::of(id) != Stage::Canaries {
+        return None;
+    }
+    let spec = &object["spec"];
+    let target = spec["targetRef"]["name"].as_str()?.to_owned();
+    let namespace = id.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let service = spec["service"]["name"].as_str().map_or_else(|| target.clone(), str::to_owned);
+    let invalid = Some("its kind is not served".to_owned());
+    Some(Link { canary: NamespacedName::new(namespace, id.name.clone()), target, service, invalid })
+}
+
 /// Gives every object its role and holds what belongs to an invalid Canary.
 fn assign_roles(objects: Vec<Desired>, links: &[Link], problems: &mut Vec<Problem>) -> Vec<Desired> {
     let configs = configs_of_targets(&objects, links);
@@ -288,7 +337,7 @@ fn assign_roles(objects: Vec<Desired>, links: &[Link], problems: &mut Vec<Proble
         let (role, link) = role_of(&object, links, &configs);
         object.digest = Digest::of_canonical(format!("{}\n{}", role.tag(), object.body).as_bytes());
         object.role = role;
-        add_unknown_fields(&mut object);
+        leave_out_unknown_fields(&mut object);
         if let Some(canary) = canary_of_route(&object.id, links) {
             let message = format!(
                 "{}: {} leads to the service of Canary {canary}, which generates its route itself; remove it from Git",
@@ -302,14 +351,23 @@ fn assign_roles(objects: Vec<Desired>, links: &[Link], problems: &mut Vec<Proble
             Some(canary) if Stage::of(&object.id) == Stage::Canaries => {
                 tracing::debug!(canary = %canary, "invalid Canary is not applied");
             }
-            Some(canary) => problems.push(Problem {
-                message: format!("{}: {} is held until Canary {canary} is valid", object.origin, object.id),
-                id: Some(object.id),
-            }),
+            Some(canary) => {
+                problems.push(Problem { message: held_message(&object, &canary_ref(canary)), id: Some(object.id) })
+            }
             None => kept.push(object),
         }
     }
     kept
+}
+
+/// Why an object is not written.
+pub(super) fn held_message(object: &Desired, canary: &ObjectRef) -> String {
+    format!("{}: {} is held until {canary} is valid", object.origin, object.id)
+}
+
+fn canary_ref(canary: &NamespacedName) -> ObjectRef {
+    let NamespacedName { namespace, name } = canary.clone();
+    ObjectRef { group: api::GROUP.to_owned(), kind: "Canary".to_owned(), namespace: Some(namespace), name }
 }
 
 fn role_of<'a>(
@@ -359,9 +417,10 @@ fn canary_of_route<'a>(id: &ObjectRef, links: &'a [Link]) -> Option<&'a Namespac
     is_route.then_some(&owner.canary)
 }
 
-fn add_unknown_fields(object: &mut Desired) {
+fn leave_out_unknown_fields(object: &mut Desired) {
     let unknown = strict::check(&object.body).into_iter().filter(strict::Problem::is_unknown_field);
     object.warnings.extend(unknown.map(|problem| format!("{problem} is ignored")));
+    strict::drop_unknown(&mut object.body);
 }
 
 /// A ConfigMap or Secret by name.

@@ -7,11 +7,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 
-use super::apply::{Applier, Outcome, Settled, Trouble};
+use super::apply::{Applier, Outcome, Settled, Trouble, is_about_the_group};
 use super::desired::{self, Desired, DesiredSet, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
 use super::plan;
+use super::refused::{self, Judge};
 use super::remove::{self, Removed};
 use super::source::{Content, RecordSource};
 use super::status::SyncStatus;
@@ -40,6 +41,7 @@ pub(super) struct Pass<'a> {
     pub(super) store: &'a InventoryStore,
     pub(super) only_namespace: Option<&'a str>,
     pub(super) content: &'a Content,
+    pub(super) judge: Judge,
     pub(super) extent: Extent,
     /// The cluster's Canaries as last seen.
     pub(super) live_canaries: Vec<Link>,
@@ -83,6 +85,8 @@ pub(super) struct Passed {
 struct Results {
     owned: BTreeMap<ObjectRef, Owned>,
     targets: BTreeMap<String, TargetResult>,
+    /// Objects that are not written because the API server refuses a Canary, and why.
+    held: BTreeMap<ObjectRef, String>,
     passed: Passed,
 }
 
@@ -93,12 +97,17 @@ impl Pass<'_> {
         let scopes = self.scopes(&documents).await?;
         let mut set = desired::collect(documents, &scopes, &self.live_canaries, self.only_namespace);
         set.complete &= self.content.unreadable.is_empty();
+        refused::hold(&mut set, self.judge);
 
         self.write_ahead(inventory, &set).await?;
         let mut results = Results::default();
         self.note_problems(&set, inventory, &mut results);
         for stage in Stage::ALL {
             self.apply_stage(stage, &set, inventory, &mut results).await?;
+            if stage == Stage::Foundations {
+                // Namespaces and definitions are there; nothing that a Canary guards has been written.
+                self.judge_canaries(&set, inventory, &mut results).await?;
+            }
         }
         self.prune(inventory, &set, &mut results).await?;
         self.warn_new_conditions(inventory, &set, &results).await;
@@ -116,6 +125,7 @@ impl Pass<'_> {
                 Err(error @ ResolveError::NotServed { .. }) => {
                     to_come.get(&kind).copied().ok_or_else(|| error.to_string())
                 }
+                Err(ResolveError::Call(error)) if is_about_the_group(&error) => Err(explain(&error)),
                 Err(error @ ResolveError::Call(_)) => return Err(error.into()),
             };
             scopes.insert(kind, scope);
@@ -125,15 +135,24 @@ impl Pass<'_> {
 
     /// Names new objects in the inventory before they exist: a crash in between leaves nothing that nobody owns.
     async fn write_ahead(&self, inventory: &mut Inventory, set: &DesiredSet) -> Result<(), Trouble> {
-        let new: Vec<&Desired> =
-            set.objects.iter().filter(|object| !inventory.objects.contains_key(&object.id)).collect();
-        if new.is_empty() {
+        let mut ahead = inventory.clone();
+        let mut done = inventory.clone();
+        for object in &set.objects {
+            let owned = Owned { version: object.version.clone(), ..Owned::default() };
+            let settled = Owned { digest: Some(object.digest.clone()), ..owned.clone() };
+            done.objects.insert(object.id.clone(), settled);
+            ahead.objects.entry(object.id.clone()).or_insert(owned);
+        }
+        if ahead.objects.len() == inventory.objects.len() {
             return Ok(());
         }
-        let mut ahead = inventory.clone();
-        for object in new {
-            let owned = Owned { version: object.version.clone(), ..Owned::default() };
-            ahead.objects.insert(object.id.clone(), owned);
+        // Nobody would know what became of the objects that are written before that is found out.
+        if !done.fits()? {
+            return Err(Trouble::Later(format!(
+                "{} objects are more than the inventory, one ConfigMap, can name: give each part of them a daemon with \
+                 its own git.path and cluster.name",
+                done.objects.len()
+            )));
         }
         self.store.save(self.writer, &ahead).await?;
         *inventory = ahead;
@@ -141,17 +160,16 @@ impl Pass<'_> {
     }
 
     fn note_problems(&self, set: &DesiredSet, inventory: &Inventory, results: &mut Results) {
+        // What Git names stays ours, also while nobody knows what exactly it names.
+        for (id, owned) in inventory.objects.iter().filter(|(id, _)| set.named.contains(id)) {
+            let version = owned.version.clone();
+            results.owned.insert(id.clone(), Owned { version, ..Owned::default() });
+        }
         for problem in &set.problems {
             match &problem.id {
                 Some(id) => {
-                    // An object that was ours stays ours while it is held.
-                    if let Some(owned) = inventory.objects.get(id) {
-                        let owned = Owned {
-                            version: owned.version.clone(),
-                            digest: None,
-                            condition: Some(problem.message.clone()),
-                        };
-                        results.owned.insert(id.clone(), owned);
+                    if let Some(owned) = results.owned.get_mut(id) {
+                        owned.condition = Some(noted(&problem.message));
                     }
                     results.passed.status.conditions.insert(id.clone(), problem.message.clone());
                 }
@@ -163,6 +181,42 @@ impl Pass<'_> {
         }
     }
 
+    /// Asks the API server about new and changed Canaries before their targets are written. One that it refuses, although
+    /// we find nothing wrong with it, holds its target and configs as any other invalid one does.
+    async fn judge_canaries(
+        &self,
+        set: &DesiredSet,
+        inventory: &Inventory,
+        results: &mut Results,
+    ) -> Result<(), Trouble> {
+        let applier = self.applier();
+        let canaries = set.objects.iter().filter(|object| Stage::of(&object.id) == Stage::Canaries);
+        for canary in canaries.filter(|canary| !is_settled(canary, inventory)) {
+            let asked = match applier.api(canary).await {
+                Ok(api) => applier.dry_run(canary, &api, &canary.body).await,
+                Err(trouble) => Err(trouble),
+            };
+            match asked {
+                // In a namespace that is being deleted nothing can be asked: the objects wait all the same.
+                Ok(_) | Err(Trouble::Deleting(_)) => {}
+                Err(Trouble::Object(message)) => {
+                    let refused = format!("{}: {}: {message}", canary.origin, canary.id);
+                    results.held.insert(canary.id.clone(), refused);
+                    for object in set.objects.iter().filter(|object| guards(canary, object)) {
+                        let message = desired::held_message(object, &canary.id);
+                        results.held.insert(object.id.clone(), message);
+                    }
+                }
+                Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    fn applier(&self) -> Applier<'_> {
+        Applier { cluster: self.cluster, writer: self.writer, records: self.records, commit: &self.content.commit }
+    }
+
     async fn apply_stage(
         &self,
         stage: Stage,
@@ -172,24 +226,21 @@ impl Pass<'_> {
     ) -> Result<(), Trouble> {
         let mut looked_at = Vec::new();
         for object in set.objects.iter().filter(|object| Stage::of(&object.id) == stage) {
-            let known = inventory.objects.get(&object.id);
-            let settled = known.is_some_and(|owned| owned.digest.as_ref() == Some(&object.digest));
             let drifted = self.may_mend(object);
-            if settled && !drifted && self.extent == Extent::Unsettled {
-                let owned = known.cloned().unwrap_or_default();
+            if let Some(message) = results.held.get(&object.id).cloned() {
+                results.note(object, Outcome::problem(message));
+            } else if is_settled(object, inventory) && !drifted && self.extent == Extent::Unsettled {
+                let owned = inventory.objects.get(&object.id).cloned().unwrap_or_default();
                 results.owned.insert(object.id.clone(), owned);
-            } else if let Some(message) = held_canary(object, &results.passed.status.conditions) {
+            } else if let Some(message) = held_canary(object, &results.passed.status.conditions)
+                && !set.refused.contains(&object.id)
+            {
                 results.note(object, Outcome::problem(message));
             } else {
                 looked_at.push(object);
             }
         }
-        let applier = Applier {
-            cluster: self.cluster,
-            writer: self.writer,
-            records: self.records,
-            commit: &self.content.commit,
-        };
+        let applier = self.applier();
         let mut definitions = Vec::new();
         for (object, outcome) in applier.apply(looked_at).await? {
             if outcome.change.is_some() && object.id.kind == "CustomResourceDefinition" {
@@ -272,7 +323,7 @@ impl Pass<'_> {
                 Err(Trouble::Object(message)) => {
                     let message = format!("{id} cannot be deleted: {message}");
                     results.passed.status.conditions.insert(id.clone(), message.clone());
-                    results.owned.insert(id, Owned { condition: Some(message), ..owned });
+                    results.owned.insert(id, Owned { condition: Some(noted(&message)), ..owned });
                 }
                 // It is on its way out, which is all that is wanted.
                 Err(Trouble::Deleting(_)) => {}
@@ -290,7 +341,7 @@ impl Pass<'_> {
         };
         for (id, message) in &results.passed.status.conditions {
             let known = inventory.objects.get(id).and_then(|owned| owned.condition.as_ref());
-            if known != Some(message) && self.told.get(id) != Some(message) {
+            if known != Some(&noted(message)) && self.told.get(id) != Some(message) {
                 tracing::warn!(object = %id, "{message}");
                 events::warn(self.cluster, self.writer, id, &version(id), message).await;
             }
@@ -310,7 +361,7 @@ impl Pass<'_> {
 
     /// Trims the inventory to what is there, with what became of the commit.
     async fn finish(&self, inventory: &mut Inventory, results: Results) -> Result<Passed, Trouble> {
-        let Results { owned, targets, mut passed } = results;
+        let Results { owned, targets, held: _, mut passed } = results;
         let SyncStatus { conditions, problems, .. } = &passed.status;
         let result = if conditions.is_empty() && problems.is_empty() {
             CommitResult::Applied
@@ -350,7 +401,7 @@ impl Results {
                 if let Role::Target { canary, .. } = &object.role {
                     self.targets.insert(canary.to_string(), TargetResult::Invalid { message: message.clone() });
                 }
-                owned.condition = Some(message);
+                owned.condition = Some(noted(&message));
             }
         }
         if let Some((canary, result)) = target {
@@ -358,6 +409,29 @@ impl Results {
         }
         self.owned.insert(object.id.clone(), owned);
     }
+}
+
+/// Whether the object is in the cluster as Git wants it, as far as we know.
+fn is_settled(object: &Desired, inventory: &Inventory) -> bool {
+    let known = inventory.objects.get(&object.id);
+    known.is_some_and(|owned| owned.digest.as_ref() == Some(&object.digest))
+}
+
+/// Whether nothing of this object may change without the Canary.
+fn guards(canary: &Desired, object: &Desired) -> bool {
+    match &object.role {
+        Role::Target { canary: guard, .. } | Role::TargetConfig { canary: guard } => {
+            guard.name == canary.id.name && Some(&guard.namespace) == canary.id.namespace.as_ref()
+        }
+        Role::Plain | Role::Apex => false,
+    }
+}
+
+/// A condition as the inventory keeps it: API servers repeat whole values in their words.
+fn noted(message: &str) -> String {
+    /// In characters; enough to recognise it.
+    const NOTED_MAX: usize = 300;
+    message.chars().take(NOTED_MAX).collect()
 }
 
 /// Why a Canary is not applied: its target could not be.

@@ -53,6 +53,13 @@ pub fn is_left_to(object: &Value, target: &str) -> bool {
 /// Kind of the targets.
 const TARGET_KIND: &str = "Deployment";
 
+/// Uid of the controlling owner.
+pub(super) fn controller_of(object: &Value) -> Option<String> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    let owner = owners.iter().find(|owner| owner["controller"] == true)?;
+    Some(owner["uid"].as_str()?.to_owned())
+}
+
 /// The fixed annotations and `extra`.
 pub(super) fn annotations<'a>(extra: impl IntoIterator<Item = (&'a str, String)>) -> Map<String, Value> {
     GENERATED_ANNOTATIONS

@@ -1,5 +1,9 @@
 //! Git -> cluster, against the embedded API server: real requests, a repository in memory.
 
+mod branch;
+mod canaries;
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -9,15 +13,15 @@ use futures::future::BoxFuture;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
-use serin::api::{self, Inventory};
-use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, Wake, Writer};
+use serin::api::{self, Canary, Inventory};
+use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, SharedWatch, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
 use serin::manifest::template_digest;
 use serin::model::{CommitId, NamespacedName, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
     self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
-    SyncSettings, SyncStatus, watch_canaries,
+    SyncSettings, SyncStatus, watched_canaries,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -162,7 +166,9 @@ impl World {
     }
 
     fn start(&mut self) {
-        let canaries = watch_canaries(&self.cluster, None, self.shutdown.clone());
+        let mut watch = SharedWatch::of::<Canary>(&self.cluster, None);
+        let canaries = watched_canaries(&mut watch);
+        watch.start(self.shutdown.clone());
         let (status, receiver) = watch::channel(SyncStatus::default());
         self.status = receiver;
         let context = SyncContext {
@@ -171,6 +177,7 @@ impl World {
             source: self.source.clone().unwrap_or_else(|| self.repository.clone()),
             records: self.records.clone(),
             canaries,
+            judge: |_, spec| spec.analysis.iterations.map(|count| format!("{count} iterations are too many")),
             settings: SyncSettings {
                 cluster_name: "test".into(),
                 namespace: "default".into(),
@@ -539,6 +546,12 @@ async fn one_bad_object_is_its_own_condition() {
         &config("good", "1"),
         "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: a, namespace: test}\n",
         &config("lost", "1").replace("namespace: test", "namespace: nowhere"),
+        // Server-side apply answers 500 for these two.
+        &config("misspelt", "1").replace("\ndata:", "\ndta:"),
+        &deployment("1")
+            .replace("name: podinfo,", "name: twice,")
+            .replace("name: podinfod,", "name: podinfod, env: [{name: A, value: b}, {name: A, value: c}],"),
+        "no: object\n",
     ]
     .join("---\n");
     world.repository.push(&[("app.yaml", &all)]);
@@ -550,7 +563,14 @@ async fn one_bad_object_is_its_own_condition() {
     assert!(conditions["Deployment test/podinfo"].contains("held until Canary test/podinfo is valid"));
     assert!(conditions["Gadget test/a"].contains("knows no kind Gadget in example.com/v1"), "{conditions:#?}");
     assert!(conditions["ConfigMap nowhere/lost"].contains("nowhere"), "{conditions:#?}");
-    assert_eq!(conditions.len(), 4);
+    assert!(conditions["ConfigMap test/misspelt"].contains(".dta: field not declared"), "{conditions:#?}");
+    assert!(
+        conditions["Deployment test/twice"].contains("duplicate entries for key [name=\"A\"]"),
+        "{conditions:#?}"
+    );
+    assert_eq!(conditions.len(), 6);
+    assert_eq!(status.problems.len(), 1);
+    assert!(status.problems[0].contains("`apiVersion` is missing"), "{:?}", status.problems);
     assert!(world.get("ConfigMap", "good").await.is_some());
     assert!(world.get("Deployment", "podinfo").await.is_none());
     assert!(world.effects.take().iter().any(|effect| effect == "Event warning on Canary test/podinfo"));
@@ -559,6 +579,58 @@ async fn one_bad_object_is_its_own_condition() {
     let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
     assert!(status.conditions.is_empty(), "{status:?}");
     assert!(world.get("Canary", "podinfo").await.is_some());
+}
+
+#[tokio::test]
+async fn a_canary_that_the_engine_refuses_says_so_and_holds_its_target() {
+    let mut world = World::new().await;
+    world.start();
+    world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
+    let refused = CANARY.replace("threshold: 5", "threshold: 5, iterations: 5");
+    let status = world.push(&[("app.yaml", &[NAMESPACE, &refused, &deployment("2")].join("---\n"))]).await;
+    let conditions: BTreeMap<String, &str> =
+        status.conditions.iter().map(|(id, message)| (id.to_string(), message.as_str())).collect();
+    let held = "is held until Canary test/podinfo can be carried out: 5 iterations are too many";
+    assert!(conditions["Deployment test/podinfo"].contains(held), "{conditions:#?}");
+    assert_eq!(conditions.len(), 1, "{conditions:#?}");
+    assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["iterations"], 5);
+    assert_eq!(world.image().await, "podinfo:1", "neither the old policy nor the new one releases it");
+
+    let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]).await;
+    assert!(status.conditions.is_empty(), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_typing_error_in_an_api_version_deletes_nothing() {
+    let mut world = World::new().await;
+    let (widget, other) = (WIDGET.replace(", namespace: test", ""), config("other", "1"));
+    let all = |widget: &str| [NAMESPACE, WIDGETS, widget, &other].join("---\n");
+    world.repository.push(&[("app.yaml", &all(&widget))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let api = world.resource("example.com", "v1", "Widget", "default").await;
+    assert!(api.get_opt("a").await.unwrap().is_some());
+
+    let status = world.push(&[("app.yaml", &all(&widget.replace("example.com/v1", "example.com/v11")))]).await;
+    assert_eq!(status.conditions.len(), 1, "{:?}", status.conditions);
+    assert!(api.get_opt("a").await.unwrap().is_some(), "it is still in Git");
+
+    // It is still ours: gone from Git, it goes.
+    let status = world.push(&[("app.yaml", &[NAMESPACE, WIDGETS, &other].join("---\n"))]).await;
+    assert_eq!(status.changes, ["Widget default/a: delete"]);
+    assert!(api.get_opt("a").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_unknown_field_of_a_canary_is_left_out_with_a_warning() {
+    let mut world = World::new().await;
+    let canary = CANARY.replace("threshold: 5,", "threshold: 5, treshold: 5,");
+    world.repository.push(&[("app.yaml", &[NAMESPACE, &canary, &deployment("1")].join("---\n"))]);
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    assert_eq!(status.conditions, BTreeMap::new());
+    assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["treshold"], Value::Null);
+    assert!(world.effects.take().iter().any(|effect| effect == "Event warning on Canary test/podinfo"));
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@
 //! a store, and do nothing while nothing changes. Each kind is watched once; changes wake the controllers that care.
 
 mod claim;
-mod clock;
 mod deployment;
 mod endpoints;
 mod garbage;
@@ -19,9 +18,12 @@ mod watch;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Clock;
 
 /// Who the controllers say they are in `managedFields`.
 const MANAGER: &str = "kube-controller-manager";
@@ -49,6 +51,8 @@ pub struct ControllerOptions {
     pub max_grace: Duration,
     /// How long after a change an autoscaler looks at its target (a real one looks every 15 s).
     pub autoscaler_delay: Duration,
+    /// What time it is for them: it follows tokio's clock, so that tests with paused time see deadlines pass.
+    pub clock: Clock,
     /// Keep the node's Lease and status fresh, as a control plane with a node lifecycle controller wants it.
     pub heartbeat: Heartbeat,
 }
@@ -69,6 +73,7 @@ impl Default for ControllerOptions {
             readiness_delay: Duration::from_millis(300),
             max_grace: Duration::from_secs(2),
             autoscaler_delay: Duration::from_millis(500),
+            clock: Clock::following(Timestamp::now()),
             heartbeat: Heartbeat::Once,
         }
     }

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::claim;
-use super::clock::Clock;
 use super::garbage::Garbage;
 use super::node;
 use super::objects::controller_of;
@@ -24,6 +23,7 @@ use super::replicaset::Expectations;
 use super::watch::{Change, Listed, Reflector, Wakes, Watched};
 use super::{ControllerError, ControllerOptions, Parts, RETRY_AFTER};
 use super::{deployment, endpoints, hpa, namespace, replicaset};
+use crate::cluster::Clock;
 
 /// Objects one controller works on at a time: enough to hide a round trip, few enough to leave the API server to others.
 const CONCURRENCY: u16 = 8;
@@ -95,7 +95,7 @@ fn spawn_control(
     };
     let shared = Arc::new(Shared {
         client: client.clone(),
-        clock: Clock::start(),
+        clock: options.clock,
         deployments: reflectors.deployments.store(),
         sets: reflectors.sets.store(),
         pods: reflectors.pods.store(),

@@ -11,8 +11,9 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use serin::analysis::Reading;
-use serin::cluster::{Claim, Cluster, EffectProbe, Writer};
-use serin::controller::{self, Clock, ControllerContext, ControllerSettings, Telemetry};
+use serin::api::Canary;
+use serin::cluster::{Claim, Clock, Cluster, EffectProbe, SharedWatch, Writer};
+use serin::controller::{self, Canaries, ControllerContext, ControllerSettings, Telemetry};
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
 use serin::release::HookReply;
@@ -60,7 +61,7 @@ impl HookCaller for Outside {
 pub(super) struct World {
     pub(super) server: ApiServer,
     pub(super) cluster: Cluster,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) outside: Arc<Outside>,
     _controllers: DropGuard,
 }
@@ -143,6 +144,34 @@ impl World {
         }
     }
 
+    pub(super) async fn patch_canary(&self, patch: Value) {
+        let api = self.api("flagger.app", "v1beta1", "Canary").await;
+        api.patch("podinfo", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Waits until the Canary has a condition of this type.
+    pub(super) async fn condition(&self, kind: &'static str) -> Value {
+        let find = move |object: &DynamicObject| {
+            let conditions = object.data["status"]["conditions"].as_array()?;
+            conditions.iter().find(|condition| condition["type"] == kind).cloned()
+        };
+        let api = self.api("flagger.app", "v1beta1", "Canary").await;
+        let has = move |object: Option<&DynamicObject>| object.and_then(find).is_some();
+        let found = tokio::time::timeout(CAP, await_condition(api, "podinfo", has)).await;
+        found.unwrap_or_else(|_| panic!("no condition {kind}")).unwrap().as_ref().and_then(find).unwrap()
+    }
+
+    /// Waits until an Event has this message.
+    pub(super) async fn says(&self, message: &str) {
+        let heard = async {
+            while !self.messages().await.iter().any(|said| said == message) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let heard = tokio::time::timeout(CAP, heard).await;
+        assert!(heard.is_ok(), "nobody says {message}: {:#?}", self.messages().await);
+    }
+
     /// Waits until the Canary's status shows a weight.
     pub(super) async fn has_weight(&self, weight: i64) {
         let api = self.api("flagger.app", "v1beta1", "Canary").await;
@@ -168,14 +197,18 @@ impl World {
     pub(super) fn serin(&self, probe: Arc<dyn EffectProbe>) -> DropGuard {
         let shutdown = CancellationToken::new();
         let writer = Writer::new(Claim::always()).with_probe(probe);
+        let mut watch = SharedWatch::of::<Canary>(&self.cluster, None);
+        let journals = events::Journals::of(&mut watch);
         let context = ControllerContext {
             cluster: self.cluster.clone(),
+            canaries: Canaries::of(&mut watch),
             writer: writer.clone(),
             settings: ControllerSettings {
                 namespace: None,
                 metrics_address: "http://prometheus".into(),
                 speed: 1.0,
                 drain: Duration::from_secs(5),
+                settle: Duration::from_secs(2),
                 selector_labels: vec!["app".into()],
             },
             metrics: self.outside.clone(),
@@ -186,7 +219,8 @@ impl World {
         tokio::spawn(controller::run(context, shutdown.clone()));
         let clock = self.clock;
         let now: events::Now = Arc::new(move || clock.now());
-        tokio::spawn(events::run(self.cluster.clone(), writer, None, now, shutdown.clone()));
+        watch.start(shutdown.clone());
+        tokio::spawn(events::run(self.cluster.clone(), writer, None, journals, now, shutdown.clone()));
         shutdown.drop_guard()
     }
 }

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use git2::{Oid, Repository as Bare};
 use jiff::Timestamp;
-use serin::cluster::{EffectKind, EffectProbe, ProbeFuture};
-use serin::controller::Clock;
+use serin::cluster::{Clock, EffectKind, EffectProbe, ProbeFuture};
 use serin::sandbox::apiserver::{ApiServer, Backup};
 use serin::sandbox::repository::Repository;
 use tempfile::TempDir;

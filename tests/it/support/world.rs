@@ -109,16 +109,21 @@ impl World {
 
     /// Starts the daemon with the settings that the sandbox wrote.
     pub(crate) fn run(&mut self) {
+        self.run_logging("info");
+    }
+
+    fn run_logging(&mut self, level: &str) {
         let config = self.dir.path().join("serin.yaml");
         let mut command = Command::new(SERIN);
-        command.args(["run", "--install-crds", "--config"]).arg(config);
+        command.args(["--log", level, "run", "--install-crds", "--config"]).arg(config);
         self.daemon = Some(Process::start("serin run", &mut command, &self.dir.path().join("logs/serin.log")));
     }
 
-    /// SIGKILL to the daemon, and another one. It has to wait until its predecessor's lease expires.
+    /// SIGKILL to the daemon, and another one, which says less: what is not logged must still be done. It has to wait until
+    /// its predecessor's lease expires.
     pub(crate) fn kill_and_run(&mut self) {
         self.daemon.take().expect("a daemon runs").kill();
-        self.run();
+        self.run_logging("warn");
     }
 
     /// kubectl's output.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{KUBELET, NODE, NODE_ADDRESS};
-use crate::sandbox::controllers::clock::Clock;
+use crate::cluster::Clock;
 use crate::sandbox::controllers::{ControllerError, Heartbeat, RETRY_AFTER};
 
 /// Where kubelets keep their Leases.
@@ -28,8 +28,7 @@ const MEMORY: &str = "256Gi";
 const PODS: &str = "10000";
 
 /// Creates the node and keeps it alive until shutdown.
-pub(super) async fn run(client: Client, heartbeat: Heartbeat, shutdown: CancellationToken) {
-    let clock = Clock::start();
+pub(super) async fn run(client: Client, clock: Clock, heartbeat: Heartbeat, shutdown: CancellationToken) {
     let mut beat = 0_u32;
     loop {
         let wait = match write(&client, &clock, heartbeat, beat).await {

@@ -20,11 +20,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
 use super::objects::has_ended;
 use super::runner::drive;
 use super::watch::{Reflector, Wakes};
 use super::{ControllerError, ControllerOptions};
+use crate::cluster::Clock;
 use crate::sandbox::behaviour::Behaviour;
 use addresses::{Addresses, NETWORK};
 use status::{Readiness, name_of};
@@ -72,10 +72,11 @@ pub(super) fn spawn(
     pods: &mut Reflector<Pod>,
     shutdown: &CancellationToken,
 ) {
-    let ControllerOptions { parts: _, readiness_delay, max_grace, autoscaler_delay: _, heartbeat } = options;
+    let ControllerOptions { parts: _, readiness_delay, max_grace, autoscaler_delay: _, clock, heartbeat } =
+        options;
     let node = Arc::new(Node {
         client: client.clone(),
-        clock: Clock::start(),
+        clock: *clock,
         readiness_delay: *readiness_delay,
         max_grace: *max_grace,
         memory: Mutex::new(Memory { addresses: Addresses::new(), since: HashMap::new() }),
@@ -91,7 +92,7 @@ pub(super) fn spawn(
     });
     let config = Config::default().concurrency(CONCURRENCY);
     tasks.spawn(drive(vec![pods.listed()], pods.store(), wakes, config, node, reconcile, shutdown.clone()));
-    tasks.spawn(heartbeat::run(client.clone(), *heartbeat, shutdown.clone()));
+    tasks.spawn(heartbeat::run(client.clone(), *clock, *heartbeat, shutdown.clone()));
 }
 
 async fn reconcile(pod: Arc<Pod>, node: Arc<Node>) -> Result<Action, ControllerError> {

@@ -1,10 +1,11 @@
 //! What time it is.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 
 /// Wall-clock time, or time that runs with tokio's clock so that tests can pause and advance it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Clock {
     /// The system's.
     #[default]
@@ -33,5 +34,11 @@ impl Clock {
                 start.checked_add(elapsed).unwrap_or(Timestamp::MAX)
             }
         }
+    }
+
+    /// Now, in the resolution of the API's `Time`, which is whole seconds.
+    pub fn stamp(&self) -> Time {
+        let now = self.now();
+        Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
     }
 }
