@@ -31,7 +31,9 @@ use exit::Exit;
 #[command(name = "serin", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Start here:\n  serin demo                 watch releases, a rollback and a supersede, no cluster needed\n  \
-    serin validate DIR         check manifests offline\n  serin run --help           the daemon"
+    serin validate DIR         check manifests offline\n  serin run --help           the daemon\n\n\
+    Exit codes: 0 done, 1 the release failed or the request was refused, 2 bad input or usage, 3 a cluster or a \
+    program that is needed cannot be reached."
 )]
 pub struct Cli {
     /// What is logged, e.g. `info` or `serin=debug,kube=warn`
@@ -76,14 +78,19 @@ enum Verb {
     /// Show releases and what they wait for
     Get(get::GetArgs),
     /// Release a revision again that failed before
+    #[command(after_help = asked("retry podinfo -n test"))]
     Retry(request::RequestArgs),
     /// Promote without the remaining steps
+    #[command(after_help = asked("promote podinfo -n test"))]
     Promote(request::RequestArgs),
     /// Roll a release back now
+    #[command(after_help = asked("abort podinfo -n test"))]
     Abort(request::RequestArgs),
     /// Keep a release at its weight
+    #[command(after_help = asked("pause podinfo -n test"))]
     Pause(request::RequestArgs),
     /// Let a paused release go on
+    #[command(after_help = asked("resume podinfo -n test"))]
     Resume(request::RequestArgs),
     /// Run the load tester that webhooks call
     Loadtest(loadtest::LoadtestArgs),
@@ -91,6 +98,17 @@ enum Verb {
     Crds(crds::CrdsArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+}
+
+/// kube's own word on a failed connection, at every try: whoever connects says it, once.
+const TOLD_TWICE: &str = "kube_client::client::builder=off";
+
+/// The end of the help of a verb that asks something of a release.
+fn asked(example: &str) -> String {
+    format!(
+        "Examples:\n  serin {example}\n\nExit codes: 0 accepted, 1 refused, 2 nothing to ask it of, 3 the cluster or the \
+         daemon does not answer."
+    )
 }
 
 /// Parses the command line, runs the verb and returns its exit code.
@@ -147,7 +165,10 @@ impl LogOptions {
     }
 
     fn filter(&self) -> anyhow::Result<EnvFilter> {
-        let filter = EnvFilter::try_new(&self.filter);
+        let filter = match self.filter.contains("kube_client") {
+            true => EnvFilter::try_new(&self.filter),
+            false => EnvFilter::try_new(format!("{},{TOLD_TWICE}", self.filter)),
+        };
         Ok(filter
             .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?)
     }

@@ -14,22 +14,32 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
     while let Some(error) = next {
         let (text, last) = match api_status(error) {
             Some(status) => (status.message.clone(), true),
-            None => (error.to_string(), false),
+            None => (in_words(error), false),
         };
-        // Some libraries put the whole structure of their source into their own text.
-        if last
-            && let Some(outer) = parts.last_mut()
+        // Some libraries put their source, or the whole structure behind it, into their own text.
+        if let Some(outer) = parts.last_mut()
             && let Some(own) = outer.strip_suffix(&error.to_string())
         {
             *outer = own.trim_end_matches([':', ' ']).to_owned();
         }
+        parts.retain(|part| !part.is_empty());
         // Some libraries repeat their source in their own text.
-        if parts.last().is_none_or(|outer| !outer.ends_with(&text)) {
+        if !text.is_empty() && parts.last().is_none_or(|outer| !outer.ends_with(&text)) {
             parts.push(text);
         }
         next = if last { None } else { error.source() };
     }
     parts.join(": ")
+}
+
+/// One error's own text, without what its libraries call their own layers; empty if it says nothing else.
+fn in_words(error: &(dyn Error + 'static)) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("ServiceError: ").unwrap_or(&text) {
+        "client error (Connect)" => "failed to connect".to_owned(),
+        "tcp connect error" => String::new(),
+        own => own.to_owned(),
+    }
 }
 
 /// What the API server answered, if `error` is that. A boxed source is the box to `downcast_ref`, not what is in it, and a
@@ -66,6 +76,16 @@ mod tests {
         assert_eq!(explain(&written), "leases \"serin\" is forbidden");
         let boxed = crate::cluster::CallError::Api { what: "read the lease".to_owned(), source: Box::new(source) };
         assert_eq!(explain(&boxed), "failed to read the lease: leases \"serin\" is forbidden");
+    }
+
+    #[test]
+    fn layers_of_libraries_are_not_named() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Layer(&'static str, #[source] std::io::Error);
+        let refused = std::io::Error::other("connection refused");
+        let error = kube::Error::Service(Box::new(Layer("client error (Connect)", refused)));
+        assert_eq!(explain(&Outer(error)), "failed to read the lease: failed to connect: connection refused");
     }
 
     #[test]

@@ -149,8 +149,13 @@ impl Lease {
     /// When another process has taken over. While the API server is merely down the claim expires by itself, nothing is
     /// written, and this goes on trying.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), LeaseError> {
+        let mut told = String::new();
         loop {
-            let pause = match self.attempt().await {
+            let attempt = self.attempt().await;
+            if attempt.is_ok() {
+                told.clear();
+            }
+            let pause = match attempt {
                 Ok(Attempt::Held) => RENEW_EVERY,
                 Ok(Attempt::HeldBy(holder)) if self.held => {
                     self.claim.send_replace(None);
@@ -163,7 +168,11 @@ impl Lease {
                 }
                 Ok(Attempt::Raced) => RETRY_EVERY,
                 Err(error) => {
-                    tracing::warn!(error = %explain(&error), "failed to reach the lease");
+                    let text = explain(&error);
+                    if told != text {
+                        tracing::warn!(error = %text, "failed to reach the lease, trying again");
+                    }
+                    told = text;
                     RETRY_EVERY
                 }
             };

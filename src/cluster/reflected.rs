@@ -168,7 +168,10 @@ impl SharedWatch {
                 };
                 match event {
                     Some(Ok(event)) => {
-                        told = None;
+                        // A list that begins may fail like the last one.
+                        if !matches!(event, watcher::Event::Init) {
+                            told = None;
+                        }
                         feed_all(&mut feeds, event);
                     }
                     // The stream repairs itself, with a back-off; what is cached stays usable meanwhile.
