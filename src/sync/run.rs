@@ -151,7 +151,7 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
         Woken::Look | Woken::Everything | Woken::Shutdown => match look(context, memory).await {
             Ok(content) => content,
             Err(error) => {
-                let text = format!("failed to look at the repository: {}", explain(&error));
+                let text = explain(&error);
                 // Said once: the same trouble is met at every try, until somebody mends it.
                 if context.status.send_if_modified(|status| replaced(&mut status.error, &text)) {
                     tracing::warn!("{text}");
