@@ -8,6 +8,9 @@ pub const MANAGER_ENGINE: &str = "serin-engine";
 pub const REVISION: &str = "serin.dev/revision";
 /// On the target, by `sync`: `<digest>@<commit>` it holds back until the engine admits it.
 pub const PENDING: &str = "serin.dev/pending";
+/// On the target, by `sync`: revisions that a newer one replaced before the engine took them up, `<digest>@<commit>` each,
+/// separated by blanks.
+pub const REPLACED: &str = "serin.dev/replaced";
 /// On the Canary, by the CLI: `<verb>/<release or digest>/<nonce>`.
 pub const REQUEST: &str = "serin.dev/request";
 /// On the Canary, by `report`: id of the newest release whose outcome is in Git.
@@ -23,8 +26,14 @@ pub const WRITTEN: &str = "serin.dev/template";
 pub const PRUNE: &str = "serin.dev/prune";
 /// Finalizer on every Canary.
 pub const FINALIZER: &str = "serin.dev/finalizer";
-/// Field manager of the single annotation [`PENDING`]: a manager of its own, so that dropping the announcement never
+/// Field manager of the annotations [`PENDING`] and [`REPLACED`]: a manager of its own, so that dropping the announcement never
 /// touches the rest of what Git wrote.
 pub const MANAGER_PENDING: &str = "serin-pending";
 /// On the target, by `sync`: Git's `spec.replicas`, which is never applied; the engine sizes the primary by it.
 pub const REPLICAS: &str = "serin.dev/replicas";
+/// On generated Services and routes: which labels and annotations `spec.service` asked for, so that they go when it no longer
+/// does.
+pub const CUSTOM_METADATA: &str = "serin.dev/custom-metadata";
+/// Finalizer that Flagger puts on Canaries with `revertOnDeletion`. Scripts wait for it, and one that Flagger left behind must
+/// not keep a Canary for ever.
+pub const FINALIZER_FLAGGER: &str = "finalizer.flagger.app";

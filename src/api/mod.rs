@@ -28,5 +28,5 @@ pub use canary::{
 pub use crds::{GROUP, VERSION, crds, keeps_serin_status};
 pub use inventory::{CommitResult, Inventory, InventoryError, Owned, SyncedCommit, TargetResult};
 pub use service::{CanaryService, CustomMetadata, GatewayRef, Retries, Rewrite, UnmanagedMetadata};
-pub use status::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, SerinStatus};
+pub use status::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, SerinStatus};
 pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};

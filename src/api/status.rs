@@ -151,6 +151,9 @@ pub struct CanaryCondition {
 /// Condition type: something outside must be mended before anything goes on.
 pub const BLOCKED: &str = "Blocked";
 
+/// Condition type: parts of the spec are accepted and not carried out.
+pub const IGNORED: &str = "Ignored";
+
 /// What survives a restart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

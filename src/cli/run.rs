@@ -179,6 +179,9 @@ pub async fn daemon_with(
         source: Arc::new(source),
         records: Arc::new(records),
         canaries: synced_canaries,
+        judge: |canary, spec| {
+            controller::check_policy(canary, spec).err().map(|error| crate::cluster::explain(&error))
+        },
         settings: sync_settings(&settings),
         wake: Wake::default(),
         resync: Wake::default(),
@@ -259,6 +262,7 @@ fn controller_settings(settings: &Settings) -> ControllerSettings {
         metrics_address: settings.metrics_address.clone(),
         speed: settings.speed,
         drain: settings.drain,
+        settle: settings.settle,
         selector_labels: settings.selector_labels.clone(),
     }
 }

@@ -219,6 +219,13 @@ impl<T: Send + Sync + 'static> Reflected<T> {
         entries.get(key).and_then(|entry| entry.known.as_ref().err().cloned())
     }
 
+    /// A readable object that fits, whichever is met first.
+    pub fn find(&self, fits: impl Fn(&NamespacedName, &T) -> bool) -> Option<(NamespacedName, Arc<T>)> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut known = entries.iter().filter_map(|(key, entry)| Some((key, entry.known.as_ref().ok()?)));
+        known.find(|(key, known)| fits(key, known)).map(|(key, known)| (key.clone(), known.clone()))
+    }
+
     /// All readable objects.
     pub fn all(&self) -> Vec<(NamespacedName, Arc<T>)> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(30);
 const POLL_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Default time the canary is kept after weight 0 has been observed.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Default time a side must have been ready before it gets traffic: how much later than the control plane proxies learn of
+/// new endpoints, with room to spare.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Flagger's default of `-metrics-server`.
 const METRICS_ADDRESS: &str = "http://prometheus:9090";
 /// Flagger's default of `-selector-labels`.
@@ -46,6 +49,8 @@ pub struct Settings {
     pub speed: f64,
     /// How long the canary is kept after weight 0 has been observed.
     pub drain: Duration,
+    /// How long a side must have been ready before it gets traffic, so that proxies know its endpoints.
+    pub settle: Duration,
     /// Only this namespace's targets.
     pub namespace: Option<String>,
     /// Labels that may identify a workload's pods, most wanted first.
@@ -163,6 +168,7 @@ fn read(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> Setting
         }
     };
     let drain = fields.parsed("drain", errors, duration::parse).unwrap_or(DRAIN);
+    let settle = fields.parsed("settle", errors, duration::parse).unwrap_or(SETTLE);
     let file_namespace = fields.text("namespace", errors).map(|(namespace, _)| namespace);
     let selector_labels = fields.texts("selectorLabels", errors).filter(|labels| !labels.is_empty());
     Settings {
@@ -177,6 +183,7 @@ fn read(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> Setting
         state_dir: state_dir.clone().or(file_state_dir).unwrap_or_else(|| PathBuf::from("/var/lib/serin")),
         speed,
         drain,
+        settle,
         namespace: namespace.clone().or(file_namespace),
         selector_labels: selector_labels
             .unwrap_or_else(|| SELECTOR_LABELS.iter().map(|&label| label.to_owned()).collect()),

@@ -99,6 +99,9 @@ async fn note_written(hands: &mut Hands<'_>, live: &Value) -> Result<(), ActErro
 }
 
 async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    if let Some((name, resource_version)) = look.surplus_autoscaler() {
+        hands.delete(Tracked::Autoscaler, &name, resource_version).await?;
+    }
     let Some(scaler) = &look.spec.autoscaler_ref else { return Ok(()) };
     let (name, desired) = look.primary_autoscaler().ok_or_else(|| {
         ActError::Refused(format!("HorizontalPodAutoscaler {}/{} does not exist", hands.namespace, scaler.name))
@@ -215,7 +218,13 @@ async fn copy(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result
     if DeploymentView::carried_by(&live_primary).as_ref() == Some(expect) {
         return Ok(());
     }
-    replace_workload(hands, copy_to_primary(&live_target, &live_primary, &plan)).await
+    let mut promoted = copy_to_primary(&live_target, &live_primary, &plan);
+    if let (Some(size), Some(replicas)) =
+        (look.promoted_size(target(look)?.as_ref()), promoted.pointer_mut("/spec/replicas"))
+    {
+        *replicas = Value::from(size);
+    }
+    replace_workload(hands, promoted).await
 }
 
 async fn restore(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {

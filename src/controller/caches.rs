@@ -9,8 +9,8 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::{RECORDED, REQUEST};
-use crate::api::{CanarySpec, MetricTemplateSpec};
+use crate::api::annotations::{RECORDED, REQUEST, UNRECORDED};
+use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, ReleaseId};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
@@ -45,6 +45,8 @@ pub(super) struct CanaryView {
     pub(super) finalizers: Vec<String>,
     pub(super) request: Option<String>,
     pub(super) recorded: Option<ReleaseId>,
+    /// What keeps state from reaching Git, in words.
+    pub(super) unrecorded: Option<String>,
     /// The spec, or why it cannot be read.
     pub(super) spec: Result<CanarySpec, String>,
     /// As it is, to write only what changes.
@@ -63,13 +65,14 @@ impl CanaryView {
             deleting: metadata.deletion_timestamp.is_some(),
             request: annotation(REQUEST),
             recorded: annotation(RECORDED).and_then(|text| serde_json::from_value(Value::from(text)).ok()),
+            unrecorded: annotation(UNRECORDED),
             finalizers: metadata.finalizers.unwrap_or_default(),
             spec: serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
             status: Frozen::of(&object.data["status"]),
         }
     }
 
-    /// Names of the objects it looks at, without namespace.
+    /// Names of the objects it looks at.
     pub(super) fn looks_at(&self) -> BTreeSet<NamespacedName> {
         let Ok(spec) = &self.spec else { return BTreeSet::new() };
         let primary_too = |name: &str| [name.to_owned(), format!("{name}-primary")];
@@ -80,8 +83,21 @@ impl CanaryView {
         if let Some(scaler) = &spec.autoscaler_ref {
             names.extend(primary_too(&scaler.name));
         }
-        names.into_iter().map(|name| NamespacedName::new(self.key.namespace.clone(), name)).collect()
+        let templates =
+            spec.analysis.metrics.iter().filter_map(|metric| template_key(&self.key.namespace, metric));
+        names
+            .into_iter()
+            .map(|name| NamespacedName::new(self.key.namespace.clone(), name))
+            .chain(templates)
+            .collect()
     }
+}
+
+/// The MetricTemplate of a check, for a Canary in `namespace`.
+pub(super) fn template_key(namespace: &str, metric: &Metric) -> Option<NamespacedName> {
+    let template = metric.template_ref.as_ref()?;
+    let namespace = template.namespace.as_deref().unwrap_or(namespace);
+    Some(NamespacedName::new(namespace, template.name.as_str()))
 }
 
 /// The kinds as the API server serves them.
@@ -228,7 +244,7 @@ impl Caches {
                 watcher::Config::default(),
                 shutdown.clone(),
                 |object| serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
-                |_| {},
+                dependents(),
             ),
             routes: kinds
                 .routes

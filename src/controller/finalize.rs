@@ -5,7 +5,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::api::annotations::FINALIZER;
+use crate::api::CanarySpec;
+use crate::api::annotations::{FINALIZER, FINALIZER_FLAGGER};
 use crate::model::Weights;
 use crate::release::{Action, Readiness, RouteObserved};
 use crate::router::ServiceSet;
@@ -27,22 +28,36 @@ pub(super) enum HandOver {
     Done,
 }
 
-/// Whether the Canary carries our finalizer.
-pub(super) fn has_finalizer(canary: &CanaryView) -> bool {
-    canary.finalizers.iter().any(|finalizer| finalizer == FINALIZER)
+/// Finalizers that this controller answers for.
+const FINALIZERS: [&str; 2] = [FINALIZER, FINALIZER_FLAGGER];
+
+/// The finalizers that the Canary should carry and does not.
+pub(super) fn missing_finalizers(canary: &CanaryView, spec: &CanarySpec) -> Vec<&'static str> {
+    let wanted = [Some(FINALIZER), spec.revert_on_deletion.then_some(FINALIZER_FLAGGER)];
+    let has = |wanted: &str| canary.finalizers.iter().any(|finalizer| finalizer == wanted);
+    wanted.into_iter().flatten().filter(|wanted| !has(wanted)).collect()
 }
 
-/// Adds the finalizer.
-pub(super) async fn add_finalizer(canary: &CanaryView, hands: &mut Hands<'_>) -> Result<(), ActError> {
+/// Whether the Canary waits for us before it goes.
+pub(super) fn has_finalizer(canary: &CanaryView) -> bool {
+    canary.finalizers.iter().any(|finalizer| FINALIZERS.contains(&finalizer.as_str()))
+}
+
+/// Adds finalizers.
+pub(super) async fn add_finalizers(
+    canary: &CanaryView,
+    hands: &mut Hands<'_>,
+    missing: Vec<&'static str>,
+) -> Result<(), ActError> {
     let mut finalizers = canary.finalizers.clone();
-    finalizers.push(FINALIZER.to_owned());
+    finalizers.extend(missing.into_iter().map(str::to_owned));
     write_finalizers(canary, hands, finalizers).await
 }
 
-/// Drops the finalizer.
-pub(super) async fn drop_finalizer(canary: &CanaryView, hands: &mut Hands<'_>) -> Result<(), ActError> {
-    let others = canary.finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-    write_finalizers(canary, hands, others).await
+/// Drops the finalizers that this controller answers for.
+pub(super) async fn drop_finalizers(canary: &CanaryView, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    let others = canary.finalizers.iter().filter(|finalizer| !FINALIZERS.contains(&finalizer.as_str()));
+    write_finalizers(canary, hands, others.cloned().collect()).await
 }
 
 async fn write_finalizers(
@@ -64,7 +79,7 @@ pub(super) async fn hand_over(
 ) -> Result<HandOver, ActError> {
     let (Some(target), Some(primary)) = (look.target(), look.primary()) else {
         // There is nothing to hand back, or nobody to hand it back to.
-        drop_finalizer(look.canary, hands).await?;
+        drop_finalizers(look.canary, hands).await?;
         return Ok(HandOver::Done);
     };
     let wanted = primary.replicas.max(look.target_minimum());
@@ -93,7 +108,7 @@ pub(super) async fn hand_over(
     if now < until {
         return Ok(HandOver::Draining(until));
     }
-    drop_finalizer(look.canary, hands).await?;
+    drop_finalizers(look.canary, hands).await?;
     Ok(HandOver::Done)
 }
 

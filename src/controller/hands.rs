@@ -2,7 +2,7 @@
 
 use json_patch::Patch as JsonPatch;
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 
 use crate::api::annotations::MANAGER_ENGINE;
@@ -113,6 +113,24 @@ impl Hands<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Deletes an object, if it still is as it was seen; that it is gone is as good.
+    pub(super) async fn delete(
+        &self,
+        kind: Tracked,
+        name: &str,
+        resource_version: String,
+    ) -> Result<(), ActError> {
+        let resolved = self.resolved(kind)?;
+        let (object, api) = (self.label(resolved, name), self.api(resolved));
+        let preconditions = Preconditions { resource_version: Some(resource_version), uid: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match self.writer.effect(EffectKind::Delete, &object, api.delete(name, &params)).await {
+            Ok(_) => Ok(()),
+            Err(source) if source.is_not_found() => Ok(()),
+            Err(source) => Err(ActError::Write { verb: "delete", object, source }),
+        }
     }
 
     /// Creates an object; returns what it became.

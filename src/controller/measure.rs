@@ -12,7 +12,7 @@ use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::cluster::{Clock, Cluster, EffectKind, WriteError, Writer, call, explain};
 use crate::hook::{HookCall, HookCaller, HookPayload};
 use crate::metrics::{
-    Credentials, Endpoint, MetricProvider, QueryContext, REQUEST_DURATION, REQUEST_SUCCESS_RATE,
+    Credentials, Endpoint, MetricProvider, PROMETHEUS, QueryContext, REQUEST_DURATION, REQUEST_SUCCESS_RATE,
 };
 use crate::model::NamespacedName;
 use crate::release::{AnswerOutcome, Check, CheckSource, Hook, HookReply, Question, QuestionKey, QuestionKind};
@@ -108,7 +108,7 @@ impl Finder {
 
     fn built_in(&self, spec: &CanarySpec) -> Endpoint {
         let address = spec.metrics_server.clone().unwrap_or_else(|| self.metrics_address.clone());
-        Endpoint { kind: "prometheus".to_owned(), address, ..Endpoint::default() }
+        Endpoint { kind: PROMETHEUS.to_owned(), address, ..Endpoint::default() }
     }
 
     async fn endpoint(&self, template: &NamespacedName, spec: &MetricTemplateSpec) -> Result<Endpoint, String> {

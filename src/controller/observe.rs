@@ -1,12 +1,15 @@
 //! Caches become an [`Observed`].
 
+use std::time::Duration;
+
 use crate::api::CanarySpec;
+use crate::metrics::PROMETHEUS;
 use crate::model::NamespacedName;
 use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
 use crate::router::{RouteRequest, Router, ServiceSet, services};
-use crate::workload::{AutoscalerOverrides, DeploymentView, primary_autoscaler};
+use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, primary_autoscaler};
 
-use super::caches::{Caches, CanaryView};
+use super::caches::{Caches, CanaryView, template_key};
 
 /// What to look at, besides the caches.
 pub(super) struct Look<'a> {
@@ -62,6 +65,43 @@ impl Look<'_> {
             .map_or(1, |view| view.minimum)
     }
 
+    /// The size that primary takes with the target's template: what somebody gave the target by hand, as with Flagger. Git and
+    /// autoscalers have a say of their own.
+    pub(super) fn promoted_size(&self, target: &DeploymentView) -> Option<i32> {
+        let by_hand = self.spec.autoscaler_ref.is_none() && target.size.is_none() && !self.is_autoscaled();
+        (by_hand && target.replicas > 0).then_some(target.replicas)
+    }
+
+    /// Whether an autoscaler that the Canary does not name scales either side.
+    fn is_autoscaled(&self) -> bool {
+        let sides = [self.spec.target_ref.name.clone(), self.primary_name()];
+        let scales_either = |view: &AutoscalerView| {
+            let scales = view.spec["scaleTargetRef"]["name"].as_str().unwrap_or_default();
+            sides.iter().any(|side| side == scales)
+        };
+        let namespace = &self.canary.key.namespace;
+        self.caches.autoscalers.find(|key, view| key.namespace == *namespace && scales_either(view)).is_some()
+    }
+
+    /// An autoscaler that was generated for a reference that the Canary has no more: two that scale primary make neither work.
+    /// Its name and resourceVersion.
+    pub(super) fn surplus_autoscaler(&self) -> Option<(String, String)> {
+        let wanted = self.spec.autoscaler_ref.as_ref().map(|scaler| format!("{}-primary", scaler.name));
+        let CanaryView { key: canary, owner, .. } = self.canary;
+        let is_surplus = |key: &NamespacedName, view: &AutoscalerView| {
+            key.namespace == canary.namespace
+                && view.owner_uid.as_ref() == Some(&owner.uid)
+                && Some(&key.name) != wanted.as_ref()
+        };
+        let (key, view) = self.caches.autoscalers.find(is_surplus)?;
+        Some((key.name, view.resource_version.clone()))
+    }
+
+    /// Time from a pod of the target being ready to its counting as available. No demonstration makes that shorter.
+    pub(super) fn settling(&self) -> Duration {
+        self.target().map_or(Duration::ZERO, |target| target.settling)
+    }
+
     /// Least replicas of primary: its own autoscaler's, else the target's.
     fn primary_minimum(&self) -> i32 {
         let scaler = self.spec.autoscaler_ref.as_ref();
@@ -73,23 +113,29 @@ impl Look<'_> {
     /// Everything at once.
     pub(super) fn observe(&self, answers: Vec<Answer>, asking_since: jiff::Timestamp) -> Observed {
         let target = self.target();
+        let route = self.route();
         Observed {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
-            blocked: self.blocked(target.as_deref()),
+            replaced: target.as_ref().map(|view| view.replaced.clone()).unwrap_or_default(),
+            blocked: self.blocked(target.as_deref()).or_else(|| unusable(&route)),
             size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
             target: target.map(|view| view.as_target(self.target_minimum())),
             primary: self.primary().map(|view| view.as_primary(self.primary_minimum())),
-            route: self.route(),
+            route,
             request: self.request(),
             answers,
             asking_since: Some(asking_since),
             recorded: self.canary.recorded.clone(),
+            unrecorded: self.canary.unrecorded.clone(),
             autoscaler_stale: self.autoscaler_is_stale(),
         }
     }
 
-    /// Whether the primary's autoscaler has to be written; not while there is nothing to make it from.
+    /// Whether the primary's autoscaler has to be written, not while there is nothing to make it from, or a former one to go.
     fn autoscaler_is_stale(&self) -> bool {
+        if self.surplus_autoscaler().is_some() {
+            return true;
+        }
         let Some((name, desired)) = self.primary_autoscaler() else { return false };
         self.caches.autoscalers.get(&self.key(&name)).is_none_or(|live| live.spec != desired["spec"])
     }
@@ -104,7 +150,7 @@ impl Look<'_> {
             });
         let (namespace, owner) = (&self.canary.key.namespace, &self.canary.owner);
         let primary = self.primary_name();
-        let desired = primary_autoscaler(&scaler.name, &source.spec, namespace, &primary, overrides, owner);
+        let desired = primary_autoscaler(&scaler.name, &source, namespace, &primary, overrides, owner);
         Some((format!("{}-primary", scaler.name), desired))
     }
 
@@ -129,7 +175,22 @@ impl Look<'_> {
                 self.canary.key.namespace, scaler.name
             )
         });
-        refused.or(unlabelled).or(unreadable.map(|text| text.to_string())).or(foreign).or(unscaled)
+        let unreadable = unreadable.map(|text| text.to_string());
+        refused.or(unlabelled).or(unreadable).or(foreign).or(unscaled).or_else(|| self.unmeasurable())
+    }
+
+    /// A check whose provider cannot be asked: a release would only find that out with traffic on its canary.
+    fn unmeasurable(&self) -> Option<String> {
+        self.spec.analysis.metrics.iter().filter(|_| !self.spec.skip_analysis).find_map(|metric| {
+            let key = template_key(&self.canary.key.namespace, metric)?;
+            let template = self.caches.templates.get(&key)?;
+            let kind = &template.provider.type_;
+            (kind != PROMETHEUS).then(|| {
+                format!(
+                    "MetricTemplate {key}: provider type {kind} is not supported yet: this version asks {PROMETHEUS} only"
+                )
+            })
+        })
     }
 
     fn route(&self) -> RouteObserved {
@@ -169,5 +230,13 @@ impl Look<'_> {
             }
         };
         Some(Request { verb, subject: parts.next().unwrap_or_default().to_owned(), raw: raw.clone() })
+    }
+}
+
+/// A route that must not be written: nothing else is begun either.
+fn unusable(route: &RouteObserved) -> Option<String> {
+    match route {
+        RouteObserved::Unusable(reason) => Some(reason.clone()),
+        RouteObserved::Missing | RouteObserved::Present { .. } => None,
     }
 }

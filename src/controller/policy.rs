@@ -8,6 +8,7 @@ use crate::api::{CanaryAnalysis, CanarySpec, Metric, Provider, Webhook, WebhookT
 use crate::model::{NamespacedName, Weights};
 use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};
 
+use super::caches::template_key;
 use super::settings::ControllerSettings;
 
 /// Intervals that a tick may be held for provider errors before the release fails: long enough for a restart of the metric
@@ -78,6 +79,7 @@ pub fn check_policy(canary: &NamespacedName, spec: &CanarySpec) -> Result<Vec<No
         metrics_address: String::new(),
         speed: 1.0,
         drain: Duration::ZERO,
+        settle: Duration::ZERO,
         selector_labels: Vec::new(),
     };
     compile(canary, spec, &settings)?;
@@ -118,11 +120,12 @@ pub(super) fn compile(
         hooks,
         promotion: Promotion::CopyToPrimary,
         drain: settings.drain,
+        settle: settings.settle,
         hold_limit: HOLD_LIMIT,
     })
 }
 
-/// What is accepted and not carried out: it tells people something, but decides nothing.
+/// What is accepted and not carried out: it tells people something, or belongs to another router.
 pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
     let alerts = (!spec.analysis.alerts.is_empty()).then(|| Notice {
         path: "spec.analysis.alerts".to_owned(),
@@ -134,7 +137,37 @@ pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
             path: format!("spec.analysis.webhooks[{index}].type"),
             message: format!("webhook `{}` of type event is not called yet", webhook.name),
         });
-    alerts.into_iter().chain(events).collect()
+    let elsewhere = other_routes(spec).into_iter().chain(other_routers(spec)).map(|path| Notice {
+        path: path.to_owned(),
+        message: format!("{path} has no effect: this version routes with istio"),
+    });
+    alerts.into_iter().chain(events).chain(elsewhere).collect()
+}
+
+/// Fields that name what another router is to write to.
+fn other_routes(spec: &CanarySpec) -> Vec<&'static str> {
+    let gateway_refs = spec.service.as_ref().is_some_and(|service| !service.gateway_refs.is_empty());
+    let fields = [
+        ("spec.ingressRef", spec.ingress_ref.is_some()),
+        ("spec.routeRef", spec.route_ref.is_some()),
+        ("spec.upstreamRef", spec.upstream_ref.is_some()),
+        ("spec.service.gatewayRefs", gateway_refs),
+    ];
+    fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path).collect()
+}
+
+/// Fields that only other routers read.
+fn other_routers(spec: &CanarySpec) -> Vec<&'static str> {
+    let Some(service) = &spec.service else { return Vec::new() };
+    let rewrite_type = service.rewrite.as_ref().is_some_and(|rewrite| rewrite.type_.is_some());
+    let fields = [
+        ("spec.service.backendTimeout", service.backend_timeout.is_some()),
+        ("spec.service.mirror", !service.mirror.is_empty()),
+        ("spec.service.meshName", service.mesh_name.is_some()),
+        ("spec.service.backends", !service.backends.is_empty()),
+        ("spec.service.rewrite.type", rewrite_type),
+    ];
+    fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path).collect()
 }
 
 fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
@@ -144,6 +177,10 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
     let unsupported = |path: &str, hint| refuse(path, path, hint);
     if spec.provider.is_some_and(|provider| provider != Provider::Istio) {
         return unsupported("spec.provider", "this version routes with istio");
+    }
+    if let (None, Some(path)) = (spec.provider, other_routes(spec).first()) {
+        // With Flagger its own flag says which router is meant: traffic would silently go the old way.
+        return unsupported(path, "this version routes with istio; if that is meant, say spec.provider: istio");
     }
     if spec.target_ref.kind != "Deployment" {
         let what = format!("targetRef.kind {}", spec.target_ref.kind);
@@ -228,14 +265,8 @@ fn check(
         what: format!("metric `{}`: interval", metric.name),
         source,
     })?;
-    let source = match (&metric.template_ref, &metric.query, metric.name.as_str()) {
-        (Some(template), _, _) => CheckSource::Template {
-            template: NamespacedName::new(
-                template.namespace.as_deref().unwrap_or(&canary.namespace),
-                template.name.as_str(),
-            ),
-            variables: metric.template_variables.clone(),
-        },
+    let source = match (template_key(&canary.namespace, metric), &metric.query, metric.name.as_str()) {
+        (Some(template), _, _) => CheckSource::Template { template, variables: metric.template_variables.clone() },
         (None, Some(query), _) if !query.trim().is_empty() => CheckSource::Query(query.clone()),
         (None, _, "request-success-rate") => CheckSource::SuccessRate,
         (None, _, "request-duration") => CheckSource::Duration,
@@ -311,6 +342,7 @@ mod tests {
             metrics_address: "http://prometheus:9090".into(),
             speed,
             drain: Duration::from_secs(5),
+            settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],
         }
     }
@@ -361,6 +393,14 @@ mod tests {
             (json!({"analysis": {"iterations": 3}}), "spec.analysis.iterations is not supported yet"),
             (json!({"analysis": {"mirror": true}}), "spec.analysis.mirror"),
             (json!({"provider": "nginx"}), "spec.provider is not supported yet"),
+            (
+                json!({"ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "a"}}),
+                "spec.ingressRef is not supported yet",
+            ),
+            (
+                json!({"service": {"gatewayRefs": [{"name": "a"}]}}),
+                "spec.service.gatewayRefs is not supported yet",
+            ),
             (json!({"targetRef": {"kind": "DaemonSet"}}), "targetRef.kind DaemonSet"),
             (json!({"analysis": {"stepWeight": null}}), "spec.analysis needs"),
             (json!({"analysis": {"metrics": [{"name": "x"}]}}), "metric `x` is not built in"),
@@ -379,5 +419,18 @@ mod tests {
                 .steps
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn what_only_other_routers_read_is_named_once_istio_is_meant() {
+        let patch =
+            json!({"provider": "istio", "service": {"gatewayRefs": [{"name": "a"}], "backendTimeout": "2s"}});
+        let mut spec = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"},
+            "service": {"port": 80}, "analysis": {"stepWeight": 10}});
+        json_patch::merge(&mut spec, &patch);
+        let spec: CanarySpec = serde_json::from_value(spec).unwrap();
+        let notices = check_policy(&NamespacedName::new("test", "a"), &spec).unwrap();
+        let paths: Vec<_> = notices.iter().map(|notice| notice.path.as_str()).collect();
+        assert_eq!(paths, ["spec.service.gatewayRefs", "spec.service.backendTimeout"]);
     }
 }

@@ -7,23 +7,23 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::api::CanarySpec;
+use crate::api::{BLOCKED, CanarySpec};
 use crate::cluster::{Clock, Cluster, Writer, explain};
 use crate::model::NamespacedName;
-use crate::release::{self, Action, Observed, Phase, Policy, State};
+use crate::release::{self, Action, Event, Observed, Phase, Policy, State};
 use crate::router::{Router, merge_diff};
 
 use super::act::act;
 use super::answers::Answers;
 use super::caches::{Caches, CanaryView, Kinds};
 use super::expectations::{Expectations, Freshness};
-use super::finalize::{HandOver, add_finalizer, drop_finalizer, hand_over, has_finalizer};
+use super::finalize::{HandOver, add_finalizers, drop_finalizers, hand_over, has_finalizer, missing_finalizers};
 use super::hands::{ActError, Hands};
 use super::measure::{Asker, Finder};
 use super::observe::Look;
 use super::policy::{compile, notices};
 use super::settings::ControllerSettings;
-use super::status::{Extras, project, stored_state};
+use super::status::{Extras, project, said, stored_state};
 use super::telemetry::Telemetry;
 use super::wakeups::Wakeups;
 use super::{crd, persist};
@@ -71,12 +71,28 @@ pub(super) struct Memory {
     /// The last action's error that is not just a race, for the condition.
     problem: Option<String>,
     failures: u32,
-    /// What is not carried out has been said.
-    noticed: bool,
+    /// What is accepted and not carried out, in words.
+    ignored: Option<String>,
     handed_back: Option<Timestamp>,
     /// The target's name and the checks', to forget their series.
     target: String,
     checks: Vec<String>,
+}
+
+impl Memory {
+    /// What must be mended outside, in words: the last action's error, or what is seen.
+    fn obstacle<'a>(&'a self, observed: &'a Observed) -> Option<&'a str> {
+        self.problem.as_deref().or(observed.blocked.as_deref())
+    }
+}
+
+/// The stored state with `reason` as news; `None` if there is no state to keep it in, or it was said before.
+fn announced(stored: &Value, canary: &NamespacedName, reason: &str, now: Timestamp) -> Option<State> {
+    let is_said = said(stored, BLOCKED).is_some_and(|said| said == reason);
+    let mut state = stored_state(stored).ok().flatten().filter(|_| !is_said)?;
+    let event = Event::warning(format!("{}.{} is blocked: {reason}", canary.name, canary.namespace));
+    state.announce(event, now);
+    Some(state)
 }
 
 impl Reconciler {
@@ -115,11 +131,14 @@ impl Reconciler {
                 let words = format!("the spec cannot be read: {problem}");
                 self.block(canary, memory, &words).await
             }
-            (Ok(_), false) if !has_finalizer(canary) => {
-                add_finalizer(canary, &mut self.hands(canary, &mut memory.expectations)).await?;
-                Ok(Again::In(AFTER_RACE))
-            }
-            (Ok(spec), false) => self.look_at_live(canary, spec, memory).await,
+            (Ok(spec), false) => match missing_finalizers(canary, spec) {
+                missing if missing.is_empty() => self.look_at_live(canary, spec, memory).await,
+                missing => {
+                    let mut hands = self.hands(canary, &mut memory.expectations);
+                    add_finalizers(canary, &mut hands, missing).await?;
+                    Ok(Again::In(AFTER_RACE))
+                }
+            },
         }
     }
 
@@ -131,16 +150,13 @@ impl Reconciler {
     ) -> Result<Again, ActError> {
         memory.target.clone_from(&spec.target_ref.name);
         memory.checks = spec.analysis.metrics.iter().map(|metric| metric.name.clone()).collect();
+        let notices: Vec<String> = notices(spec).into_iter().map(|notice| notice.message).collect();
+        memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
         let pruned = self.pruned.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(reason) = pruned {
             return self.block(canary, memory, &reason).await;
         }
-        if !std::mem::replace(&mut memory.noticed, true) {
-            for notice in notices(spec) {
-                tracing::warn!(canary = %canary.key, "Canary {}: {}", canary.key, notice.message);
-            }
-        }
-        let policy = match compile(&canary.key, spec, &self.settings) {
+        let mut policy = match compile(&canary.key, spec, &self.settings) {
             Ok(policy) => policy,
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
@@ -151,11 +167,13 @@ impl Reconciler {
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
         let look = self.look_of(canary, spec);
+        policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
         let observed = look.observe(answers, asking_since);
         let old = state.clone();
         let step = release::step(&policy, &observed, state.unwrap_or_else(|| State::new(now)), now);
-        let extras = Extras { blocked: memory.problem.as_deref(), terminating: false };
+        let extras =
+            Extras { blocked: memory.obstacle(&observed), ignored: memory.ignored.as_deref(), terminating: false };
         let status = project(&stored, Some(&step.state), extras, now);
         if !self.persist(canary, &persist::normal(&status), &mut memory.expectations).await? {
             return self.block(canary, memory, crd::PRUNES).await;
@@ -218,9 +236,14 @@ impl Reconciler {
 
     /// Nothing is decided; the condition says why.
     async fn block(&self, canary: &CanaryView, memory: &mut Memory, reason: &str) -> Result<Again, ActError> {
-        let extras = Extras { blocked: Some(reason), terminating: false };
-        let stored = canary.status.thaw();
-        let status = project(&stored, None, extras, self.clock.now());
+        let extras = Extras { blocked: Some(reason), ignored: memory.ignored.as_deref(), terminating: false };
+        let (stored, now) = (canary.status.thaw(), self.clock.now());
+        let state = announced(&stored, &canary.key, reason, now);
+        let mut status = project(&stored, state.as_ref(), extras, now);
+        if reason == crd::PRUNES {
+            // It would not be kept, and be written again at every look.
+            status.serin = None;
+        }
         let diff = merge_diff(&stored, &persist::normal(&status));
         if diff.as_object().is_none_or(|diff| !diff.is_empty()) {
             tracing::warn!(canary = %canary.key, "Canary {} is blocked: {reason}", canary.key);
@@ -236,12 +259,12 @@ impl Reconciler {
         }
         let readable = canary.spec.as_ref().ok().filter(|spec| spec.service.is_some());
         let Some(spec) = readable else {
-            drop_finalizer(canary, &mut self.hands(canary, &mut memory.expectations)).await?;
+            drop_finalizers(canary, &mut self.hands(canary, &mut memory.expectations)).await?;
             return Ok(Again::Never);
         };
         memory.target.clone_from(&spec.target_ref.name);
         let now = self.clock.now();
-        let extras = Extras { blocked: None, terminating: true };
+        let extras = Extras { blocked: None, ignored: None, terminating: true };
         let stored = canary.status.thaw();
         let status = project(&stored, None, extras, now);
         let diff = merge_diff(&stored, &persist::normal(&status));

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// What pods of a demonstration take to start, with room to spare on a busy machine.
+const STARTING: Duration = Duration::from_secs(10);
+
 /// Settings of the controller.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControllerSettings {
@@ -13,6 +16,8 @@ pub struct ControllerSettings {
     pub speed: f64,
     /// How long the canary is kept after weight 0 has been observed.
     pub drain: Duration,
+    /// How long a side must have been ready before it gets traffic.
+    pub settle: Duration,
     /// Labels that may tell primary and canary pods apart, most wanted first.
     pub selector_labels: Vec<String>,
 }
@@ -20,7 +25,37 @@ pub struct ControllerSettings {
 impl ControllerSettings {
     /// `duration` as fast as the demonstration goes; a speed below 1 or that is no number counts as 1.
     pub(super) fn sped(&self, duration: Duration) -> Duration {
-        let speed = if self.speed.is_finite() && self.speed > 1.0 { self.speed } else { 1.0 };
-        duration.div_f64(speed)
+        if self.is_demonstration() { duration.div_f64(self.speed) } else { duration }
+    }
+
+    /// The time that a side may take to become ready: `deadline`, in a demonstration already divided. Pods start no faster
+    /// there, and those that have to be `settling` would never be ready in time.
+    pub(super) fn patience(&self, deadline: Duration, settling: Duration) -> Duration {
+        if self.is_demonstration() && !settling.is_zero() { deadline.max(settling + STARTING) } else { deadline }
+    }
+
+    fn is_demonstration(&self) -> bool {
+        self.speed.is_finite() && self.speed > 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demonstration_leaves_pods_the_time_to_settle() {
+        let at = |speed| ControllerSettings {
+            namespace: None,
+            metrics_address: String::new(),
+            speed,
+            drain: Duration::ZERO,
+            settle: Duration::ZERO,
+            selector_labels: Vec::new(),
+        };
+        let (minute, five) = (Duration::from_secs(60), Duration::from_secs(5));
+        assert_eq!(at(1.0).patience(at(1.0).sped(minute), five), minute);
+        assert_eq!(at(20.0).patience(at(20.0).sped(minute), Duration::ZERO), Duration::from_secs(3));
+        assert_eq!(at(20.0).patience(at(20.0).sped(minute), five), Duration::from_secs(15));
     }
 }

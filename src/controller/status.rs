@@ -3,11 +3,13 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, SerinStatus};
+use crate::api::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, SerinStatus};
 use crate::release::State;
 
 /// Flagger's condition type.
 const PROMOTED: &str = "Promoted";
+/// Our condition type: what happened is in Git. There only while it is not.
+const RECORDED: &str = "Recorded";
 
 /// Why a stored state cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +39,19 @@ pub(super) fn stored_state(status: &Value) -> Result<Option<State>, StateError> 
     }
 }
 
+/// What a condition says.
+pub(super) fn said<'a>(status: &'a Value, kind: &str) -> Option<&'a str> {
+    let conditions = status["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind)?["message"].as_str()
+}
+
 /// What else belongs in the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extras<'a> {
     /// What must be mended, in words.
     pub(super) blocked: Option<&'a str>,
+    /// What is accepted and not carried out, in words.
+    pub(super) ignored: Option<&'a str>,
     /// The Canary is being deleted.
     pub(super) terminating: bool,
 }
@@ -59,28 +69,34 @@ pub(super) fn project(
         None => old.clone(),
     };
     // `kubectl get canary -o wide` has a column for this, and none for conditions.
-    if let (Some(reason), Some(serin)) = (extras.blocked, &mut status.serin) {
-        serin.waiting_on = Some(reason.to_owned());
+    if let Some(reason) = extras.blocked {
+        let none_yet = || SerinStatus { version: SerinStatus::VERSION, ..SerinStatus::default() };
+        status.serin.get_or_insert_with(none_yet).waiting_on = Some(reason.to_owned());
     }
     if extras.terminating {
         status.phase = CanaryPhase::Terminating;
     }
     let now = format!("{now:.0}");
-    let promoted = state.map(|state| {
-        let condition = state.promoted_condition();
-        (PROMOTED, condition.status, condition.reason.to_owned(), condition.message)
-    });
-    let blocked = extras.blocked.map(|reason| (BLOCKED, "True", "Blocked".to_owned(), reason.to_owned()));
     let kept = |kind: &str| old.conditions.iter().find(|condition| condition.type_ == kind);
-    let mut conditions: Vec<CanaryCondition> = [promoted, blocked]
-        .into_iter()
-        .flatten()
-        .map(|(kind, status, reason, message)| condition(kept(kind), kind, status, reason, message, &now))
-        .collect();
-    if state.is_none() {
-        conditions.extend(kept(PROMOTED).cloned());
-    }
-    status.conditions = conditions;
+    let made = |kind: &str, status: &str, reason: &str, message: &str| {
+        condition(kept(kind), kind, status, reason.to_owned(), message.to_owned(), &now)
+    };
+    let [promoted, unrecorded] = match state {
+        Some(state) => {
+            let promoted = state.promoted_condition();
+            let unrecorded =
+                state.unrecorded.as_deref().map(|text| text.split_once(": ").unwrap_or(("Unrecorded", text)));
+            [
+                Some(made(PROMOTED, promoted.status, promoted.reason, &promoted.message)),
+                unrecorded.map(|(reason, message)| made(RECORDED, "False", reason, message)),
+            ]
+        }
+        None => [PROMOTED, RECORDED].map(|kind| kept(kind).cloned()),
+    };
+    let blocked = extras.blocked.map(|reason| made(BLOCKED, "True", "Blocked", reason));
+    let ignored = extras.ignored.map(|what| made(IGNORED, "True", "NotSupportedYet", what));
+    // Flagger's own first: there are scripts that read the first one.
+    status.conditions = [promoted, blocked, ignored, unrecorded].into_iter().flatten().collect();
     if status.phase != old.phase || old.last_transition_time.is_none() {
         status.last_transition_time = Some(now);
     }
@@ -144,6 +160,8 @@ mod tests {
 
     use super::*;
 
+    const NONE: Extras<'static> = Extras { blocked: None, ignored: None, terminating: false };
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
     }
@@ -151,28 +169,51 @@ mod tests {
     #[test]
     fn a_state_survives_the_status_and_times_stay_while_nothing_changes() {
         let state = State::new(at(0));
-        let none = Extras { blocked: None, terminating: false };
-        let first = serde_json::to_value(project(&Value::Null, Some(&state), none, at(0))).unwrap();
+        let first = serde_json::to_value(project(&Value::Null, Some(&state), NONE, at(0))).unwrap();
         assert_eq!(first["phase"], "Initializing");
         assert_eq!(stored_state(&first), Ok(Some(state.clone())));
-        let again = serde_json::to_value(project(&first, Some(&state), none, at(9))).unwrap();
+        let again = serde_json::to_value(project(&first, Some(&state), NONE, at(9))).unwrap();
         assert_eq!(again, first);
     }
 
     #[test]
     fn blocked_comes_and_goes_without_touching_the_state() {
-        let none = Extras { blocked: None, terminating: false };
         let state = State::new(at(0));
-        let first = serde_json::to_value(project(&Value::Null, Some(&state), none, at(0))).unwrap();
-        let extras = Extras { blocked: Some("spec.service is missing"), terminating: false };
+        let first = serde_json::to_value(project(&Value::Null, Some(&state), NONE, at(0))).unwrap();
+        let extras = Extras { blocked: Some("spec.service is missing"), ..NONE };
         let blocked = serde_json::to_value(project(&first, None, extras, at(5))).unwrap();
         assert_eq!(blocked["serin"]["state"], first["serin"]["state"]);
         assert_eq!(blocked["serin"]["waitingOn"], "spec.service is missing");
         let kinds: Vec<&Value> =
             blocked["conditions"].as_array().unwrap().iter().map(|condition| &condition["type"]).collect();
-        assert_eq!(kinds, ["Blocked", "Promoted"]);
-        let after = serde_json::to_value(project(&blocked, Some(&state), none, at(6))).unwrap();
+        assert_eq!(kinds, ["Promoted", "Blocked"]);
+        let after = serde_json::to_value(project(&blocked, Some(&state), NONE, at(6))).unwrap();
         assert_eq!(after, first);
+    }
+
+    #[test]
+    fn what_git_does_not_have_is_a_condition_while_it_does_not() {
+        let mut state = State::new(at(0));
+        state.unrecorded = Some("PushDenied: pushing to main was denied".to_owned());
+        let first = project(&Value::Null, Some(&state), NONE, at(0));
+        let told = first.conditions.iter().find(|condition| condition.type_ == RECORDED).unwrap();
+        assert_eq!((told.status.as_str(), told.reason.as_str()), ("False", "PushDenied"));
+        assert_eq!(told.message.as_deref(), Some("pushing to main was denied"));
+        state.unrecorded = None;
+        let after = project(&serde_json::to_value(&first).unwrap(), Some(&state), NONE, at(5));
+        assert!(after.conditions.iter().all(|condition| condition.type_ != RECORDED));
+    }
+
+    #[test]
+    fn what_is_not_carried_out_is_a_condition() {
+        let state = State::new(at(0));
+        let extras = Extras { ignored: Some("spec.analysis.alerts are not sent yet"), ..NONE };
+        let status = project(&Value::Null, Some(&state), extras, at(0));
+        let found: Vec<_> =
+            status.conditions.iter().map(|found| (found.type_.as_str(), found.status.as_str())).collect();
+        assert_eq!(found, [("Promoted", "Unknown"), ("Ignored", "True")]);
+        let status = serde_json::to_value(status).unwrap();
+        assert_eq!(project(&status, Some(&state), NONE, at(1)).conditions.len(), 1);
     }
 
     #[test]

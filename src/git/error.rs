@@ -66,6 +66,16 @@ pub enum GitError {
         /// The commit, abbreviated.
         commit: String,
     },
+    /// What the path names holds nothing that is read.
+    #[error("{path:?} at {commit} is a {what}, which is not read; name a folder or a file of this repository")]
+    NoFolder {
+        /// The path.
+        path: String,
+        /// The commit, abbreviated.
+        commit: String,
+        /// What it is.
+        what: &'static str,
+    },
     /// It took longer than it may.
     #[error("{what} took longer than {} s", .limit.as_secs())]
     Deadline {
@@ -85,10 +95,14 @@ pub enum GitError {
 }
 
 /// What libgit2 says where our side has to be put right, and how.
-const HINTS: [(&str, &str); 2] = [
+const HINTS: [(&str, &str); 3] = [
     (
         "certificate is invalid",
         "to trust a certificate authority of your own, name a PEM file with all that are trusted in SSL_CERT_FILE",
+    ),
+    (
+        "http status code: 404",
+        "there is no such repository, or the credentials may not read it: hosts hide private ones like this",
     ),
     ("private key", "the key file must be readable, in OpenSSH's format and without a passphrase"),
 ];
@@ -104,7 +118,8 @@ impl GitError {
             | Self::Denied { .. }
             | Self::Store { .. }
             | Self::TooMany { .. }
-            | Self::NoPath { .. } => false,
+            | Self::NoPath { .. }
+            | Self::NoFolder { .. } => false,
         }
     }
 
@@ -167,6 +182,7 @@ mod tests {
     fn what_the_operator_must_put_right_comes_with_a_hint() {
         for (said, hint) in [
             ("the SSL certificate is invalid", "SSL_CERT_FILE"),
+            ("unexpected http status code: 404", "may not read it"),
             ("failed to authenticate SSH session: Unable to open private key file", "readable"),
             ("Unable to extract public key from private key: Unsupported private key format", "passphrase"),
         ] {

@@ -29,17 +29,35 @@ impl Store {
         let (remote, reference) = (remote.clone(), reference.to_owned());
         self.run("fetching from the git remote", NETWORK_DEADLINE, move |inner| {
             inner.heal()?;
-            match inner.with(|repo| fetch(inner, repo, &remote, &reference)) {
+            let fetched = match inner.with(|repo| fetch(inner, repo, &remote, &reference)) {
                 // Damage that only this fetch came across: once more, into a new store.
                 Err(GitError::Corrupt { .. }) => {
                     inner.heal()?;
                     inner.with(|repo| fetch(inner, repo, &remote, &reference))
                 }
                 other => other,
-            }
+            }?;
+            Ok(match fetched {
+                Fetched::Nothing => None,
+                Fetched::Known(commit) => Some(commit),
+                Fetched::New(commit) => {
+                    inner.tidy();
+                    Some(commit)
+                }
+            })
         })
         .await
     }
+}
+
+/// What a fetch found.
+enum Fetched {
+    /// The ref does not exist.
+    Nothing,
+    /// It is where it was.
+    Known(CommitId),
+    /// Something was brought here.
+    New(CommitId),
 }
 
 fn probe(remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
@@ -92,12 +110,7 @@ fn tracking(reference: &str) -> String {
     format!("refs/serin/fetched/{}", reference.trim_start_matches("refs/"))
 }
 
-fn fetch(
-    inner: &Inner,
-    repo: &Repository,
-    remote: &Remote,
-    reference: &str,
-) -> Result<Option<CommitId>, GitError> {
+fn fetch(inner: &Inner, repo: &Repository, remote: &Remote, reference: &str) -> Result<Fetched, GitError> {
     let ours = tracking(reference);
     let mut handle = repo.remote_anonymous(&remote.connect_url()).map_err(|error| inner.local(&error))?;
     let talk = remote.talk();
@@ -106,7 +119,7 @@ fn fetch(
         if let Ok(mut stale) = repo.find_reference(&ours) {
             stale.delete().map_err(|error| inner.local(&error))?;
         }
-        return Ok(None);
+        return Ok(Fetched::Nothing);
     };
     let known = repo.refname_to_id(&ours).is_ok_and(|current| current == oid);
     if !known {
@@ -128,5 +141,5 @@ fn fetch(
     if !known {
         repo.reference(&ours, commit.id(), true, "fetch").map_err(|error| inner.local(&error))?;
     }
-    commit_id(commit.id()).map(Some)
+    commit_id(commit.id()).map(if known { Fetched::Known } else { Fetched::New })
 }

@@ -11,6 +11,8 @@ use super::store::Inner;
 
 /// Deepest folder: no repository of manifests goes there, and it bounds recursion.
 const DEPTH_MAX: usize = 64;
+/// How a file begins that Git LFS keeps elsewhere.
+const LFS_POINTER: &str = "version https://git-lfs.github.com/spec/";
 /// Endings of manifests.
 const ENDINGS: [&str; 3] = [".yaml", ".yml", ".json"];
 
@@ -49,14 +51,16 @@ pub(super) enum Found {
 pub(super) struct Reading<'a> {
     inner: &'a Inner,
     repo: &'a Repository,
+    /// The whole commit's tree: where links lead to.
+    root: Oid,
     limits: Limits,
     /// Files read anew: bounds a first walk, before anything can be counted.
     read: usize,
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(inner: &'a Inner, repo: &'a Repository, limits: Limits) -> Self {
-        Self { inner, repo, limits, read: 0 }
+    pub(super) fn new(inner: &'a Inner, repo: &'a Repository, root: Oid, limits: Limits) -> Self {
+        Self { inner, repo, root, limits, read: 0 }
     }
 
     /// The folder `path`; what is as in `before` is taken from there. `None` if more files than allowed were read.
@@ -85,6 +89,9 @@ impl<'a> Reading<'a> {
                 continue;
             }
             let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            if is_link(&entry) && !is_manifest(name) && !self.leads_to_folder(&entry, &path)? {
+                continue;
+            }
             let Some(found) = self.entry(&entry, path, known)? else { return Ok(None) };
             items.push(Item { name: name.into(), id: entry.id(), mode: entry.filemode(), found });
         }
@@ -108,14 +115,31 @@ impl<'a> Reading<'a> {
             });
             return Ok(self.folder(entry.id(), &path, before)?.map(Found::Folder));
         }
-        if entry.filemode() == i32::from(git2::FileMode::Link) {
+        if is_link(entry) {
             return Ok(Some(skipped(path, "a symlink is not followed".to_owned())));
+        }
+        if entry.kind() == Some(ObjectType::Commit) {
+            let reason =
+                "a submodule is not read; keep its manifests in this repository, or name a path beside it";
+            return Ok(Some(skipped(path, reason.to_owned())));
         }
         self.read += 1;
         if self.read > self.limits.files {
             return Ok(None);
         }
         self.blob(path, entry.id()).map(Some)
+    }
+
+    /// Whether a symlink leads to a folder of this commit: what is in there would be missed without a word.
+    fn leads_to_folder(&self, link: &TreeEntry<'_>, path: &str) -> Result<bool, GitError> {
+        let damaged = |error: git2::Error| self.inner.damaged(&error);
+        let blob = self.repo.find_blob(link.id()).map_err(damaged)?;
+        let Some(to) = std::str::from_utf8(blob.content()).ok().and_then(|to| resolved(path, to)) else {
+            return Ok(false);
+        };
+        let root = self.repo.find_tree(self.root).map_err(damaged)?;
+        let found = root.get_path(std::path::Path::new(&to));
+        Ok(to.is_empty() || found.is_ok_and(|entry| entry.kind() == Some(ObjectType::Tree)))
     }
 
     /// A file's content.
@@ -126,6 +150,10 @@ impl<'a> Reading<'a> {
             return Ok(skipped(path, reason));
         }
         Ok(match std::str::from_utf8(blob.content()) {
+            Ok(text) if text.starts_with(LFS_POINTER) => {
+                let reason = "Git LFS keeps its content elsewhere; keep manifests out of LFS";
+                skipped(path, reason.to_owned())
+            }
             Ok(text) => Found::File(Arc::new(SnapshotFile { path, oid: id.to_string(), text: Arc::from(text) })),
             Err(_) => skipped(path, "it is not UTF-8 text".to_owned()),
         })
@@ -142,18 +170,61 @@ impl Found {
     }
 }
 
-/// Folders and manifests; nothing hidden, no submodules.
+/// Folders and manifests, and what may hold some that are not read; nothing hidden.
 fn counts(entry: &TreeEntry<'_>, name: &str) -> bool {
     if name.starts_with('.') {
         return false;
     }
     match entry.kind() {
-        Some(ObjectType::Tree) => true,
-        Some(ObjectType::Blob) => ENDINGS.iter().any(|ending| name.ends_with(ending)),
+        Some(ObjectType::Tree | ObjectType::Commit) => true,
+        Some(ObjectType::Blob) => is_manifest(name) || is_link(entry),
         _ => false,
     }
 }
 
+fn is_manifest(name: &str) -> bool {
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+pub(super) fn is_link(entry: &TreeEntry<'_>) -> bool {
+    entry.filemode() == i32::from(git2::FileMode::Link)
+}
+
+/// Where a link at `path` leads to, from the repository's root; `None` if it leads out of it.
+fn resolved(path: &str, to: &str) -> Option<String> {
+    if to.starts_with('/') {
+        return None;
+    }
+    let mut parts: Vec<&str> = path.split('/').collect();
+    parts.pop();
+    for part in to.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
 fn skipped(path: String, reason: String) -> Found {
     Found::Skipped(SkippedFile { path, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolved;
+
+    #[test]
+    fn links_lead_somewhere_in_the_repository_or_nowhere() {
+        for (path, to, expected) in [
+            ("deploy/base", "../shared", Some("shared")),
+            ("base", "./deploy//prod/", Some("deploy/prod")),
+            ("a/b", "..", Some("")),
+            ("a", "../../etc", None),
+            ("a", "/etc", None),
+        ] {
+            assert_eq!(resolved(path, to).as_deref(), expected, "{path} -> {to}");
+        }
+    }
 }

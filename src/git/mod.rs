@@ -14,6 +14,7 @@ mod push;
 mod remote;
 mod snapshot;
 mod store;
+mod tidy;
 
 pub use commit::{Base, CommitMeta, Edit, Identity};
 pub use error::GitError;

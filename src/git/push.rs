@@ -36,7 +36,7 @@ pub enum PushError {
         /// The remote's words.
         reason: String,
     },
-    /// Somebody has to allow it: a protected branch, a hook, missing rights. Trying again does not help.
+    /// Somebody has to allow it: a protected branch, a hook, missing rights. Trying again at once does not help.
     #[error("pushing to {reference} was denied: {reason}")]
     Denied {
         /// The ref.
@@ -75,7 +75,9 @@ impl Store {
         let child = guard.slot();
         self.run("pushing to the git remote", NETWORK_DEADLINE, move |inner| {
             let step = Move { remote: &remote, reference: &reference, old: old.as_ref(), new: &new };
-            Ok(push(inner, &step, &child))
+            let pushed = push(inner, &step, &child);
+            inner.tidy();
+            Ok(pushed)
         })
         .await?
     }

@@ -6,7 +6,7 @@ use git2::{Commit, ErrorCode, ObjectType, Oid, Repository};
 use jiff::Timestamp;
 
 use super::error::GitError;
-use super::folder::{Folder, Found, Item, Reading};
+use super::folder::{Folder, Found, Item, Reading, is_link};
 use super::store::{Inner, LOCAL_DEADLINE, Store, oid};
 use crate::model::CommitId;
 
@@ -102,7 +102,8 @@ impl Recent {
 impl Store {
     /// The YAML and JSON files below `path` (empty: everywhere) at a commit that was fetched.
     ///
-    /// Names that start with a dot, symlinks and submodules are left out. Folders and files that are as in an earlier
+    /// Names that start with a dot are left out; symlinks, submodules and what Git LFS keeps are not read, and said to be.
+    /// Folders and files that are as in an earlier
     /// snapshot are not read again, so a small commit costs little in a large repository.
     ///
     /// # Errors
@@ -152,19 +153,23 @@ struct Reader<'a> {
     commit: &'a CommitId,
     path: &'a str,
     limits: Limits,
+    /// The commit's whole tree, once it is known.
+    root: Oid,
     files: Vec<Arc<SnapshotFile>>,
     skipped: Vec<SkippedFile>,
 }
 
 impl<'a> Reader<'a> {
     fn new(inner: &'a Inner, repo: &'a Repository, commit: &'a CommitId, path: &'a str, limits: Limits) -> Self {
-        Self { inner, repo, commit, path, limits, files: Vec::new(), skipped: Vec::new() }
+        let root = Oid::ZERO_SHA1;
+        Self { inner, repo, commit, path, limits, root, files: Vec::new(), skipped: Vec::new() }
     }
 
     fn read(mut self) -> Result<Snapshot, GitError> {
         let damaged = |error: git2::Error| self.inner.damaged(&error);
         let commit = self.repo.find_commit(oid(self.commit)?).map_err(damaged)?;
         let tree = commit.tree().map_err(damaged)?;
+        self.root = tree.id();
         if self.path.is_empty() {
             self.folder(tree.id())?;
         } else {
@@ -178,8 +183,14 @@ impl<'a> Reader<'a> {
                 }
                 Err(error) => return Err(self.inner.damaged(&error)),
             };
+            let not_read = |what| {
+                let (path, commit) = (self.path.to_owned(), self.commit.short().to_owned());
+                GitError::NoFolder { path, commit, what }
+            };
             match entry.kind() {
                 Some(ObjectType::Tree) => self.folder(entry.id())?,
+                Some(ObjectType::Commit) => return Err(not_read("submodule")),
+                _ if is_link(&entry) => return Err(not_read("symlink")),
                 _ => {
                     let found = self.reading().blob(self.path.to_owned(), entry.id())?;
                     self.take(&found)?;
@@ -193,7 +204,7 @@ impl<'a> Reader<'a> {
     }
 
     fn reading(&self) -> Reading<'a> {
-        Reading::new(self.inner, self.repo, self.limits)
+        Reading::new(self.inner, self.repo, self.root, self.limits)
     }
 
     /// Everything below a folder, by what is known of it from before.

@@ -25,8 +25,6 @@ pub(super) const NETWORK_DEADLINE: Duration = Duration::from_secs(300);
 const CONNECT_TIMEOUT_MS: i32 = 10_000;
 /// Longest that libgit2 waits for a server's next bytes, in milliseconds.
 const SERVER_TIMEOUT_MS: i32 = 30_000;
-/// Packs after which the store is made again at start: every fetch leaves one, and lookups go through all of them.
-const PACKS_MAX: usize = 200;
 
 /// A bare repository that caches what was fetched. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,7 +40,7 @@ pub(super) struct Inner {
     pub(super) recent: Mutex<Recent>,
     permits: Arc<Semaphore>,
     /// Readers use the folder; making it again needs it alone.
-    folder: RwLock<()>,
+    pub(super) folder: RwLock<()>,
     broken: AtomicBool,
 }
 
@@ -63,7 +61,7 @@ impl Store {
         limit_waiting();
         let dir = dir.into();
         let healthy = Repository::open_bare(&dir).is_ok_and(|repo| is_healthy(&repo));
-        if !healthy || packs(&dir) > PACKS_MAX {
+        if !healthy {
             recreate(&dir)?;
         }
         Ok(Self {
@@ -81,6 +79,11 @@ impl Store {
     /// The store's folder.
     pub fn dir(&self) -> &Path {
         &self.inner.dir
+    }
+
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Runs `job` on a blocking thread, at most [`JOBS_MAX`] at a time. After `limit` the caller goes on; the thread ends
@@ -116,8 +119,13 @@ impl Inner {
 
     /// An error about our own objects: remembered, so that the next fetch makes the store again.
     pub(super) fn damaged(&self, error: &git2::Error) -> GitError {
-        self.broken.store(true, Ordering::Relaxed);
-        GitError::Corrupt { dir: self.dir.clone(), reason: error.message().to_owned() }
+        self.damage(error.message().to_owned())
+    }
+
+    /// Like [`Inner::damaged`], in words of our own.
+    pub(super) fn damage(&self, reason: String) -> GitError {
+        self.abandon();
+        GitError::Corrupt { dir: self.dir.clone(), reason }
     }
 
     /// Like [`Inner::damaged`] if it is damage, else what libgit2 says about the folder.
@@ -126,6 +134,11 @@ impl Inner {
             return self.damaged(error);
         }
         GitError::Store { dir: self.dir.clone(), reason: error.message().to_owned() }
+    }
+
+    /// The next fetch makes the store again.
+    pub(super) fn abandon(&self) {
+        self.broken.store(true, Ordering::Relaxed);
     }
 
     /// Makes the store again if damage was seen. Other operations wait.
@@ -161,12 +174,6 @@ fn is_healthy(repo: &Repository) -> bool {
     references
         .flatten()
         .all(|reference| reference.peel_to_commit().and_then(|commit| commit.tree().map(drop)).is_ok())
-}
-
-fn packs(dir: &Path) -> usize {
-    std::fs::read_dir(dir.join("objects/pack")).map_or(0, |entries| {
-        entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ending| ending == "pack")).count()
-    })
 }
 
 fn recreate(dir: &Path) -> Result<(), GitError> {

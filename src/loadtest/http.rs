@@ -84,7 +84,7 @@ fn payload(shared: &Shared, body: &Bytes) -> Result<Payload, Refusal> {
     let payload: Payload = serde_json::from_slice(body).map_err(|error| {
         Refusal(
             StatusCode::BAD_REQUEST,
-            format!("cannot read the webhook's JSON: {error}: send name and namespace"),
+            format!("cannot read the webhook's JSON: {error}: send name, namespace and metadata"),
         )
     })?;
     match &shared.namespaces {
@@ -94,6 +94,15 @@ fn payload(shared: &Shared, body: &Bytes) -> Result<Payload, Refusal> {
         )),
         Some(_) | None => Ok(payload),
     }
+}
+
+/// The canary whose gate is meant.
+fn gated(shared: &Shared, body: &Bytes) -> Result<String, Refusal> {
+    let payload = payload(shared, body)?;
+    if payload.name.is_empty() || payload.namespace.is_empty() {
+        return Err(Refusal(StatusCode::BAD_REQUEST, "whose gate is it? send name and namespace".to_owned()));
+    }
+    Ok(payload.canary())
 }
 
 async fn run(State(shared): App, body: Bytes) -> Result<Response, Refusal> {
@@ -173,7 +182,7 @@ async fn wait(
 }
 
 async fn check(gate: Gate, State(shared): App, body: Bytes) -> Result<Response, Refusal> {
-    let canary = payload(&shared, &body)?.canary();
+    let canary = gated(&shared, &body)?;
     if shared.gates.is_open(gate, &canary) {
         return Ok((StatusCode::OK, "Approved").into_response());
     }
@@ -181,7 +190,7 @@ async fn check(gate: Gate, State(shared): App, body: Bytes) -> Result<Response, 
 }
 
 async fn open(gate: Gate, State(shared): App, body: Bytes) -> Result<Response, Refusal> {
-    let canary = payload(&shared, &body)?.canary();
+    let canary = gated(&shared, &body)?;
     if !shared.gates.open(gate, &canary) {
         return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, "too many gates are open: close some".to_owned()));
     }
@@ -190,7 +199,7 @@ async fn open(gate: Gate, State(shared): App, body: Bytes) -> Result<Response, R
 }
 
 async fn close(gate: Gate, State(shared): App, body: Bytes) -> Result<Response, Refusal> {
-    let canary = payload(&shared, &body)?.canary();
+    let canary = gated(&shared, &body)?;
     shared.gates.close(gate, &canary);
     tracing::info!(canary, ?gate, "gate closed");
     Ok(StatusCode::ACCEPTED.into_response())

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// The body of a webhook; fields the load tester has no use for are ignored.
+/// What Go's `strconv.ParseBool`, and so flagger-loadtester, takes for true.
+const TRUE: [&str; 6] = ["1", "t", "T", "true", "TRUE", "True"];
+
+/// The body of a webhook; fields the load tester has no use for are ignored. A hand-written one may leave the canary out.
 #[derive(Debug, Deserialize)]
 pub(super) struct Payload {
+    #[serde(default)]
     pub(super) name: String,
+    #[serde(default)]
     pub(super) namespace: String,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
@@ -39,7 +44,7 @@ impl Payload {
 
     pub(super) fn request(&self) -> Result<Request, PayloadError> {
         let kind = self.metadata.get("type").map_or("cmd", String::as_str);
-        let flag = |name: &str| self.metadata.get(name).is_some_and(|value| value == "true");
+        let flag = |name: &str| self.metadata.get(name).is_some_and(|value| TRUE.contains(&value.as_str()));
         let command = || {
             let command = self.metadata.get("cmd").filter(|command| !command.trim().is_empty());
             command.cloned().ok_or_else(|| PayloadError::NoCommand { canary: self.canary() })

@@ -146,7 +146,10 @@ mod tests {
             assert_eq!(padding.byte(copy.find(word).unwrap()), text.find(word).unwrap(), "{word}");
         }
         assert_eq!((padding.column(4, 6), padding.column(5, 2)), (0, 2));
-        assert!(padding.keep_inside(&[open..open + 2], text.len()), "the parser found a shorter text");
+        assert!(
+            padding.keep_inside(std::slice::from_ref(&(open..open + 2)), text.len()),
+            "the parser found a shorter text"
+        );
         assert_eq!(padding.apply(text), text);
         assert!(!padding.indent(text, open), "not tried twice");
     }

@@ -17,7 +17,7 @@ use crate::analysis::Reading;
 pub use builtin::{REQUEST_DURATION, REQUEST_SUCCESS_RATE};
 pub(crate) use http::chain as error_chain;
 pub use http::{HttpClients, HttpError};
-pub use prometheus::Prometheus;
+pub use prometheus::{PROMETHEUS, Prometheus};
 pub use template::{QueryContext, TemplateError, prometheus_duration};
 
 /// Where to ask, and how to identify oneself there.

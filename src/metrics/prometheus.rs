@@ -13,6 +13,8 @@ use crate::analysis::Reading;
 use super::http::chain;
 use super::{Credentials, Endpoint, HttpClients, MetricProvider};
 
+/// The provider type.
+pub const PROMETHEUS: &str = "prometheus";
 /// Longest wait for one answer (Flagger's value): a check that takes longer is an error of the provider.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer queries go in a POST body; proxies commonly limit a request line to 4 to 8 KiB.
@@ -35,9 +37,9 @@ impl Prometheus {
     }
 
     async fn ask(&self, endpoint: &Endpoint, query: &str) -> Result<Reading, String> {
-        if endpoint.kind != "prometheus" {
+        if endpoint.kind != PROMETHEUS {
             return Err(format!(
-                "metric provider type `{}` is not supported: this version asks `prometheus` only",
+                "metric provider type `{}` is not supported: this version asks `{PROMETHEUS}` only",
                 endpoint.kind
             ));
         }

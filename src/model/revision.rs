@@ -103,6 +103,13 @@ impl FromStr for Revision {
     }
 }
 
+impl Revision {
+    /// Reads revisions that are separated by blanks; what is none is left out.
+    pub fn list(text: &str) -> Vec<Self> {
+        text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    }
+}
+
 impl TryFrom<String> for Revision {
     type Error = RevisionError;
 

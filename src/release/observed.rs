@@ -21,6 +21,8 @@ pub struct Observed {
     pub route: RouteObserved,
     /// A new revision that `sync` holds back until it is admitted (annotation `serin.dev/pending` on the target).
     pub pending: Option<Revision>,
+    /// Revisions that a newer one replaced before the engine took them up (annotation `serin.dev/replaced` on the target).
+    pub replaced: Vec<Revision>,
     /// An unanswered command (annotation `serin.dev/request` on the Canary).
     pub request: Option<Request>,
     /// Answers to earlier questions; unknown keys are ignored.
@@ -31,6 +33,8 @@ pub struct Observed {
     /// The newest release whose outcome has been seen in Git (annotation `serin.dev/recorded` on the Canary): it and
     /// older ones leave the outbox.
     pub recorded: Option<ReleaseId>,
+    /// What keeps state from reaching Git (annotation `serin.dev/unrecorded` on the Canary): `<reason>: <words>`.
+    pub unrecorded: Option<String>,
     /// The primary's autoscaler is missing, or is not what the target's says.
     pub autoscaler_stale: bool,
     /// Why no release may start or go on, e.g. a CRD that prunes our status or a configuration error; in words.

@@ -31,6 +31,9 @@ pub struct Policy {
     pub promotion: Promotion,
     /// How long the canary is kept after weight 0 has been observed, so that proxies that learn of it late still reach it.
     pub drain: Duration,
+    /// How long a side must have been ready before it gets traffic: proxies learn of new endpoints later than the control
+    /// plane, and what is sent there before has nowhere to go.
+    pub settle: Duration,
     /// Ticks that may be held for missing data or provider errors before the release fails.
     pub hold_limit: u32,
 }

@@ -85,8 +85,8 @@ impl Open {
 /// Questions of the phase.
 pub(super) fn of_phase(policy: &Policy, observed: &Observed, state: &State, now: Timestamp) -> Vec<Open> {
     match &state.phase {
-        Phase::Initializing { since, providers: false, .. } => match &observed.target {
-            Some(target) => providers(policy, *since, &target.digest).into_iter().collect(),
+        Phase::Initializing { ready, providers: false, .. } => match &observed.target {
+            Some(target) => providers(policy, ready.unwrap_or(now), &target.digest).into_iter().collect(),
             None => Vec::new(),
         },
         Phase::Initializing { providers: true, .. } | Phase::Idle { .. } => Vec::new(),
@@ -94,15 +94,16 @@ pub(super) fn of_phase(policy: &Policy, observed: &Observed, state: &State, now:
     }
 }
 
-/// Are the providers of the checks reachable? `None` if there is nothing to measure.
-pub(super) fn providers(policy: &Policy, since: Timestamp, digest: &Digest) -> Option<Open> {
+/// Are the providers of the checks reachable? `None` if there is nothing to measure. Asked from the start; the time for an
+/// answer counts from when primary is `ready`, however long that or the target took to come.
+pub(super) fn providers(policy: &Policy, ready: Timestamp, digest: &Digest) -> Option<Open> {
     if policy.checks.is_empty() || policy.skip_analysis {
         return None;
     }
     Some(Open {
         key: QuestionKey { release: ReleaseId::new(0, digest), tick: 0, check: "providers".to_owned() },
         kind: QuestionKind::Providers { checks: policy.checks.clone() },
-        from: since,
+        from: ready,
         allowance: METRIC_ANSWER_MAX,
     })
 }

@@ -33,6 +33,9 @@ pub struct State {
     /// A revision that `sync` may write to the target now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted: Option<Revision>,
+    /// Revisions that were replaced before they were taken up and have had their end; those that the target still names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<Revision>,
     /// The last events, with a running number, so that they can be emitted again after a crash.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub journal: Vec<JournalEntry>,
@@ -54,6 +57,9 @@ pub struct State {
     /// The last answered `serin.dev/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_request: Option<String>,
+    /// What keeps state from reaching Git, as people were told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<String>,
     /// What the last step waited on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
@@ -70,6 +76,7 @@ impl State {
             quarantine: Vec::new(),
             releases: 0,
             admitted: None,
+            replaced: Vec::new(),
             journal: Vec::new(),
             next_seq: 0,
             outbox: Vec::new(),
@@ -77,8 +84,17 @@ impl State {
             last_outcome: None,
             post_rollout: None,
             handled_request: None,
+            unrecorded: None,
             waiting_on: None,
         }
+    }
+
+    /// Adds news that no step has: what keeps steps from being taken.
+    pub fn announce(&mut self, event: Event, now: Timestamp) {
+        self.journal.push(JournalEntry { seq: self.next_seq, at: now, event });
+        self.next_seq += 1;
+        let surplus = self.journal.len().saturating_sub(Self::JOURNAL_MAX);
+        self.journal.drain(..surplus);
     }
 
     /// Kept quarantined revisions; older ones could only return through a very old commit.

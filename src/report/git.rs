@@ -156,7 +156,7 @@ impl Told {
     ) {
         self.reports = reports;
         self.due = due;
-        if projection.conditions.is_empty() && due.is_none() {
+        if projection.settled {
             for key in gone {
                 self.gone.remove(&key);
             }
@@ -185,7 +185,8 @@ async fn tell(
     let mut all_told = true;
     for (key, canary) in canaries.all() {
         let recorded = newest.get(&key).map(|release| release.as_str().to_owned());
-        let problem = projection.conditions.iter().find(|condition| concerns(condition, &key));
+        let problem =
+            projection.conditions.iter().find(|condition| concerns(condition, &key, &canary, projection));
         let problem = problem.map(|Condition { reason, message, canary: _ }| format!("{reason}: {message}"));
         let Some(patch) = annotations(&canary, recorded, problem) else { continue };
         let api: Api<Canary> = Api::namespaced(cluster.client(), &key.namespace);
@@ -209,8 +210,17 @@ async fn tell(
     all_told
 }
 
-fn concerns(condition: &Condition, canary: &NamespacedName) -> bool {
-    condition.canary.as_ref().is_none_or(|about| about == canary)
+/// Whether a condition keeps something of this Canary from Git. One about everything concerns those that have something to
+/// tell: a Git host that is away for a minute is no news to a thousand idle Canaries.
+fn concerns(condition: &Condition, key: &NamespacedName, canary: &WatchedCanary, projection: &Projection) -> bool {
+    if let Some(about) = &condition.canary {
+        return about == key;
+    }
+    let recorded =
+        |release: &ReleaseId| projection.recorded.iter().any(|(of, known)| of == key && known == release);
+    canary.report.as_ref().is_some_and(|report| {
+        report.release.is_some() || report.outbox.iter().any(|outcome| !recorded(&outcome.release))
+    })
 }
 
 /// The patch that makes both annotations say what they should; `None` if they do.
@@ -243,6 +253,9 @@ mod tests {
         assert_eq!(told.gone(vec![key("a")]), [key("b")]);
         assert_eq!(told.gone(vec![key("a")]), [key("b")], "still open");
         told.settle(Vec::new(), vec![key("b")], &Projection::default(), None);
+        assert_eq!(told.gone(vec![key("a")]), [key("b")], "the record could not be written");
+        let settled = Projection { settled: true, ..Projection::default() };
+        told.settle(Vec::new(), vec![key("b")], &settled, None);
         assert!(told.gone(vec![key("a")]).is_empty());
     }
 }

@@ -9,6 +9,8 @@ pub mod events;
 pub mod git;
 pub mod record;
 pub mod rollback;
+#[cfg(test)]
+mod samples;
 mod target;
 pub mod writer;
 

@@ -10,6 +10,7 @@
 //!
 //! Nothing here is a Secret that was not in Git already: the only contents are manifests from the watched branch.
 
+mod open;
 mod read;
 mod table;
 mod wire;
@@ -19,9 +20,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::manifest::{Manifest, parse_each};
-use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId, Revision, Weights};
+use crate::model::{Digest, NamespacedName, ObjectRef, ReleaseId, Revision, Weights};
 use crate::release::{CheckResult, Outcome};
 
+pub(super) use open::open_rollbacks;
 pub(super) use read::template_in;
 pub use read::{PromotedManifest, Record, RecordError};
 pub use wire::{FinishedRecord, Header, PromotedRecord, RollbackRecord, TargetRecord};
@@ -33,6 +35,9 @@ pub const HISTORY_MAX: usize = 20;
 
 /// The files of the branch, by path.
 pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// What became of failed releases on the watched branch.
+pub type Rollbacks = BTreeMap<(NamespacedName, ReleaseId), RollbackRecord>;
 
 /// What one target has to tell.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +99,7 @@ pub struct Input<'a> {
     /// Promoted manifests, where they could be read and have the promoted digest.
     pub manifests: &'a BTreeMap<NamespacedName, ManifestFile>,
     /// What became of failed releases in Git.
-    pub rollbacks: &'a BTreeMap<(NamespacedName, ReleaseId), RollbackRecord>,
+    pub rollbacks: &'a Rollbacks,
 }
 
 /// The new files of the branch.
@@ -109,6 +114,7 @@ pub fn build(old: &Files, input: &Input<'_>) -> Files {
         put_history(&mut files, report, rollbacks);
         put_target(&mut files, report, manifests.get(&report.canary));
     }
+    open::settle(&mut files, rollbacks);
     files.insert(HEADER.to_owned(), wire::header(cluster, writer).into_bytes());
     let targets = read::targets(&files);
     files.insert(README.to_owned(), table::readme(cluster, &targets).into_bytes());
@@ -146,11 +152,7 @@ fn history_path(canary: &NamespacedName, outcome: &Outcome) -> String {
     format!("{}{end}-{}.yaml", history_folder(canary), outcome.release)
 }
 
-fn put_history(
-    files: &mut Files,
-    report: &TargetReport,
-    rollbacks: &BTreeMap<(NamespacedName, ReleaseId), RollbackRecord>,
-) {
+fn put_history(files: &mut Files, report: &TargetReport, rollbacks: &Rollbacks) {
     let canary = &report.canary;
     for outcome in &report.outbox {
         let rollback = rollbacks.get(&(canary.clone(), outcome.release.clone()));
@@ -167,7 +169,8 @@ fn put_history(
 
 fn put_target(files: &mut Files, report: &TargetReport, manifest: Option<&ManifestFile>) {
     let path = target_path(&report.canary);
-    let before = files.get(&path).and_then(|bytes| wire::read_target(bytes).ok()).and_then(|old| old.promoted);
+    let before =
+        files.get(&path).and_then(|bytes| wire::read::<TargetRecord>(bytes).ok()).and_then(|old| old.promoted);
     let folder = manifest_folder(&report.canary);
     let promoted = match (&report.promoted, before) {
         (Some(revision), before) => {
@@ -216,7 +219,7 @@ pub fn recorded_copy<'a>(
     canary: &NamespacedName,
     digest: &Digest,
 ) -> Option<(String, &'a [u8])> {
-    let target = wire::read_target(files.get(&target_path(canary))?).ok()?;
+    let target: TargetRecord = wire::read(files.get(&target_path(canary))?).ok()?;
     let promoted = target.promoted.filter(|promoted| promoted.revision.digest == *digest)?;
     let place = promoted.manifest?;
     Some((place.path, files.get(&place.copy)?))
@@ -224,7 +227,7 @@ pub fn recorded_copy<'a>(
 
 /// The commit that a record's writer last wrote, for messages.
 pub fn writer_of(files: &Files) -> Option<Header> {
-    wire::read_header(files.get(HEADER)?).ok()
+    wire::read(files.get(HEADER)?).ok()
 }
 
 /// How a file names a workload: with its namespace, or without one when that is the default.
@@ -248,11 +251,6 @@ pub(super) fn placed(object: ObjectRef) -> ObjectRef {
 
 /// Where objects go that name no namespace.
 const DEFAULT_NAMESPACE: &str = "default";
-
-/// A commit in a rollback record.
-pub(super) fn committed(commit: &CommitId) -> RollbackRecord {
-    RollbackRecord { commit: Some(commit.clone()), none: None }
-}
 
 #[cfg(test)]
 #[path = "record_tests.rs"]

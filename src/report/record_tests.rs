@@ -1,20 +1,9 @@
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::model::CommitId;
 use crate::release::{Cause, OutcomeKind};
-
-fn canary() -> NamespacedName {
-    NamespacedName::new("test", "podinfo")
-}
-
-fn target() -> ObjectRef {
-    ObjectRef {
-        group: "apps".into(),
-        kind: "Deployment".into(),
-        namespace: Some("test".into()),
-        name: "podinfo".into(),
-    }
-}
+use crate::report::samples::{canary, target};
 
 fn revision(hex: char) -> Revision {
     let digest = hex.to_string().repeat(20);
@@ -112,7 +101,7 @@ fn what_nobody_knows_yet_is_kept_and_what_is_deleted_goes() {
     assert_eq!(built(&files, &[], &[]), files);
     let fresh = TargetReport { phase: "Initializing".into(), promoted: None, ..report() };
     let after = built(&files, &[fresh], &[]);
-    let read = wire::read_target(&after["test/podinfo.yaml"]).unwrap();
+    let read: TargetRecord = wire::read(&after["test/podinfo.yaml"]).unwrap();
     assert_eq!((read.phase.as_str(), read.promoted.unwrap().revision), ("Initializing", revision('a')));
     assert!(after.contains_key("manifests/test/podinfo/podinfo.yaml"));
     let left: Vec<_> = built(&files, &[], &[canary()]).into_keys().collect();
@@ -133,7 +122,7 @@ fn another_promotion_replaces_the_manifest() {
     // Its manifest is unknown: better none than another revision's.
     let after = build(&files, &input);
     assert!(!after.contains_key("manifests/test/podinfo/podinfo.yaml"), "{:?}", after.keys());
-    let read = wire::read_target(&after["test/podinfo.yaml"]).unwrap();
+    let read: TargetRecord = wire::read(&after["test/podinfo.yaml"]).unwrap();
     assert_eq!(read.promoted.unwrap().manifest, None);
 }
 

@@ -6,17 +6,9 @@ use crate::analysis::Verdict;
 use crate::git::SnapshotFile;
 use crate::model::{Digest, ReleaseId};
 use crate::release::{Cause, OutcomeKind};
+use crate::report::samples::target;
 
 const GOOD: &str = "# Ours\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: podinfo\n  namespace: test\nspec:\n  replicas: 2 # two\n  template:\n    spec:\n      containers:\n        - name: podinfod\n          image: podinfo:3.1.0 # keep me\n";
-
-fn target() -> ObjectRef {
-    ObjectRef {
-        group: "apps".into(),
-        kind: "Deployment".into(),
-        namespace: Some("test".into()),
-        name: "podinfo".into(),
-    }
-}
 
 fn digest_of(text: &str) -> Digest {
     template_digest(&template_in(text, &target()).unwrap())

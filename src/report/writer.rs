@@ -4,10 +4,11 @@
 //! difference. It is the only writer of the status branch, and on the watched branch it makes rollback commits only.
 //! Every push is a compare and swap on what was decided on; when somebody was faster, everything is decided again.
 
+mod denials;
 mod roll;
 mod status;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +19,9 @@ use crate::manifest::{FileCache, ParseCache};
 use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
 use crate::release::OutcomeKind;
 
-use super::record::{RecordError, RollbackRecord, TargetReport, holds};
+use super::record::{RecordError, RollbackRecord, Rollbacks, TargetReport, holds};
+use denials::{About, Denials};
+pub use denials::{DENIED_WAIT_FIRST, DENIED_WAIT_MAX};
 use status::{StatusBranch, Wrote};
 
 /// Tries of one push that lost a race.
@@ -35,10 +38,14 @@ pub const PUSH_LIMIT: Duration = Duration::from_secs(180);
 pub const BATCH: Duration = Duration::from_secs(15);
 /// After Git could not be reached: short, since it holds back nothing but the record.
 pub const UNREACHABLE_WAIT: Duration = Duration::from_secs(30);
-/// After a push was denied: somebody has to change a setting first.
-pub const DENIED_WAIT: Duration = Duration::from_mins(10);
+/// How long a rollback commit whose push is denied is still wanted: by then somebody has put the branch right or has
+/// decided against it.
+pub const ROLLBACK_WANTED: Duration = Duration::from_hours(24);
 /// A record written by another cluster less than this ago is another live writer's.
 pub const FOREIGN_LIVE: Duration = Duration::from_mins(2);
+
+/// Why there is no rollback commit where none are made.
+const ROLLBACKS_OFF: &str = "rollback commits are turned off (rollback: record)";
 
 /// What the reporter is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +88,8 @@ pub struct Projection {
     pub conditions: Vec<Condition>,
     /// The record's commit, if one was made.
     pub commit: Option<CommitId>,
+    /// Whether the record says everything that it should.
+    pub settled: bool,
     /// When to project again at the latest, if not everything is in Git.
     pub again: Option<Timestamp>,
 }
@@ -101,8 +110,8 @@ pub struct Condition {
 enum Stop {
     #[error(transparent)]
     Git(#[from] GitError),
-    #[error(transparent)]
-    Denied(PushError),
+    #[error("{error}")]
+    Denied { error: PushError, until: Timestamp },
     #[error(transparent)]
     Record(RecordError),
     #[error("a push was not made: {0}")]
@@ -130,15 +139,17 @@ pub struct GitReporter {
     index: Option<roll::Index>,
     /// Promoted revisions whose manifest is nowhere; at most one per target stays of interest.
     absent: HashSet<(NamespacedName, Revision)>,
-    /// No push to a ref that denied us before this.
-    denied_until: BTreeMap<String, (Timestamp, String)>,
+    denials: Denials,
+    /// Projections in a row that Git, or what is in it, refused.
+    refusals: u32,
+    /// What was said last: the same trouble is met at every look.
+    told: Vec<Condition>,
 }
 
 impl GitReporter {
     /// A reporter that has seen nothing yet.
     pub fn new(store: Store, remote: Remote, settings: ReporterSettings, writer: Writer) -> Self {
         let status = StatusBranch::default();
-        let denied_until = BTreeMap::new();
         Self {
             store,
             remote,
@@ -149,7 +160,9 @@ impl GitReporter {
             at_promoted: FileCache::default(),
             index: None,
             absent: HashSet::new(),
-            denied_until,
+            denials: Denials::default(),
+            refusals: 0,
+            told: Vec::new(),
         }
     }
 
@@ -164,10 +177,25 @@ impl GitReporter {
         now: Timestamp,
     ) -> Projection {
         let mut projection = Projection::default();
-        if let Err(stop) = self.try_project(reports, gone, now, &mut projection).await {
-            self.stopped(&stop, now, &mut projection);
+        match self.try_project(reports, gone, now, &mut projection).await {
+            Ok(()) => self.refusals = 0,
+            Err(stop) => self.stopped(&stop, now, &mut projection),
         }
+        self.say(&projection.conditions);
         projection
+    }
+
+    /// Logs what is new, and when all is well again.
+    fn say(&mut self, conditions: &[Condition]) {
+        for condition in conditions.iter().filter(|condition| !self.told.contains(condition)) {
+            let Condition { canary, reason, message } = condition;
+            let canary = canary.as_ref().map(tracing::field::display);
+            tracing::warn!(reason, canary, "state is not in git yet: {message}");
+        }
+        if conditions.is_empty() && !self.told.is_empty() {
+            tracing::info!("git has everything again");
+        }
+        self.told = conditions.to_vec();
     }
 
     async fn try_project(
@@ -182,13 +210,23 @@ impl GitReporter {
             reports.iter().any(|report| report.canary == key.0 && report.promoted.as_ref() == Some(&key.1))
         };
         self.absent.retain(promoted);
-        let rollbacks = self.roll_back_failed(reports, now, projection).await?;
-        let urgent = reports.iter().any(|report| {
-            report.outbox.iter().any(|outcome| !holds(self.status.files(), &report.canary, outcome))
-        });
-        match self.write_status(reports, gone, &rollbacks, urgent || !gone.is_empty(), now).await? {
-            Wrote::Nothing => {}
-            Wrote::Commit(commit) => projection.commit = Some(commit),
+        let mut rollbacks = self.roll_back_failed(reports, now, projection).await?;
+        let settled = self.roll_back_denied(reports, now, projection).await?;
+        // What an open rollback has come to belongs into the record as much as an end that it does not have.
+        let mut news: Vec<String> =
+            settled.keys().map(|(canary, release)| format!("{canary} {release}")).collect();
+        rollbacks.extend(settled);
+        for report in reports {
+            let open = report.outbox.iter().filter(|outcome| !holds(self.status.files(), &report.canary, outcome));
+            news.extend(open.map(|outcome| format!("{} {}", report.canary, outcome.release)));
+        }
+        news.extend(gone.iter().map(|canary| format!("{canary} is gone")));
+        match self.write_status(reports, gone, &rollbacks, &news, now).await? {
+            Wrote::Nothing => projection.settled = true,
+            Wrote::Commit(commit) => {
+                projection.commit = Some(commit);
+                projection.settled = true;
+            }
             Wrote::Later(at) => projection.again = earliest(projection.again, at),
         }
         projection.recorded = self.recorded(reports);
@@ -209,18 +247,18 @@ impl GitReporter {
         reports: &[TargetReport],
         now: Timestamp,
         projection: &mut Projection,
-    ) -> Result<BTreeMap<(NamespacedName, ReleaseId), RollbackRecord>, Stop> {
-        let mut done = BTreeMap::new();
+    ) -> Result<Rollbacks, Stop> {
+        let mut done = Rollbacks::new();
         for report in reports {
-            for (index, outcome) in report.outbox.iter().enumerate() {
+            for outcome in &report.outbox {
                 let open =
                     outcome.kind == OutcomeKind::Failed && !holds(self.status.files(), &report.canary, outcome);
                 if !open {
                     continue;
                 }
                 let rollback = match self.settings.rollback {
-                    RollbackCommits::Make => self.roll_back(report, index, now, projection).await?,
-                    RollbackCommits::Skip => none("rollback commits are turned off (rollback: record)"),
+                    RollbackCommits::Make => self.roll_back(report, outcome, now, projection).await?,
+                    RollbackCommits::Skip => RollbackRecord::none(ROLLBACKS_OFF),
                 };
                 projection.rollbacks.push((report.canary.clone(), outcome.release.clone(), rollback.clone()));
                 done.insert((report.canary.clone(), outcome.release.clone()), rollback);
@@ -230,45 +268,49 @@ impl GitReporter {
     }
 
     fn stopped(&mut self, stop: &Stop, now: Timestamp, projection: &mut Projection) {
-        let (reason, wait) = match stop {
-            Stop::Git(GitError::Denied { .. } | GitError::Remote { .. }) => ("GitAccessDenied", DENIED_WAIT),
-            Stop::Git(_) => ("GitUnreachable", UNREACHABLE_WAIT),
-            Stop::Write(_) => ("NotWritten", UNREACHABLE_WAIT),
-            Stop::Denied(_) => ("PushDenied", DENIED_WAIT),
-            Stop::Record(_) => ("RecordUnreadable", DENIED_WAIT),
-            Stop::Contended => ("PushContended", UNREACHABLE_WAIT),
-            Stop::Foreign { .. } => ("ForeignWriter", DENIED_WAIT),
-            Stop::MaybeForeign { .. } => ("ForeignWriter", FOREIGN_LIVE),
+        self.refusals = self.refusals.saturating_add(1);
+        let soon = after(now, UNREACHABLE_WAIT);
+        // Somebody has to change something first, perhaps right now.
+        let refused = after(now, denials::pause(self.refusals));
+        let (reason, again) = match stop {
+            Stop::Git(GitError::Denied { .. } | GitError::Remote { .. }) => ("GitAccessDenied", refused),
+            Stop::Git(_) => ("GitUnreachable", soon),
+            Stop::Write(_) => ("NotWritten", soon),
+            Stop::Denied { until, .. } => ("PushDenied", *until),
+            Stop::Record(_) => ("RecordUnreadable", refused),
+            Stop::Contended => ("PushContended", soon),
+            Stop::Foreign { .. } => ("ForeignWriter", refused),
+            Stop::MaybeForeign { .. } => ("ForeignWriter", after(now, FOREIGN_LIVE)),
         };
         // What is known may be out of date: look again next time.
         self.status.forget();
-        tracing::warn!(reason, "state is not in git yet: {stop}");
         projection.conditions.push(Condition { canary: None, reason, message: stop.to_string() });
-        projection.again = earliest(projection.again, after(now, wait));
+        projection.again = earliest(projection.again, again);
     }
 
     fn meta(&self, message: String, now: Timestamp) -> CommitMeta {
         CommitMeta { message, author: self.settings.identity.clone(), time: now }
     }
 
-    /// Pushes unless this ref denied us a short while ago.
+    /// Pushes unless the very same was denied a short while ago.
     async fn push(
         &mut self,
-        reference: &str,
+        about: &About,
         old: Option<&CommitId>,
         new: &CommitId,
         now: Timestamp,
     ) -> Result<Pushed, Stop> {
-        if let Some((until, reason)) = self.denied_until.get(reference).filter(|(until, _)| now < *until) {
-            tracing::debug!(git.reference = reference, %until, "not pushing: denied before");
-            let (reference, reason) = (reference.to_owned(), reason.clone());
-            return Err(Stop::Denied(PushError::Denied { reference, reason }));
+        let reference = about.reference.as_str();
+        if let Some(denial) = self.denials.standing(about, now) {
+            tracing::debug!(git.reference = reference, until = %denial.until, "not pushing: denied before");
+            let error = PushError::Denied { reference: reference.to_owned(), reason: denial.reason.clone() };
+            return Err(Stop::Denied { error, until: denial.until });
         }
         let push = async { Ok::<_, WriteError>(self.store.push(&self.remote, reference, old, new).await) };
         let pushed = self.writer.effect_within(PUSH_LIMIT, EffectKind::Push, reference, push).await;
         match pushed.map_err(|error| Stop::Write(error.to_string()))? {
             Ok(()) => {
-                self.denied_until.remove(reference);
+                self.denials.lift(reference, &about.who);
                 Ok(Pushed::Moved)
             }
             Err(PushError::Moved { reference, reason }) => {
@@ -276,11 +318,9 @@ impl GitReporter {
                 Ok(Pushed::Lost)
             }
             Err(PushError::Failed(error)) => Err(Stop::Git(error)),
-            Err(denied @ PushError::Denied { .. }) => {
-                if let PushError::Denied { reference, reason } = &denied {
-                    self.denied_until.insert(reference.clone(), (after(now, DENIED_WAIT), reason.clone()));
-                }
-                Err(Stop::Denied(denied))
+            Err(PushError::Denied { reference, reason }) => {
+                let until = self.denials.note(about, &reason, now);
+                Err(Stop::Denied { error: PushError::Denied { reference, reason }, until })
             }
         }
     }
@@ -316,10 +356,6 @@ impl Tries {
         self.wait = self.wait.mul_f64(PUSH_WAIT_FACTOR).min(PUSH_WAIT_MAX);
         Ok(())
     }
-}
-
-fn none(reason: impl Into<String>) -> RollbackRecord {
-    RollbackRecord { commit: None, none: Some(reason.into()) }
 }
 
 fn after(now: Timestamp, wait: Duration) -> Timestamp {

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::metadata;
+
 /// Metadata that is kept of a live object; everything else only costs memory.
 const METADATA_KEPT: [&str; 7] =
     ["name", "namespace", "uid", "resourceVersion", "labels", "annotations", "ownerReferences"];
@@ -33,15 +35,7 @@ pub fn merge_update(live: &Value, desired: &Value) -> Value {
 
 /// The same with a given patch of `spec`.
 pub(super) fn merge_update_with(live: &Value, desired: &Value, spec: Value) -> Value {
-    let mut metadata = json!({"resourceVersion": live["metadata"]["resourceVersion"]});
-    if let Some(map) = metadata.as_object_mut() {
-        for key in ["labels", "annotations", "ownerReferences"] {
-            if let Some(value) = desired["metadata"].get(key) {
-                map.insert(key.to_owned(), value.clone());
-            }
-        }
-    }
-    json!({"metadata": metadata, "spec": spec})
+    json!({"metadata": metadata::merge(live, desired), "spec": spec})
 }
 
 /// The merge patch from one value to another: what is gone is `null`, arrays are replaced whole.
@@ -53,14 +47,6 @@ pub fn merge_diff(from: &Value, to: &Value) -> Value {
         (key.clone(), merge_diff(old, value))
     });
     Value::Object(gone.chain(changed).collect())
-}
-
-/// Whether every label and annotation of `desired` is on `live`.
-pub fn has_metadata_of(live: &Value, desired: &Value) -> bool {
-    ["labels", "annotations"].iter().all(|kind| {
-        let wanted = desired["metadata"][*kind].as_object();
-        wanted.into_iter().flatten().all(|(key, value)| live["metadata"][*kind].get(key) == Some(value))
-    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{CanaryService, CustomMetadata, Retries, Rewrite};
+use crate::api::{CanaryService, Retries, Rewrite};
 use crate::model::Weights;
 use crate::release::RouteObserved;
-use crate::workload::GENERATED_ANNOTATIONS;
 
-use super::diff::has_metadata_of;
+use super::metadata::{generated, has_metadata_of};
 use super::{LiveRoutes, RouteKind, RouteRequest, Router, Shift};
 
 /// The route.
@@ -115,7 +114,7 @@ fn destination_rule(request: &RouteRequest<'_>, host: &str) -> Value {
     if let Some(policy) = &request.spec.traffic_policy {
         spec.insert("trafficPolicy".to_owned(), policy.clone());
     }
-    json!({"kind": DESTINATION_RULE.kind, "metadata": metadata(request, host, None), "spec": spec})
+    json!({"kind": DESTINATION_RULE.kind, "metadata": generated(request, host, Map::new(), None), "spec": spec})
 }
 
 fn virtual_service(request: &RouteRequest<'_>, weights: Weights) -> Value {
@@ -134,7 +133,7 @@ fn virtual_service(request: &RouteRequest<'_>, weights: Weights) -> Value {
         );
     }
     out.insert("http".to_owned(), json!([http_route(request, weights)]));
-    let metadata = metadata(request, request.service, spec.apex.as_ref());
+    let metadata = generated(request, request.service, Map::new(), spec.apex.as_ref());
     json!({"kind": VIRTUAL_SERVICE.kind, "metadata": metadata, "spec": out})
 }
 
@@ -183,24 +182,6 @@ fn istio_retries(Retries { attempts, per_try_timeout, retry_on }: &Retries) -> V
 
 fn pruned<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     Value::Object(fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
-}
-
-fn metadata(request: &RouteRequest<'_>, name: &str, custom: Option<&CustomMetadata>) -> Value {
-    let mut annotations =
-        Map::from_iter(GENERATED_ANNOTATIONS.map(|(key, value)| (key.to_owned(), Value::from(value))));
-    let mut metadata = Map::from_iter([
-        ("name".to_owned(), Value::from(name)),
-        ("namespace".to_owned(), Value::from(request.namespace)),
-        ("ownerReferences".to_owned(), json!([request.owner.reference()])),
-    ]);
-    if let Some(CustomMetadata { labels, annotations: custom }) = custom {
-        annotations.extend(custom.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
-        if !labels.is_empty() {
-            metadata.insert("labels".to_owned(), json!(labels));
-        }
-    }
-    metadata.insert("annotations".to_owned(), Value::Object(annotations));
-    Value::Object(metadata)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod diff;
 mod istio;
+mod metadata;
 mod services;
 
 use serde_json::Value;
@@ -14,8 +15,9 @@ use crate::model::Weights;
 use crate::release::RouteObserved;
 use crate::workload::Owner;
 
-pub use diff::{has_metadata_of, merge_diff, merge_update, strip};
+pub use diff::{merge_diff, merge_update, strip};
 pub use istio::Istio;
+pub use metadata::has_metadata_of;
 pub use services::{ServiceSet, services};
 
 /// What a route is rendered from.

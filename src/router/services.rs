@@ -4,10 +4,14 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
 use crate::api::{CanaryService, CustomMetadata};
-use crate::workload::{GENERATED_ANNOTATIONS, SelectorLabel};
+use crate::workload::SelectorLabel;
 
 use super::RouteRequest;
-use super::diff::{has_metadata_of, merge_diff, merge_update_with};
+use super::diff::{merge_diff, merge_update_with};
+use super::metadata::{generated, has_metadata_of, leave_unmanaged};
+
+/// Longest name of a Service's port.
+const PORT_NAME_MAX: usize = 63;
 
 /// The three Services as they should be.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +48,7 @@ impl ServiceSet {
     /// ours on a Service that the Canary does not own.
     pub fn update(request: &RouteRequest<'_>, desired: &Value, live: &Value) -> Option<Value> {
         let owned = request.owner.controls(live);
+        let desired = &leave_unmanaged(desired, live, request.spec.unmanaged_metadata.as_ref());
         let ports = with_node_ports(&desired["spec"]["ports"], &live["spec"]["ports"]);
         let spec_current = live["spec"]["selector"] == desired["spec"]["selector"]
             && normal_ports(&live["spec"]["ports"]) == normal_ports(&desired["spec"]["ports"]);
@@ -67,13 +72,7 @@ fn service(
     discovered: &[(String, i32)],
     custom: Option<&CustomMetadata>,
 ) -> Value {
-    let mut labels = Map::from_iter([(label.to_owned(), Value::from(name))]);
-    let mut annotations =
-        Map::from_iter(GENERATED_ANNOTATIONS.map(|(key, value)| (key.to_owned(), Value::from(value))));
-    if let Some(CustomMetadata { labels: more_labels, annotations: more_annotations }) = custom {
-        labels.extend(more_labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
-        annotations.extend(more_annotations.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))));
-    }
+    let labels = Map::from_iter([(label.to_owned(), Value::from(name))]);
     let mut spec = Map::from_iter([
         ("type".to_owned(), json!("ClusterIP")),
         ("selector".to_owned(), json!({label: selects})),
@@ -88,13 +87,7 @@ fn service(
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": name,
-            "namespace": request.namespace,
-            "labels": labels,
-            "annotations": annotations,
-            "ownerReferences": [request.owner.reference()],
-        },
+        "metadata": generated(request, name, labels, custom),
         "spec": spec,
     })
 }
@@ -113,13 +106,21 @@ fn ports(spec: &CanaryService, discovered: &[(String, i32)]) -> Vec<Value> {
     if let (Some(protocol), Some(map)) = (app_protocol, main.as_object_mut()) {
         map.insert("appProtocol".to_owned(), json!(protocol));
     }
-    let extra = discovered
-        .iter()
-        .filter(|_| *port_discovery)
-        .filter(|(name, number)| target != json!(number) && target != json!(name) && number != port)
-        .map(|(name, number)| json!({"name": name, "protocol": "TCP", "port": number, "targetPort": number}));
-    let extra: Vec<Value> = extra.collect();
-    std::iter::once(main).chain(extra).collect()
+    let mut ports = vec![main];
+    for (name, number) in discovered.iter().filter(|_| *port_discovery) {
+        let declared = target == json!(number) || target == json!(name);
+        let taken = |field: &str, value: &Value| ports.iter().any(|port: &Value| port[field] == *value);
+        if declared || taken("port", &json!(number)) {
+            continue;
+        }
+        // The API server refuses a name twice, and one that is too long.
+        let by_number = format!("tcp-{number}");
+        let fits = |name: &&String| name.len() <= PORT_NAME_MAX && !taken("name", &json!(name));
+        if let Some(name) = [name, &by_number].into_iter().find(fits) {
+            ports.push(json!({"name": name, "protocol": "TCP", "port": number, "targetPort": number}));
+        }
+    }
+    ports
 }
 
 /// Ports without what the API server fills in.
@@ -193,6 +194,19 @@ mod tests {
                 {"name": "grpc", "protocol": "TCP", "port": 9999, "targetPort": 9999},
             ])
         );
+    }
+
+    #[test]
+    fn discovered_ports_never_clash() {
+        let (spec, owner, label) = set(json!({"port": 80, "targetPort": 8080, "portDiscovery": true}));
+        let long = format!("tcp-{}-0", "a".repeat(63));
+        let ports = [("http", 9898), ("admin", 80), ("web", 8080), ("grpc", 9999), ("again", 9999), (&long, 7777)];
+        let ports = ports.map(|(name, number)| (name.to_owned(), number));
+        let apex = services(&request(&spec, &owner), &label, &ports).apex;
+        let found = apex["spec"]["ports"].as_array().unwrap().iter();
+        let found: Vec<_> =
+            found.map(|port| (port["name"].as_str().unwrap(), port["port"].as_i64().unwrap())).collect();
+        assert_eq!(found, [("http", 80), ("tcp-9898", 9898), ("grpc", 9999), ("tcp-7777", 7777)]);
     }
 
     #[test]

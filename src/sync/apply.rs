@@ -33,7 +33,7 @@ impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
         let text = explain(&error);
         match error.status() {
-            Some(status) if is_about_the_object(status) => Self::Object(status.message.clone()),
+            Some(status) if is_about_the_object(status) => Self::Object(words(status)),
             Some(_) | None => Self::Later(text),
         }
     }
@@ -45,7 +45,7 @@ impl From<WriteError> for Trouble {
             return Self::NotHeld;
         }
         match error.status() {
-            Some(status) if is_about_the_object(status) => Self::Object(status.message.clone()),
+            Some(status) if is_about_the_object(status) => Self::Object(words(status)),
             Some(_) | None => Self::Later(explain(&error)),
         }
     }
@@ -64,6 +64,16 @@ impl From<serde_json::Error> for Trouble {
     fn from(error: serde_json::Error) -> Self {
         Self::Object(format!("the API server's answer cannot be read: {error}"))
     }
+}
+
+/// The API server's words, with what helps where that is known.
+fn words(status: &kube::core::Status) -> String {
+    const IMMUTABLE: &str = "field is immutable";
+    let message = &status.message;
+    if message.contains(IMMUTABLE) {
+        return format!("{message}; delete the object, and it is made again as Git says");
+    }
+    message.clone()
 }
 
 /// Whether the object itself was refused, so that the others can go on.

@@ -95,6 +95,8 @@ pub(super) struct DesiredSet {
     pub(super) problems: Vec<Problem>,
     /// Objects that Git names although they are not written now; prune keeps them.
     pub(super) named: BTreeSet<ObjectRef>,
+    /// Canaries that the release engine does not carry out: applied although their targets are held.
+    pub(super) refused: BTreeSet<ObjectRef>,
     /// Whether every document's object is known, so that what is absent is truly absent.
     pub(super) complete: bool,
 }
@@ -187,10 +189,12 @@ pub(super) fn collect(
     let mut set = DesiredSet { complete: true, ..DesiredSet::default() };
     let mut seen: BTreeMap<ObjectRef, String> = BTreeMap::new();
     let mut objects = Vec::new();
+    let mut unserved = Vec::new();
     for (document, warnings) in documents {
         let origin = format!("{}:{}", document.file, document.line);
         match identify(&document.object, scopes) {
             Err((id, message)) => {
+                unserved.extend(id.as_ref().and_then(|id| unserved_link(id, &document.object)));
                 // Without an identity nobody knows what is absent.
                 set.complete &= id.is_some();
                 set.named.extend(id.iter().flat_map(all_readings));
@@ -222,7 +226,10 @@ pub(super) fn collect(
             }
         }
     }
-    let links = links(&objects, live, &mut set.problems);
+    let mut links = links(&objects, live, &mut set.problems);
+    let is_new = |link: &Link| links.iter().all(|known| known.canary != link.canary);
+    unserved.retain(is_new);
+    links.extend(unserved);
     let objects = assign_roles(objects, &links, &mut set.problems);
     set.objects = objects;
     set.objects.sort_by(|a, b| (Stage::of(&a.id), &a.id).cmp(&(Stage::of(&b.id), &b.id)));
@@ -312,6 +319,19 @@ fn links(objects: &[Desired], live: &[Link], problems: &mut Vec<Problem>) -> Vec
     links
 }
 
+/// What a Canary releases whose kind is not served (yet): without its Canary the target must not be written.
+fn unserved_link(id: &ObjectRef, object: &Value) -> Option<Link> {
+    if Stage::of(id) != Stage::Canaries {
+        return None;
+    }
+    let spec = &object["spec"];
+    let target = spec["targetRef"]["name"].as_str()?.to_owned();
+    let namespace = id.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let service = spec["service"]["name"].as_str().map_or_else(|| target.clone(), str::to_owned);
+    let invalid = Some("its kind is not served".to_owned());
+    Some(Link { canary: NamespacedName::new(namespace, id.name.clone()), target, service, invalid })
+}
+
 /// Gives every object its role and holds what belongs to an invalid Canary.
 fn assign_roles(objects: Vec<Desired>, links: &[Link], problems: &mut Vec<Problem>) -> Vec<Desired> {
     let configs = configs_of_targets(&objects, links);
@@ -334,14 +354,23 @@ fn assign_roles(objects: Vec<Desired>, links: &[Link], problems: &mut Vec<Proble
             Some(canary) if Stage::of(&object.id) == Stage::Canaries => {
                 tracing::debug!(canary = %canary, "invalid Canary is not applied");
             }
-            Some(canary) => problems.push(Problem {
-                message: format!("{}: {} is held until Canary {canary} is valid", object.origin, object.id),
-                id: Some(object.id),
-            }),
+            Some(canary) => {
+                problems.push(Problem { message: held_message(&object, &canary_ref(canary)), id: Some(object.id) })
+            }
             None => kept.push(object),
         }
     }
     kept
+}
+
+/// Why an object is not written.
+pub(super) fn held_message(object: &Desired, canary: &ObjectRef) -> String {
+    format!("{}: {} is held until {canary} is valid", object.origin, object.id)
+}
+
+fn canary_ref(canary: &NamespacedName) -> ObjectRef {
+    let NamespacedName { namespace, name } = canary.clone();
+    ObjectRef { group: api::GROUP.to_owned(), kind: "Canary".to_owned(), namespace: Some(namespace), name }
 }
 
 fn role_of<'a>(

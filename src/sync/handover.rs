@@ -30,8 +30,14 @@ impl Applier<'_> {
             return self.prepare_recorded(object, &looked, canary, digest, recorded).await;
         }
         let live = looked.live.as_ref().map(LiveTarget::of);
+        let replaced = live.as_ref().map(|live| live.replaced_by(digest, &facts)).unwrap_or_default();
+        let known = live.as_ref().map_or(&[][..], |live| &live.replaced);
+        // They must be named before what replaces them is written: after a crash nobody would know of them.
+        let owed = replaced.iter().any(|revision| !known.contains(revision));
         match target::admission(digest, self.commit, live.as_ref(), &facts) {
-            Admission::Announce { revision, already } => Ok(announce(object, canary, revision, already)),
+            Admission::Announce { revision, already } => {
+                Ok(announce(object, canary, revision, already && !owed, &replaced))
+            }
             Admission::Same { stamp, drop_pending, template_may_change } => {
                 let exact = self.prepare_exact(object, &looked, &object.body, &stamp).await?;
                 if exact.changes_template && !template_may_change {
@@ -40,7 +46,7 @@ impl Applier<'_> {
                     return Ok(Prepared::waiting(canary, Until::Correctable, reason));
                 }
                 let mut prepared = exact.prepared;
-                prepared.writes.extend(drop_pending.then(|| drop_announcement(object)));
+                prepared.writes.extend(drop_pending.then(|| drop_announcement(object, &replaced)));
                 // Written by an earlier pass over this commit that did not get to say so.
                 let told = (stamp.commit.as_ref() == Some(self.commit))
                     .then(|| (canary.clone(), TargetResult::Written { revision: stamp }));
@@ -49,7 +55,11 @@ impl Applier<'_> {
             }
             Admission::Write { stamp, drop_pending } => {
                 let mut prepared = self.prepare_exact(object, &looked, &object.body, &stamp).await?.prepared;
-                prepared.writes.extend(drop_pending.then(|| drop_announcement(object)));
+                if owed {
+                    prepared.writes.insert(0, drop_announcement(object, &replaced));
+                } else {
+                    prepared.writes.extend(drop_pending.then(|| drop_announcement(object, &replaced)));
+                }
                 if looked.live.is_some() {
                     prepared.outcome.change =
                         prepared.outcome.change.map(|change| format!("{change}: progressive release"));
@@ -196,8 +206,14 @@ fn replace_template(live: &Value, template: Value, stamp: &Revision) -> Result<j
     ]))?)
 }
 
-fn announce(object: &Desired, canary: &NamespacedName, revision: Revision, already: bool) -> Prepared {
-    let body = target::pending_body(&object.body, Some(&revision));
+fn announce(
+    object: &Desired,
+    canary: &NamespacedName,
+    revision: Revision,
+    already: bool,
+    replaced: &[Revision],
+) -> Prepared {
+    let body = target::pending_body(&object.body, Some(&revision), replaced);
     let reason = format!("{revision} is announced; it is written when no traffic reaches the canary");
     let Prepared { writes: _, mut outcome } =
         Prepared::waiting(canary, Until::Admits(revision.digest.clone()), reason);
@@ -207,8 +223,8 @@ fn announce(object: &Desired, canary: &NamespacedName, revision: Revision, alrea
     Prepared { writes: if already { Vec::new() } else { vec![write] }, outcome }
 }
 
-fn drop_announcement(object: &Desired) -> Write {
-    let body = target::pending_body(&object.body, None);
+fn drop_announcement(object: &Desired, replaced: &[Revision]) -> Write {
+    let body = target::pending_body(&object.body, None, replaced);
     Write::Apply { manager: MANAGER_PENDING, body, key: announcement_key(object) }
 }
 

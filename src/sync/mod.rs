@@ -7,7 +7,7 @@
 //! and the release engine admits it), apply `spec.replicas` of a target, or delete what the inventory does not own.
 //!
 //! A pass reads in this order: documents, `desired` (identity, role, what is wrong), `apply` per stage (look, dry-run,
-//! write what differs), `remove`, inventory. `desired`, `convert`, `order`, `plan` and `target` are pure.
+//! write what differs), `remove`, inventory. `desired`, `convert`, `order`, `plan`, `refused` and `target` are pure.
 
 mod apply;
 mod convert;
@@ -18,6 +18,7 @@ mod handover;
 mod order;
 mod pass;
 mod plan;
+mod refused;
 mod remove;
 mod run;
 mod source;
@@ -29,6 +30,7 @@ mod trigger;
 pub use convert::{gone_version, not_served};
 pub use events::SYNC_FAILED;
 pub use git_source::GitSource;
+pub use refused::Judge;
 pub use run::{SyncContext, SyncSettings, run};
 pub use source::{
     Content, Document, DocumentCache, KeptDocument, NoRecord, RecordSource, Recorded, Source, SourceError,

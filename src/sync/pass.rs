@@ -12,6 +12,7 @@ use super::desired::{self, Desired, DesiredSet, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
 use super::plan;
+use super::refused::{self, Judge};
 use super::remove::{self, Removed};
 use super::source::{Content, RecordSource};
 use super::status::SyncStatus;
@@ -40,6 +41,7 @@ pub(super) struct Pass<'a> {
     pub(super) store: &'a InventoryStore,
     pub(super) only_namespace: Option<&'a str>,
     pub(super) content: &'a Content,
+    pub(super) judge: Judge,
     pub(super) extent: Extent,
     /// The cluster's Canaries as last seen.
     pub(super) live_canaries: Vec<Link>,
@@ -81,6 +83,8 @@ pub(super) struct Passed {
 struct Results {
     owned: BTreeMap<ObjectRef, Owned>,
     targets: BTreeMap<String, TargetResult>,
+    /// Objects that are not written because the API server refuses a Canary, and why.
+    held: BTreeMap<ObjectRef, String>,
     passed: Passed,
 }
 
@@ -91,12 +95,17 @@ impl Pass<'_> {
         let scopes = self.scopes(&documents).await?;
         let mut set = desired::collect(documents, &scopes, &self.live_canaries, self.only_namespace);
         set.complete &= self.content.unreadable.is_empty();
+        refused::hold(&mut set, self.judge);
 
         self.write_ahead(inventory, &set).await?;
         let mut results = Results::default();
         self.note_problems(&set, inventory, &mut results);
         for stage in Stage::ALL {
             self.apply_stage(stage, &set, inventory, &mut results).await?;
+            if stage == Stage::Foundations {
+                // Namespaces and definitions are there; nothing that a Canary guards has been written.
+                self.judge_canaries(&set, inventory, &mut results).await?;
+            }
         }
         self.prune(inventory, &set, &mut results).await?;
         self.warn_new_conditions(inventory, &set, &results).await;
@@ -170,6 +179,41 @@ impl Pass<'_> {
         }
     }
 
+    /// Asks the API server about new and changed Canaries before their targets are written. One that it refuses, although
+    /// we find nothing wrong with it, holds its target and configs as any other invalid one does.
+    async fn judge_canaries(
+        &self,
+        set: &DesiredSet,
+        inventory: &Inventory,
+        results: &mut Results,
+    ) -> Result<(), Trouble> {
+        let applier = self.applier();
+        let canaries = set.objects.iter().filter(|object| Stage::of(&object.id) == Stage::Canaries);
+        for canary in canaries.filter(|canary| !is_settled(canary, inventory)) {
+            let asked = match applier.api(canary).await {
+                Ok(api) => applier.dry_run(canary, &api, &canary.body).await,
+                Err(trouble) => Err(trouble),
+            };
+            match asked {
+                Ok(_) => {}
+                Err(Trouble::Object(message)) => {
+                    let refused = format!("{}: {}: {message}", canary.origin, canary.id);
+                    results.held.insert(canary.id.clone(), refused);
+                    for object in set.objects.iter().filter(|object| guards(canary, object)) {
+                        let message = desired::held_message(object, &canary.id);
+                        results.held.insert(object.id.clone(), message);
+                    }
+                }
+                Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    fn applier(&self) -> Applier<'_> {
+        Applier { cluster: self.cluster, writer: self.writer, records: self.records, commit: &self.content.commit }
+    }
+
     async fn apply_stage(
         &self,
         stage: Stage,
@@ -179,24 +223,21 @@ impl Pass<'_> {
     ) -> Result<(), Trouble> {
         let mut looked_at = Vec::new();
         for object in set.objects.iter().filter(|object| Stage::of(&object.id) == stage) {
-            let known = inventory.objects.get(&object.id);
-            let settled = known.is_some_and(|owned| owned.digest.as_ref() == Some(&object.digest));
             let drifted = self.may_mend(object);
-            if settled && !drifted && self.extent == Extent::Unsettled {
-                let owned = known.cloned().unwrap_or_default();
+            if let Some(message) = results.held.get(&object.id).cloned() {
+                results.note(object, Outcome::problem(message));
+            } else if is_settled(object, inventory) && !drifted && self.extent == Extent::Unsettled {
+                let owned = inventory.objects.get(&object.id).cloned().unwrap_or_default();
                 results.owned.insert(object.id.clone(), owned);
-            } else if let Some(message) = held_canary(object, &results.passed.status.conditions) {
+            } else if let Some(message) = held_canary(object, &results.passed.status.conditions)
+                && !set.refused.contains(&object.id)
+            {
                 results.note(object, Outcome::problem(message));
             } else {
                 looked_at.push(object);
             }
         }
-        let applier = Applier {
-            cluster: self.cluster,
-            writer: self.writer,
-            records: self.records,
-            commit: &self.content.commit,
-        };
+        let applier = self.applier();
         let mut definitions = Vec::new();
         for (object, outcome) in applier.apply(looked_at).await? {
             if outcome.change.is_some() && object.id.kind == "CustomResourceDefinition" {
@@ -315,7 +356,7 @@ impl Pass<'_> {
 
     /// Trims the inventory to what is there, with what became of the commit.
     async fn finish(&self, inventory: &mut Inventory, results: Results) -> Result<Passed, Trouble> {
-        let Results { owned, targets, mut passed } = results;
+        let Results { owned, targets, held: _, mut passed } = results;
         let SyncStatus { conditions, problems, .. } = &passed.status;
         let result = if conditions.is_empty() && problems.is_empty() {
             CommitResult::Applied
@@ -358,6 +399,22 @@ impl Results {
             self.targets.insert(canary.to_string(), result);
         }
         self.owned.insert(object.id.clone(), owned);
+    }
+}
+
+/// Whether the object is in the cluster as Git wants it, as far as we know.
+fn is_settled(object: &Desired, inventory: &Inventory) -> bool {
+    let known = inventory.objects.get(&object.id);
+    known.is_some_and(|owned| owned.digest.as_ref() == Some(&object.digest))
+}
+
+/// Whether nothing of this object may change without the Canary.
+fn guards(canary: &Desired, object: &Desired) -> bool {
+    match &object.role {
+        Role::Target { canary: guard, .. } | Role::TargetConfig { canary: guard } => {
+            guard.name == canary.id.name && Some(&guard.namespace) == canary.id.namespace.as_ref()
+        }
+        Role::Plain | Role::Apex => false,
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::desired::DesiredSet;
 use super::order::Stage;
 use crate::api::Owned;
-use crate::api::annotations::{MANAGER_ENGINE, MANAGER_SYNC, PENDING, REPLICAS, REVISION};
+use crate::api::annotations::{MANAGER_ENGINE, MANAGER_SYNC, PENDING, REPLACED, REPLICAS, REVISION};
 use crate::manifest::describe_change;
 use crate::model::ObjectRef;
 
@@ -113,7 +113,7 @@ pub(super) fn words(live: Option<&Value>, dry_run: &Value) -> String {
 fn without_stamps(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-        for key in [REVISION, PENDING, REPLICAS] {
+        for key in [REVISION, PENDING, REPLACED, REPLICAS] {
             annotations.remove(key);
         }
         if annotations.is_empty() {

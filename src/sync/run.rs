@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::Trouble;
 use super::desired::Link;
 use super::pass::{Extent, Pass, Passed, Until, Waiting};
+use super::refused::Judge;
 use super::source::{Content, RecordSource, Source, SourceError};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
@@ -62,6 +63,8 @@ pub struct SyncContext {
     pub records: Arc<dyn RecordSource>,
     /// The cluster's Canaries.
     pub canaries: Reflected<WatchedCanary>,
+    /// What the release engine thinks of a Canary.
+    pub judge: Judge,
     /// Settings.
     pub settings: SyncSettings,
     /// Rung by push webhooks and by ourselves: look at the repository now.
@@ -243,6 +246,7 @@ async fn pass(
         store,
         only_namespace: context.settings.only_namespace.as_deref(),
         content,
+        judge: context.judge,
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
         live_canaries: live_canaries(&context.canaries),
         drifted: memory.drift_seen.keys().cloned().collect(),

@@ -6,10 +6,13 @@
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use crate::api::annotations::{PENDING, REPLICAS, REVISION};
+use crate::api::annotations::{PENDING, REPLACED, REPLICAS, REVISION};
 use crate::api::{Canary, CanaryPhase};
 use crate::cluster::{Reflected, SharedWatch};
 use crate::model::{CommitId, Digest, Revision};
+
+/// Replaced revisions that wait to be seen by the engine; it sees each within a second, so more are never waiting.
+const REPLACED_MAX: usize = 20;
 
 /// What the Canary says about its target.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +23,10 @@ pub(super) struct CanaryFacts {
     pub(super) weight: i64,
     /// The revision that the engine lets in.
     pub(super) admitted: Option<Revision>,
+    /// The digest that the engine took up last.
+    pub(super) taken_up: Option<Digest>,
+    /// Replaced revisions that have had their end.
+    pub(super) ended: Vec<Revision>,
     /// The engine has seen that the target was changed in the cluster, and waits until it is as Git says.
     pub(super) awaits_correction: bool,
     /// What the engine misses, or has seen changed, if Git's objects may put it right.
@@ -69,6 +76,10 @@ impl CanaryFacts {
             phase: status.phase,
             weight: status.canary_weight,
             admitted: admitted.and_then(|text| text.parse().ok()),
+            taken_up: state.and_then(|state| state["lastApplied"].as_str()).and_then(|digest| digest.parse().ok()),
+            ended: state
+                .and_then(|state| serde_json::from_value(state["replaced"].clone()).ok())
+                .unwrap_or_default(),
             awaits_correction: waits_for == "drift",
             awaits_git: (["drift", "target", "blocked"].contains(&waits_for))
                 .then(|| state.map_or_else(String::new, |state| state["waitingOn"].to_string())),
@@ -115,14 +126,35 @@ impl CanaryFacts {
 pub(super) struct LiveTarget {
     pub(super) stamped: Option<Revision>,
     pub(super) pending: Option<Revision>,
+    /// Revisions that were replaced before the engine took them up.
+    pub(super) replaced: Vec<Revision>,
 }
 
 impl LiveTarget {
     /// Reads it off the live object. An annotation that is not a revision counts as absent.
     pub(super) fn of(live: &Value) -> Self {
-        let revision =
-            |key: &str| live["metadata"]["annotations"][key].as_str().and_then(|text| text.parse().ok());
-        Self { stamped: revision(REVISION), pending: revision(PENDING) }
+        let text = |key: &str| live["metadata"]["annotations"][key].as_str();
+        let revision = |key: &str| text(key).and_then(|text| text.parse().ok());
+        let replaced = text(REPLACED).map(Revision::list).unwrap_or_default();
+        Self { stamped: revision(REVISION), pending: revision(PENDING), replaced }
+    }
+
+    /// What the target has to name as replaced when Git wants `digest`: what was announced and not let in, and what was
+    /// written and not taken up, until the engine says that it has seen them. Without this a commit between two others
+    /// would end without a word.
+    pub(super) fn replaced_by(&self, digest: &Digest, canary: &CanaryFacts) -> Vec<Revision> {
+        let Self { stamped, pending, replaced } = self;
+        // Until it has taken something up, it is taking up what is there.
+        let taken = |revision: &Revision| canary.taken_up.as_ref().is_none_or(|taken| *taken == revision.digest);
+        let untaken = stamped.as_ref().filter(|stamped| !taken(stamped));
+        let mut all = replaced.clone();
+        for revision in untaken.into_iter().chain(pending).filter(|revision| revision.digest != *digest) {
+            if !all.contains(revision) {
+                all.push(revision.clone());
+            }
+        }
+        all.retain(|revision| !canary.ended.contains(revision));
+        all.split_off(all.len().saturating_sub(REPLACED_MAX))
     }
 }
 
@@ -145,7 +177,7 @@ pub(super) fn admission(
     canary: &CanaryFacts,
 ) -> Admission {
     let fresh = Revision { digest: digest.clone(), commit: Some(commit.clone()) };
-    let Some(LiveTarget { stamped, pending }) = live else {
+    let Some(LiveTarget { stamped, pending, replaced: _ }) = live else {
         return Admission::Write { stamp: fresh, drop_pending: false };
     };
     if let Some(stamp) = stamped.as_ref().filter(|stamped| stamped.digest == *digest) {
@@ -180,12 +212,16 @@ pub(super) fn body(desired: &Value, stamp: &Revision) -> Value {
     body
 }
 
-/// The announcement alone; `None` drops it.
-pub(super) fn pending_body(desired: &Value, revision: Option<&Revision>) -> Value {
-    let annotations = match revision {
-        Some(revision) => json!({ PENDING: revision.to_string() }),
-        None => json!({}),
-    };
+/// The announcement alone, with what it or an earlier one replaced; `None` drops it.
+pub(super) fn pending_body(desired: &Value, revision: Option<&Revision>, replaced: &[Revision]) -> Value {
+    let mut annotations = serde_json::Map::new();
+    if let Some(revision) = revision {
+        annotations.insert(PENDING.to_owned(), json!(revision.to_string()));
+    }
+    if !replaced.is_empty() {
+        let replaced: Vec<String> = replaced.iter().map(ToString::to_string).collect();
+        annotations.insert(REPLACED.to_owned(), json!(replaced.join(" ")));
+    }
     json!({
         "apiVersion": desired["apiVersion"],
         "kind": desired["kind"],
@@ -219,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_template_is_written_only_when_nothing_is_released_or_the_engine_admits_it() {
-        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: None };
+        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: None, ..LiveTarget::default() };
         let decide = |canary: &CanaryFacts| admission(&digest("new"), &commit('2'), Some(&live), canary);
         let write = Admission::Write { stamp: revision("new", '2'), drop_pending: false };
         let announce = Admission::Announce { revision: revision("new", '2'), already: false };
@@ -248,7 +284,11 @@ mod tests {
 
     #[test]
     fn an_announcement_keeps_its_commit_and_ends_with_the_write() {
-        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: Some(revision("new", '2')) };
+        let live = LiveTarget {
+            stamped: Some(revision("old", '1')),
+            pending: Some(revision("new", '2')),
+            ..LiveTarget::default()
+        };
         let releasing = canary(CanaryPhase::Progressing, 30, None);
         assert_eq!(
             admission(&digest("new"), &commit('3'), Some(&live), &releasing),
@@ -268,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_changed_template_is_put_right_when_the_engine_waits_for_it_without_traffic() {
-        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: None };
+        let live = LiveTarget { stamped: Some(revision("old", '1')), pending: None, ..LiveTarget::default() };
         let may_change = |canary: &CanaryFacts| match admission(&digest("old"), &commit('2'), Some(&live), canary)
         {
             Admission::Same { template_may_change, .. } => template_may_change,
@@ -278,6 +318,27 @@ mod tests {
             |weight| CanaryFacts { awaits_correction: true, ..canary(CanaryPhase::Progressing, weight, None) };
         assert!(may_change(&drifted(0)) && !may_change(&drifted(30)));
         assert!(!may_change(&canary(CanaryPhase::Progressing, 0, None)), "the engine has not seen it yet");
+    }
+
+    #[test]
+    fn what_is_replaced_before_it_is_taken_up_is_named_until_the_engine_has_seen_it() {
+        let running = CanaryFacts {
+            taken_up: Some(digest("old")),
+            ..canary(CanaryPhase::Progressing, 30, Some(revision("old", '1')))
+        };
+        let mut live = LiveTarget {
+            stamped: Some(revision("old", '1')),
+            pending: Some(revision("new", '2')),
+            replaced: vec![],
+        };
+        assert_eq!(live.replaced_by(&digest("new"), &running), [], "it is wanted");
+        assert_eq!(live.replaced_by(&digest("newer"), &running), [revision("new", '2')]);
+        // Written and overwritten before the engine looked.
+        live =
+            LiveTarget { stamped: Some(revision("new", '2')), pending: None, replaced: vec![revision("x", '9')] };
+        assert_eq!(live.replaced_by(&digest("newer"), &running), [revision("x", '9'), revision("new", '2')]);
+        let seen = CanaryFacts { ended: vec![revision("x", '9'), revision("new", '2')], ..running };
+        assert_eq!(live.replaced_by(&digest("newer"), &seen), []);
     }
 
     #[test]

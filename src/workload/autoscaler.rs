@@ -1,8 +1,11 @@
 //! The primary's HorizontalPodAutoscaler. Read and written as `autoscaling/v2`, whatever version the Canary names.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::metadata::{Owner, annotations, set};
+use super::metadata::{Owner, annotations, controller_of, set};
+
+/// Part of the keys of labels with which Flux marks what it applied.
+const TOOLKIT: &str = "toolkit.fluxcd.io";
 
 /// What the daemon keeps of an autoscaler.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +14,10 @@ pub struct AutoscalerView {
     pub minimum: i32,
     /// `spec`, to compare the two sides.
     pub spec: Value,
+    /// `metadata.labels`, less those of Flux: an object that it does not know must not look like its own. Null without any.
+    pub labels: Value,
+    /// Uid of the controlling owner.
+    pub owner_uid: Option<String>,
     /// `metadata.resourceVersion`.
     pub resource_version: String,
 }
@@ -22,9 +29,18 @@ impl AutoscalerView {
         Self {
             minimum: i32::try_from(minimum).unwrap_or(i32::MAX),
             spec: autoscaler["spec"].clone(),
+            labels: labels(&autoscaler["metadata"]["labels"]),
+            owner_uid: controller_of(autoscaler),
             resource_version: autoscaler["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
         }
     }
+}
+
+fn labels(labels: &Value) -> Value {
+    let labels = labels.as_object().into_iter().flatten();
+    let kept = labels.filter(|(key, _)| !key.contains(TOOLKIT));
+    let kept: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if kept.is_empty() { Value::Null } else { Value::Object(kept) }
 }
 
 /// `autoscalerRef.primaryScalerReplicas`.
@@ -36,16 +52,16 @@ pub struct AutoscalerOverrides {
     pub max_replicas: Option<i32>,
 }
 
-/// `<autoscaler>-primary`, with the spec of the target's autoscaler.
+/// `<autoscaler>-primary`, with spec and labels of the target's autoscaler.
 pub fn primary_autoscaler(
     source_name: &str,
-    source_spec: &Value,
+    source: &AutoscalerView,
     namespace: &str,
     primary: &str,
     overrides: AutoscalerOverrides,
     owner: &Owner,
 ) -> Value {
-    let mut spec = source_spec.clone();
+    let mut spec = source.spec.clone();
     set(&mut spec, "scaleTargetRef", json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": primary}));
     let AutoscalerOverrides { min_replicas, max_replicas } = overrides;
     if let Some(min) = min_replicas {
@@ -54,15 +70,19 @@ pub fn primary_autoscaler(
     if let Some(max) = max_replicas {
         set(&mut spec, "maxReplicas", Value::from(max));
     }
+    let mut metadata = json!({
+        "name": format!("{source_name}-primary"),
+        "namespace": namespace,
+        "annotations": annotations([]),
+        "ownerReferences": [owner.reference()],
+    });
+    if !source.labels.is_null() {
+        set(&mut metadata, "labels", source.labels.clone());
+    }
     json!({
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {
-            "name": format!("{source_name}-primary"),
-            "namespace": namespace,
-            "annotations": annotations([]),
-            "ownerReferences": [owner.reference()],
-        },
+        "metadata": metadata,
         "spec": spec,
     })
 }
@@ -77,10 +97,13 @@ mod tests {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
             "minReplicas": 2, "maxReplicas": 4, "metrics": [{"type": "Resource"}], "behavior": {"scaleDown": {}}
         });
+        let source = AutoscalerView::of(&json!({"spec": spec, "metadata": {
+            "labels": {"app": "podinfo", "kustomize.toolkit.fluxcd.io/name": "apps"}}}));
         let overrides = AutoscalerOverrides { min_replicas: Some(3), max_replicas: None };
         let owner = Owner { name: "podinfo".into(), uid: "u".into() };
-        let made = primary_autoscaler("podinfo", &spec, "test", "podinfo-primary", overrides, &owner);
+        let made = primary_autoscaler("podinfo", &source, "test", "podinfo-primary", overrides, &owner);
         assert_eq!(made["metadata"]["name"], "podinfo-primary");
+        assert_eq!(made["metadata"]["labels"], json!({"app": "podinfo"}));
         assert_eq!(made["spec"]["scaleTargetRef"]["name"], "podinfo-primary");
         assert_eq!((&made["spec"]["minReplicas"], &made["spec"]["maxReplicas"]), (&json!(3), &json!(4)));
         assert_eq!(made["spec"]["behavior"], spec["behavior"]);

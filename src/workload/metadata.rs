@@ -35,6 +35,13 @@ impl Owner {
     }
 }
 
+/// Uid of the controlling owner.
+pub(super) fn controller_of(object: &Value) -> Option<String> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    let owner = owners.iter().find(|owner| owner["controller"] == true)?;
+    Some(owner["uid"].as_str()?.to_owned())
+}
+
 /// The fixed annotations and `extra`.
 pub(super) fn annotations<'a>(extra: impl IntoIterator<Item = (&'a str, String)>) -> Map<String, Value> {
     GENERATED_ANNOTATIONS

@@ -1,14 +1,19 @@
 //! What the daemon keeps of a Deployment in memory, and whether it is ready, in Flagger's words.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::api::annotations::{COPIED_FROM, PENDING, REPLICAS, REVISION, WRITTEN};
+use crate::api::annotations::{COPIED_FROM, PENDING, REPLACED, REPLICAS, REVISION, WRITTEN};
 use crate::manifest::template_digest;
 use crate::model::{Digest, Revision};
 use crate::release::{Readiness, WorkloadObserved};
 
+use super::metadata::controller_of;
 use super::selector::{SelectorError, SelectorLabel};
 
+/// Containers whose ports are the mesh's business (Flagger's list).
+const SIDECARS: [&str; 2] = ["istio-proxy", "envoy"];
 /// Condition reason with which the Deployment controller gives up.
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
@@ -29,6 +34,8 @@ pub struct DeploymentView {
     pub revision: Option<Revision>,
     /// Annotation: what `sync` holds back.
     pub pending: Option<Revision>,
+    /// Annotation: what was replaced before it was taken up.
+    pub replaced: Vec<Revision>,
     /// Annotation: the replica count that Git names.
     pub size: Option<i32>,
     /// The label that tells primary and canary pods apart.
@@ -39,6 +46,8 @@ pub struct DeploymentView {
     pub ports: Vec<(String, i32)>,
     /// `spec.replicas`.
     pub replicas: i32,
+    /// `spec.minReadySeconds`.
+    pub settling: Duration,
     generation: i64,
     observed_generation: i64,
     status_replicas: i32,
@@ -65,7 +74,6 @@ impl DeploymentView {
             value.as_i64().map_or(default, |number| i32::try_from(number).unwrap_or(i32::MAX))
         };
         let annotation = |key: &str| metadata["annotations"][key].as_str();
-        let owners = metadata["ownerReferences"].as_array();
         Ok(Self {
             resource_version: metadata["resourceVersion"].as_str().unwrap_or_default().to_owned(),
             digest: template_digest(&spec["template"]),
@@ -73,15 +81,13 @@ impl DeploymentView {
             written: annotation(WRITTEN).and_then(|text| text.parse().ok()),
             revision: annotation(REVISION).and_then(|text| text.parse().ok()),
             pending: annotation(PENDING).and_then(|text| text.parse().ok()),
+            replaced: annotation(REPLACED).map(Revision::list).unwrap_or_default(),
             size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
             label: SelectorLabel::of(deployment, selector_labels),
-            owner_uid: owners
-                .into_iter()
-                .flatten()
-                .find(|owner| owner["controller"] == true)
-                .and_then(|owner| Some(owner["uid"].as_str()?.to_owned())),
+            owner_uid: controller_of(deployment),
             ports: container_ports(&spec["template"]),
             replicas: count(&spec["replicas"], 1),
+            settling: Duration::from_secs(spec["minReadySeconds"].as_u64().unwrap_or(0)),
             generation: metadata["generation"].as_i64().unwrap_or(0),
             observed_generation: status["observedGeneration"].as_i64().unwrap_or(0),
             status_replicas: count(&status["replicas"], 0),
@@ -164,17 +170,24 @@ fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
     status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
+/// Ports without a name get Flagger's: `tcp-<container>-<index>`.
 fn container_ports(template: &Value) -> Vec<(String, i32)> {
-    let containers = template["spec"]["containers"].as_array();
-    let ports = containers.into_iter().flatten().filter_map(|container| container["ports"].as_array()).flatten();
-    ports
-        .filter(|port| port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP"))
-        .filter_map(|port| {
-            let number = i32::try_from(port["containerPort"].as_i64()?).ok()?;
-            let name = port["name"].as_str().map_or_else(|| format!("tcp-{number}"), str::to_owned);
-            Some((name, number))
-        })
-        .collect()
+    let containers = template["spec"]["containers"].as_array().into_iter().flatten();
+    let containers = containers.filter(|container| !SIDECARS.iter().any(|name| container["name"] == *name));
+    containers.flat_map(ports_of).collect()
+}
+
+fn ports_of(container: &Value) -> impl Iterator<Item = (String, i32)> {
+    let ports = container["ports"].as_array().into_iter().flatten().enumerate();
+    ports.filter_map(|(index, port)| {
+        if port["protocol"].as_str().is_some_and(|protocol| protocol != "TCP") {
+            return None;
+        }
+        let number = i32::try_from(port["containerPort"].as_i64()?).ok()?;
+        let name = port["name"].as_str().map(str::to_owned);
+        let container = container["name"].as_str().unwrap_or_default();
+        Some((name.unwrap_or_else(|| format!("tcp-{container}-{index}")), number))
+    })
 }
 
 #[cfg(test)]
@@ -221,6 +234,16 @@ mod tests {
         for (replicas, minimum, status, expected) in cases {
             assert_eq!(readiness(replicas, minimum, status), expected);
         }
+    }
+
+    #[test]
+    fn ports_are_named_as_flagger_names_them_and_sidecars_keep_theirs() {
+        let template = json!({"spec": {"containers": [
+            {"name": "app", "ports": [{"name": "http", "containerPort": 9898}, {"containerPort": 53, "protocol": "UDP"},
+                {"containerPort": 9999, "protocol": "TCP"}]},
+            {"name": "istio-proxy", "ports": [{"containerPort": 15090}]},
+            {"name": "none"}]}});
+        assert_eq!(container_ports(&template), [("http".to_owned(), 9898), ("tcp-app-2".to_owned(), 9999)]);
     }
 
     #[test]

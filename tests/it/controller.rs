@@ -1,6 +1,7 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
 
+mod told;
 mod world;
 
 use std::sync::Arc;
@@ -163,6 +164,58 @@ async fn an_abort_is_answered_and_rolls_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_primarys_autoscaler_is_put_right_and_follows_the_targets() {
+    let world = World::new().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let api = world.api("autoscaling", "v2", "HorizontalPodAutoscaler").await;
+    let becomes = async |what: &str, is: &(dyn Fn(&DynamicObject) -> bool + Send + Sync)| {
+        let reached = |object: Option<&DynamicObject>| object.is_some_and(is);
+        let waited =
+            tokio::time::timeout(world::CAP, await_condition(api.clone(), "podinfo-primary", reached)).await;
+        waited.unwrap_or_else(|_| panic!("never: {what}")).unwrap();
+    };
+    let uid = api.get("podinfo-primary").await.unwrap().metadata.uid;
+    api.delete("podinfo-primary", &DeleteParams::default()).await.unwrap();
+    becomes("made again", &|object| object.metadata.uid != uid).await;
+
+    let most = |count: u32| Patch::Merge(json!({"spec": {"maxReplicas": count}}));
+    api.patch("podinfo-primary", &PatchParams::default(), &most(9)).await.unwrap();
+    becomes("put right", &|object| object.data["spec"]["maxReplicas"] == 4).await;
+    api.patch("podinfo", &PatchParams::default(), &most(6)).await.unwrap();
+    becomes("as the target's", &|object| object.data["spec"]["maxReplicas"] == 6).await;
+    let canary = world.get("flagger.app", "v1beta1", "Canary", "podinfo").await;
+    assert_eq!(canary["status"]["serin"]["state"]["releases"], 0, "none of it is a release");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gits_replica_count_sizes_primary_and_starts_no_release() {
+    let mut canary = world::canary();
+    canary["spec"].as_object_mut().unwrap().remove("autoscalerRef");
+    let world = World::with(canary).await;
+    let scalers = world.api("autoscaling", "v2", "HorizontalPodAutoscaler").await;
+    scalers.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let api = world.api("apps", "v1", "Deployment").await;
+    let told = |count: &str| Patch::Merge(json!({"metadata": {"annotations": {"serin.dev/replicas": count}}}));
+    for (count, expected) in [("3", 3), ("1", 1), ("0", 1), ("2", 2)] {
+        api.patch("podinfo", &PatchParams::default(), &told(count)).await.unwrap();
+        let sized = move |object: Option<&DynamicObject>| {
+            object.is_some_and(|object| object.data["spec"]["replicas"] == expected)
+        };
+        let waited = await_condition(api.clone(), "podinfo-primary", sized);
+        tokio::time::timeout(world::CAP, waited).await.unwrap_or_else(|_| panic!("never {expected}")).unwrap();
+        // Whatever follows from it has followed.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(world.deployment("podinfo-primary").await["spec"]["replicas"], expected, "told {count}");
+        assert_eq!(world.deployment("podinfo").await["spec"]["replicas"], 0);
+    }
+    let canary = world.get("flagger.app", "v1beta1", "Canary", "podinfo").await;
+    assert_eq!(canary["status"]["serin"]["state"]["releases"], 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_canary_hands_its_target_back() {
     let world = World::new().await;
     let _serin = world.serin(Arc::new(NoProbe));
@@ -223,4 +276,107 @@ async fn what_cannot_be_carried_out_is_said_on_the_object_and_mended_there() {
     world.reaches("Initialized").await;
     let canary = api.get("podinfo").await.unwrap();
     assert_eq!(canary.data["status"]["conditions"][0]["type"], "Promoted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_flagger_leaves_unsaid_is_said_on_the_object() {
+    let mut canary = world::canary();
+    canary["spec"]["analysis"]["alerts"] = json!([{"name": "team", "providerRef": {"name": "slack"}}]);
+    let world = World::with(canary).await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let ignored = world.condition("Ignored").await;
+    assert_eq!(ignored["message"], "spec.analysis.alerts are not sent yet");
+
+    // Not even this starts, and nobody has to look for the reason.
+    world.patch_canary(json!({"spec": {"analysis": {"iterations": 5}}})).await;
+    let blocked = world.condition("Blocked").await;
+    let reason = "spec.analysis.iterations is not supported yet: use stepWeight or stepWeights";
+    assert_eq!(blocked["message"], reason);
+    let said = format!("podinfo.test is blocked: {reason}");
+    world.says(&said).await;
+    let canary = world.get("flagger.app", "v1beta1", "Canary", "podinfo").await;
+    assert_eq!(canary["status"]["conditions"][0]["type"], "Promoted", "scripts read the first one");
+    assert_eq!(canary["status"]["serin"]["waitingOn"], reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_cannot_be_asked_blocks_before_anybody_is_sent_to_the_canary() {
+    let mut canary = world::canary();
+    let check = json!({"name": "errors", "templateRef": {"name": "errors"}, "thresholdRange": {"max": 1}});
+    canary["spec"]["analysis"]["metrics"] = json!([check]);
+    let world = World::with(canary).await;
+    let template = json!({"metadata": {"name": "errors", "namespace": "test"},
+        "spec": {"provider": {"type": "datadog"}, "query": "errors"}});
+    world.create("flagger.app", "v1beta1", "MetricTemplate", template).await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    let blocked = world.condition("Blocked").await;
+    let message = blocked["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("MetricTemplate test/errors: provider type datadog is not supported yet"),
+        "{message}"
+    );
+
+    let api = world.api("flagger.app", "v1beta1", "MetricTemplate").await;
+    let patch = Patch::Merge(json!({"spec": {"provider": {"type": "prometheus"}}}));
+    api.patch("errors", &PatchParams::default(), &patch).await.unwrap();
+    world.reaches("Initialized").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn flaggers_finalizer_is_there_when_asked_for_and_goes_with_ours() {
+    let mut canary = world::canary();
+    canary["spec"]["revertOnDeletion"] = json!(true);
+    let world = World::with(canary).await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let api = world.api("flagger.app", "v1beta1", "Canary").await;
+    let found = api.get("podinfo").await.unwrap();
+    assert_eq!(found.metadata.finalizers.unwrap(), ["serin.dev/finalizer", "finalizer.flagger.app"]);
+    api.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    let uid = found.metadata.uid.unwrap();
+    tokio::time::timeout(world::CAP, await_condition(api, "podinfo", is_deleted(&uid))).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_autoscaler_primary_takes_the_size_that_came_with_the_revision() {
+    let mut canary = world::canary();
+    canary["spec"]["autoscalerRef"] = json!(null);
+    let world = World::with(canary).await;
+    let scalers = world.api("autoscaling", "v2", "HorizontalPodAutoscaler").await;
+    scalers.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    assert_eq!(world.deployment("podinfo-primary").await["spec"]["replicas"], 2);
+
+    let api = world.api("apps", "v1", "Deployment").await;
+    let next = json!({"spec": {"replicas": 3, "template": {"metadata": {"annotations": {"release": "2"}}}}});
+    api.patch("podinfo", &PatchParams::default(), &Patch::Merge(next)).await.unwrap();
+    world.reaches("Succeeded").await;
+    assert_eq!(world.deployment("podinfo-primary").await["spec"]["replicas"], 3);
+    assert_eq!(world.deployment("podinfo").await["spec"]["replicas"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_autoscaler_takes_the_place_of_the_former_one_on_primary() {
+    let world = World::new().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let scalers = world.api("autoscaling", "v2", "HorizontalPodAutoscaler").await;
+    let mut total = scalers.get("podinfo").await.unwrap();
+    total.metadata = Default::default();
+    total.metadata.name = Some("podinfo-total".to_owned());
+    scalers.create(&Default::default(), &total).await.unwrap();
+    world.patch_canary(json!({"spec": {"autoscalerRef": {"name": "podinfo-total"}}})).await;
+    let there = |object: Option<&DynamicObject>| object.is_some();
+    let gone = |object: Option<&DynamicObject>| object.is_none();
+    let made = await_condition(scalers.clone(), "podinfo-total-primary", there);
+    tokio::time::timeout(world::CAP, made).await.unwrap().unwrap();
+    let went = await_condition(scalers.clone(), "podinfo-primary", gone);
+    tokio::time::timeout(world::CAP, went).await.unwrap().unwrap();
+
+    world.patch_canary(json!({"spec": {"autoscalerRef": null}})).await;
+    let went = await_condition(scalers.clone(), "podinfo-total-primary", gone);
+    tokio::time::timeout(world::CAP, went).await.unwrap().unwrap();
+    assert_eq!(scalers.list(&Default::default()).await.unwrap().items.len(), 2, "those that others made stay");
 }

@@ -5,8 +5,8 @@
 //! (objects, refs, calls of webhooks, time) before and after every effect that passes `Writer::effect`. From each image a new
 //! runtime, with a new daemon, new controllers and an empty Git cache, plays the rest of the story, and its end must be the
 //! end of the uncrashed run. Every effect of the first sync (1), of a promotion (2), of a rollback with its commit (3) and of
-//! a supersede (4) is a crash point, twice; with `SERIN_CRASH_POINTS=all` each is played, otherwise an even selection. An image that equals the one before it in every
-//! respect, time included, is not played again: what "after effect k" and "before effect k+1" leave is mostly the same.
+//! a supersede (4) is a crash point, twice. An image that equals the one before it in every respect, time included, is not
+//! played again: what "after effect k" and "before effect k+1" leave is mostly the same.
 //!
 //! The stories are those of `examples/podinfo`, with two weights instead of five and a threshold of two.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -22,9 +22,6 @@ use end::End;
 use image::Image;
 use play::{Keep, Story, play};
 
-/// Crash points of a story that are played unless `SERIN_CRASH_POINTS=all` asks for every one: a debug build on two cores
-/// takes seconds for each, and there are hundreds. They are spread evenly over the story, ends included.
-const POINTS: usize = 16;
 /// Runs at a time per story: CI's machines have two cores.
 const WORKERS: usize = 2;
 /// Differences that are shown in full.
@@ -60,13 +57,11 @@ fn survives(story: Story, begin: Image) {
     story.check(&whole.end);
     assert!(whole.effects > 20, "{story:?} has more effects than {}", whole.effects);
     let began = std::time::Instant::now();
-    let chosen = chosen(whole.points.len());
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
-                while let Some(index) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let point = &whole.points[*index];
+                while let Some(point) = whole.points.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let end = play(story, &point.image, Keep::Nothing).end;
                     if end != whole.end {
                         wrong.lock().unwrap().push((point.label.clone(), end));
@@ -76,22 +71,13 @@ fn survives(story: Story, begin: Image) {
         }
     });
     eprintln!(
-        "{story:?}: {} effects, {} of {} crash points played in {:.1} s",
+        "{story:?}: {} effects, {} crash points played in {:.1} s",
         whole.effects,
-        chosen.len(),
         whole.points.len(),
         began.elapsed().as_secs_f64()
     );
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{story:?} ends otherwise after a crash\n{}", describe(&whole.end, &wrong));
-}
-
-/// Which of `count` points are played.
-fn chosen(count: usize) -> Vec<usize> {
-    if count <= POINTS || std::env::var("SERIN_CRASH_POINTS").is_ok_and(|points| points == "all") {
-        return (0..count).collect();
-    }
-    (0..POINTS).map(|index| index * (count - 1) / (POINTS - 1)).collect()
 }
 
 fn describe(expected: &End, wrong: &[(String, End)]) -> String {

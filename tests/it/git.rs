@@ -1,5 +1,7 @@
 //! Integration tests: git. Real `git` on the other side, over file, http and ssh.
 
+#[path = "git/denied.rs"]
+mod denied;
 #[path = "git/http.rs"]
 mod http;
 #[path = "git/report.rs"]
@@ -7,4 +9,4 @@ mod report;
 #[path = "git/store.rs"]
 mod store;
 #[path = "git/world.rs"]
-mod world;
+pub(crate) mod world;

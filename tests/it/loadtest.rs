@@ -62,6 +62,13 @@ async fn bash_answers_with_the_outcome() {
 }
 
 #[tokio::test]
+async fn a_body_written_by_hand_may_leave_the_canary_out_and_true_is_what_go_takes_for_it() {
+    let tester = LoadTester::new(LoadTestOptions::default());
+    let body = json!({"metadata": {"type": "bash", "cmd": "echo token", "returnCmdOutput": "True"}});
+    assert_eq!(post(&tester, "/", body).await, (StatusCode::OK, "token\n".to_owned()));
+}
+
+#[tokio::test]
 async fn a_background_command_runs_once_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (pipe, log) = (dir.path().join("pipe"), dir.path().join("log"));
@@ -109,6 +116,8 @@ async fn gates_open_and_close() {
         assert_eq!(status(format!("/{family}/close")).await, StatusCode::ACCEPTED);
         assert_eq!(status(format!("/{family}/check")).await, StatusCode::FORBIDDEN);
     }
+    let nobody = json!({"name": "podinfo"});
+    assert_eq!(post(&tester, "/gate/open", nobody).await.0, StatusCode::BAD_REQUEST, "whose gate?");
     assert_eq!(post(&tester, "/gate/approve", canary.clone()).await.0, StatusCode::OK);
     assert_eq!(post(&tester, "/gate/halt", canary).await.0, StatusCode::FORBIDDEN);
 }

@@ -1,5 +1,9 @@
 //! Git -> cluster, against the embedded API server: real requests, a repository in memory.
 
+mod branch;
+mod canaries;
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -173,6 +177,7 @@ impl World {
             source: self.source.clone().unwrap_or_else(|| self.repository.clone()),
             records: self.records.clone(),
             canaries,
+            judge: |_, spec| spec.analysis.iterations.map(|count| format!("{count} iterations are too many")),
             settings: SyncSettings {
                 cluster_name: "test".into(),
                 namespace: "default".into(),
@@ -574,6 +579,25 @@ async fn one_bad_object_is_its_own_condition() {
     let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
     assert!(status.conditions.is_empty(), "{status:?}");
     assert!(world.get("Canary", "podinfo").await.is_some());
+}
+
+#[tokio::test]
+async fn a_canary_that_the_engine_refuses_says_so_and_holds_its_target() {
+    let mut world = World::new().await;
+    world.start();
+    world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
+    let refused = CANARY.replace("threshold: 5", "threshold: 5, iterations: 5");
+    let status = world.push(&[("app.yaml", &[NAMESPACE, &refused, &deployment("2")].join("---\n"))]).await;
+    let conditions: BTreeMap<String, &str> =
+        status.conditions.iter().map(|(id, message)| (id.to_string(), message.as_str())).collect();
+    let held = "is held until Canary test/podinfo can be carried out: 5 iterations are too many";
+    assert!(conditions["Deployment test/podinfo"].contains(held), "{conditions:#?}");
+    assert_eq!(conditions.len(), 1, "{conditions:#?}");
+    assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["iterations"], 5);
+    assert_eq!(world.image().await, "podinfo:1", "neither the old policy nor the new one releases it");
+
+    let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]).await;
+    assert!(status.conditions.is_empty(), "{status:?}");
 }
 
 #[tokio::test]

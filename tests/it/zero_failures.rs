@@ -1,9 +1,12 @@
 //! No request fails because of a release. Constant load goes through ingress and forward proxy while revisions are
 //! promoted, superseded and rolled back; every attempt to reach a pod counts, and nobody retries.
 //!
-//! The mesh takes changed routes and endpoints up to half a second late or a whole one, answers take long enough to span every switch,
-//! and pods of the canary refuse connections the moment they are deleted. A release without a drain fails requests here,
-//! so a test that sees none is not blind.
+//! The mesh takes changed routes and endpoints up to half a second late or a whole one, answers take long enough to span
+//! every switch, and pods of the canary refuse connections the moment they are deleted.
+//!
+//! That a test which sees no failed request is not blind is shown by turning off what prevents them, the drain and the
+//! time that a canary's endpoints get before they are sent traffic, and by a mesh that learns of the switch only when all
+//! is done: then requests fail, every time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,15 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
-use serin::api::{Canary, CanaryPhase};
+use serde_json::json;
+use serin::api::annotations::REQUEST;
+use serin::api::{Canary, CanaryPhase, CanaryStatus};
 use serin::cli::run;
 use serin::config::{RunArgs, Settings};
 use serin::sandbox::repository::FileEdit;
-use serin::sandbox::traffic::{Failure, RequestCounts, RetryMode, TrafficOptions};
+use serin::sandbox::traffic::{Failure, Hold, Part, RequestCounts, RetryMode, TrafficOptions};
 use serin::sandbox::world::{Sandbox, SandboxOptions};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::world::{example, patient};
@@ -30,13 +37,18 @@ const WAIT_MAX: Duration = Duration::from_secs(150);
 const LOOK: Duration = Duration::from_millis(50);
 /// How much faster than real time analysis runs.
 const SPEED: f64 = 30.0;
-/// How late a mesh is, and the drain that is long enough for it and for the slowest answer.
-const MESH: Mesh = Mesh { late: Duration::from_millis(500), seed: 7, drain: "2s" };
-/// A slower one. With this seed it learns of each of the first routes at least 780 ms late: a canary that is scaled down
-/// without a drain is gone by then, however busy the machine.
-const SLOW_MESH: Mesh = Mesh { late: Duration::from_millis(1_000), seed: 19_873, drain: "3s" };
-/// Rollbacks in which a missing drain has to show.
-const ATTEMPTS_MAX: u32 = 8;
+/// How late a mesh is.
+const MESH: Mesh = Mesh { late: Duration::from_millis(500), seed: 7 };
+/// A slower one.
+const SLOW_MESH: Mesh = Mesh { late: Duration::from_millis(1_000), seed: 19_873 };
+/// One that learns at once, unless it is held.
+const PROMPT_MESH: Mesh = Mesh { late: Duration::ZERO, seed: 7 };
+/// A drain that is long enough for both and for the slowest answer, and the time that endpoints get.
+const PATIENT: Waits = Waits { drain: "3s", settle: "2s" };
+/// The same, so long that nothing goes on for the rest of a test.
+const FOR_EVER: &str = "1h";
+/// Not at all.
+const NO_TIME: &str = "0s";
 /// Clients of the ingress, and of the forward proxy.
 const CLIENTS: (usize, usize) = (8, 4);
 /// Time between two requests of a client.
@@ -46,12 +58,18 @@ const AFTERMATH: u64 = 300;
 /// Most answers that are remembered in words.
 const WORDS_MAX: usize = 20;
 
-/// A mesh that takes changes up late, and what the daemon is told to do about it.
+/// A mesh that takes changes up late.
 #[derive(Debug, Clone, Copy)]
 struct Mesh {
     late: Duration,
     seed: u64,
+}
+
+/// What the daemon is told to do about it.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
     drain: &'static str,
+    settle: &'static str,
 }
 
 /// Answers of the application to its users are its own affair; everything else that is not 200 is the release's.
@@ -87,15 +105,43 @@ struct World {
     canaries: Api<Canary>,
     users: Arc<Users>,
     before: RequestCounts,
+    daemon: Option<Daemon>,
     tasks: JoinSet<()>,
     _stop: DropGuard,
     _dir: tempfile::TempDir,
 }
 
+/// A daemon in this process.
+struct Daemon {
+    running: JoinHandle<()>,
+    stop: DropGuard,
+}
+
+impl Daemon {
+    fn start(sandbox: &Sandbox, waits: Waits) -> Self {
+        let Waits { drain, settle } = waits;
+        let text = sandbox.serin_yaml(SPEED);
+        let written = text.lines().find(|line| line.starts_with("drain:")).expect("a drain").to_owned();
+        let text = text.replace(&written, &format!("drain: {drain}\nsettle: {settle}"));
+        let args = RunArgs { install_crds: true, ..RunArgs::default() };
+        let settings = Settings::from_text("serin.yaml", &text, &args).unwrap();
+        let stop = CancellationToken::new();
+        let shutdown = stop.clone();
+        let running = tokio::spawn(async move { run::daemon(settings, shutdown).await.expect("the daemon runs") });
+        Self { running, stop: stop.drop_guard() }
+    }
+
+    async fn shutdown(self) {
+        drop(self.stop);
+        self.running.await.unwrap();
+    }
+}
+
 impl World {
-    /// Initializes podinfo and starts the load. `grace` is how long a deleted pod still serves.
-    async fn start(mesh: Mesh, grace: Duration) -> Self {
-        let Mesh { late, seed, drain } = mesh;
+    /// Initializes podinfo, starts a daemon that waits like this, and the load. `grace` is how long a deleted pod still
+    /// serves.
+    async fn start(mesh: Mesh, grace: Duration, waits: Waits) -> Self {
+        let Mesh { late, seed } = mesh;
         // Another test of the process may have installed it already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().unwrap();
@@ -105,15 +151,9 @@ impl World {
         let options =
             SandboxOptions { dir: dir_path, speed: SPEED, max_grace: grace, traffic, ..SandboxOptions::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
-        let text = sandbox.serin_yaml(SPEED);
-        let written = text.lines().find(|line| line.starts_with("drain:")).expect("a drain").to_owned();
-        let text = text.replace(&written, &format!("drain: {drain}"));
-        let args = RunArgs { install_crds: true, ..RunArgs::default() };
-        let settings = Settings::from_text("serin.yaml", &text, &args).unwrap();
+        // Nobody is served yet who could be failed.
+        let daemon = Daemon::start(&sandbox, Waits { drain: NO_TIME, settle: NO_TIME });
         let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        let shutdown = stop.clone();
-        tasks.spawn(async move { run::daemon(settings, shutdown).await.expect("the daemon runs") });
         sandbox.repository().commit("Add podinfo 3.1.0", |_| Ok(manifests())).unwrap();
         let canaries = Api::namespaced(sandbox.client(), "test");
         let mut world = Self {
@@ -121,14 +161,30 @@ impl World {
             sandbox,
             users: Arc::default(),
             before: RequestCounts::default(),
-            tasks,
+            daemon: Some(daemon),
+            tasks: JoinSet::new(),
             _stop: stop.clone().drop_guard(),
             _dir: dir,
         };
         world.eventually("the Canary", async || world.canaries.get("podinfo").await.is_ok()).await;
         world.phase(CanaryPhase::Initialized).await;
+        world.restart(waits).await;
         world.load(&stop).await;
         world
+    }
+
+    /// Asks for a rollback, as `serin abort` does.
+    async fn abort(&self) {
+        let canary = self.canaries.get("podinfo").await.unwrap();
+        let release = canary.status.and_then(|status| status.serin?.release).expect("a release");
+        let request = json!({"metadata": {"annotations": {REQUEST: format!("abort/{release}/1")}}});
+        self.canaries.patch("podinfo", &PatchParams::default(), &Patch::Merge(request)).await.unwrap();
+    }
+
+    /// Ends the daemon and starts another one.
+    async fn restart(&mut self, waits: Waits) {
+        self.daemon.take().expect("a daemon runs").shutdown().await;
+        self.daemon = Some(Daemon::start(&self.sandbox, waits));
     }
 
     /// Users come when the first of them is served.
@@ -167,18 +223,24 @@ impl World {
     }
 
     async fn phase(&self, phase: CanaryPhase) {
-        self.reaches(&format!("phase {phase:?}"), move |found, _| found == phase).await;
+        self.reaches(&format!("phase {phase:?}"), move |status| status.phase == phase).await;
     }
 
     async fn weight(&self, weight: i64) {
-        self.reaches(&format!("weight {weight}"), move |_, found| found == weight).await;
+        self.reaches(&format!("weight {weight}"), move |status| status.canary_weight == weight).await;
     }
 
-    async fn reaches(&self, what: &str, is: impl Fn(CanaryPhase, i64) -> bool) {
-        let reached = |canary: Option<&Canary>| {
-            let status = canary.and_then(|canary| canary.status.as_ref());
-            status.is_some_and(|status| is(status.phase, status.canary_weight))
+    /// Waits until the engine says that it waits for something whose words begin like this.
+    async fn waits_for(&self, words: &str) {
+        let waits = |status: &CanaryStatus| {
+            let waiting = status.serin.as_ref().and_then(|serin| serin.waiting_on.as_ref());
+            waiting.is_some_and(|waiting| waiting.starts_with(words))
         };
+        self.reaches(words, waits).await;
+    }
+
+    async fn reaches(&self, what: &str, is: impl Fn(&CanaryStatus) -> bool) {
+        let reached = |canary: Option<&Canary>| canary.and_then(|canary| canary.status.as_ref()).is_some_and(&is);
         let waiting = await_condition(self.canaries.clone(), "podinfo", reached);
         match tokio::time::timeout(WAIT_MAX, waiting).await {
             Ok(found) => drop(found.unwrap()),
@@ -231,7 +293,32 @@ impl World {
         );
     }
 
+    /// Failed attempts of the application itself since the load began.
+    fn own_failures(&self) -> u64 {
+        self.sandbox.traffic().counts().failures_of(Failure::ServerError)
+            - self.before.failures_of(Failure::ServerError)
+    }
+
+    /// Waits until some attempt fails that the healthy version would have answered; it is one of these.
+    async fn assert_fails(&self, expected: &[Failure]) {
+        self.eventually("a failed request", async || !self.failures().is_empty()).await;
+        let failures = self.failures();
+        assert!(failures.keys().all(|failure| expected.contains(failure)), "{failures:?}");
+    }
+
+    async fn canary_is_gone(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.sandbox.client(), "test");
+        let canary = ListParams::default().labels("app=podinfo");
+        self.eventually("the canary's pods to be gone", async || {
+            pods.list(&canary).await.is_ok_and(|pods| pods.items.is_empty())
+        })
+        .await;
+    }
+
     async fn shutdown(mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.shutdown().await;
+        }
         drop(self._stop);
         while let Some(ended) = self.tasks.join_next().await {
             ended.unwrap();
@@ -268,7 +355,7 @@ fn manifests() -> Vec<FileEdit> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promotion_fails_no_request() {
     // Replaced pods of primary serve on for longer than the mesh is late; how long is the application's affair.
-    let world = World::start(MESH, Duration::from_secs(2)).await;
+    let world = World::start(MESH, Duration::from_secs(2), PATIENT).await;
     world.push("3.1.1-slow-200");
     world.weight(25).await;
     world.phase(CanaryPhase::Succeeded).await;
@@ -278,12 +365,13 @@ async fn promotion_fails_no_request() {
     world.weight(50).await;
     world.phase(CanaryPhase::Succeeded).await;
     world.assert_no_failures("promotion of the next revision").await;
+    assert_eq!(world.own_failures(), 0, "none of the revisions answers 5xx");
     world.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn supersede_and_rollback_fail_no_request_but_the_applications_own() {
-    let world = World::start(SLOW_MESH, Duration::ZERO).await;
+    let world = World::start(SLOW_MESH, Duration::ZERO, PATIENT).await;
     world.push("3.1.1-slow-200");
     world.weight(50).await;
     world.push("3.1.2-errors-50-slow-200");
@@ -292,26 +380,61 @@ async fn supersede_and_rollback_fail_no_request_but_the_applications_own() {
     world.assert_no_failures("supersede").await;
     world.phase(CanaryPhase::Failed).await;
     world.assert_no_failures("rollback").await;
-    let own = world.sandbox.traffic().counts().failures_of(Failure::ServerError);
-    assert!(own > 0, "the bad revision served users");
+    assert!(world.own_failures() > 0, "the bad revision served users");
     world.shutdown().await;
 }
 
-#[ignore = "proves that the tests above can fail, but by chance (up to 8 attempts): run with --ignored"]
+/// A rollback of which the mesh learns nothing: it goes on sending a quarter of the users to the canary.
+async fn rollback_behind_the_meshs_back(drain: &'static str) -> (World, Hold) {
+    let world = World::start(PROMPT_MESH, Duration::ZERO, Waits { drain, ..PATIENT }).await;
+    world.push("3.1.1-errors-50");
+    world.weight(25).await;
+    world.eventually("users on the canary", async || world.own_failures() > 0).await;
+    assert_eq!(world.failures(), BTreeMap::new());
+    let hold = world.sandbox.traffic().hold(Part::Routes);
+    world.abort().await;
+    (world, hold)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_drain_a_rollback_fails_requests() {
-    let world = World::start(Mesh { drain: "0s", ..SLOW_MESH }, Duration::ZERO).await;
-    for attempt in 1..=ATTEMPTS_MAX {
-        world.push(&format!("3.1.{attempt}-errors-50"));
-        world.weight(25).await;
-        world.phase(CanaryPhase::Failed).await;
-        world.aftermath().await;
-        if !world.failures().is_empty() {
-            break;
-        }
-    }
-    let failures = world.failures();
-    let of = |failure| failures.get(&failure).copied().unwrap_or(0);
-    assert!(of(Failure::ConnectionRefused) + of(Failure::NoHealthyUpstream) > 0, "{failures:?}");
+    let (world, _hold) = rollback_behind_the_meshs_back(NO_TIME).await;
+    world.phase(CanaryPhase::Failed).await;
+    world.canary_is_gone().await;
+    world.assert_fails(&[Failure::ConnectionRefused, Failure::ConnectionReset, Failure::NoHealthyUpstream]).await;
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_canary_drains_a_mesh_that_knows_nothing_fails_no_request() {
+    let (world, _hold) = rollback_behind_the_meshs_back(FOR_EVER).await;
+    world.waits_for("the canary to drain").await;
+    let before = world.own_failures();
+    world.assert_no_failures("weight 0, of which the mesh knows nothing").await;
+    assert!(world.own_failures() > before, "users still reach the canary");
+    world.shutdown().await;
+}
+
+/// A canary that becomes ready, and a mesh that knows none of its pods.
+async fn canary_behind_the_meshs_back(settle: &'static str) -> (World, Hold) {
+    let world = World::start(PROMPT_MESH, Duration::ZERO, Waits { settle, ..PATIENT }).await;
+    let hold = world.sandbox.traffic().hold(Part::Endpoints);
+    world.push("3.1.1");
+    (world, hold)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weight_before_endpoints_fails_requests() {
+    let (world, _hold) = canary_behind_the_meshs_back(NO_TIME).await;
+    world.weight(25).await;
+    world.assert_fails(&[Failure::NoHealthyUpstream]).await;
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_weight_before_endpoints_have_had_their_time() {
+    let (world, _hold) = canary_behind_the_meshs_back(FOR_EVER).await;
+    world.waits_for("proxies to learn of podinfo's pods").await;
+    world.assert_no_failures("the canary became ready, of which the mesh knows nothing").await;
     world.shutdown().await;
 }

@@ -68,6 +68,9 @@ fn what_is_waited_for(view: &View, now: Timestamp, colours: bool) -> Vec<String>
     if let Some(why) = why {
         lines.push(labelled(waited, &Paint::Yellow.apply(&why, colours)));
     }
+    if let Some(ignored) = &view.ignored {
+        lines.push(labelled("ignored", &Paint::Yellow.apply(ignored, colours)));
+    }
     if let Some(digest) = &view.quarantined {
         let View { namespace, name, .. } = view;
         lines.push(labelled("to retry", &format!("serin retry {name} -n {namespace}    # {digest}")));

@@ -5,11 +5,8 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::api::annotations::UNRECORDED;
-use crate::api::{Canary, CanaryStatus};
+use crate::api::{BLOCKED, Canary, CanaryStatus, IGNORED};
 use crate::release::{CheckResult, JournalEntry, OutcomeKind, Phase, State, WaitingOn};
-
-/// Condition type of what must be mended outside before anything goes on.
-const BLOCKED: &str = "Blocked";
 
 /// One target and its release.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,6 +40,9 @@ pub(super) struct View {
     /// What must be mended outside before anything goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) blocked: Option<String>,
+    /// Parts of the spec that are accepted and not carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ignored: Option<String>,
     /// A revision that Git has and the engine does not let in yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pending: Option<String>,
@@ -80,7 +80,7 @@ pub(super) fn all(canaries: &[Canary]) -> Vec<View> {
 impl View {
     pub(super) fn of(canary: &Canary) -> Self {
         let status = canary.status.clone().unwrap_or_default();
-        let blocked = blocked(&status);
+        let (blocked, ignored) = (said(&status, BLOCKED), said(&status, IGNORED));
         let serin = status.serin.unwrap_or_default();
         let state: Result<Option<State>, _> = serde_json::from_value(serin.state);
         let analysis = &canary.spec.analysis;
@@ -100,6 +100,7 @@ impl View {
             waiting_on: serin.waiting_on,
             quarantined: None,
             blocked,
+            ignored,
             pending: None,
             unrecorded: canary.annotations().get(UNRECORDED).cloned(),
             sync_warnings: Vec::new(),
@@ -156,8 +157,8 @@ impl View {
     }
 }
 
-fn blocked(status: &CanaryStatus) -> Option<String> {
-    let blocked = |kind: &str, status: &str| kind == BLOCKED && status == "True";
-    let condition = status.conditions.iter().find(|condition| blocked(&condition.type_, &condition.status))?;
+/// The message of a condition that holds.
+fn said(status: &CanaryStatus, kind: &str) -> Option<String> {
+    let condition = status.conditions.iter().find(|found| found.type_ == kind && found.status == "True")?;
     condition.message.clone()
 }

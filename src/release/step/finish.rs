@@ -84,13 +84,54 @@ pub(super) fn refuse(cx: &mut Context<'_>, state: &mut State, revision: &Revisio
         entry.release
     );
     cx.say(Event::warning(format!("Not releasing {}: {message}", cx.target())));
+    end_unreleased(cx, state, revision, OutcomeKind::Failed, Some(Cause { message }));
+}
+
+/// Revisions that a newer one replaced before their release began: their commits end, too.
+pub(super) fn replaced(cx: &mut Context<'_>, state: &mut State) {
+    let observed = cx.observed;
+    let known = std::mem::replace(&mut state.replaced, observed.replaced.clone());
+    for revision in observed.replaced.iter().filter(|revision| !known.contains(revision)) {
+        if is_told(state, revision) || cx.wanted().as_ref() == Some(revision) {
+            continue;
+        }
+        let digest = &revision.digest;
+        let target = cx.target();
+        cx.say(Event::normal(format!(
+            "Revision {} of {target} was replaced before its release began",
+            digest.short()
+        )));
+        end_unreleased(cx, state, revision, OutcomeKind::Superseded, None);
+        if observed.target.as_ref().is_some_and(|target| target.digest == *digest) {
+            state.last_applied = Some(digest.clone());
+        }
+    }
+}
+
+/// Whether a revision is being released, or has its end already.
+fn is_told(state: &State, revision: &Revision) -> bool {
+    state.release().is_some_and(|release| release.revision == *revision)
+        || state.promoted.as_ref().is_some_and(|promoted| promoted.revision == *revision)
+        || state.last_outcome.as_ref().is_some_and(|outcome| outcome.revision == *revision)
+        || state.outbox.iter().any(|outcome| outcome.revision == *revision)
+        || state.quarantine.iter().any(|entry| entry.revision == *revision)
+}
+
+/// The end of a commit whose revision is not released.
+fn end_unreleased(
+    cx: &Context<'_>,
+    state: &mut State,
+    revision: &Revision,
+    kind: OutcomeKind,
+    cause: Option<Cause>,
+) {
     state.releases += 1;
     let outcome = Outcome {
         release: ReleaseId::new(state.releases, &revision.digest),
-        kind: OutcomeKind::Failed,
+        kind,
         revision: revision.clone(),
         promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
-        cause: Some(Cause { message }),
+        cause,
         started: cx.now,
         ended: cx.now,
         checks: Vec::new(),

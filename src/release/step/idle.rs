@@ -23,7 +23,7 @@ pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind
         return Next::Rest;
     }
     if let Some(reason) = &cx.observed.blocked {
-        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        cx.wait_blocked(reason);
         return Next::Rest;
     }
     if let Some(revision) = admit(cx, state, target) {
@@ -51,7 +51,7 @@ fn consider(cx: &mut Context<'_>, state: &mut State, target: &WorkloadObserved, 
         scale_down(cx, target);
         return Next::Rest;
     }
-    if state.quarantine.iter().any(|entry| entry.revision.digest == revision.digest) {
+    if is_refused(state, target, &revision.digest) {
         finish::refuse(cx, state, &revision);
         scale_down(cx, target);
         cx.wait_silently(WaitingOn::Quarantine { revision });
@@ -59,6 +59,15 @@ fn consider(cx: &mut Context<'_>, state: &mut State, target: &WorkloadObserved, 
     }
     start(cx, state, target, revision, last);
     Next::Again
+}
+
+/// Whether it failed before. From Git it takes `serin retry` to release it again. Somebody who writes by hand, and wrote
+/// something else in between, asks for it by writing it again, as with Flagger.
+fn is_refused(state: &mut State, target: &WorkloadObserved, digest: &Digest) -> bool {
+    if target.stamped.is_none() && state.last_applied.as_ref() != Some(digest) {
+        state.quarantine.retain(|entry| entry.revision.digest != *digest);
+    }
+    state.quarantine.iter().any(|entry| entry.revision.digest == *digest)
 }
 
 fn start(

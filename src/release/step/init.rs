@@ -14,7 +14,6 @@ use crate::release::time::after;
 
 use super::context::{Context, Next, live};
 use super::mend;
-use super::prepare::ENDPOINTS_LAG;
 use super::route::{Steered, steer};
 
 /// How far initialization is.
@@ -30,7 +29,7 @@ pub(super) struct Progress<'a> {
 pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress<'_>) -> Next {
     let Progress { ready, routed, providers } = progress;
     if let Some(reason) = &cx.observed.blocked {
-        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        cx.wait_blocked(reason);
         return Next::Rest;
     }
     let Some(target) = &cx.observed.target else {
@@ -49,12 +48,13 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         await_primary(cx, target, primary, since);
         return Next::Rest;
     }
+    let ready_since = *ready.get_or_insert(cx.now);
     // Asked from the start, said in Flagger's order: after what primary had to say.
-    if !*providers && hear_providers(cx, since, target) {
+    if !*providers && hear_providers(cx, ready_since, target) {
         *providers = true;
         return Next::Again;
     }
-    let known = after(*ready.get_or_insert(cx.now), ENDPOINTS_LAG);
+    let known = after(ready_since, cx.policy.settle);
     if cx.observed.route == RouteObserved::Missing && cx.now < known {
         // The services come first: a route to endpoints that proxies do not know yet would break what works now.
         cx.act(Action::EnsureServices);
@@ -70,7 +70,7 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         *routed = Some(cx.now);
         return Next::Again;
     };
-    hand_over(cx, target, primary, since, routed_at, *providers)
+    hand_over(cx, target, primary, ready_since, routed_at, *providers)
 }
 
 /// The target has served until now: it drains, then scales to zero.
@@ -78,7 +78,7 @@ fn hand_over(
     cx: &mut Context<'_>,
     target: &WorkloadObserved,
     primary: &WorkloadObserved,
-    since: Timestamp,
+    ready: Timestamp,
     routed: Timestamp,
     providers: bool,
 ) -> Next {
@@ -94,7 +94,7 @@ fn hand_over(
         cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
         return Next::Rest;
     }
-    match questions::providers(cx.policy, since, &target.digest) {
+    match questions::providers(cx.policy, ready, &target.digest) {
         Some(open) if !providers => {
             cx.wait_for_answers(&[&open]);
             Next::Rest
@@ -134,8 +134,8 @@ fn await_primary(cx: &mut Context<'_>, target: &WorkloadObserved, primary: &Work
 }
 
 /// Says once whether the metric providers are there; initialization does not depend on it.
-fn hear_providers(cx: &mut Context<'_>, since: Timestamp, target: &WorkloadObserved) -> bool {
-    let Some(open) = questions::providers(cx.policy, since, &target.digest) else { return true };
+fn hear_providers(cx: &mut Context<'_>, ready: Timestamp, target: &WorkloadObserved) -> bool {
+    let Some(open) = questions::providers(cx.policy, ready, &target.digest) else { return true };
     let event = match open.reply(cx.observed, cx.now) {
         Reply::Pending => {
             let until = open.until(cx.observed);

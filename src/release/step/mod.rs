@@ -11,6 +11,7 @@ mod ending;
 mod finish;
 mod freeze;
 mod gates;
+mod git;
 mod idle;
 mod init;
 mod judge;
@@ -29,7 +30,7 @@ use super::action::Action;
 use super::observed::Observed;
 use super::policy::Policy;
 use super::report::{Event, Report, WaitingOn};
-use super::state::{JournalEntry, Phase, State};
+use super::state::{Phase, State};
 use context::{Context, Next};
 
 /// Most passes of one step. The longest real chain (verdict, end, idle, next release) needs fewer than ten.
@@ -52,6 +53,8 @@ pub struct Step {
 pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timestamp) -> Step {
     let mut cx = Context::new(policy, observed, &state, now);
     finish::prune_outbox(&mut state, observed);
+    git::tell(&mut cx, &mut state);
+    finish::replaced(&mut cx, &mut state);
     post::hear(&mut cx, &mut state);
     commands::handle(&mut cx, &mut state);
     freeze::note(&cx, &mut state);
@@ -103,11 +106,8 @@ fn admit_same_template(cx: &Context<'_>, state: &mut State) {
 fn conclude(cx: Context<'_>, mut state: State) -> Step {
     let Context { now, events, actions, waiting, quiet, wake, .. } = cx;
     for event in &events {
-        state.journal.push(JournalEntry { seq: state.next_seq, at: now, event: event.clone() });
-        state.next_seq += 1;
+        state.announce(event.clone(), now);
     }
-    let surplus = state.journal.len().saturating_sub(State::JOURNAL_MAX);
-    state.journal.drain(..surplus);
     if !quiet {
         state.waiting_on.clone_from(&waiting);
     }

@@ -1,7 +1,5 @@
 //! From a new revision to the first traffic: gates, the canary scales up, pre-rollout hooks. And the canary's health.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::model::Weights;
@@ -16,10 +14,6 @@ use super::context::{Context, Next};
 use super::gates::{self, Gates};
 use super::route::steer;
 use super::{analyse, ending, promote};
-
-/// How much later than the control plane proxies learn of new endpoints, with room to spare: traffic that is sent to pods
-/// before that has nowhere to go.
-pub(super) const ENDPOINTS_LAG: Duration = Duration::from_secs(2);
 
 /// What the canary is able to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +87,7 @@ pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: T
 
 /// Whether proxies have had time to learn of the canary's endpoints.
 fn is_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
-    let until = after(*release.ready_since.get_or_insert(cx.now), ENDPOINTS_LAG);
+    let until = after(*release.ready_since.get_or_insert(cx.now), cx.policy.settle);
     if cx.now >= until {
         return true;
     }
@@ -150,7 +144,7 @@ fn hook_failed(cx: &mut Context<'_>, release: &mut Release, name: String, reason
 /// Whether a pause or an outside obstacle keeps the release at this point; noted as what is waited for.
 pub(super) fn held(cx: &mut Context<'_>, release: &Release) -> bool {
     if let Some(reason) = &cx.observed.blocked {
-        cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+        cx.wait_blocked(reason);
         return true;
     }
     if release.paused {

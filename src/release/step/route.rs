@@ -28,7 +28,7 @@ pub(super) fn steer(cx: &mut Context<'_>, weights: Weights) -> Steered {
             Steered::Waiting
         }
         RouteObserved::Unusable(reason) => {
-            cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+            cx.wait_blocked(reason);
             Steered::Waiting
         }
         RouteObserved::Present { weights: live, current } => {

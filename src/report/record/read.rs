@@ -88,7 +88,7 @@ impl Record {
     pub fn read(branch: &str, commit: CommitId, files: Files) -> Result<Self, RecordError> {
         let foreign = |reason: String| RecordError::Foreign { branch: branch.to_owned(), reason };
         let header = files.get(HEADER).ok_or_else(|| foreign(format!("{HEADER} is missing")))?;
-        let header = wire::read_header(header).map_err(foreign)?;
+        let header: Header = wire::read(header).map_err(foreign)?;
         if header.version > VERSION {
             return Err(RecordError::Newer { branch: branch.to_owned(), found: header.version });
         }
@@ -131,7 +131,7 @@ impl Record {
     pub fn history(&self, canary: &NamespacedName) -> Vec<FinishedRecord> {
         let folder = super::history_folder(canary);
         let files = self.files.iter().filter(|(path, _)| path.starts_with(&folder));
-        files.filter_map(|(_, bytes)| wire::read_finished(bytes).ok()).collect()
+        files.filter_map(|(_, bytes)| wire::read(bytes).ok()).collect()
     }
 }
 
@@ -139,7 +139,7 @@ impl Record {
 pub(super) fn targets(files: &Files) -> BTreeMap<NamespacedName, Result<TargetRecord, String>> {
     let target = |(path, bytes): (&String, &Vec<u8>)| {
         let (namespace, name) = path.strip_suffix(".yaml")?.split_once('/')?;
-        (!name.contains('/')).then(|| (NamespacedName::new(namespace, name), wire::read_target(bytes)))
+        (!name.contains('/')).then(|| (NamespacedName::new(namespace, name), wire::read(bytes)))
     };
     files.iter().filter_map(target).collect()
 }

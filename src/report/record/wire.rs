@@ -1,11 +1,12 @@
 //! The record's files as YAML. Wire types, not domain types: fields may be added, none changes its meaning.
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{TargetReport, VERSION};
 use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
-use crate::release::{CheckResult, Outcome, OutcomeKind};
+use crate::release::{Cause, CheckResult, Outcome, OutcomeKind};
 
 /// `record.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,8 +145,18 @@ pub struct FinishedRecord {
     pub rollback: Option<RollbackRecord>,
 }
 
-/// A rollback commit, or why there is none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+impl FinishedRecord {
+    /// The outcome that this is the record of.
+    pub(super) fn outcome(&self) -> Outcome {
+        let Self { canary: _, release, outcome, revision, promoted, started, ended, cause, checks, rollback: _ } =
+            self.clone();
+        let cause = cause.map(|message| Cause { message });
+        Outcome { release, kind: outcome, revision, promoted, cause, started, ended, checks }
+    }
+}
+
+/// A rollback commit, or why there is none (yet).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackRecord {
     /// The commit.
@@ -154,6 +165,31 @@ pub struct RollbackRecord {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub none: Option<String>,
+    /// Why there is none yet: the push was denied, and is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<String>,
+}
+
+impl RollbackRecord {
+    /// The commit was made.
+    pub fn made(commit: &CommitId) -> Self {
+        Self { commit: Some(commit.clone()), ..Self::default() }
+    }
+
+    /// There is none and there will be none.
+    pub fn none(reason: impl Into<String>) -> Self {
+        Self { none: Some(reason.into()), ..Self::default() }
+    }
+
+    /// The push was denied.
+    pub fn denied(reason: impl Into<String>) -> Self {
+        Self { denied: Some(reason.into()), ..Self::default() }
+    }
+
+    /// Whether it is tried again.
+    pub fn is_open(&self) -> bool {
+        self.denied.is_some()
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -204,6 +240,11 @@ pub(super) fn target(report: &TargetReport, promoted: Option<PromotedRecord>) ->
     })
 }
 
+/// The record of a finished release with another word on its rollback.
+pub(super) fn with_rollback(record: FinishedRecord, rollback: RollbackRecord) -> String {
+    yaml(&FinishedRecord { rollback: Some(rollback), ..record })
+}
+
 pub(super) fn finished(canary: &NamespacedName, outcome: &Outcome, rollback: Option<&RollbackRecord>) -> String {
     let Outcome { release, kind, revision, promoted, cause, started, ended, checks } = outcome.clone();
     yaml(&FinishedRecord {
@@ -225,14 +266,7 @@ fn yaml(value: &impl Serialize) -> String {
     serde_saphyr::to_string(value).unwrap_or_else(|error| format!("# failed to write: {error}\n"))
 }
 
-pub(super) fn read_target(bytes: &[u8]) -> Result<TargetRecord, String> {
-    serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
-}
-
-pub(super) fn read_header(bytes: &[u8]) -> Result<Header, String> {
-    serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
-}
-
-pub(super) fn read_finished(bytes: &[u8]) -> Result<FinishedRecord, String> {
+/// Reads one of these types.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     serde_saphyr::from_slice(bytes).map_err(|error| error.to_string())
 }

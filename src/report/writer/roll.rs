@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::super::record::{ManifestFile, RollbackRecord, TargetReport, committed, placed};
+use super::super::record::{ManifestFile, RollbackRecord, Rollbacks, TargetReport, placed};
 use super::super::rollback::{Case, Decision, RollbackPlan, decide};
-use super::{Condition, GitReporter, Projection, Pushed, Stop, Tries, none};
+use super::denials::About;
+use super::{
+    Condition, GitReporter, Projection, Pushed, ROLLBACK_WANTED, ROLLBACKS_OFF, RollbackCommits, Stop, Tries,
+    after, earliest,
+};
 use crate::git::{Base, Edit, GitError, Limits, PushError, Snapshot, SnapshotFile};
 use crate::manifest::parse_each;
-use crate::model::{CommitId, ObjectRef};
+use crate::model::{CommitId, NamespacedName, ObjectRef};
 use crate::release::Outcome;
 
 /// Commits looked through for an earlier rollback. Further back, a failed revision is not the tip's any more.
@@ -21,24 +25,93 @@ impl GitReporter {
         format!("refs/heads/{}", self.settings.branch)
     }
 
-    /// The rollback commit for the failed release `report.outbox[index]`, or why there is none.
+    /// What has become of the rollbacks that the record holds as denied; those that still are, are left out.
+    pub(super) async fn roll_back_denied(
+        &mut self,
+        reports: &[TargetReport],
+        now: Timestamp,
+        projection: &mut Projection,
+    ) -> Result<Rollbacks, Stop> {
+        let open = self.status.open_rollbacks();
+        let mut settled = Rollbacks::new();
+        for (canary, failed) in &open {
+            // Of a Canary that is deleted, or not known yet, nothing can be said.
+            let Some(report) = reports.iter().find(|report| report.canary == *canary) else { continue };
+            let rollback = if self.settings.rollback == RollbackCommits::Skip {
+                RollbackRecord::none(ROLLBACKS_OFF)
+            } else if is_followed(&open, canary, failed) {
+                RollbackRecord::none("this revision was released again since")
+            } else if now >= after(failed.ended, ROLLBACK_WANTED) {
+                let hours = ROLLBACK_WANTED.as_secs() / 3600;
+                RollbackRecord::none(format!(
+                    "the push was denied for {hours} hours: restore the manifest yourself"
+                ))
+            } else {
+                self.roll_back(report, failed, now, projection).await?
+            };
+            if !rollback.is_open() {
+                self.denials.lift(&self.watched_reference(), &canary.to_string());
+                projection.rollbacks.push((canary.clone(), failed.release.clone(), rollback.clone()));
+                settled.insert((canary.clone(), failed.release.clone()), rollback);
+            }
+        }
+        Ok(settled)
+    }
+
+    /// A denial that still stands: the same was tried a short while ago, and the branch has not moved since.
+    async fn still_denied(&self, about: &mut About, release: &str, now: Timestamp) -> Result<Option<Stop>, Stop> {
+        if self.denials.waiting(&about.reference, &about.who, now).is_none() {
+            return Ok(None);
+        }
+        let Some(tip) = self.store.probe(&self.remote, &about.reference).await? else { return Ok(None) };
+        about.news = news(release, &tip);
+        Ok(self.denials.standing(about, now).map(|denial| Stop::Denied {
+            error: PushError::Denied { reference: about.reference.clone(), reason: denial.reason.clone() },
+            until: denial.until,
+        }))
+    }
+
+    /// The rollback commit for a failed release, or why there is none. A denied push is a condition, and tried again.
     pub(super) async fn roll_back(
         &mut self,
         report: &TargetReport,
-        index: usize,
+        failed: &Outcome,
         now: Timestamp,
         projection: &mut Projection,
     ) -> Result<RollbackRecord, Stop> {
-        let Some(failed) = report.outbox.get(index) else { return Ok(none("the release is unknown")) };
+        let reference = self.watched_reference();
+        let mut about = About { reference, who: report.canary.to_string(), news: String::new() };
+        let tried = match self.still_denied(&mut about, failed.release.as_str(), now).await? {
+            Some(denied) => Err(denied),
+            None => self.try_roll_back(report, failed, &mut about, now).await,
+        };
+        match tried {
+            // The record tells it all the same: a protected branch must not hold it back.
+            Err(Stop::Denied { error, until }) => {
+                projection.conditions.push(denied_condition(report, &error));
+                projection.again = earliest(projection.again, until);
+                Ok(RollbackRecord::denied(format!("{error}; it is tried again")))
+            }
+            other => other,
+        }
+    }
+
+    async fn try_roll_back(
+        &mut self,
+        report: &TargetReport,
+        failed: &Outcome,
+        about: &mut About,
+        now: Timestamp,
+    ) -> Result<RollbackRecord, Stop> {
+        let none = |reason: String| RollbackRecord::none(reason);
         let promoted = failed.promoted.as_ref().or(report.promoted.as_ref());
         let manifest = match promoted {
             Some(promoted) => self.manifest_of(report, promoted).await?,
             None => None,
         };
-        let reference = self.watched_reference();
         let mut tries = Tries::new();
         loop {
-            let Some(tip) = self.store.fetch(&self.remote, &reference).await? else {
+            let Some(tip) = self.store.fetch(&self.remote, &about.reference).await? else {
                 return Ok(none(format!("branch {} does not exist", self.settings.branch)));
             };
             let snapshot = match self.snapshot(&tip).await? {
@@ -53,26 +126,21 @@ impl GitReporter {
                 failed,
                 promoted,
                 manifest: manifest.as_ref(),
-                released_again: released_again(report, index, failed),
+                released_again: released_again(report, failed),
                 tip: &snapshot,
                 history: &history,
             };
             let plan = match decide(&case, &mut self.at_tip) {
                 Decision::Commit(plan) => plan,
-                Decision::Done(commit) => return Ok(committed(&commit)),
+                Decision::Done(commit) => return Ok(RollbackRecord::made(&commit)),
                 Decision::None(reason) => return Ok(none(reason.to_string())),
             };
             self.at_tip.sweep();
             let commit = self.rollback_commit(&tip, plan, now).await?;
-            match self.push(&reference, Some(&tip), &commit, now).await {
-                Ok(Pushed::Moved) => return Ok(committed(&commit)),
-                Ok(Pushed::Lost) => tries.again().await?,
-                // The record tells it all the same: a protected branch must not hold it back.
-                Err(Stop::Denied(denied)) => {
-                    projection.conditions.push(denied_condition(report, &denied));
-                    return Ok(none(denied.to_string()));
-                }
-                Err(stop) => return Err(stop),
+            about.news = news(failed.release.as_str(), &tip);
+            match self.push(about, Some(&tip), &commit, now).await? {
+                Pushed::Moved => return Ok(RollbackRecord::made(&commit)),
+                Pushed::Lost => tries.again().await?,
             }
         }
     }
@@ -141,13 +209,29 @@ pub(super) struct Index {
 }
 
 /// Somebody asked for the failed revision again (`serin retry`), or it has succeeded since.
-fn released_again(report: &TargetReport, index: usize, failed: &Outcome) -> bool {
+fn released_again(report: &TargetReport, failed: &Outcome) -> bool {
     let digest = &failed.revision.digest;
-    let later = report.outbox.iter().skip(index + 1).any(|outcome| outcome.revision.digest == *digest);
+    let later = report.outbox.iter().any(|outcome| is_later(outcome, failed));
     let running = report.release.as_ref().is_some_and(|release| *release != failed.release)
         && report.revision.as_ref().is_some_and(|revision| revision.digest == *digest);
     let promoted = report.promoted.as_ref().is_some_and(|promoted| promoted.digest == *digest);
     later || running || promoted
+}
+
+/// Another release of the same digest ended after this one.
+fn is_later(outcome: &Outcome, failed: &Outcome) -> bool {
+    let order = |outcome: &Outcome| (outcome.ended, outcome.release.number());
+    outcome.revision.digest == failed.revision.digest && order(outcome) > order(failed)
+}
+
+/// Among the open ones the newest of a digest speaks for all.
+fn is_followed(open: &[(NamespacedName, Outcome)], canary: &NamespacedName, failed: &Outcome) -> bool {
+    open.iter().any(|(other, outcome)| other == canary && is_later(outcome, failed))
+}
+
+/// What a rollback's push has to say: another tip is another decision.
+fn news(release: &str, tip: &CommitId) -> String {
+    format!("{release} on {tip}")
 }
 
 fn denied_condition(report: &TargetReport, denied: &PushError) -> Condition {
@@ -155,7 +239,8 @@ fn denied_condition(report: &TargetReport, denied: &PushError) -> Condition {
         canary: Some(report.canary.clone()),
         reason: "RollbackPushDenied",
         message: format!(
-            "{denied}; allow serin to push there, or set rollback: record and restore the manifest yourself"
+            "{denied}; allow serin to push there (it is tried again by itself), or set rollback: record and restore the \
+             manifest yourself"
         ),
     }
 }

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::super::record::{
-    Files, Input, ManifestFile, Record, RecordError, RollbackRecord, TargetReport, build, recorded_copy, subject,
-    template_in,
+    Files, Input, ManifestFile, Record, RecordError, Rollbacks, TargetReport, build, open_rollbacks,
+    recorded_copy, subject, template_in,
 };
+use super::denials::About;
 use super::{FOREIGN_LIVE, GitReporter, Pushed, Stop, Tries, after};
 use crate::git::Base;
 use crate::manifest::template_digest;
-use crate::model::{CommitId, NamespacedName, ReleaseId, Revision};
+use crate::model::{CommitId, NamespacedName, Revision};
+use crate::release::Outcome;
 
 /// Commits after which the branch is replaced by a single one: nobody reads further back, and clones carry it all.
 const COMMITS_MAX: usize = 1000;
@@ -29,6 +31,15 @@ struct Seen {
     /// `None`: it does not exist.
     tip: Option<CommitId>,
     files: Files,
+    /// Failed releases whose rollback commit is still wanted.
+    open: Vec<(NamespacedName, Outcome)>,
+}
+
+impl Seen {
+    fn of(tip: Option<CommitId>, files: Files) -> Self {
+        let open = open_rollbacks(&files);
+        Self { tip, files, open }
+    }
 }
 
 /// What a write did.
@@ -47,6 +58,11 @@ impl StatusBranch {
     pub(super) fn files(&self) -> &Files {
         static NONE: Files = BTreeMap::new();
         self.seen.as_ref().map_or(&NONE, |seen| &seen.files)
+    }
+
+    /// Failed releases whose rollback commit is still wanted, as last seen.
+    pub(super) fn open_rollbacks(&self) -> Vec<(NamespacedName, Outcome)> {
+        self.seen.as_ref().map(|seen| seen.open.clone()).unwrap_or_default()
     }
 
     pub(super) fn forget(&mut self) {
@@ -71,7 +87,7 @@ impl GitReporter {
             Err(error) => return Err(Stop::Record(error)),
         };
         let Some(record) = record else {
-            self.status.seen = Some(Seen { tip: None, files: Files::new() });
+            self.status.seen = Some(Seen::of(None, Files::new()));
             return Ok(());
         };
         let uid = record.header.writer.clone();
@@ -86,20 +102,22 @@ impl GitReporter {
             }
             tracing::warn!(writer = uid, "taking over the record of a cluster that no longer writes");
         }
-        self.status.seen = Some(Seen { tip: Some(record.commit.clone()), files: record.files().clone() });
+        self.status.seen = Some(Seen::of(Some(record.commit.clone()), record.files().clone()));
         Ok(())
     }
 
-    /// Moves the branch to what the reports say, deciding again whenever somebody was faster.
+    /// Moves the branch to what the reports say, deciding again whenever somebody was faster. `news` is what cannot wait
+    /// for its batch.
     pub(super) async fn write_status(
         &mut self,
         reports: &[TargetReport],
         gone: &[NamespacedName],
-        rollbacks: &BTreeMap<(NamespacedName, ReleaseId), RollbackRecord>,
-        urgent: bool,
+        rollbacks: &Rollbacks,
+        news: &[String],
         now: Timestamp,
     ) -> Result<Wrote, Stop> {
         let manifests = self.promoted_manifests(reports).await?;
+        let about = About { reference: self.status_reference(), who: "record".to_owned(), news: news.join("\n") };
         let mut tries = Tries::new();
         loop {
             self.look_at_status(now).await?;
@@ -119,14 +137,14 @@ impl GitReporter {
                 return Ok(Wrote::Nothing);
             }
             let batch = self.status.wrote.map(|wrote| after(wrote, self.settings.batch));
-            if let Some(at) = batch.filter(|at| !urgent && now < *at) {
+            if let Some(at) = batch.filter(|at| news.is_empty() && now < *at) {
                 return Ok(Wrote::Later(at));
             }
             let commit = self.status_commit(tip.as_ref(), &files, now).await?;
-            match self.push(&self.status_reference(), tip.as_ref(), &commit, now).await? {
+            match self.push(&about, tip.as_ref(), &commit, now).await? {
                 Pushed::Moved => {
                     self.status.wrote = Some(now);
-                    self.status.seen = Some(Seen { tip: Some(commit.clone()), files });
+                    self.status.seen = Some(Seen::of(Some(commit.clone()), files));
                     return Ok(Wrote::Commit(commit));
                 }
                 Pushed::Lost => {

@@ -8,6 +8,7 @@
 //! Left out: HTTPS and other protocols than HTTP/1.1, HTTPRoute, subsets, outlier detection, circuit breaking.
 
 mod exchange;
+mod hold;
 mod mesh;
 mod podinfo;
 mod pods;
@@ -24,10 +25,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use hold::{Hold, Part};
 pub use mesh::RetryMode;
 pub use telemetry::{FailedAttempt, Failure, RequestCounts};
 
 use super::metrics::{self, SAMPLE_STEP, SharedStore};
+use hold::Holds;
 use mesh::Mesh;
 use pods::Pods;
 use proxy::{Listener, Proxies};
@@ -105,12 +108,18 @@ pub struct Traffic {
     /// The exposition, for a real Prometheus.
     pub scrape_url: String,
     mesh: Arc<Mesh>,
+    holds: Holds,
 }
 
 impl Traffic {
     /// Puts something that is no pod behind an address, so that EndpointSlices can name it.
     pub fn register(&self, ip: IpAddr, socket: SocketAddr) {
         self.mesh.pods.register(ip, socket);
+    }
+
+    /// Keeps the mesh from learning of changes until the hold is dropped.
+    pub fn hold(&self, part: Part) -> Hold {
+        self.holds.hold(part)
     }
 
     /// Attempts to reach pods so far.
@@ -158,7 +167,8 @@ pub async fn start(
     });
     tokio::spawn(metrics::run_sampler(store, sample_step, shutdown.clone()));
 
-    watch::routes(&client, &mesh, Propagation { max: propagation_max, seed }, &shutdown);
+    let holds = Holds::default();
+    watch::routes(&client, &mesh, Propagation { max: propagation_max, seed }, &holds, &shutdown);
     let pods = watch::pods(client, Arc::clone(&mesh), proxies);
     tokio::spawn(async move { shutdown.run_until_cancelled(pods).await });
 
@@ -169,6 +179,7 @@ pub async fn start(
         metrics_address,
         scrape_url: format!("http://{metrics_address}/metrics"),
         mesh,
+        holds,
     })
 }
 

@@ -10,12 +10,13 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, utils::Backoff};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::NamespacedName;
 
+use super::hold::{Holds, Part};
 use super::mesh::Mesh;
 use super::proxy::Proxies;
 use super::routes::{Change, Kind};
@@ -81,7 +82,13 @@ const ROUTES: [Watched; 4] = [
 ];
 
 /// Starts the watches that feed the mesh.
-pub(super) fn routes(client: &Client, mesh: &Arc<Mesh>, propagation: Propagation, shutdown: &CancellationToken) {
+pub(super) fn routes(
+    client: &Client,
+    mesh: &Arc<Mesh>,
+    propagation: Propagation,
+    holds: &Holds,
+    shutdown: &CancellationToken,
+) {
     for (index, watched) in ROUTES.iter().enumerate() {
         let (sender, receiver) = mpsc::channel(CHANGES_MAX);
         // A generator for each kind, so that one kind's changes do not move another's.
@@ -89,8 +96,8 @@ pub(super) fn routes(client: &Client, mesh: &Arc<Mesh>, propagation: Propagation
         let feed = feed(client.clone(), watched, sender, propagation.max, random);
         let stop = shutdown.clone();
         tokio::spawn(async move { stop.run_until_cancelled(feed).await });
-        let (mesh, stop) = (Arc::clone(mesh), shutdown.clone());
-        tokio::spawn(async move { stop.run_until_cancelled(take_up(receiver, mesh)).await });
+        let (mesh, stop, held) = (Arc::clone(mesh), shutdown.clone(), holds.watch(Part::of(watched.kind)));
+        tokio::spawn(async move { stop.run_until_cancelled(take_up(receiver, mesh, held)).await });
     }
 }
 
@@ -124,10 +131,14 @@ async fn feed(
     }
 }
 
-async fn take_up(mut receiver: mpsc::Receiver<Due>, mesh: Arc<Mesh>) {
+async fn take_up(mut receiver: mpsc::Receiver<Due>, mesh: Arc<Mesh>, mut held: Option<watch::Receiver<usize>>) {
     while let Some((due, change)) = receiver.recv().await {
         if due > Instant::now() {
             tokio::time::sleep_until(due).await;
+        }
+        if let Some(held) = &mut held {
+            // Nobody is left who could hold it: then it is not held.
+            held.wait_for(|holds| *holds == 0).await.map(drop).unwrap_or_default();
         }
         mesh.apply(change);
     }

@@ -61,7 +61,7 @@ impl HookCaller for Outside {
 pub(super) struct World {
     pub(super) server: ApiServer,
     pub(super) cluster: Cluster,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) outside: Arc<Outside>,
     _controllers: DropGuard,
 }
@@ -144,6 +144,34 @@ impl World {
         }
     }
 
+    pub(super) async fn patch_canary(&self, patch: Value) {
+        let api = self.api("flagger.app", "v1beta1", "Canary").await;
+        api.patch("podinfo", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Waits until the Canary has a condition of this type.
+    pub(super) async fn condition(&self, kind: &'static str) -> Value {
+        let find = move |object: &DynamicObject| {
+            let conditions = object.data["status"]["conditions"].as_array()?;
+            conditions.iter().find(|condition| condition["type"] == kind).cloned()
+        };
+        let api = self.api("flagger.app", "v1beta1", "Canary").await;
+        let has = move |object: Option<&DynamicObject>| object.and_then(find).is_some();
+        let found = tokio::time::timeout(CAP, await_condition(api, "podinfo", has)).await;
+        found.unwrap_or_else(|_| panic!("no condition {kind}")).unwrap().as_ref().and_then(find).unwrap()
+    }
+
+    /// Waits until an Event has this message.
+    pub(super) async fn says(&self, message: &str) {
+        let heard = async {
+            while !self.messages().await.iter().any(|said| said == message) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let heard = tokio::time::timeout(CAP, heard).await;
+        assert!(heard.is_ok(), "nobody says {message}: {:#?}", self.messages().await);
+    }
+
     /// Waits until the Canary's status shows a weight.
     pub(super) async fn has_weight(&self, weight: i64) {
         let api = self.api("flagger.app", "v1beta1", "Canary").await;
@@ -180,6 +208,7 @@ impl World {
                 metrics_address: "http://prometheus".into(),
                 speed: 1.0,
                 drain: Duration::from_secs(5),
+                settle: Duration::from_secs(2),
                 selector_labels: vec!["app".into()],
             },
             metrics: self.outside.clone(),

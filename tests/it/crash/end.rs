@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::api::{Api, DynamicObject, ListParams};
 use regex::Regex;
 use serde_json::{Value, json};
+use serin::api::annotations::PENDING;
 use serin::cluster::Cluster;
 use serin::sandbox::repository::{BRANCH, Repository};
 use similar::TextDiff;
@@ -67,9 +68,17 @@ impl End {
                 let namespace = object.metadata.namespace.clone().unwrap_or_default();
                 let mut object = serde_json::to_value(object).unwrap();
                 strip(&mut object);
-                if *kind == "ControllerRevision" {
+                match *kind {
                     // Counts writes of the same template; a write repeated after a crash is one more.
-                    object["revision"].take();
+                    "ControllerRevision" => {
+                        object["revision"].take();
+                    }
+                    // The Deployment controller copies annotations and never removes one: this one is passing, and whether
+                    // it was seen is chance.
+                    "ReplicaSet" => {
+                        object["metadata"]["annotations"][PENDING].take();
+                    }
+                    _ => {}
                 }
                 if let Some(status) = object["status"].as_object_mut().filter(|_| CONDITIONED.contains(kind)) {
                     status.retain(|field, _| {

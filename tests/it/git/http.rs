@@ -215,6 +215,11 @@ async fn ssh_with_a_key_and_known_hosts() {
     let unknown = known("unknown", format!("other.example {host_key}"));
     let error = world.store().probe(&Remote::new(&url, key("key", &unknown)).unwrap(), MAIN).await.unwrap_err();
     assert!(matches!(&error, GitError::Denied { reason, .. } if reason.contains("known hosts")), "{error}");
+    // Another key than the listed one, of the same kind: somebody in between, or a host that was made anew.
+    let other_key = std::fs::read_to_string(dir.join("other.pub")).unwrap();
+    let changed = known("changed", format!("[127.0.0.1]:{port} {other_key}"));
+    let error = world.store().fetch(&Remote::new(&url, key("key", &changed)).unwrap(), MAIN).await.unwrap_err();
+    assert!(matches!(&error, GitError::Denied { reason, .. } if reason.contains("not the known one")), "{error}");
     let error = world.store().probe(&Remote::new(&url, key("other", &right)).unwrap(), MAIN).await.unwrap_err();
     assert!(matches!(error, GitError::Denied { .. }), "{error}");
 }

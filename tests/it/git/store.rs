@@ -244,6 +244,100 @@ fn spoil(dir: &Path) {
 }
 
 #[tokio::test]
+async fn what_may_hold_manifests_and_is_not_read_is_said() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    let world = World::new(&[
+        ("deploy/a.yaml", "a: 1\n"),
+        ("deploy/large.yaml", pointer),
+        ("shared/b.yaml", "b: 1\n"),
+        ("README.md", "x"),
+    ]);
+    for (name, to) in
+        [("base", "../shared"), ("LICENSE", "../README.md"), ("out", "../../etc"), ("gone", "../nowhere")]
+    {
+        std::os::unix::fs::symlink(to, world.clone_dir().join("deploy").join(name)).unwrap();
+    }
+    let tip = world.tip("main").unwrap();
+    world.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{tip},deploy/vendor")]);
+    world.git(&["add", "deploy/base", "deploy/LICENSE", "deploy/out", "deploy/gone"]);
+    world.git(&["commit", "-q", "-m", "Links"]);
+    world.git(&["push", "-q", "origin", "HEAD:refs/heads/main"]);
+    let (store, tip) = (world.store(), world.tip("main").unwrap());
+    store.fetch(&world.remote(), MAIN).await.unwrap();
+    let snapshot = store.snapshot(&tip, "deploy", Limits::default()).await.unwrap();
+    assert_eq!(snapshot.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["deploy/a.yaml"]);
+    let said: Vec<_> = snapshot.skipped.iter().map(|file| (file.path.as_str(), file.reason.as_str())).collect();
+    assert_eq!(
+        said.iter().map(|(path, _)| *path).collect::<Vec<_>>(),
+        ["deploy/base", "deploy/large.yaml", "deploy/vendor"]
+    );
+    for (said, words) in said.iter().zip(["symlink", "LFS", "submodule"]) {
+        assert!(said.1.contains(words), "{said:?}");
+    }
+    // The very path that is watched.
+    for (path, words) in [("deploy/base", "symlink"), ("deploy/vendor", "submodule")] {
+        let error = store.snapshot(&tip, path, Limits::default()).await.unwrap_err();
+        assert!(error.to_string().contains(words) && !error.is_transient(), "{error}");
+    }
+    assert_eq!(store.snapshot(&tip, "deploy/a.yaml", Limits::default()).await.unwrap().files.len(), 1);
+}
+
+/// Files that hold objects: packs, and loose objects.
+fn pieces(objects: &Path) -> (usize, usize) {
+    let files = listing(objects).into_iter().map(|(path, _)| path).filter(|path| path.is_file());
+    let (packed, loose): (Vec<_>, Vec<_>) = files.partition(|path| path.parent().unwrap().ends_with("pack"));
+    (packed.iter().filter(|path| path.extension().is_some_and(|ending| ending == "pack")).count(), loose.len())
+}
+
+#[tokio::test]
+async fn a_store_that_runs_for_months_stays_a_few_files() {
+    let world = World::new(&[("a.yaml", "a: 0\n")]);
+    let store = world.store();
+    // What somebody pushes is fetched, what we write is pushed: one after the other, as in a daemon's life.
+    let mut stream = String::new();
+    for number in 1..=120 {
+        stream.push_str(&format!(
+            "commit refs/heads/main\nmark :{number}\ncommitter s <s@x> {} +0000\ndata 1\nx\nfrom {}\n\
+             M 644 inline a.yaml\ndata {}\na: {number}\n\n",
+            1_767_000_000 + number,
+            if number == 1 { "refs/heads/main^0".to_owned() } else { format!(":{}", number - 1) },
+            format!("a: {number}\n").len(),
+        ));
+    }
+    let (script, marks) = (world.dir.path().join("stream"), world.dir.path().join("marks"));
+    std::fs::write(&script, stream).unwrap();
+    let import = super::world::command(&world.bare())
+        .args(["fast-import", "--quiet", &format!("--export-marks={}", marks.display())])
+        .stdin(std::fs::File::open(script).unwrap())
+        .status();
+    assert!(import.unwrap().success());
+    let marks = std::fs::read_to_string(marks).unwrap();
+    let mut commits: Vec<(usize, &str)> = marks
+        .lines()
+        .filter_map(|line| line.strip_prefix(':')?.split_once(' '))
+        .map(|(mark, commit)| (mark.parse().unwrap(), commit))
+        .collect();
+    commits.sort_unstable();
+    let bare = git2::Repository::open_bare(world.bare()).unwrap();
+    let mut most = (0, 0);
+    let mut ours = None;
+    for (number, commit) in &commits {
+        bare.reference(MAIN, commit.parse().unwrap(), true, "push").unwrap();
+        let tip = store.fetch(&world.remote(), MAIN).await.unwrap().unwrap();
+        assert_eq!(tip.as_str(), *commit);
+        let files = (0..10).map(|file| (format!("{file}"), format!("{number} {file}").into_bytes())).collect();
+        ours = store.commit_files(ours.as_ref(), files, meta("Record")).await.unwrap();
+        let (packs, loose) = pieces(&store.dir().join("objects"));
+        most = (most.0.max(packs), most.1.max(loose));
+    }
+    assert!(most.0 <= 52 && most.1 <= 700, "{most:?}");
+    assert!(most.0 > 40, "fetches leave packs, or this shows nothing: {most:?}");
+    let first: serin::model::CommitId = commits[0].1.parse().unwrap();
+    assert_eq!(&*store.file(&first, "a.yaml").await.unwrap().unwrap().text, "a: 1\n");
+    assert_eq!(store.tree(&ours.unwrap()).await.unwrap().len(), 10, "what is nowhere else is not lost");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said() {
     let world = World::new(&[("a.yaml", "a: 1\n")]);
     let gone =

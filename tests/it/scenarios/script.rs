@@ -11,7 +11,7 @@
 //! | `canary waiting WHY`, `canary stalled WHY`, `canary auto`; the same for `primary`; `serves 2` | pods |
 //! | `metric NAME 69.17`, `metric NAME nodata WHY`, `metric NAME error WHY`, `metric NAME silent` | providers |
 //! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
-//! | `route 30`, `route missing`, `router off`, `sync off`, `blocked WHY`, `blocked` | the surroundings |
+//! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `unrecorded WHY` | the surroundings |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
 //! | `advance 60s`, `crash`, `lose actions`, `show` | time and fate |
 //!
@@ -192,10 +192,12 @@ impl Player {
                 world.route = RouteObserved::Present { weights, current: true };
             }
             ("router", switch) => world.router_works = switch == "on",
+            ("copies", switch) => world.copies_show = switch == "on",
             ("sync", switch) => world.sync_works = switch == "on",
             ("suspend", switch) => world.policy.suspended = switch == "on",
             ("skip-analysis", switch) => world.policy.skip_analysis = switch == "on",
             ("blocked", _) => world.blocked = (!rest.is_empty()).then(|| rest.to_owned()),
+            ("unrecorded", _) => world.unrecorded = (!rest.is_empty()).then(|| rest.to_owned()),
             ("crash", _) => world.crash(),
             ("lose", "actions") => world.lose_actions = true,
             (word, _) => panic!("unknown line: {word} {rest}"),

@@ -100,10 +100,13 @@ pub(super) struct World {
     pub(super) last_good: Option<Digest>,
     pub(super) route: RouteObserved,
     pub(super) pending: Option<Revision>,
+    /// What a newer revision replaced before it was let in.
+    pub(super) replaced: Vec<Revision>,
     /// Git's replica count.
     pub(super) size: Option<i32>,
     pub(super) request: Option<Request>,
     pub(super) blocked: Option<String>,
+    pub(super) unrecorded: Option<String>,
     pub(super) state: State,
     pub(super) answers: Vec<Answer>,
     pub(super) asked: Vec<(Timestamp, QuestionKey)>,
@@ -114,6 +117,8 @@ pub(super) struct World {
     /// What primary's pods will do once there are any.
     pub(super) primary_told: Option<Readiness>,
     pub(super) router_works: bool,
+    /// What is copied to primary is there at once.
+    pub(super) copies_show: bool,
     pub(super) stamps: bool,
     /// Lost with the process after the next persisted state.
     pub(super) lose_actions: bool,
@@ -156,6 +161,7 @@ pub(super) fn plain_policy() -> Policy {
         hooks: Vec::new(),
         promotion: Promotion::CopyToPrimary,
         drain: Duration::from_secs(5),
+        settle: Duration::from_secs(2),
         hold_limit: 10,
     }
 }
@@ -171,9 +177,11 @@ impl World {
             last_good: None,
             route: RouteObserved::Missing,
             pending: None,
+            replaced: Vec::new(),
             size: None,
             request: None,
             blocked: None,
+            unrecorded: None,
             state: State::new(now),
             answers: Vec::new(),
             asked: Vec::new(),
@@ -182,6 +190,7 @@ impl World {
             sync_works: true,
             primary_told: None,
             router_works: true,
+            copies_show: true,
             stamps: true,
             lose_actions: false,
             persisted: 0,
@@ -205,6 +214,7 @@ impl World {
             Some(target) if !self.stamps => target.template(&wanted.digest),
             Some(target) => {
                 let same = target.stamped.as_ref() == Some(&wanted) && target.digest == wanted.digest;
+                self.replaced.extend(self.pending.take().filter(|pending| pending.digest != wanted.digest));
                 self.pending = (!same).then_some(wanted);
             }
         }
@@ -246,11 +256,13 @@ impl World {
             primary: self.primary.as_ref().map(Workload::observe),
             route: self.route.clone(),
             pending: self.pending.clone(),
+            replaced: self.replaced.clone(),
             size: self.size,
             request: self.request.clone(),
             answers: self.answers.clone(),
             asking_since: self.asking_since,
             recorded: None,
+            unrecorded: self.unrecorded.clone(),
             blocked: self.blocked.clone(),
         }
     }
@@ -374,7 +386,8 @@ impl World {
                 }
             }
             Action::CopyToPrimary { expect } | Action::SwitchStable { expect } => {
-                let carried = self.target.as_ref().is_some_and(|target| target.digest == expect.digest);
+                let carried =
+                    self.copies_show && self.target.as_ref().is_some_and(|target| target.digest == expect.digest);
                 match &mut self.primary {
                     Some(primary) if carried => primary.template(&expect.digest),
                     None if carried => self.primary = Some(self.new_primary(expect.digest.clone(), 2)),

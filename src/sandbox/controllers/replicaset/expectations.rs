@@ -82,11 +82,11 @@ impl Expectations {
             .is_none_or(|outstanding| outstanding.is_empty() || outstanding.since.elapsed() >= TIMEOUT)
     }
 
-    /// When outstanding changes will be taken for lost; `None` if there are none.
+    /// When outstanding changes will be taken for lost; `None` if there are none, or if they are.
     pub(super) fn expires_in(&self, set: &str) -> Option<Duration> {
         let sets = self.lock();
         let outstanding = sets.get(set).filter(|outstanding| !outstanding.is_empty())?;
-        Some(TIMEOUT.saturating_sub(outstanding.since.elapsed()))
+        TIMEOUT.checked_sub(outstanding.since.elapsed()).filter(|left| !left.is_zero())
     }
 
     /// The ReplicaSet is gone.
@@ -115,7 +115,9 @@ mod tests {
         assert!(expectations.are_met("set"));
         expectations.expect_deletions("set", ["pod".to_owned()].into_iter());
         assert!(!expectations.are_met("set"));
+        assert_eq!(expectations.expires_in("set"), Some(TIMEOUT));
         tokio::time::advance(TIMEOUT).await;
         assert!(expectations.are_met("set"));
+        assert_eq!(expectations.expires_in("set"), None, "or it would be looked at again and again");
     }
 }

@@ -1,0 +1,38 @@
+//! Rollbacks whose push was denied: the record tells them, and remembers that they are still wanted.
+
+use super::wire::{self, FinishedRecord};
+use super::{Files, Rollbacks};
+use crate::model::NamespacedName;
+use crate::release::Outcome;
+
+/// Where finished releases are.
+const HISTORY: &str = "history/";
+/// What an open record holds; looked for first, since few of many files are open.
+const MARK: &[u8] = b"denied:";
+
+/// The failed releases whose rollback commit is still wanted, oldest first for each target.
+pub(in crate::report) fn open_rollbacks(files: &Files) -> Vec<(NamespacedName, Outcome)> {
+    open(files).map(|(_, record)| (record.canary.clone(), record.outcome())).collect()
+}
+
+/// Puts what has become of open rollbacks into their records. One that is denied again keeps its first words: a host that
+/// words every denial differently must not make a commit each time.
+pub(super) fn settle(files: &mut Files, rollbacks: &Rollbacks) {
+    let settled: Vec<(String, String)> = open(files)
+        .filter_map(|(path, record)| {
+            let rollback = rollbacks.get(&(record.canary.clone(), record.release.clone()))?;
+            (!rollback.is_open()).then(|| (path.to_owned(), wire::with_rollback(record, rollback.clone())))
+        })
+        .collect();
+    files.extend(settled.into_iter().map(|(path, text)| (path, text.into_bytes())));
+}
+
+fn open(files: &Files) -> impl Iterator<Item = (&str, FinishedRecord)> {
+    let history = files.range(HISTORY.to_owned()..).take_while(|(path, _)| path.starts_with(HISTORY));
+    history.filter(|(_, bytes)| bytes.windows(MARK.len()).any(|window| window == MARK)).filter_map(
+        |(path, bytes)| {
+            let record: FinishedRecord = wire::read(bytes).ok()?;
+            record.rollback.as_ref().is_some_and(wire::RollbackRecord::is_open).then_some((path.as_str(), record))
+        },
+    )
+}

@@ -1,0 +1,112 @@
+//! What waits for its Canary: revisions that were announced, and targets of a Canary that cannot be applied.
+
+use serin::api::annotations::REPLACED;
+
+use super::*;
+
+#[tokio::test]
+async fn what_a_newer_revision_replaces_is_named_until_the_engine_has_seen_it() {
+    let mut world = World::new().await;
+    world.repository.push(&[("base.yaml", &[NAMESPACE, CANARY].join("---\n")), ("app.yaml", &deployment("1"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let revision = |text: Option<String>| text.unwrap().parse::<Revision>().unwrap();
+    let first = revision(world.annotation(REVISION).await);
+    world.canary_status(json!({"phase": "Progressing", "canaryWeight": 30})).await;
+    world.canary_status(json!({"serin": {"state": {"lastApplied": first.digest.to_string()}}})).await;
+    world.push(&[("app.yaml", &deployment("2"))]).await;
+    let second = revision(world.annotation(PENDING).await);
+    assert_eq!(world.annotation(REPLACED).await, None);
+    world.push(&[("app.yaml", &deployment("3"))]).await;
+    let third = revision(world.annotation(PENDING).await);
+    assert_eq!(world.annotation(REPLACED).await, Some(second.to_string()));
+    // Git goes back to what is being released: the third is withdrawn, not forgotten.
+    world.push(&[("app.yaml", &deployment("1"))]).await;
+    assert_eq!(world.annotation(PENDING).await, None);
+    assert_eq!(world.annotation(REPLACED).await, Some(format!("{second} {third}")));
+    // The engine has seen both: they go with the next word.
+    let ended = json!([second.to_string(), third.to_string()]);
+    world.canary_status(json!({"phase": "Succeeded", "canaryWeight": 0})).await;
+    world.canary_status(json!({"serin": {"state": {"replaced": ended}}})).await;
+
+    // Written, and replaced before the engine has taken it up.
+    world.push(&[("app.yaml", &deployment("4"))]).await;
+    let fourth = revision(world.annotation(REVISION).await);
+    world.effects.take();
+    world.push(&[("app.yaml", &deployment("5"))]).await;
+    assert_eq!(world.image().await, "podinfo:5");
+    assert_eq!(world.annotation(REPLACED).await, Some(fourth.to_string()));
+    assert_eq!(
+        world.effects.take(),
+        [
+            "Apply announcement on Deployment test/podinfo",
+            "Apply Deployment test/podinfo",
+            "Inventory ConfigMap default/serin-inventory-test"
+        ],
+        "named before it is gone"
+    );
+}
+
+#[tokio::test]
+async fn a_canary_that_only_the_api_server_refuses_holds_its_target() {
+    let mut world = World::new().await;
+    // A definition that is stricter than ours: somebody's policy, or another version.
+    let crds: Api<DynamicObject> = Api::all_with(world.server.client(), &crd_resource());
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/analysis/properties/maxWeight";
+    let stricter = json!([{"op": "add", "path": format!("{path}/maximum"), "value": 50}]);
+    let stricter = Patch::Json::<()>(serde_json::from_value(stricter).unwrap());
+    crds.patch("canaries.flagger.app", &PatchParams::default(), &stricter).await.unwrap();
+    let reads = deployment("1").replace("image: ", "envFrom: [{configMapRef: {name: settings}}], image: ");
+    let all = |canary: &str, tag: &str, value: &str| {
+        let target = reads.replace("podinfo:1", &format!("podinfo:{tag}"));
+        [NAMESPACE, canary, &target, &config("settings", value), &config("other", value)].join("---\n")
+    };
+    let refused = CANARY.replace("maxWeight: 50", "maxWeight: 60");
+
+    // Never there: its target is not made either.
+    world.repository.push(&[("app.yaml", &all(&refused, "1", "1"))]);
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    let words: BTreeMap<String, &str> =
+        status.conditions.iter().map(|(id, message)| (id.to_string(), message.as_str())).collect();
+    assert!(words["Canary test/podinfo"].contains("maxWeight"), "{words:#?}");
+    for held in ["Deployment test/podinfo", "ConfigMap test/settings"] {
+        assert!(words[held].contains("held until Canary test/podinfo is valid"), "{words:#?}");
+    }
+    assert_eq!(words.len(), 3, "the rest syncs");
+    assert_eq!((world.get("Deployment", "podinfo").await, world.get("ConfigMap", "settings").await), (None, None));
+    let effects = world.effects.take();
+    assert!(effects.iter().any(|effect| effect == "Event warning on Canary test/podinfo"), "{effects:?}");
+
+    // The fix releases what was held.
+    let status = world.push(&[("app.yaml", &all(CANARY, "1", "1"))]).await;
+    assert!(status.conditions.is_empty(), "{status:?}");
+    assert_eq!(world.image().await, "podinfo:1");
+
+    // There, but Git's is refused now: what it no longer says must not guard the next revision.
+    world.canary_status(json!({"phase": "Succeeded", "canaryWeight": 0})).await;
+    let status = world.push(&[("app.yaml", &all(&refused, "2", "2"))]).await;
+    assert_eq!(status.conditions.len(), 3, "{status:?}");
+    assert_eq!(world.image().await, "podinfo:1");
+    assert_eq!(world.get("ConfigMap", "settings").await.unwrap()["data"]["key"], "1");
+    assert_eq!(world.get("ConfigMap", "other").await.unwrap()["data"]["key"], "2");
+    let commit = world.inventory().await.commits.last().unwrap().clone();
+    assert!(matches!(commit.targets["test/podinfo"], api::TargetResult::Invalid { .. }), "{commit:?}");
+    world.push(&[("app.yaml", &all(CANARY, "2", "2"))]).await;
+    assert_eq!(world.image().await, "podinfo:2");
+}
+
+#[tokio::test]
+async fn without_the_canarys_definition_its_target_is_held() {
+    let mut world = World::new().await;
+    let crds: Api<DynamicObject> = Api::all_with(world.server.client(), &crd_resource());
+    crds.delete("canaries.flagger.app", &kube::api::DeleteParams::default()).await.unwrap();
+    let all = [NAMESPACE, CANARY, &deployment("1"), &config("other", "1")].join("---\n");
+    world.repository.push(&[("app.yaml", &all)]);
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    let held = status.conditions.iter().find(|(id, _)| id.kind == "Deployment").unwrap();
+    assert!(held.1.contains("held until Canary test/podinfo is valid"), "{status:#?}");
+    assert_eq!(world.get("Deployment", "podinfo").await, None);
+    assert!(world.get("ConfigMap", "other").await.is_some());
+}
