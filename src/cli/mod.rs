@@ -32,7 +32,9 @@ use exit::Exit;
 #[command(name = "serin", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Start here:\n  serin demo                 watch releases, a rollback and a supersede, no cluster needed\n  \
-    serin validate DIR         check manifests offline\n  serin run --help           the daemon"
+    serin validate DIR         check manifests offline\n  serin run --help           the daemon\n\n\
+    Exit codes: 0 done, 1 the release failed or the request was refused, 2 bad input or usage, 3 a cluster or a \
+    program that is needed cannot be reached."
 )]
 pub struct Cli {
     /// What is logged, e.g. `info` or `serin=debug,kube=warn`
@@ -77,14 +79,19 @@ enum Verb {
     /// Show releases and what they wait for
     Get(get::GetArgs),
     /// Release a revision again that failed before
+    #[command(after_help = asked("retry podinfo -n test"))]
     Retry(request::RequestArgs),
     /// Promote without the remaining steps
+    #[command(after_help = asked("promote podinfo -n test"))]
     Promote(request::RequestArgs),
     /// Roll a release back now
+    #[command(after_help = asked("abort podinfo -n test"))]
     Abort(request::RequestArgs),
     /// Keep a release at its weight
+    #[command(after_help = asked("pause podinfo -n test"))]
     Pause(request::RequestArgs),
     /// Let a paused release go on
+    #[command(after_help = asked("resume podinfo -n test"))]
     Resume(request::RequestArgs),
     /// Run the load tester that webhooks call
     Loadtest(loadtest::LoadtestArgs),
@@ -98,6 +105,14 @@ enum Verb {
 enum Started {
     Hey(Vec<String>),
     Serin(Cli),
+}
+
+/// The end of the help of a verb that asks something of a release.
+fn asked(example: &str) -> String {
+    format!(
+        "Examples:\n  serin {example}\n\nExit codes: 0 accepted, 1 refused, 2 nothing to ask it of, 3 the cluster or the \
+         daemon does not answer."
+    )
 }
 
 /// Parses the command line, runs the verb and returns its exit code.

@@ -77,7 +77,12 @@ impl Backends {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
-    let settings = args.settings().map_err(CliError::input)?;
+    let named = args.config.is_some();
+    let settings = args.settings().map_err(|error| match named {
+        true => CliError::input(error),
+        false => CliError::input(error)
+            .hint("name a settings file with --config, or give flags: `serin run --help` lists them"),
+    })?;
     let shutdown = CancellationToken::new();
     let (told_to_stop, stop) = (signal::stop()?, shutdown.clone());
     tokio::spawn(async move {
@@ -93,7 +98,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
 /// The whole daemon with its real backends.
 pub async fn daemon(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let options = ConnectOptions { kubeconfig: settings.kubeconfig.clone(), context: settings.context.clone() };
-    let cluster = Cluster::connect(&options).await.map_err(CliError::input)?;
+    let cluster = Cluster::connect(&options).await.map_err(|error| {
+        CliError::input(error).hint("name a cluster with --kubeconfig or $KUBECONFIG; `serin sandbox` makes one")
+    })?;
     let backends = Backends::over_http(&settings).await?;
     daemon_with(settings, cluster, backends, shutdown).await
 }

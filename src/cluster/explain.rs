@@ -12,25 +12,19 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
-        let service = matches!(kube_error(error), Some(kube::Error::Service(_)));
         let (text, last) = match api_status(error) {
             Some(status) => (words(status), true),
-            None => (error.to_string(), false),
+            None => (in_words(error), false),
         };
-        // Some libraries put the whole structure of their source into their own text.
-        if (last || service)
-            && let Some(outer) = parts.last_mut()
+        // Some libraries put their source, or the whole structure behind it, into their own text.
+        if let Some(outer) = parts.last_mut()
             && let Some(own) = outer.strip_suffix(&error.to_string())
         {
             *outer = own.trim_end_matches([':', ' ']).to_owned();
         }
-        if service {
-            // It only says that there is a source.
-            next = error.source();
-            continue;
-        }
+        parts.retain(|part| !part.is_empty());
         // Some libraries repeat their source in their own text.
-        if parts.last().is_none_or(|outer| !outer.ends_with(&text)) {
+        if !text.is_empty() && parts.last().is_none_or(|outer| !outer.ends_with(&text)) {
             parts.push(text);
         }
         next = if last { None } else { error.source() };
@@ -53,6 +47,16 @@ fn words(status: &kube::core::Status) -> String {
         return "the server could not find the requested resource".to_owned();
     }
     status.message.clone()
+}
+
+/// One error's own text, without what its libraries call their own layers; empty if it says nothing else.
+fn in_words(error: &(dyn Error + 'static)) -> String {
+    let text = error.to_string();
+    match text.strip_prefix("ServiceError: ").unwrap_or(&text) {
+        "client error (Connect)" => "failed to connect".to_owned(),
+        "tcp connect error" => String::new(),
+        own => own.to_owned(),
+    }
 }
 
 /// What the API server answered, if `error` is that. A boxed source is the box to `downcast_ref`, not what is in it.
@@ -115,6 +119,16 @@ mod tests {
         assert!(is_not_found(&status));
         let error = Outer(kube::Error::Api(Box::new(status)));
         assert_eq!(explain(&error), "failed to read the lease: the server could not find the requested resource");
+    }
+
+    #[test]
+    fn layers_of_libraries_are_not_named() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Layer(&'static str, #[source] std::io::Error);
+        let refused = std::io::Error::other("connection refused");
+        let error = kube::Error::Service(Box::new(Layer("client error (Connect)", refused)));
+        assert_eq!(explain(&Outer(error)), "failed to read the lease: failed to connect: connection refused");
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(super) fn check(source: &Source, manifest: &Manifest) -> Vec<Finding> {
     if let Some(message) = sync::gone_version(&manifest.object) {
         findings.push(finding(Severity::Warning, "apiVersion", message));
     }
+    if let Some(message) = sync::not_served(&manifest.object) {
+        findings.push(finding(Severity::Warning, "apiVersion", message));
+    }
     let Some(canary) = canary_of(manifest) else { return findings };
     let key = NamespacedName::new(manifest.namespace().unwrap_or("default"), canary.name_any());
     match controller::check_policy(&key, &canary.spec) {

@@ -159,6 +159,18 @@ fn a_file_that_cannot_be_read_does_not_hide_the_others() {
 }
 
 #[test]
+fn what_another_program_prints_is_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("printed");
+    std::fs::write(&file, format!("{GOOD}---\nkind: x\n")).expect("the file can be written");
+    let printed = std::fs::File::open(file).expect("the file can be read");
+    let output = super::serin(folder.path()).args(["validate", "-"]).stdin(printed).output().expect("it runs");
+    let screen = screen(&output);
+    assert!(screen.contains("standard input:22:1: error: not a Kubernetes object"), "{screen}");
+    assert!(screen.ends_with("2 objects in 1 file: 1 error, 0 warnings\n"), "{screen}");
+}
+
+#[test]
 fn findings_are_data_for_machines() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = GOOD.replace("stepWeight: 10", "stepWieght: 10\n    stepWeight: 10");
