@@ -131,6 +131,10 @@ pub fn internal_error(text: &str) -> ExitCode {
     ExitCode::from(Exit::Failed.code())
 }
 
+/// What kube says of every connection, as structures: that its certificate is not checked, which `cluster` says once; that
+/// it failed or ended, which whoever asked says with what was asked.
+const QUIET: &str = "kube_client::client=error,kube_client::client::builder=off";
+
 /// Where and how to log.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
@@ -163,7 +167,7 @@ impl LogOptions {
     }
 
     fn filter(&self) -> anyhow::Result<EnvFilter> {
-        let filter = EnvFilter::try_new(&self.filter);
+        let filter = EnvFilter::try_new(format!("{QUIET},{}", self.filter));
         Ok(filter
             .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?)
     }
