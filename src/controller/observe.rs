@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::api::CanarySpec;
-use crate::metrics::PROMETHEUS;
+use crate::metrics;
 use crate::model::NamespacedName;
 use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
 use crate::router::{RouteRequest, Router, ServiceSet, services};
@@ -185,12 +185,8 @@ impl Look<'_> {
         self.spec.analysis.metrics.iter().filter(|_| !self.spec.skip_analysis).find_map(|metric| {
             let key = template_key(&self.canary.key.namespace, metric)?;
             let template = self.caches.templates.get(&key)?;
-            let kind = &template.provider.type_;
-            (kind != PROMETHEUS).then(|| {
-                format!(
-                    "MetricTemplate {key}: provider type {kind} is not supported yet: this version asks {PROMETHEUS} only"
-                )
-            })
+            let reason = metrics::unsupported(&template.provider.type_)?;
+            Some(format!("MetricTemplate {key}: {reason}"))
         })
     }
 

@@ -146,6 +146,15 @@ fn a_missing_namespace_is_the_default_one() {
 }
 
 #[test]
+fn a_metric_provider_that_cannot_be_asked_is_a_warning() {
+    let template = "apiVersion: flagger.app/v1beta1\nkind: MetricTemplate\nmetadata: {name: a}\nspec:\n  provider: \
+                    {type: datadog}\n  query: a\n";
+    let screen = validated(&[("app.yaml", template)], &[]);
+    assert!(screen.contains("warning: provider type datadog is not supported yet"), "{screen}");
+    assert!(screen.contains("exit 0"), "{screen}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_does_not_hide_the_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let write =
