@@ -7,6 +7,7 @@ pub mod crds;
 pub mod demo;
 pub mod exit;
 pub mod get;
+mod hey;
 pub mod loadtest;
 pub mod output;
 mod records;
@@ -100,9 +101,6 @@ enum Verb {
     Completions(completions::CompletionsArgs),
 }
 
-/// kube's own word on a failed connection, at every try: whoever connects says it, once.
-const TOLD_TWICE: &str = "kube_client::client::builder=off";
-
 /// The end of the help of a verb that asks something of a release.
 fn asked(example: &str) -> String {
     format!(
@@ -111,14 +109,29 @@ fn asked(example: &str) -> String {
     )
 }
 
+/// Under which name the process was started.
+enum Started {
+    Hey(Vec<String>),
+    Serin(Cli),
+}
+
 /// Parses the command line, runs the verb and returns its exit code.
 pub fn main() -> ExitCode {
-    let Cli { log, log_format, verb } = Cli::parse();
+    let started = match hey::arguments() {
+        Some(arguments) => Started::Hey(arguments),
+        None => Started::Serin(Cli::parse()),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return internal_error(&format!("failed to start the async runtime: {error}")),
     };
-    let code = match runtime.block_on(dispatch(verb, LogOptions { filter: log, format: log_format })) {
+    let done = match started {
+        Started::Hey(arguments) => runtime.block_on(hey::run(arguments)),
+        Started::Serin(Cli { log, log_format, verb }) => {
+            runtime.block_on(dispatch(verb, LogOptions { filter: log, format: log_format }))
+        }
+    };
+    let code = match done {
         Ok(code) => code,
         Err(error) => exit::report(&error).code(),
     };
@@ -132,6 +145,10 @@ pub fn internal_error(text: &str) -> ExitCode {
     output::message(&format!("error: {text}"));
     ExitCode::from(Exit::Failed.code())
 }
+
+/// What kube says of every connection, as structures: that its certificate is not checked, which `cluster` says once; that
+/// it failed or ended, which whoever asked says with what was asked.
+const QUIET: &str = "kube_client::client=error,kube_client::client::builder=off";
 
 /// Where and how to log.
 #[derive(Debug, Clone)]
@@ -165,10 +182,7 @@ impl LogOptions {
     }
 
     fn filter(&self) -> anyhow::Result<EnvFilter> {
-        let filter = match self.filter.contains("kube_client") {
-            true => EnvFilter::try_new(&self.filter),
-            false => EnvFilter::try_new(format!("{},{TOLD_TWICE}", self.filter)),
-        };
+        let filter = EnvFilter::try_new(format!("{QUIET},{}", self.filter));
         Ok(filter
             .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?)
     }

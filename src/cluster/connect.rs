@@ -13,6 +13,7 @@ use kube::{Api, Client, Config};
 use tokio::sync::OnceCell;
 
 use super::discovery::{Discovery, ResolveError, Resolved};
+use super::explain::is_not_found;
 
 /// Longest time one read may take: beyond it an API server is as good as down, and the loop must not hang on it.
 /// (kube sets no read timeout of its own.)
@@ -94,7 +95,7 @@ pub enum CallError {
 impl CallError {
     /// Whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.status().is_some_and(kube::core::Status::is_not_found)
+        self.status().is_some_and(is_not_found)
     }
 
     /// Whether somebody else was faster.
@@ -154,6 +155,12 @@ impl Cluster {
     /// When there is no usable configuration.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, ClusterError> {
         let mut config = config_of(options).await?;
+        if config.accept_invalid_certs {
+            // kube says so at every connection.
+            tracing::warn!(
+                "the API server's certificate is not checked: the kubeconfig says insecure-skip-tls-verify"
+            );
+        }
         let agent = HeaderValue::from_static(concat!("serin/", env!("CARGO_PKG_VERSION")));
         config.headers.push((USER_AGENT, agent));
         let server = config.cluster_url.to_string();

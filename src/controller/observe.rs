@@ -47,6 +47,7 @@ impl Look<'_> {
             service: self.spec.service_name(),
             spec: self.spec.service.as_ref()?,
             owner: &self.canary.owner,
+            target: &self.spec.target_ref.name,
         })
     }
 

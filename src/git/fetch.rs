@@ -1,5 +1,7 @@
 //! Asking a remote for one ref, and bringing its commit here.
 
+use std::sync::PoisonError;
+
 use git2::{Direction, ErrorCode, FetchOptions, Oid, RemoteConnection, Repository};
 
 use super::error::{GitError, is_local_damage, redact};
@@ -15,6 +17,9 @@ impl Store {
     /// # Errors
     /// If the remote cannot be reached or refuses us.
     pub async fn probe(&self, remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
+        if let Some(found) = self.inner().asking.ask(remote, reference).await {
+            return found.map(commit_id).transpose();
+        }
         let (remote, reference) = (remote.clone(), reference.to_owned());
         self.run("probing the git remote", PROBE_DEADLINE, move |_| probe(&remote, &reference)).await
     }
@@ -28,6 +33,7 @@ impl Store {
     pub async fn fetch(&self, remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
         let (remote, reference) = (remote.clone(), reference.to_owned());
         self.run("fetching from the git remote", NETWORK_DEADLINE, move |inner| {
+            let _alone = inner.fetching.lock().unwrap_or_else(PoisonError::into_inner);
             inner.heal()?;
             let fetched = match inner.with(|repo| fetch(inner, repo, &remote, &reference)) {
                 // Damage that only this fetch came across: once more, into a new store.
@@ -74,8 +80,20 @@ fn probe(remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError>
     found.map(commit_id).transpose()
 }
 
+/// libgit2 takes a folder that is not there for a URL of an unknown kind.
+fn there_is(remote: &Remote) -> Result<(), GitError> {
+    match remote.location() {
+        Location::Local(path) if !path.exists() => {
+            let reason = "there is no such folder".to_owned();
+            Err(GitError::Unreachable { url: remote.to_string(), reason })
+        }
+        Location::Local(_) | Location::Http | Location::Ssh => Ok(()),
+    }
+}
+
 fn probe_local(remote: &Remote, reference: &str) -> Result<Option<Oid>, GitError> {
     let unreachable = |error: &git2::Error| GitError::from_remote(remote.url(), error);
+    there_is(remote)?;
     let repo = Repository::open(remote.connect_url()).map_err(|error| unreachable(&error))?;
     match repo.find_reference(reference) {
         Ok(found) => Ok(Some(found.peel_to_commit().map_err(|error| unreachable(&error))?.id())),
@@ -111,6 +129,7 @@ fn tracking(reference: &str) -> String {
 }
 
 fn fetch(inner: &Inner, repo: &Repository, remote: &Remote, reference: &str) -> Result<Fetched, GitError> {
+    there_is(remote)?;
     let ours = tracking(reference);
     let mut handle = repo.remote_anonymous(&remote.connect_url()).map_err(|error| inner.local(&error))?;
     let talk = remote.talk();

@@ -266,6 +266,9 @@ async fn with_git_away_nothing_is_lost() {
     let projection = story.project(&mut reporter, 101).await;
     assert_eq!((projection.conditions[0].reason, projection.recorded.len()), ("GitUnreachable", 0));
     assert!(projection.again.is_some());
+    assert!(projection.conditions[0].passing, "perhaps only for a moment");
+    let projection = story.project(&mut reporter, 131).await;
+    assert!(!projection.conditions[0].passing);
     std::fs::rename(&away, story.world.bare()).unwrap();
     assert_eq!(story.project(&mut reporter, 200).await.recorded.len(), 1);
     assert_eq!(story.world.show("main", PATH), GOOD);
@@ -318,6 +321,24 @@ async fn a_rebuilt_cluster_finds_what_ran() {
     let record = Record::fetch(&store, &story.world.remote(), STATUS).await.unwrap().unwrap();
     assert_eq!(record.header.writer, "uid-2");
     assert_eq!(record.promoted(&canary()).unwrap().unwrap().revision, story.good);
+}
+
+#[tokio::test]
+async fn a_record_goes_with_its_canary_only_when_git_has_given_it_up_too() {
+    let named = "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {name: podinfo, namespace: test}\n";
+    let story = Story::new();
+    story.world.push(&[("deploy/canary.yaml", named)], "Add the Canary");
+    let mut reporter = story.reporter();
+    story.project(&mut reporter, 101).await;
+    let gone = [canary()];
+    // Its namespace was deleted: sync brings it back, and the record knows what has to serve first.
+    assert_eq!(reporter.project(&[], &gone, at(200)).await.conditions, []);
+    assert!(story.world.show(STATUS, "test/podinfo.yaml").contains("promoted"));
+    story.world.git(&["pull", "-q", "--rebase", "origin", "main"]);
+    story.world.push(&[("deploy/canary.yaml", "# no more\n")], "Remove the Canary");
+    assert_eq!(reporter.project(&[], &gone, at(300)).await.conditions, []);
+    let left = story.world.bare_git(&["ls-tree", "-r", "--name-only", STATUS]);
+    assert_eq!(left, "README.md\nrecord.yaml");
 }
 
 #[tokio::test]
