@@ -67,7 +67,7 @@ pub(super) fn route(path: &str) -> Option<Route> {
 
 fn objects(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
     let base = Target { group: group.to_owned(), version: version.to_owned(), ..Target::default() };
-    let own = |text: &str| Some(text.to_owned());
+    let own = |text: &str| Some(decoded(text));
     let target = match *rest {
         [] => {
             return Some(Route::Resources { group: group.to_owned(), version: version.to_owned() });
@@ -90,6 +90,26 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Option<Route> {
         _ => return None,
     };
     Some(Route::Objects(target))
+}
+
+/// A path segment as it is meant: RBAC's names (`system:reader`) may come percent-encoded.
+fn decoded(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| segment.to_owned())
 }
 
 /// How unknown and duplicate fields are treated.
@@ -259,5 +279,8 @@ mod tests {
         assert_eq!((space.resource.as_str(), space.name.as_deref()), ("namespaces", Some("test")));
         let Some(Route::Objects(status)) = route("/api/v1/namespaces/test/finalize") else { panic!() };
         assert_eq!(status.subresource.as_deref(), Some("finalize"));
+        let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Areader%";
+        let Some(Route::Objects(role)) = route(role) else { panic!() };
+        assert_eq!(role.name.as_deref(), Some("system:reader%"));
     }
 }

@@ -1,6 +1,8 @@
 //! Create, read, update, delete; defaults and validation of built-in kinds.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use pretty_assertions::assert_eq;
@@ -43,6 +45,28 @@ async fn namespaces_decide_what_they_take() {
     let refused = refusal(doomed.create(&PostParams::default(), &config("a", "1")).await);
     assert!(refused.is_forbidden() && refused.message.contains("because it is being terminated"));
     assert!(refusal(spaces.delete("default", &DeleteParams::default()).await).is_forbidden());
+}
+
+#[tokio::test]
+async fn claims_are_volumes_and_accounts_have_namespaces() {
+    let client = ApiServer::new().client();
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), "default");
+    let container = json!({"name": "a", "image": "a:1", "volumeMounts": [{"name": "data", "mountPath": "/data"}]});
+    let mut set = json!({"metadata": {"name": "a"}, "spec": {"serviceName": "a", "selector": {"matchLabels": {"app": "a"}},
+        "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [container]}},
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}}]}});
+    sets.create(&PostParams::default(), &typed(set.clone())).await.unwrap();
+    set["metadata"]["name"] = json!("b");
+    set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"] = json!("other");
+    let refused = refusal(sets.create(&PostParams::default(), &typed(set)).await);
+    assert!(refused.message.contains("volumeMounts[0].name"), "{}", refused.message);
+
+    let bindings: Api<ClusterRoleBinding> = Api::all(client);
+    let binding = json!({"metadata": {"name": "system:a"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io",
+        "kind": "ClusterRole", "name": "a"}, "subjects": [{"kind": "ServiceAccount", "name": "a"}]});
+    let refused = refusal(bindings.create(&PostParams::default(), &typed(binding)).await);
+    assert!(refused.message.contains("subjects[0].namespace: Required value"), "{}", refused.message);
 }
 
 #[tokio::test]

@@ -39,9 +39,21 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         "poddisruptionbudgets.policy" => workload::validate_budget(&object["spec"], &mut errors),
         "configmaps" | "secrets" => service::validate_data(object, &mut errors),
         "events" => validate_event(object, &mut errors),
+        "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => {
+            validate_subjects(&object["subjects"], &mut errors);
+        }
         _ => {}
     }
     errors
+}
+
+/// Who a binding is for: a ServiceAccount has a namespace, and a binding does not lend it its own.
+fn validate_subjects(subjects: &Value, errors: &mut Vec<FieldError>) {
+    for (index, subject) in subjects.as_array().into_iter().flatten().enumerate() {
+        if subject["kind"] == "ServiceAccount" && text(&subject["namespace"]).is_empty() {
+            errors.push(FieldError::required(format!("subjects[{index}].namespace"), ""));
+        }
+    }
 }
 
 /// What may not change.

@@ -11,6 +11,11 @@ use super::{names, not_negative, one_of, port};
 
 /// What is wrong with a PodSpec.
 pub(super) fn validate(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    validate_with_claims(spec, path, &Value::Null, errors);
+}
+
+/// What is wrong with the PodSpec of a StatefulSet, whose claims are volumes, too.
+pub(super) fn validate_with_claims(spec: &Value, path: &str, claims: &Value, errors: &mut Vec<FieldError>) {
     one_of(&spec["restartPolicy"], &format!("{path}.restartPolicy"), &["Always", "OnFailure", "Never"], errors);
     one_of(
         &spec["dnsPolicy"],
@@ -19,7 +24,8 @@ pub(super) fn validate(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
         errors,
     );
     not_negative(&spec["terminationGracePeriodSeconds"], &format!("{path}.terminationGracePeriodSeconds"), errors);
-    let volumes = unique_names(&spec["volumes"], &format!("{path}.volumes"), errors);
+    let mut volumes = unique_names(&spec["volumes"], &format!("{path}.volumes"), errors);
+    volumes.extend(items(claims).iter().map(|claim| text(&claim["metadata"]["name"]).to_owned()));
     let mut seen = HashSet::new();
     for list in ["initContainers", "containers"] {
         for (index, container) in items(&spec[list]).iter().enumerate() {

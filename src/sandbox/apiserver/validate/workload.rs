@@ -33,7 +33,8 @@ pub(super) fn validate_workload(kind: &str, spec: &Value, errors: &mut Vec<Field
                 "`selector` does not match template `labels`",
             ));
         }
-        pod::validate(&spec["template"]["spec"], "spec.template.spec", errors);
+        let claims = &spec["volumeClaimTemplates"];
+        pod::validate_with_claims(&spec["template"]["spec"], "spec.template.spec", claims, errors);
         let policy = &spec["template"]["spec"]["restartPolicy"];
         if matches!(text(policy), "OnFailure" | "Never") {
             errors.push(FieldError::unsupported("spec.template.spec.restartPolicy", policy, &["Always"]));
