@@ -7,6 +7,7 @@ pub mod crds;
 pub mod demo;
 pub mod exit;
 pub mod get;
+mod hey;
 pub mod loadtest;
 pub mod output;
 mod records;
@@ -93,14 +94,29 @@ enum Verb {
     Completions(completions::CompletionsArgs),
 }
 
+/// Under which name the process was started.
+enum Started {
+    Hey(Vec<String>),
+    Serin(Cli),
+}
+
 /// Parses the command line, runs the verb and returns its exit code.
 pub fn main() -> ExitCode {
-    let Cli { log, log_format, verb } = Cli::parse();
+    let started = match hey::arguments() {
+        Some(arguments) => Started::Hey(arguments),
+        None => Started::Serin(Cli::parse()),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return internal_error(&format!("failed to start the async runtime: {error}")),
     };
-    let code = match runtime.block_on(dispatch(verb, LogOptions { filter: log, format: log_format })) {
+    let done = match started {
+        Started::Hey(arguments) => runtime.block_on(hey::run(arguments)),
+        Started::Serin(Cli { log, log_format, verb }) => {
+            runtime.block_on(dispatch(verb, LogOptions { filter: log, format: log_format }))
+        }
+    };
+    let code = match done {
         Ok(code) => code,
         Err(error) => exit::report(&error).code(),
     };

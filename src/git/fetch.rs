@@ -1,5 +1,7 @@
 //! Asking a remote for one ref, and bringing its commit here.
 
+use std::sync::PoisonError;
+
 use git2::{Direction, ErrorCode, FetchOptions, Oid, RemoteConnection, Repository};
 
 use super::error::{GitError, is_local_damage, redact};
@@ -15,6 +17,9 @@ impl Store {
     /// # Errors
     /// If the remote cannot be reached or refuses us.
     pub async fn probe(&self, remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
+        if let Some(found) = self.inner().asking.ask(remote, reference).await {
+            return found.map(commit_id).transpose();
+        }
         let (remote, reference) = (remote.clone(), reference.to_owned());
         self.run("probing the git remote", PROBE_DEADLINE, move |_| probe(&remote, &reference)).await
     }
@@ -28,6 +33,7 @@ impl Store {
     pub async fn fetch(&self, remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
         let (remote, reference) = (remote.clone(), reference.to_owned());
         self.run("fetching from the git remote", NETWORK_DEADLINE, move |inner| {
+            let _alone = inner.fetching.lock().unwrap_or_else(PoisonError::into_inner);
             inner.heal()?;
             let fetched = match inner.with(|repo| fetch(inner, repo, &remote, &reference)) {
                 // Damage that only this fetch came across: once more, into a new store.

@@ -10,6 +10,7 @@ mod fetch;
 mod folder;
 mod history;
 mod known_hosts;
+mod lsrefs;
 mod push;
 mod remote;
 mod snapshot;

@@ -109,6 +109,17 @@ impl Remote {
         &self.url
     }
 
+    /// User name and token for https, the outer `None` if the token cannot be read.
+    pub(super) async fn token(&self) -> Option<Option<(&str, String)>> {
+        match &self.credentials {
+            Credentials::Token { username, token_file } => {
+                let token = tokio::fs::read_to_string(token_file).await.ok()?;
+                Some(Some((username.as_deref().unwrap_or(TOKEN_USER), token.trim().to_owned())))
+            }
+            Credentials::None | Credentials::Key { .. } => Some(None),
+        }
+    }
+
     /// What libgit2 connects to.
     pub(super) fn connect_url(&self) -> String {
         match &self.location {

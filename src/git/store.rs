@@ -9,6 +9,7 @@ use git2::{Oid, Repository};
 use tokio::sync::Semaphore;
 
 use super::error::{GitError, is_local_damage};
+use super::lsrefs::Asking;
 use super::push::LocalPush;
 use super::snapshot::Recent;
 use crate::model::CommitId;
@@ -38,6 +39,9 @@ pub(super) struct Inner {
     pub(super) dir: PathBuf,
     pub(super) local_push: LocalPush,
     pub(super) recent: Mutex<Recent>,
+    pub(super) asking: Asking,
+    /// One fetch at a time: libgit2 writes down which commits are shallow, and two that do so at once get in each other's way.
+    pub(super) fetching: Mutex<()>,
     permits: Arc<Semaphore>,
     /// Readers use the folder; making it again needs it alone.
     pub(super) folder: RwLock<()>,
@@ -61,7 +65,9 @@ impl Store {
         limit_waiting();
         let dir = dir.into();
         let healthy = Repository::open_bare(&dir).is_ok_and(|repo| is_healthy(&repo));
-        if !healthy {
+        if healthy {
+            drop_locks(&dir);
+        } else {
             recreate(&dir)?;
         }
         Ok(Self {
@@ -69,6 +75,8 @@ impl Store {
                 dir,
                 local_push,
                 recent: Mutex::default(),
+                asking: Asking::default(),
+                fetching: Mutex::default(),
                 permits: Arc::new(Semaphore::new(JOBS_MAX)),
                 folder: RwLock::new(()),
                 broken: AtomicBool::new(false),
@@ -81,7 +89,6 @@ impl Store {
         &self.inner.dir
     }
 
-    #[cfg(test)]
     pub(super) fn inner(&self) -> &Inner {
         &self.inner
     }
@@ -174,6 +181,25 @@ fn is_healthy(repo: &Repository) -> bool {
     references
         .flatten()
         .all(|reference| reference.peel_to_commit().and_then(|commit| commit.tree().map(drop)).is_ok())
+}
+
+/// Locks that a process left which was killed: nobody else writes here, and with them every fetch would fail for ever.
+fn drop_locks(dir: &Path) {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            // Objects are written without locks, and are many.
+            if path.is_dir() && !path.ends_with("objects") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "lock") {
+                tracing::info!(path = %path.display(), "removing a lock that a killed process left in the git cache");
+                if let Err(error) = std::fs::remove_file(&path) {
+                    tracing::warn!(path = %path.display(), %error, "failed to remove a lock from the git cache");
+                }
+            }
+        }
+    }
 }
 
 fn recreate(dir: &Path) -> Result<(), GitError> {

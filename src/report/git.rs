@@ -187,7 +187,12 @@ async fn tell(
         let recorded = newest.get(&key).map(|release| release.as_str().to_owned());
         let problem =
             projection.conditions.iter().find(|condition| concerns(condition, &key, &canary, projection));
-        let problem = problem.map(|Condition { reason, message, canary: _ }| format!("{reason}: {message}"));
+        let problem = match problem {
+            // A host that is away for a moment is no news; what was said before may still be so.
+            Some(Condition { passing: true, .. }) => canary.unrecorded.clone(),
+            Some(Condition { reason, message, canary: _, passing: false }) => Some(format!("{reason}: {message}")),
+            None => None,
+        };
         let Some(patch) = annotations(&canary, recorded, problem) else { continue };
         let api: Api<Canary> = Api::namespaced(cluster.client(), &key.namespace);
         let params = PatchParams::default();

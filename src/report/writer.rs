@@ -103,6 +103,8 @@ pub struct Condition {
     pub reason: &'static str,
     /// In words, with what helps.
     pub message: String,
+    /// It may be over at the next look: people are told if it is not.
+    pub passing: bool,
 }
 
 /// Why a projection stopped.
@@ -187,8 +189,12 @@ impl GitReporter {
 
     /// Logs what is new, and when all is well again.
     fn say(&mut self, conditions: &[Condition]) {
-        for condition in conditions.iter().filter(|condition| !self.told.contains(condition)) {
-            let Condition { canary, reason, message } = condition;
+        let known = |condition: &&Condition| {
+            let same = |told: &&Condition| (told.reason, &told.message) == (condition.reason, &condition.message);
+            self.told.iter().any(|told| told.canary == condition.canary && same(&told))
+        };
+        for condition in conditions.iter().filter(|condition| !known(condition)) {
+            let Condition { canary, reason, message, passing: _ } = condition;
             let canary = canary.as_ref().map(tracing::field::display);
             tracing::warn!(reason, canary, "state is not in git yet: {message}");
         }
@@ -285,7 +291,8 @@ impl GitReporter {
         };
         // What is known may be out of date: look again next time.
         self.status.forget();
-        projection.conditions.push(Condition { canary: None, reason, message: stop.to_string() });
+        let passing = self.refusals < 2 && again == soon;
+        projection.conditions.push(Condition { canary: None, reason, message: stop.to_string(), passing });
         projection.again = earliest(projection.again, again);
     }
 

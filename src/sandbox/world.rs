@@ -194,6 +194,7 @@ impl Sandbox {
         let traffic = traffic::start(client.clone(), traffic, shutdown.clone()).await?;
         let prometheus = prometheus.unwrap_or(traffic.metrics_address);
         traffic.register(IpAddr::V4(setup::PROMETHEUS_ADDRESS), prometheus);
+        traffic.register(IpAddr::V4(setup::INGRESS_ADDRESS), traffic.ingress_address);
         stop_on_error.disarm();
         let sandbox = Self { dir, kubeconfig, repository, api, client, traffic, shutdown, tasks };
         let settings = sandbox.dir.join("serin.yaml");

@@ -66,7 +66,7 @@ struct Mesh {
 }
 
 /// What the daemon is told to do about it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waits {
     drain: &'static str,
     settle: &'static str,
@@ -151,8 +151,8 @@ impl World {
         let options =
             SandboxOptions { dir: dir_path, speed: SPEED, max_grace: grace, traffic, ..SandboxOptions::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
-        // Nobody is served yet who could be failed.
-        let daemon = Daemon::start(&sandbox, Waits { drain: NO_TIME, settle: NO_TIME });
+        // Whatever follows: the hand-over to primary is over, and known to the mesh, before the users come.
+        let daemon = Daemon::start(&sandbox, PATIENT);
         let stop = CancellationToken::new();
         sandbox.repository().commit("Add podinfo 3.1.0", |_| Ok(manifests())).unwrap();
         let canaries = Api::namespaced(sandbox.client(), "test");
@@ -168,7 +168,9 @@ impl World {
         };
         world.eventually("the Canary", async || world.canaries.get("podinfo").await.is_ok()).await;
         world.phase(CanaryPhase::Initialized).await;
-        world.restart(waits).await;
+        if waits != PATIENT {
+            world.restart(waits).await;
+        }
         world.load(&stop).await;
         world
     }

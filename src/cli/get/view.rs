@@ -129,8 +129,15 @@ impl View {
         if self.phase.is_empty() {
             return Some("the daemon to look at it: is `serin run` up, and for this namespace?".to_owned());
         }
-        let unrecorded = || self.unrecorded.as_ref().map(|reason| format!("Git to take the record: {reason}"));
-        self.waiting_on.clone().or_else(unrecorded)
+        match (&self.waiting_on, &self.unrecorded) {
+            // The words about Git are long; `serin get <name>` has them.
+            (Some(waiting), Some(reason)) => {
+                let reason = reason.split(':').next().unwrap_or(reason);
+                Some(format!("{waiting}; not in Git yet: {reason}"))
+            }
+            (None, Some(reason)) => Some(format!("Git to have everything: {reason}")),
+            (waiting, None) => waiting.clone(),
+        }
     }
 
     fn read(&mut self, state: State, weights: usize) {

@@ -10,6 +10,16 @@ use super::super::remote::proxy;
 use super::super::store::{Inner, oid};
 use super::{Move, PushError};
 
+/// Most of what a server says beside its answer: hooks may be talkative.
+const SAID_MAX: usize = 64 << 10;
+
+/// A refusal with what a hook said: `pre-receive hook declined` alone helps nobody.
+fn with_words(status: &str, said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let said: Vec<&str> = said.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
+    if said.is_empty() { status.to_owned() } else { format!("{status}: {}", said.join(" ")) }
+}
+
 pub(super) fn push(inner: &Inner, step: &Move<'_>) -> Result<(), PushError> {
     let outcome = inner.with(|repo| {
         let new = oid(step.new)?;
@@ -33,6 +43,7 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
     };
     let spec = format!("{}{ours}:{reference}", if forward { "" } else { "+" });
     let expected = old.map(oid).transpose()?.unwrap_or(git2::Oid::ZERO_SHA1);
+    let said: RefCell<Vec<u8>> = RefCell::default();
     let moved: RefCell<Option<String>> = RefCell::default();
     let refused: RefCell<Option<String>> = RefCell::default();
     let talk = remote.talk();
@@ -47,6 +58,12 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
                 Err(git2::Error::from_str("the ref has moved"))
             }
         }
+    });
+    callbacks.sideband_progress(|bytes| {
+        let mut said = said.borrow_mut();
+        let room = SAID_MAX.saturating_sub(said.len());
+        said.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        true
     });
     callbacks.push_update_reference(|_, status| {
         if let Some(status) = status {
@@ -63,7 +80,7 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
         return Err(PushError::Moved { reference: (*reference).to_owned(), reason });
     }
     if let Some(status) = refused.take() {
-        return Err(step.refused(&status));
+        return Err(step.refused(&with_words(&status, &said.borrow())));
     }
     pushed.map_err(|error| match error.code() {
         ErrorCode::NotFastForward | ErrorCode::Modified => step.refused("non-fast-forward"),

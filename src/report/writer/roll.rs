@@ -265,5 +265,6 @@ fn denied_condition(report: &TargetReport, denied: &PushError) -> Condition {
             "{denied}; allow serin to push there (it is tried again by itself), or set rollback: record and restore the \
              manifest yourself"
         ),
+        passing: false,
     }
 }

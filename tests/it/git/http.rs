@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
@@ -16,8 +17,18 @@ use super::world::{MAIN, World, meta};
 /// `x-access-token:sesame`.
 const BASIC: &str = "Basic eC1hY2Nlc3MtdG9rZW46c2VzYW1l";
 
+/// A host of repositories, and what it has been asked.
+#[derive(Clone, Default)]
+struct Host {
+    root: PathBuf,
+    /// Whether it speaks protocol version 2.
+    is_new: bool,
+    /// Method and size of the answer of every request that was let in.
+    answers: Arc<Mutex<Vec<(String, usize)>>>,
+}
+
 /// Runs `git http-backend` as a CGI program.
-async fn cgi(State(root): State<PathBuf>, request: Request) -> Response<Body> {
+async fn cgi(State(host): State<Host>, request: Request) -> Response<Body> {
     if request.headers().get("authorization").is_none_or(|value| value != BASIC) {
         let mut denied = Response::new(Body::from("who are you"));
         *denied.status_mut() = StatusCode::UNAUTHORIZED;
@@ -30,7 +41,7 @@ async fn cgi(State(root): State<PathBuf>, request: Request) -> Response<Body> {
     let mut command = tokio::process::Command::new("git");
     command
         .arg("http-backend")
-        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_PROJECT_ROOT", &host.root)
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("REMOTE_USER", "serin")
@@ -39,6 +50,7 @@ async fn cgi(State(root): State<PathBuf>, request: Request) -> Response<Body> {
         .env("QUERY_STRING", parts.uri.query().unwrap_or(""))
         .env("CONTENT_TYPE", header("content-type"))
         .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
+        .env("GIT_PROTOCOL", if host.is_new { header("git-protocol") } else { String::new() })
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
@@ -50,6 +62,7 @@ async fn cgi(State(root): State<PathBuf>, request: Request) -> Response<Body> {
     feed.await.unwrap().unwrap_or_default();
     let split = output.stdout.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
     let (head, body) = output.stdout.split_at(split);
+    host.answers.lock().unwrap().push((parts.method.to_string(), body.len()));
     let mut response = Response::new(Body::from(body[4..].to_vec()));
     for line in String::from_utf8_lossy(head).lines() {
         let (name, value) = line.split_once(": ").unwrap();
@@ -64,10 +77,15 @@ async fn cgi(State(root): State<PathBuf>, request: Request) -> Response<Body> {
 
 /// Serves the world's folder; gives the remote's URL.
 async fn serve(world: &World) -> String {
+    let host = Host { root: world.dir.path().to_owned(), ..Host::default() };
+    serve_as(world, host).await
+}
+
+async fn serve_as(world: &World, host: Host) -> String {
     world.bare_git(&["config", "http.receivepack", "true"]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/remote.git", listener.local_addr().unwrap());
-    let app = Router::new().fallback(cgi).with_state(world.dir.path().to_owned());
+    let app = Router::new().fallback(cgi).with_state(host);
     tokio::spawn(async move { axum::serve(listener, app).await });
     url
 }
@@ -110,7 +128,7 @@ async fn fetch_commit_push(world: &World, remote: &Remote) {
     let edit = vec![Edit::Write { path: "a.yaml".into(), content: b"a: 3\n".to_vec() }];
     let more = store.commit(Base::Parent(ours.clone()), edit, meta("More")).await.unwrap().unwrap();
     let error = store.push(remote, MAIN, Some(&ours), &more).await.unwrap_err();
-    assert!(matches!(error, PushError::Denied { .. }), "{error}");
+    assert!(matches!(&error, PushError::Denied { reason, .. } if reason.contains("main is protected")), "{error}");
     assert_eq!(world.tip("main"), Some(ours));
 }
 
@@ -130,6 +148,47 @@ async fn http_with_a_token() {
     let anonymous = Remote::new(&url, Credentials::None).unwrap();
     let error = world.store().fetch(&anonymous, MAIN).await.unwrap_err();
     assert!(matches!(error, GitError::Denied { .. }), "{error}");
+}
+
+/// Asks for refs, and how many bytes each question cost: one request each, or several of an old server.
+async fn ask(world: &World, host: &Host, remote: &Remote) -> Vec<(String, usize)> {
+    let (store, tip) = (world.store(), world.tip("main"));
+    let mut asked = Vec::new();
+    for (reference, expected) in [(MAIN, &tip), (MAIN, &tip), ("refs/heads/none", &None), ("refs/tags/v1", &tip)] {
+        host.answers.lock().unwrap().clear();
+        assert_eq!(store.probe(remote, reference).await.unwrap(), *expected, "{reference}");
+        asked.append(&mut host.answers.lock().unwrap());
+    }
+    asked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_costs_one_ref_however_many_there_are() {
+    const REFS: usize = 2_000;
+    // Another test of the process may have installed it already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let world = World::new(&[("a.yaml", "a: 1\n")]);
+    let tip = world.tip("main").unwrap();
+    let refs: String = (0..REFS).map(|number| format!("{tip} refs/pull/{number}/head\n")).collect();
+    std::fs::write(world.bare().join("packed-refs"), refs).unwrap();
+    world.bare_git(&["tag", "-a", "-m", "first", "v1", "main"]);
+    let new = Host { root: world.dir.path().to_owned(), is_new: true, ..Host::default() };
+    let url = serve_as(&world, new.clone()).await;
+    let remote = Remote::new(&url, token(&world, "sesame")).unwrap();
+    let asked = ask(&world, &new, &remote).await;
+    assert_eq!(asked.len(), 4, "one request each: {asked:?}");
+    assert!(asked.iter().all(|(method, bytes)| method == "POST" && *bytes < 200), "{asked:?}");
+    // A wrong token is told in libgit2's words.
+    let wrong = Remote::new(&url, token(&world, "wrong")).unwrap();
+    let error = world.store().probe(&wrong, MAIN).await.unwrap_err();
+    assert!(matches!(error, GitError::Denied { .. }), "{error}");
+
+    // A server that knows only the older protocol gives the same answers, and is not asked in the newer one again.
+    let old = Host { root: world.dir.path().to_owned(), ..Host::default() };
+    let remote = Remote::new(&serve_as(&world, old.clone()).await, token(&world, "sesame")).unwrap();
+    let asked = ask(&world, &old, &remote).await;
+    assert!(asked.iter().filter(|(method, _)| method == "POST").count() <= 1, "{asked:?}");
+    assert!(asked.iter().any(|(_, bytes)| *bytes > REFS * 40), "it sends all of them: {asked:?}");
 }
 
 /// An sshd that answers connections of a listener of ours, one process each, for the calling user.

@@ -266,6 +266,9 @@ async fn with_git_away_nothing_is_lost() {
     let projection = story.project(&mut reporter, 101).await;
     assert_eq!((projection.conditions[0].reason, projection.recorded.len()), ("GitUnreachable", 0));
     assert!(projection.again.is_some());
+    assert!(projection.conditions[0].passing, "perhaps only for a moment");
+    let projection = story.project(&mut reporter, 131).await;
+    assert!(!projection.conditions[0].passing);
     std::fs::rename(&away, story.world.bare()).unwrap();
     assert_eq!(story.project(&mut reporter, 200).await.recorded.len(), 1);
     assert_eq!(story.world.show("main", PATH), GOOD);

@@ -196,6 +196,46 @@ async fn of_many_racing_writers_none_is_lost() {
 }
 
 #[tokio::test]
+async fn a_lock_that_a_killed_process_left_is_removed_at_start() {
+    let world = World::new(&[("a.yaml", "a: 1\n")]);
+    let store = world.store();
+    store.fetch(&world.remote(), MAIN).await.unwrap();
+    let left = [store.dir().join("shallow.lock"), store.dir().join("refs/serin/fetched/heads/main.lock")];
+    for lock in &left {
+        std::fs::write(lock, "").unwrap();
+    }
+    let tip = world.push(&[("a.yaml", "a: 2\n")], "Change");
+    let error = store.fetch(&world.remote(), MAIN).await.unwrap_err();
+    assert!(error.to_string().contains("lock"), "it would fail for ever: {error}");
+    assert_eq!(world.store().fetch(&world.remote(), MAIN).await.unwrap(), Some(tip));
+    assert!(left.iter().all(|lock| !lock.exists()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fetches_of_one_store_do_not_get_in_each_others_way() {
+    const ROUNDS: usize = 20;
+    let world = World::new(&[("a.yaml", "a: 1\n")]);
+    let store = world.store();
+    let bare = git2::Repository::open_bare(world.bare()).unwrap();
+    let author = git2::Signature::now("s", "s@x").unwrap();
+    for round in 0..ROUNDS {
+        // Sync and report fetch their branches at the same moment, each with something new.
+        let mut fetches = Vec::new();
+        for branch in ["one", "two", "three"] {
+            let tree = bare.find_reference(MAIN).unwrap().peel_to_tree().unwrap();
+            let reference = format!("refs/heads/{branch}");
+            let commit = bare.commit(None, &author, &author, &format!("{branch} {round}"), &tree, &[]).unwrap();
+            bare.reference(&reference, commit, true, "push").unwrap();
+            let (store, remote) = (store.clone(), world.remote());
+            fetches.push(tokio::spawn(async move { store.fetch(&remote, &reference).await }));
+        }
+        for fetch in fetches {
+            assert!(fetch.await.unwrap().unwrap().is_some());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_hook_that_says_no_is_a_denial_and_is_never_gone_past() {
     let world = World::new(&[("a.yaml", "a: 1\n")]);
     world.hook("pre-receive", "echo 'main is protected' >&2; exit 1");

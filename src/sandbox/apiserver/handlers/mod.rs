@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
@@ -72,7 +72,7 @@ fn answer_document(server: &Server, parts: &Parts, route: Option<Route>) -> Resp
     let catalog = server.catalog();
     let document = match route {
         Some(Route::Health) => return respond::text("ok"),
-        Some(Route::OpenApiV2) => return respond::error(&openapi::version_2(), &[]),
+        Some(Route::OpenApiV2) if wants_protobuf(&parts.headers) => return respond::empty_protobuf(),
         Some(route) => document(&catalog, route),
         None => None,
     };
@@ -82,6 +82,13 @@ fn answer_document(server: &Server, parts: &Parts, route: Option<Route>) -> Resp
     }
 }
 
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("protobuf"))
+}
+
 fn document(catalog: &Catalog, route: Route) -> Option<Value> {
     match route {
         Route::Version => Some(discovery::version()),
@@ -89,10 +96,11 @@ fn document(catalog: &Catalog, route: Route) -> Option<Value> {
         Route::Groups => Some(discovery::groups(catalog)),
         Route::Group(name) => discovery::group(catalog, &name),
         Route::Resources { group, version } => discovery::resources(catalog, &group, &version),
+        Route::OpenApiV2 => Some(openapi::version_2()),
         Route::OpenApiIndex => Some(openapi::index(catalog)),
         Route::OpenApi { group, version } => openapi::document(catalog, &group, &version),
         // Both are answered elsewhere.
-        Route::Health | Route::OpenApiV2 | Route::Objects(_) => None,
+        Route::Health | Route::Objects(_) => None,
     }
 }
 

@@ -54,6 +54,11 @@ pub(super) fn error(error: &ApiError, warnings: &[String]) -> Response<Body> {
     document(error.code, &error.body(), Form::Json, warnings)
 }
 
+/// A protobuf message with all fields absent.
+pub(super) fn empty_protobuf() -> Response<Body> {
+    build(StatusCode::OK, "application/octet-stream", Full::new(Bytes::new()).boxed_unsync(), &[])
+}
+
 /// Plain text.
 pub(super) fn text(text: &'static str) -> Response<Body> {
     build(StatusCode::OK, "text/plain; charset=utf-8", Full::new(Bytes::from(text)).boxed_unsync(), &[])
