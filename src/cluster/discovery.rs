@@ -22,7 +22,7 @@ pub struct Resolved {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// Nothing like it is served.
-    #[error("the API server knows no kind {kind} in {}{}", group_version(.group, .version), what_is_served(.group, .served))]
+    #[error("the API server knows no kind {kind} in {}{}", group_version(.group, .version), what_is_served(.group, .version, .served))]
     NotServed {
         /// Asked for.
         group: String,
@@ -42,7 +42,11 @@ fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
-fn what_is_served(group: &str, versions: &[String]) -> String {
+fn what_is_served(group: &str, version: &str, versions: &[String]) -> String {
+    if versions.iter().any(|served| served == version) {
+        return "; this version of the group is served without it: was its definition applied only now?"
+            .to_owned();
+    }
     if versions.is_empty() {
         format!("; the group `{group}` is not served at all: is its CustomResourceDefinition installed?")
     } else {

@@ -93,6 +93,8 @@ impl World {
         std::fs::write(canary, patient(&text)).expect("the Canary can be written");
         self.push("Add podinfo 3.1.0");
         self.kubectl(&["wait", "--for=create", "crd/canaries.flagger.app", &self.timeout()]);
+        // A real API server serves a kind a moment after its definition is there.
+        self.kubectl(&["wait", "--for=condition=established", "crd/canaries.flagger.app", &self.timeout()]);
         self.kubectl(&["-n", "test", "wait", "--for=create", "canary/podinfo", &self.timeout()]);
         self.wait("{.status.phase}", "Initialized");
     }
