@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{CommitId, Digest, ObjectRef, Revision};
 
-/// Shape of the stored JSON.
-const VERSION: u32 = 1;
+/// Shape of the stored JSON: objects by kind, namespace and name, so that one takes little more than its name and digest.
+/// Version 1 was a list of objects with all their fields, which is still read.
+const VERSION: u32 = 2;
 /// The ConfigMap's only key.
 const KEY: &str = "inventory.json";
 
@@ -98,9 +99,32 @@ struct Stored {
     version: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     commit: Option<CommitId>,
-    objects: Vec<StoredObject>,
+    objects: StoredObjects,
     #[serde(default)]
     commits: Vec<SyncedCommit>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredObjects {
+    /// `apps/v1/Deployment` -> namespace (empty without one) -> name.
+    Tree(BTreeMap<String, BTreeMap<String, BTreeMap<String, StoredOwned>>>),
+    /// Version 1.
+    List(Vec<StoredObject>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredOwned {
+    /// As Git wants it.
+    Settled(Digest),
+    /// Not (yet), and why.
+    Open {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        condition: Option<String>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -109,6 +133,49 @@ struct StoredObject {
     id: ObjectRef,
     #[serde(flatten)]
     owned: Owned,
+}
+
+impl StoredObjects {
+    fn of(objects: &BTreeMap<ObjectRef, Owned>) -> Self {
+        let mut tree: BTreeMap<String, BTreeMap<String, BTreeMap<String, StoredOwned>>> = BTreeMap::new();
+        for (ObjectRef { group, kind, namespace, name }, Owned { version, digest, condition }) in objects {
+            let kind =
+                if group.is_empty() { format!("{version}/{kind}") } else { format!("{group}/{version}/{kind}") };
+            let stored = match (digest, condition) {
+                (Some(digest), None) => StoredOwned::Settled(digest.clone()),
+                (digest, condition) => StoredOwned::Open { digest: digest.clone(), condition: condition.clone() },
+            };
+            let names = tree.entry(kind).or_default().entry(namespace.clone().unwrap_or_default()).or_default();
+            names.insert(name.clone(), stored);
+        }
+        Self::Tree(tree)
+    }
+
+    fn read(self) -> BTreeMap<ObjectRef, Owned> {
+        let tree = match self {
+            Self::List(objects) => {
+                return objects.into_iter().map(|StoredObject { id, owned }| (id, owned)).collect();
+            }
+            Self::Tree(tree) => tree,
+        };
+        let mut objects = BTreeMap::new();
+        for (path, namespaces) in tree {
+            let (group_version, kind) = path.rsplit_once('/').unwrap_or(("", &path));
+            let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
+            for (namespace, names) in namespaces {
+                for (name, stored) in names {
+                    let (digest, condition) = match stored {
+                        StoredOwned::Settled(digest) => (Some(digest), None),
+                        StoredOwned::Open { digest, condition } => (digest, condition),
+                    };
+                    let namespace = Some(namespace.clone()).filter(|namespace| !namespace.is_empty());
+                    let id = ObjectRef { group: group.to_owned(), kind: kind.to_owned(), namespace, name };
+                    objects.insert(id, Owned { version: version.to_owned(), digest, condition });
+                }
+            }
+        }
+        objects
+    }
 }
 
 impl Inventory {
@@ -132,8 +199,7 @@ impl Inventory {
         if version > VERSION {
             return Err(InventoryError::Newer(version));
         }
-        let objects = objects.into_iter().map(|StoredObject { id, owned }| (id, owned)).collect();
-        Ok(Self { commit, objects, commits })
+        Ok(Self { commit, objects: objects.read(), commits })
     }
 
     /// The ConfigMap's data.
@@ -141,10 +207,21 @@ impl Inventory {
     /// # Errors
     /// Never in practice: all parts are plain JSON.
     pub fn to_data(&self) -> Result<BTreeMap<String, String>, serde_json::Error> {
-        let Self { commit, objects, commits } = self.clone();
-        let objects = objects.into_iter().map(|(id, owned)| StoredObject { id, owned }).collect();
-        let text = serde_json::to_string(&Stored { version: VERSION, commit, objects, commits })?;
+        let Self { commit, objects, commits } = self;
+        let (commit, commits) = (commit.clone(), commits.clone());
+        let stored = Stored { version: VERSION, commit, objects: StoredObjects::of(objects), commits };
+        let text = serde_json::to_string(&stored)?;
         Ok(BTreeMap::from([(KEY.to_owned(), text)]))
+    }
+
+    /// Whether it fits into a ConfigMap.
+    ///
+    /// # Errors
+    /// Never in practice: all parts are plain JSON.
+    pub fn fits(&self) -> Result<bool, serde_json::Error> {
+        /// What the API server takes.
+        const DATA_BYTES_MAX: usize = 1024 * 1024;
+        Ok(self.to_data()?.iter().map(|(key, text)| key.len() + text.len()).sum::<usize>() <= DATA_BYTES_MAX)
     }
 
     /// Remembers what became of a commit; a second word on the same commit replaces the first.
@@ -166,16 +243,26 @@ impl Inventory {
 mod tests {
     use super::*;
 
+    fn id(kind: &str, namespace: Option<&str>, name: &str) -> ObjectRef {
+        let group = if kind == "Deployment" { "apps" } else { "" };
+        ObjectRef {
+            group: group.into(),
+            kind: kind.into(),
+            namespace: namespace.map(str::to_owned),
+            name: name.into(),
+        }
+    }
+
     #[test]
     fn survives_the_config_map_and_refuses_a_newer_one() {
         let mut inventory = Inventory::default();
-        let id = ObjectRef {
-            group: "apps".into(),
-            kind: "Deployment".into(),
-            namespace: Some("a".into()),
-            name: "b".into(),
-        };
-        inventory.objects.insert(id, Owned { version: "v1".into(), ..Owned::default() });
+        let digest = Some(Digest::of_canonical(b"x"));
+        let v1 = Owned { version: "v1".into(), ..Owned::default() };
+        let wrong = Owned { condition: Some("it is refused".into()), ..v1.clone() };
+        inventory.objects.insert(id("Deployment", Some("a"), "b"), Owned { digest: digest.clone(), ..v1.clone() });
+        inventory.objects.insert(id("Deployment", Some("a"), "c"), Owned { digest, ..wrong.clone() });
+        inventory.objects.insert(id("ConfigMap", Some("a"), "b"), v1);
+        inventory.objects.insert(id("Namespace", None, "a"), wrong);
         for number in 0..Inventory::COMMITS_MAX + 2 {
             let commit: CommitId = format!("{number:040}").parse().unwrap();
             inventory.remember(SyncedCommit { commit, result: CommitResult::Applied, targets: BTreeMap::new() });
@@ -186,8 +273,38 @@ mod tests {
         assert_eq!(read, inventory);
         assert_eq!(read.commits.len(), Inventory::COMMITS_MAX);
 
-        let newer = data[KEY].replace("\"version\":1", "\"version\":2");
+        let newer = data[KEY].replace("\"version\":2", "\"version\":3");
         let map = ConfigMap { data: Some(BTreeMap::from([(KEY.to_owned(), newer)])), ..ConfigMap::default() };
-        assert!(matches!(Inventory::from_config_map(&map), Err(InventoryError::Newer(2))));
+        assert!(matches!(Inventory::from_config_map(&map), Err(InventoryError::Newer(3))));
+    }
+
+    #[test]
+    fn the_first_shape_is_still_read() {
+        let text = r#"{"version":1,"objects":[{"group":"apps","kind":"Deployment","namespace":"a","name":"b",
+            "version":"v1","condition":"no"}]}"#;
+        let map = ConfigMap { data: Some(BTreeMap::from([(KEY.into(), text.into())])), ..ConfigMap::default() };
+        let read = Inventory::from_config_map(&map).unwrap();
+        let owned = Owned { version: "v1".into(), digest: None, condition: Some("no".into()) };
+        assert_eq!(read.objects, BTreeMap::from([(id("Deployment", Some("a"), "b"), owned)]));
+    }
+
+    #[test]
+    fn fifteen_thousand_objects_fit() {
+        let mut inventory = Inventory::default();
+        for number in 0..15_000 {
+            let name = format!("settings-of-service-{number}");
+            let owned = Owned {
+                version: "v1".into(),
+                digest: Some(Digest::of_canonical(name.as_bytes())),
+                condition: None,
+            };
+            inventory.objects.insert(id("ConfigMap", Some("production"), &name), owned);
+        }
+        assert!(inventory.fits().unwrap());
+        for number in 0..15_000 {
+            let owned = Owned { condition: Some("x".repeat(100)), ..Owned::default() };
+            inventory.objects.insert(id("Secret", Some("production"), &format!("secret-{number}")), owned);
+        }
+        assert!(!inventory.fits().unwrap());
     }
 }

@@ -56,25 +56,54 @@ impl Problem {
 
 /// Everything wrong with an object of one of our kinds; empty for other kinds, which the API server judges.
 pub fn check(object: &Value) -> Vec<Problem> {
-    let (api_version, kind) = (&object["apiVersion"], &object["kind"]);
-    if *api_version != format!("{}/{}", super::GROUP, super::VERSION) {
-        return Vec::new();
-    }
-    let Some(crd) = crds().into_iter().find(|crd| *kind == crd.spec.names.kind) else {
-        return Vec::new();
-    };
-    let schema = crd.spec.versions.into_iter().next().and_then(|version| version.schema);
-    let Some(schema) = schema.and_then(|schema| serde_json::to_value(schema.open_api_v3_schema).ok()) else {
-        return Vec::new();
-    };
+    let Some(schema) = schema_of(object) else { return Vec::new() };
     let mut problems = Vec::new();
     let mut body = object.clone();
     if let Some(body) = body.as_object_mut() {
-        // The API server itself knows these.
-        body.retain(|field, _| !["apiVersion", "kind", "metadata"].contains(&field.as_str()));
+        body.retain(|field, _| !SERVERS_OWN.contains(&field.as_str()));
     }
     walk(&body, &schema, "", &mut problems);
     problems
+}
+
+/// Removes the fields of an object of ours that are in no schema. Server-side apply refuses the whole object for one.
+pub fn drop_unknown(object: &mut Value) {
+    if let Some(schema) = schema_of(object) {
+        prune(object, &schema, &SERVERS_OWN);
+    }
+}
+
+/// Fields that the API server itself knows.
+const SERVERS_OWN: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
+/// The schema of an object of one of our kinds.
+fn schema_of(object: &Value) -> Option<Value> {
+    if object["apiVersion"] != format!("{}/{}", super::GROUP, super::VERSION) {
+        return None;
+    }
+    let crd = crds().into_iter().find(|crd| object["kind"] == crd.spec.names.kind)?;
+    let schema = crd.spec.versions.into_iter().next()?.schema?;
+    serde_json::to_value(schema.open_api_v3_schema).ok()
+}
+
+fn prune(value: &mut Value, schema: &Value, keep: &[&str]) {
+    match value {
+        Value::Object(fields) => {
+            let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
+            fields.retain(|field, value| {
+                let inner = match (&schema["properties"][field], &schema["additionalProperties"]) {
+                    _ if keep.contains(&field.as_str()) => return true,
+                    (Value::Null, Value::Object(_)) => &schema["additionalProperties"],
+                    (Value::Null, _) => return open,
+                    (property, _) => property,
+                };
+                prune(value, inner, &[]);
+                true
+            });
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| prune(item, &schema["items"], &[])),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn walk(value: &Value, schema: &Value, path: &str, problems: &mut Vec<Problem>) {
@@ -189,6 +218,31 @@ mod tests {
                 "unknown field `spec.analysis.stepWieght`, did you mean `stepWeight`?",
             ]
         );
+    }
+
+    #[test]
+    fn drops_what_no_schema_knows_and_nothing_else() {
+        let mut canary = json!({
+            "apiVersion": "flagger.app/v1beta1", "kind": "Canary",
+            "metadata": {"name": "podinfo", "annotations": {"a": "b"}},
+            "spec": {
+                "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo", "nmae": 1},
+                "service": {"port": 80, "trafficPolicy": {"tls": {"mode": "DISABLE"}},
+                    "apex": {"labels": {"any.key/x": "1"}}},
+                "analysis": {"stepWieght": 10, "metrics": [{"name": "a", "thresholdRange": {"mn": 1}}]},
+            }
+        });
+        let mut wanted = canary.clone();
+        for (path, name) in [
+            ("/spec/targetRef", "nmae"),
+            ("/spec/analysis", "stepWieght"),
+            ("/spec/analysis/metrics/0/thresholdRange", "mn"),
+        ] {
+            wanted.pointer_mut(path).unwrap().as_object_mut().unwrap().remove(name).unwrap();
+        }
+        drop_unknown(&mut canary);
+        assert_eq!(canary, wanted);
+        assert!(check(&canary).is_empty(), "{:?}", check(&canary));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use super::writer::WriteError;
+
 /// An error with its causes, outermost first.
 ///
 /// What the API server says is taken from its Status: kube's own text would add the whole structure behind it, and repeat
@@ -30,8 +32,12 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
     parts.join(": ")
 }
 
-/// What the API server answered, if `error` is that. A boxed source is the box to `downcast_ref`, not what is in it.
+/// What the API server answered, if `error` is that. A boxed source is the box to `downcast_ref`, not what is in it, and a
+/// transparent one is the wrapper.
 pub(super) fn api_status<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a kube::core::Status> {
+    if let Some(write) = error.downcast_ref::<WriteError>() {
+        return write.status();
+    }
     let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
     match error.downcast_ref::<kube::Error>().or(boxed)? {
         kube::Error::Api(status) => Some(status),
@@ -55,6 +61,9 @@ mod tests {
         let error = Outer(kube::Error::Api(Box::new(status)));
         assert_eq!(explain(&error), "failed to read the lease: leases \"serin\" is forbidden");
         let Outer(source) = error;
+        let status = Status::failure("leases \"serin\" is forbidden", "Forbidden").with_code(403);
+        let written = WriteError::from(kube::Error::Api(Box::new(status)));
+        assert_eq!(explain(&written), "leases \"serin\" is forbidden");
         let boxed = crate::cluster::CallError::Api { what: "read the lease".to_owned(), source: Box::new(source) };
         assert_eq!(explain(&boxed), "failed to read the lease: leases \"serin\" is forbidden");
     }

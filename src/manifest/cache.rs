@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::error::ManifestError;
-use super::read::{Manifest, parse};
+use super::read::{Parsed, parse_each};
 
 /// What was made of each file, by (path, blob id).
 ///
@@ -16,7 +15,7 @@ pub struct FileCache<T> {
 }
 
 /// Parsed files.
-pub type ParseCache = FileCache<Result<Vec<Manifest>, ManifestError>>;
+pub type ParseCache = FileCache<Parsed>;
 
 impl<T> Default for FileCache<T> {
     fn default() -> Self {
@@ -45,8 +44,8 @@ impl<T> FileCache<T> {
 }
 
 impl ParseCache {
-    /// The file's manifests; parsed only if this path had another blob before.
-    pub fn parse(&mut self, path: &str, oid: &str, text: &str) -> Arc<Result<Vec<Manifest>, ManifestError>> {
-        self.get(path, oid, || parse(path, text))
+    /// What the file holds; parsed only if this path had another blob before.
+    pub fn parse(&mut self, path: &str, oid: &str, text: &str) -> Arc<Parsed> {
+        self.get(path, oid, || parse_each(path, text))
     }
 }

@@ -56,27 +56,34 @@ fn blank(c: char) -> char {
     if c == '\t' { '\t' } else { ' ' }
 }
 
-/// A hint for text that is no YAML but something that people keep beside it.
-pub(super) fn hint_for(text: &str, line: u32) -> Option<String> {
+/// Files of a Helm chart that are YAML and no templates.
+const CHART_FILES: [&str; 4] = ["Chart.yaml", "Chart.lock", "requirements.yaml", "values.yaml"];
+
+/// A hint for text that is no manifest but something that people keep beside manifests.
+pub(super) fn hint_for(path: &str, text: &str, line: u32) -> Option<String> {
     let source = text.lines().nth(line.saturating_sub(1) as usize).unwrap_or("");
-    if source.contains("{{") || (text.contains("{{") && text.contains("}}")) {
-        let hint = "this looks like a Helm template: render it first (`helm template`) and commit the result";
-        return Some(hint.to_owned());
-    }
-    if text.lines().any(|line| line.trim_end() == "kind: Kustomization")
-        && text.contains("kustomize.config.k8s.io")
-    {
-        return Some(
-            "this is no object but input of kustomize: commit what `kubectl kustomize` prints".to_owned(),
-        );
-    }
-    if source.starts_with("<<<<<<<") || source.starts_with("=======") || source.starts_with(">>>>>>>") {
-        return Some("a merge conflict was committed: resolve it".to_owned());
-    }
-    if source.trim_start_matches(' ').starts_with('\t') {
-        return Some("YAML is indented with spaces, not with tabs".to_owned());
-    }
-    None
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let hint = if source.contains("{{") || (text.lines().any(is_template) && text.contains("}}")) {
+        "this looks like a Helm template: render it first (`helm template`) and commit the result"
+    } else if CHART_FILES.contains(&name) {
+        "this looks like a file of a Helm chart: render the chart first (`helm template`) and commit the result"
+    } else if text.contains("kustomize.config.k8s.io") || name.starts_with("kustomization.") {
+        "commit what `kubectl kustomize` prints instead"
+    } else if ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|mark| source.starts_with(mark)) {
+        "a merge conflict was committed: resolve it"
+    } else if source.trim_start_matches(' ').starts_with('\t') {
+        "YAML is indented with spaces, not with tabs"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}
+
+/// Whether a line is Go's template language: an action where YAML has a value, a key or nothing, not somewhere in a text.
+fn is_template(line: &str) -> bool {
+    let line = line.trim_start().trim_start_matches("- ").trim_start();
+    let value = line.split_once(": ").map_or(line, |(_, value)| value.trim_start());
+    line.starts_with("{{") || value.starts_with("{{")
 }
 
 #[cfg(test)]

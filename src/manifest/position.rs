@@ -1,30 +1,33 @@
 //! Where in a file a field is.
 
-use super::tree::{self, Kind, Node, Position};
+use super::tree::{self, Document, Kind, Node, Position};
 
-/// Where the value at `path` is in the `document`-th document (from 0). List indexes are written as numbers.
-///
-/// `None` if the text is not YAML or has no such field.
-pub fn locate(text: &str, document: usize, path: &[&str]) -> Option<Position> {
-    find(text, document, path, |_, value| value.at.clone())
+/// One file's fields by path; read once, asked often.
+#[derive(Debug)]
+pub struct Locator {
+    documents: Vec<Document>,
 }
 
-/// Like [`locate`], but where the last key of `path` is: for fields that should not be there.
-pub fn locate_key(text: &str, document: usize, path: &[&str]) -> Option<Position> {
-    find(text, document, path, |key, value| key.unwrap_or(value).at.clone())
-}
-
-fn find<T>(text: &str, document: usize, path: &[&str], pick: impl FnOnce(Option<&Node>, &Node) -> T) -> Option<T> {
-    let documents = tree::read(text).ok()?;
-    let mut node: &Node = &documents.get(document)?.root;
-    let mut key = None;
-    for part in path {
-        let parent = node.target();
-        (key, node) = match &parent.kind {
-            Kind::Mapping { .. } => parent.entry(part).map(|(key, value)| (Some(&**key), &**value))?,
-            Kind::Sequence { items, flow: _ } => (None, &**items.get(part.parse::<usize>().ok()?)?),
-            Kind::Scalar { .. } | Kind::Alias(_) => return None,
-        };
+impl Locator {
+    /// Reads a file. What is no YAML has no fields.
+    pub fn new(text: &str) -> Self {
+        let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self { documents: tree::read(body).unwrap_or_default() }
     }
-    Some(pick(key, node))
+
+    /// Where the key of the field at `path` is in the `document`-th document (from 0); an item of a list, written as its
+    /// index, has none and is there itself.
+    pub fn key(&self, document: usize, path: &[&str]) -> Option<Position> {
+        let mut node: &Node = &self.documents.get(document)?.root;
+        let mut key = None;
+        for part in path {
+            let parent = node.target();
+            (key, node) = match &parent.kind {
+                Kind::Mapping { .. } => parent.entry(part).map(|(key, value)| (Some(&**key), &**value))?,
+                Kind::Sequence { items, flow: _ } => (None, &**items.get(part.parse::<usize>().ok()?)?),
+                Kind::Scalar { .. } | Kind::Alias(_) => return None,
+            };
+        }
+        Some(key.unwrap_or(node).at.clone())
+    }
 }

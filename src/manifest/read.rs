@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::model::ObjectRef;
 
 use super::error::{ManifestError, hint_for, snippet};
+use super::kustomization;
 use super::tree::{self, Document, Fault, Position};
 
 /// One Kubernetes object as a file has it.
@@ -63,32 +64,89 @@ fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {
     path.iter().try_fold(object, |value, key| value.get(key)).and_then(Value::as_str).unwrap_or("")
 }
 
+/// What one file holds: its objects, and what in it is none.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parsed {
+    /// In the file's order.
+    pub manifests: Vec<Manifest>,
+    /// Documents that are no objects. A text that is no YAML is one fault, and there are no objects: where its documents
+    /// begin and end is not known.
+    pub faults: Vec<ManifestError>,
+}
+
+impl Parsed {
+    /// The objects, if everything in the file is one.
+    ///
+    /// # Errors
+    /// The first thing that is not.
+    pub fn whole(self) -> Result<Vec<Manifest>, ManifestError> {
+        let Self { manifests, faults } = self;
+        faults.into_iter().next().map_or(Ok(manifests), Err)
+    }
+}
+
 /// The objects of one YAML or JSON file, in order. Empty documents are skipped, `kind: List` is taken apart.
 ///
 /// # Errors
 /// The first thing that is not YAML, not an object, or without `apiVersion`, `kind` or `metadata.name`.
 pub fn parse(path: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
+    parse_each(path, text).whole()
+}
+
+/// Like [`parse`], document by document: one that is no object does not hide the others.
+pub fn parse_each(path: &str, text: &str) -> Parsed {
     let text_body = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let fail = |fault: Fault| report(path, text_body, fault);
-    let mut manifests = Vec::new();
-    for (number, Document { root }) in tree::read(text_body).map_err(fail)?.into_iter().enumerate() {
-        let value = root.value().map_err(fail)?;
-        if value.is_null() {
-            continue;
+    let mut parsed = Parsed::default();
+    let documents = match tree::read(text_body) {
+        Ok(documents) => documents,
+        Err(fault) => {
+            parsed.faults.push(report(path, text_body, fault));
+            return parsed;
         }
-        let whole = Found { path, number, item: None, at: &root.at, object: value };
-        if is_list(&whole.object) {
-            expand(whole, &root, &mut manifests).map_err(fail)?;
-        } else {
-            manifests.push(whole.check().map_err(fail)?);
+    };
+    for (number, Document { root }) in documents.into_iter().enumerate() {
+        let place = Place { path, number };
+        if let Err(fault) = document(place, &root, &mut parsed.manifests) {
+            parsed.faults.push(report(path, text_body, fault));
         }
     }
-    Ok(manifests)
+    parsed
+}
+
+/// One document's objects: none if it is empty or only lists files for kustomize.
+fn document(place: Place<'_>, root: &tree::Node, into: &mut Vec<Manifest>) -> Result<(), Fault> {
+    let object = root.value()?;
+    if object.is_null() {
+        return Ok(());
+    }
+    if kustomization::is_one(place.path, &object) {
+        return match kustomization::what_it_changes(&object) {
+            None => Ok(()),
+            Some(what) => Err(Fault { at: start_of(&root.at), message: what }),
+        };
+    }
+    let found = Found { place, item: None, at: &root.at, object };
+    if is_list(&found.object) {
+        return expand(found, root, into);
+    }
+    into.push(found.check()?);
+    Ok(())
+}
+
+/// Which document of which file.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    path: &'a str,
+    number: usize,
+}
+
+/// The place where something starts, of no width.
+fn start_of(at: &Position) -> Position {
+    Position { range: at.range.start..at.range.start, ..at.clone() }
 }
 
 struct Found<'a> {
-    path: &'a str,
-    number: usize,
+    place: Place<'a>,
     item: Option<usize>,
     at: &'a Position,
     object: Value,
@@ -96,24 +154,36 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn check(self) -> Result<Manifest, Fault> {
-        let Self { path, number, item, at, object } = self;
-        let fault = |message: &str| {
-            Err(Fault {
-                at: Position { range: at.range.start..at.range.start, ..at.clone() },
-                message: message.into(),
-            })
-        };
+        let Self { place: Place { path, number }, item, at, object } = self;
+        let fault = |message: String| Err(Fault { at: start_of(at), message });
         if !object.is_object() {
-            return fault("a manifest must be a mapping with `apiVersion`, `kind` and `metadata`");
+            return fault("a manifest must be a mapping with `apiVersion`, `kind` and `metadata`".to_owned());
+        }
+        if !text(&object, &["metadata", "generateName"]).is_empty()
+            && text(&object, &["metadata", "name"]).is_empty()
+        {
+            return fault(
+                "`metadata.generateName` makes another object at every apply: give it a `metadata.name`"
+                    .to_owned(),
+            );
         }
         for key in [&["apiVersion"][..], &["kind"], &["metadata", "name"]] {
             let found = key.iter().try_fold(&object, |value, part| value.get(part));
             match found {
                 Some(Value::String(text)) if !text.is_empty() => {}
                 Some(Value::Null) | None => {
-                    return fault(&format!("not a Kubernetes object: `{}` is missing", key.join(".")));
+                    return fault(format!("not a Kubernetes object: `{}` is missing", key.join(".")));
                 }
-                Some(_) => return fault(&format!("`{}` must be text that is not empty", key.join("."))),
+                Some(_) => return fault(format!("`{}` must be text that is not empty", key.join("."))),
+            }
+        }
+        for key in [&["metadata", "name"][..], &["metadata", "namespace"]] {
+            let value = text(&object, key);
+            if value.contains("{{") || value.contains("${") {
+                return fault(format!(
+                    "`{}` is a placeholder, `{value}`: what fills it in must run first",
+                    key.join(".")
+                ));
             }
         }
         Ok(Manifest {
@@ -127,18 +197,24 @@ impl Found<'_> {
     }
 }
 
+/// As in Kubernetes' own code, `items` makes a list. A `kind: List` without any is an empty one.
 fn is_list(object: &Value) -> bool {
-    text(object, &["kind"]).ends_with("List") && object.get("items").is_some_and(Value::is_array)
+    let kind = text(object, &["kind"]);
+    match object.get("items") {
+        Some(Value::Array(_)) => kind.ends_with("List"),
+        Some(Value::Null) | None => kind == "List",
+        Some(_) => false,
+    }
 }
 
 fn expand(list: Found<'_>, root: &tree::Node, into: &mut Vec<Manifest>) -> Result<(), Fault> {
-    let Found { path, number, item: _, at, mut object } = list;
+    let Found { place, item: _, at, mut object } = list;
     let (version, kind) =
         (object["apiVersion"].clone(), text(&object, &["kind"]).trim_end_matches("List").to_owned());
     let Some(Value::Array(items)) = object.get_mut("items").map(Value::take) else { return Ok(()) };
     let nodes = root.target().entry("items").map(|(_, value)| value.target());
     for (index, mut object) in items.into_iter().enumerate() {
-        let place = match nodes.map(|node| &node.kind) {
+        let at = match nodes.map(|node| &node.kind) {
             Some(tree::Kind::Sequence { items, .. }) => items.get(index).map_or(at, |node| &node.at),
             _ => at,
         };
@@ -147,7 +223,7 @@ fn expand(list: Found<'_>, root: &tree::Node, into: &mut Vec<Manifest>) -> Resul
             map.entry("apiVersion").or_insert_with(|| version.clone());
             map.entry("kind").or_insert_with(|| Value::String(kind.clone()));
         }
-        into.push(Found { path, number, item: Some(index), at: place, object }.check()?);
+        into.push(Found { place, item: Some(index), at, object }.check()?);
     }
     Ok(())
 }
@@ -160,7 +236,7 @@ fn report(path: &str, text: &str, fault: Fault) -> ManifestError {
         line: at.line,
         column: at.column,
         message,
-        hint: hint_for(text, at.line),
+        hint: hint_for(path, text, at.line),
         snippet: snippet(text, at.line, at.column, width.max(1)),
     }
 }

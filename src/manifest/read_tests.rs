@@ -3,7 +3,7 @@ use std::process::Command;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
-use super::super::{locate, locate_key};
+use super::super::Locator;
 use super::*;
 
 const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
@@ -15,7 +15,7 @@ fn one(body: &str) -> Result<Value, ManifestError> {
 }
 
 /// Bodies that both must read, and in the same way. No nulls: the comparison goes through a merge patch, which drops them.
-const READ_ALIKE: [&str; 11] = [
+const READ_ALIKE: [&str; 12] = [
     r#"d: {a: 0644, b: yes, c: 1_000, d: 0x1F, e: 0o17, f: 089, g: 1e3, h: 1.0, i: y, k: on, l: Off, n: 0b11, u: -0b1}"#,
     r#"d: {m: 2001-01-01, p: 12:30:45, q: 1.5, r: +5, s: .5, t: "yes", v: '1', w: +.5, x: 1., z: -0, zz: 0.0}"#,
     r#"d: {a: !!str 5, b: !!int "5", c: !foo 7, d: !!binary aGk=}"#,
@@ -26,6 +26,7 @@ const READ_ALIKE: [&str; 11] = [
     "d: {a: 0o, b: 0x, c: 1__0, d: _1, e: 1_, f: 0_7, g: True, i: tRUE, l: \"<<\", o: 1e, p: 1.2.3, q: 0xZ}",
     "d:\n  lit: |\n    a\n     b\n\n  fold: >-\n    c\n    d\n  keep: |+\n    e\n\n",
     "d: \"a\\tb\\u00e9\"\ne: 'it''s'\nf: plain # comment\ng: a#b\n",
+    "d: \"a\nb\n\n c\\\n d\"\ne: 'x\ny'\nf:\n- 'o\np'\n- g: \"q\n  r: s\"\n  h: 1\n",
     "d: &a\n- 1\n- {b: *a1, c: &a1 2}\n",
 ];
 
@@ -123,9 +124,63 @@ fn alias_bombs_and_deep_nesting_end_early() {
 #[test]
 fn fields_are_found_by_path() {
     let text = "---\nspec:\n  tmpl: &t\n    list: [{name: a, image: \"é:1\"}]  # note\n  other: *t\n";
-    let at = locate(text, 0, &["spec", "tmpl", "list", "0", "image"]).unwrap();
-    assert_eq!((at.line, at.column, &text[at.range]), (4, 29, "\"é:1\""));
-    let key = locate_key(text, 0, &["spec", "other"]).unwrap();
+    let locator = Locator::new(text);
+    let item = locator.key(0, &["spec", "tmpl", "list", "0"]).unwrap();
+    assert_eq!((item.line, item.column, &text[item.range]), (4, 12, "{name: a, image: \"é:1\"}"));
+    let key = locator.key(0, &["spec", "other"]).unwrap();
     assert_eq!((key.line, key.column, &text[key.range]), (5, 3, "other"));
-    assert_eq!(locate(text, 0, &["spec", "missing"]), None);
+    assert_eq!(locator.key(0, &["spec", "missing"]), None);
+}
+
+#[test]
+fn a_document_that_is_no_object_does_not_hide_the_others() {
+    let text = "{apiVersion: v1, kind: Secret, metadata: {name: a}}\n---\nname: b\n---\n\
+                {apiVersion: v1, kind: Secret, metadata: {name: c, name: d}}\n---\n{apiVersion: batch/v1, kind: Job, \
+                metadata: {generateName: e-}}\n---\n{apiVersion: v1, kind: Secret, metadata: {name: \"f-${SIDE}\"}}\n---\n\
+                {apiVersion: v1, kind: Secret, metadata: {name: z}}\n";
+    let Parsed { manifests, faults } = parse_each("m.yaml", text);
+    assert_eq!(manifests.iter().map(Manifest::name).collect::<Vec<_>>(), ["a", "z"]);
+    assert_eq!(
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "m.yaml:3:1: not a Kubernetes object: `apiVersion` is missing",
+            "m.yaml:5:52: duplicate key `name`, first on line 5",
+            "m.yaml:7:1: `metadata.generateName` makes another object at every apply: give it a `metadata.name`",
+            "m.yaml:9:1: `metadata.name` is a placeholder, `f-${SIDE}`: what fills it in must run first",
+        ]
+    );
+}
+
+#[test]
+fn empty_files_and_lists_hold_nothing() {
+    let empty = [
+        "",
+        "# c\n",
+        "---\n---\n",
+        "\u{feff}",
+        "apiVersion: v1\nkind: List\nitems:\n",
+        "{apiVersion: v1, kind: List}",
+    ];
+    for text in empty {
+        assert_eq!(parse("m.yaml", text), Ok(Vec::new()), "{text:?}");
+    }
+    let list = "apiVersion: v1\nkind: ServiceList\nitems: [{metadata: {name: a}}]\n";
+    assert_eq!(parse("m.yaml", list).unwrap()[0].kind(), "Service");
+}
+
+#[test]
+fn what_people_keep_beside_manifests_is_told_apart() {
+    let told = |path: &str, text: &str| {
+        let error = parse(path, text).unwrap_err();
+        format!("{}; {}", error.message, error.hint.unwrap_or_default())
+    };
+    let helm = told("t.yaml", "metadata:\n  labels:\n    {{- include \"x\" . | nindent 4 }}\n");
+    assert!(helm.contains("Helm template"), "{helm}");
+    let chart = told("a/Chart.yaml", "apiVersion: v2\nname: podinfo\n");
+    assert!(chart.contains("Helm chart"), "{chart}");
+    let overlay = told("a/kustomization.yaml", "resources: [../base]\n");
+    assert!(overlay.contains("asked for `../base`") && overlay.contains("kubectl kustomize"), "{overlay}");
+    assert_eq!(parse("a/kustomization.yaml", "resources: [deployment.yaml]\n"), Ok(Vec::new()));
+    let rule = told("r.yaml", "a: b: c\ndescription: 'at {{ $value }}'\n");
+    assert!(!rule.contains("Helm"), "a text with braces is no template: {rule}");
 }

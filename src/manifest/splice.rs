@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::model::ObjectRef;
 
-use super::read::parse;
+use super::read::parse_each;
 use super::tree::{self, Document, Kind, Node};
 
 use edit::{Edit, Planner, Style};
@@ -96,8 +96,8 @@ pub fn restore(tip: &str, object: &ObjectRef, path: &[&str], promoted: &str) -> 
 
 /// The value at `path` of `object` in a file, `None` if there is no such object or field.
 pub fn value_at(text: &str, object: &ObjectRef, path: &[&str]) -> Option<Value> {
-    let manifests = parse("", text).ok()?;
-    let found = manifests.iter().find(|manifest| manifest.object_ref() == *object)?;
+    let parsed = parse_each("", text);
+    let found = parsed.manifests.iter().find(|manifest| manifest.object_ref() == *object)?;
     path.iter().try_fold(&found.object, |value, key| value.get(key)).cloned()
 }
 

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 use serde_json::{Map, Value};
 
+use super::padding::Padding;
+use super::quotes::{self, Blame};
 use super::scalar::{self, Quoting};
 
 /// Deepest nesting: Kubernetes objects stay below 30, and recursion must end before the stack does.
@@ -70,44 +72,121 @@ pub(super) struct Document {
     pub(super) root: Rc<Node>,
 }
 
+/// Readings of one file that has quoted texts without indentation. The first guess is nearly always right.
+const READINGS_MAX: usize = 20;
+
 /// All documents of a file; empty ones are kept, so that numbers stay stable.
 pub(super) fn read(text: &str) -> Result<Vec<Document>, Fault> {
-    // Comments would only be dropped here: edits copy bytes, they do not need to know which of them are comments.
-    let parser = Parser::new_from_str_with_options(text, granit_parser::options! { emit_comments: false });
-    let mut reader = Reader { parser, text, anchors: HashMap::new(), nodes: 0 };
-    let mut documents = Vec::new();
-    while let Some((event, _)) = reader.next()? {
-        if let Event::DocumentStart(..) = event {
-            reader.anchors.clear();
-            let Some((event, span)) = reader.next()? else { break };
-            documents.push(Document { root: reader.node(event, span, 0)? });
+    let mut padding = Padding::default();
+    for _ in 1..READINGS_MAX {
+        let copy = padding.apply(text);
+        let mut reader = Reader::new(text, &copy, &padding);
+        let read = reader.documents();
+        let Reader { quoted, outdented, read: until, .. } = reader;
+        // Behind another error a guess proves nothing, and may be what is wrong.
+        if padding.keep_inside(&quoted, if outdented.is_some() { until } else { text.len() }) {
+            continue;
+        }
+        match outdented {
+            Some(open) if padding.indent(text, open) => {}
+            Some(_) | None => return read,
         }
     }
-    Ok(documents)
+    Reader::new(text, text, &Padding::default()).documents()
 }
 
 struct Reader<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
+    /// The file.
     text: &'a str,
+    /// How what the parser reads differs from it.
+    padding: &'a Padding,
     anchors: HashMap<usize, (Rc<Node>, usize)>,
     nodes: usize,
+    /// Byte behind the last event.
+    read: usize,
+    /// Quoted texts.
+    quoted: Vec<Range<usize>>,
+    /// Where the quote opens whose text the parser wants indented, if that is what stopped it.
+    outdented: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
-    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Fault> {
-        match self.parser.next_event().transpose() {
-            Ok(found) => Ok(found),
-            Err(error) => {
-                let mark = error.marker();
-                let start = mark.byte_offset().unwrap_or(0);
-                let at = Position { range: start..start, line: count(mark.line()), column: count(mark.col() + 1) };
-                Err(Fault { at, message: error.info() })
-            }
+    fn new(text: &'a str, copy: &'a str, padding: &'a Padding) -> Self {
+        // Comments would only be dropped here: edits copy bytes, they do not need to know which of them are comments.
+        let parser = Parser::new_from_str_with_options(copy, granit_parser::options! { emit_comments: false });
+        Self {
+            parser,
+            text,
+            padding,
+            anchors: HashMap::new(),
+            nodes: 0,
+            read: 0,
+            quoted: Vec::new(),
+            outdented: None,
         }
     }
 
+    fn documents(&mut self) -> Result<Vec<Document>, Fault> {
+        let mut documents = Vec::new();
+        while let Some((event, _)) = self.next()? {
+            if let Event::DocumentStart(..) = event {
+                self.anchors.clear();
+                let Some((event, span)) = self.next()? else { break };
+                documents.push(Document { root: self.node(event, span, 0)? });
+            }
+        }
+        Ok(documents)
+    }
+
+    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Fault> {
+        match self.parser.next_event().transpose() {
+            Ok(found) => {
+                if let Some((_, span)) = &found {
+                    self.read = self.read.max(self.position(span).range.end);
+                }
+                Ok(found)
+            }
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
+    fn fault(&mut self, error: &ScanError) -> Fault {
+        let mark = error.marker();
+        let start = self.padding.byte(mark.byte_offset().unwrap_or(0));
+        if *error.kind() == ErrorKind::InvalidQuotedScalarIndent {
+            let quoted = quotes::last_quoted(self.text, self.read, start);
+            self.outdented = quoted.filter(|quoted| quoted.close.is_none()).map(|quoted| quoted.open);
+        }
+        if let Some(Blame { at, message }) = quotes::blame(self.text, self.read, start, mark.line(), error.kind())
+        {
+            return Fault { at: self.place(at), message };
+        }
+        let column = self.padding.column(mark.line(), mark.col());
+        let at = Position { range: start..start, line: count(mark.line()), column: count(column + 1) };
+        Fault { at, message: error.info() }
+    }
+
+    fn position(&self, span: &Span) -> Position {
+        let Range { start, end } = span.byte_range().unwrap_or_default();
+        let (line, column) = (span.start.line(), span.start.col());
+        Position {
+            range: self.padding.byte(start)..self.padding.byte(end),
+            line: count(line),
+            column: count(self.padding.column(line, column) + 1),
+        }
+    }
+
+    /// A byte's line and column.
+    fn place(&self, byte: usize) -> Position {
+        let before = self.text.get(..byte).unwrap_or("");
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Position { range: byte..byte + 1, line: count(line), column: count(column) }
+    }
+
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Rc<Node>, Fault> {
-        let mut at = position(&span);
+        let mut at = self.position(&span);
         if depth > DEPTH_MAX {
             return Err(Fault { at, message: format!("nested more than {DEPTH_MAX} levels deep") });
         }
@@ -116,6 +195,9 @@ impl<'a> Reader<'a> {
         let (kind, anchor, tag) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
+                if matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted) {
+                    self.quoted.push(at.range.clone());
+                }
                 let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
                 // A value that is not there at all is reported as `~`.
                 let text = if at.range.is_empty() && plain { String::new() } else { text.into_owned() };
@@ -163,7 +245,7 @@ impl<'a> Reader<'a> {
         let mut items = Vec::new();
         while let Some((event, span)) = self.next()? {
             if event == Event::SequenceEnd {
-                return Ok((items, position(&span).range.end));
+                return Ok((items, self.position(&span).range.end));
             }
             items.push(self.node(event, span, depth + 1)?);
         }
@@ -175,7 +257,7 @@ impl<'a> Reader<'a> {
         let mut entries = Vec::new();
         while let Some((event, span)) = self.next()? {
             if event == Event::MappingEnd {
-                return Ok((entries, position(&span).range.end));
+                return Ok((entries, self.position(&span).range.end));
             }
             let key = self.node(event, span, depth + 1)?;
             let Some((event, span)) = self.next()? else { break };
@@ -194,11 +276,6 @@ impl<'a> Reader<'a> {
 
 fn tag_text(tag: &Tag) -> String {
     tag.suffix_in_namespace("tag:yaml.org,2002:").map_or_else(|| tag.original(), |suffix| suffix.into_owned())
-}
-
-fn position(span: &Span) -> Position {
-    let range = span.byte_range().unwrap_or_default();
-    Position { range, line: count(span.start.line()), column: count(span.start.col() + 1) }
 }
 
 fn count(number: usize) -> u32 {

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::manifest::{Manifest, parse};
+use crate::manifest::{Manifest, parse_each};
 use crate::model::{Digest, NamespacedName, ObjectRef, ReleaseId, Revision, Weights};
 use crate::release::{CheckResult, Outcome};
 
@@ -232,8 +232,7 @@ pub fn writer_of(files: &Files) -> Option<Header> {
 
 /// How a file names a workload: with its namespace, or without one when that is the default.
 pub(super) fn as_written(text: &str, target: &ObjectRef) -> Option<ObjectRef> {
-    let manifests = parse("", text).ok()?;
-    named(manifests.iter(), target)
+    named(parse_each("", text).manifests.iter(), target)
 }
 
 /// Like [`as_written`], among parsed manifests.

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::git::{CommitInfo, Snapshot};
-use crate::manifest::{Manifest, ParseCache};
+use crate::manifest::{Manifest, ParseCache, Parsed};
 use crate::manifest::{ManifestError, SpliceError, describe_change, restore, template_digest};
 use crate::model::{CommitId, NamespacedName, ObjectRef, Revision};
 use crate::release::{CheckResult, Outcome};
@@ -171,16 +171,14 @@ struct Found {
 fn find(tip: &Snapshot, target: &ObjectRef, parsed: &mut ParseCache) -> Result<Found, NoRollback> {
     let mut unreadable = None;
     for file in &tip.files {
-        match parsed.parse(&file.path, &file.oid, &file.text).as_ref() {
-            Ok(manifests) => {
-                let Some(object) = named(manifests.iter(), target) else { continue };
-                let template = template_of(manifests, &object);
-                return Ok(Found { path: file.path.clone(), text: file.text.clone(), object, template });
-            }
-            Err(error) => {
-                unreadable = unreadable.or_else(|| mentions(&file.text, target).then(|| one_line(error)))
-            }
+        let parsed = parsed.parse(&file.path, &file.oid, &file.text);
+        let Parsed { manifests, faults } = parsed.as_ref();
+        if let Some(object) = named(manifests.iter(), target) {
+            let template = template_of(manifests, &object);
+            return Ok(Found { path: file.path.clone(), text: file.text.clone(), object, template });
         }
+        let fault = faults.first().filter(|_| unreadable.is_none() && mentions(&file.text, target));
+        unreadable = unreadable.or(fault.map(one_line));
     }
     Err(match unreadable {
         Some(reason) => NoRollback::Unreadable(reason),

@@ -33,7 +33,7 @@ impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
         let text = explain(&error);
         match error.status() {
-            Some(status) if is_final(status) => Self::Object(words(status)),
+            Some(status) if is_about_the_object(status) => Self::Object(words(status)),
             Some(_) | None => Self::Later(text),
         }
     }
@@ -45,7 +45,7 @@ impl From<WriteError> for Trouble {
             return Self::NotHeld;
         }
         match error.status() {
-            Some(status) if is_final(status) => Self::Object(words(status)),
+            Some(status) if is_about_the_object(status) => Self::Object(words(status)),
             Some(_) | None => Self::Later(explain(&error)),
         }
     }
@@ -76,12 +76,29 @@ fn words(status: &kube::core::Status) -> String {
     message.clone()
 }
 
-/// Whether asking again cannot help: the object itself was refused.
-fn is_final(status: &kube::core::Status) -> bool {
+/// Whether the object itself was refused, so that the others can go on.
+///
+/// 500 is what server-side apply answers for an object that does not fit its schema (a list key twice, say), and what any
+/// object gets whose admission or conversion webhook fails; only the store's own troubles concern all.
+fn is_about_the_object(status: &kube::core::Status) -> bool {
+    const UNAUTHORIZED: u16 = 401;
     const REQUEST_TIMEOUT: u16 = 408;
     const CONFLICT: u16 = 409;
     const TOO_MANY_REQUESTS: u16 = 429;
-    (400..500).contains(&status.code) && ![REQUEST_TIMEOUT, CONFLICT, TOO_MANY_REQUESTS].contains(&status.code)
+    const INTERNAL_ERROR: u16 = 500;
+    /// How the API server's words begin when its store or its own deadline failed.
+    const OF_THE_STORE: [&str; 4] = ["etcdserver", "rpc error", "context ", "leader changed"];
+    match status.code {
+        UNAUTHORIZED | REQUEST_TIMEOUT | CONFLICT | TOO_MANY_REQUESTS => false,
+        INTERNAL_ERROR => !OF_THE_STORE.iter().any(|words| status.message.starts_with(words)),
+        code => (400..500).contains(&code),
+    }
+}
+
+/// Whether only the group that was asked for is out of order: an aggregated API server is down.
+pub(super) fn is_about_the_group(error: &CallError) -> bool {
+    const SERVICE_UNAVAILABLE: u16 = 503;
+    error.status().is_some_and(|status| status.code == SERVICE_UNAVAILABLE)
 }
 
 /// How an object ended up.

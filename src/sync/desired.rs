@@ -10,6 +10,13 @@ use super::source::{Content, Document};
 use crate::api::{self, strict};
 use crate::model::{Digest, NamespacedName, ObjectRef};
 
+/// Where objects go that name no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+/// Annotations that tools and controllers write into objects, and that files exported from a cluster carry. The Deployment
+/// controller writes its own again at once, so wanting an old one would never end.
+const EXPORTED_ANNOTATIONS: [&str; 2] =
+    ["deployment.kubernetes.io/revision", "kubectl.kubernetes.io/last-applied-configuration"];
+
 /// Group, version and kind.
 pub(super) type Gvk = (String, String, String);
 
@@ -123,6 +130,12 @@ fn drop_server_fields(object: &mut Value) {
         for field in ["managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"] {
             metadata.remove(field);
         }
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.retain(|key, _| !EXPORTED_ANNOTATIONS.contains(&key.as_str()));
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
+        }
     }
 }
 
@@ -184,14 +197,23 @@ pub(super) fn collect(
                 unserved.extend(id.as_ref().and_then(|id| unserved_link(id, &document.object)));
                 // Without an identity nobody knows what is absent.
                 set.complete &= id.is_some();
-                set.named.extend(id.clone());
+                set.named.extend(id.iter().flat_map(all_readings));
                 set.problems.push(Problem { id, message: format!("{origin}: {message}") });
             }
             Ok((id, version)) => {
                 if let Some(first) = seen.insert(id.clone(), origin.clone()) {
-                    let message = format!("{origin}: {id} is also in {first}; keep one of them");
-                    set.problems.push(Problem { id: Some(id.clone()), message });
-                    objects.retain(|object: &Desired| object.id != id);
+                    let again = desired(document, id.clone(), version, origin.clone(), warnings);
+                    match objects.iter_mut().find(|object: &&mut Desired| object.id == id) {
+                        // Many files begin with the Namespace that they share.
+                        Some(known) if known.body == again.body => {
+                            known.warnings.push(format!("it is also in {origin}, with the same content"));
+                        }
+                        Some(_) | None => {
+                            let message = format!("{origin}: {id} is also in {first}; keep one of them");
+                            set.problems.push(Problem { id: Some(id.clone()), message });
+                            objects.retain(|object| object.id != id);
+                        }
+                    }
                     continue;
                 }
                 set.named.insert(id.clone());
@@ -248,11 +270,18 @@ fn identify(object: &Value, scopes: &Scopes) -> Result<(ObjectRef, String), (Opt
         name: name.to_owned(),
     };
     match scopes.get(&(group.clone(), version.clone(), kind.clone())) {
-        Some(Ok(true)) => Ok((id(Some(namespace.unwrap_or("default"))), version)),
+        Some(Ok(true)) => Ok((id(Some(namespace.unwrap_or(DEFAULT_NAMESPACE))), version)),
         Some(Ok(false)) => Ok((id(None), version)),
         Some(Err(message)) => Err((Some(id(namespace)), format!("{}: {message}", id(namespace)))),
         None => Err((Some(id(namespace)), format!("{} has not been looked up", id(namespace)))),
     }
+}
+
+/// What an object may be whose kind is not served, so that nobody knows whether it has a namespace: an apiVersion with a
+/// typing error must not make the object look gone from Git.
+fn all_readings(id: &ObjectRef) -> [ObjectRef; 3] {
+    let placed = |namespace: Option<&str>| ObjectRef { namespace: namespace.map(str::to_owned), ..id.clone() };
+    [id.clone(), placed(None), placed(Some(DEFAULT_NAMESPACE))]
 }
 
 /// All Canaries, Git's first: it is what the cluster's will become.
@@ -308,7 +337,7 @@ fn assign_roles(objects: Vec<Desired>, links: &[Link], problems: &mut Vec<Proble
         let (role, link) = role_of(&object, links, &configs);
         object.digest = Digest::of_canonical(format!("{}\n{}", role.tag(), object.body).as_bytes());
         object.role = role;
-        add_unknown_fields(&mut object);
+        leave_out_unknown_fields(&mut object);
         if let Some(canary) = canary_of_route(&object.id, links) {
             let message = format!(
                 "{}: {} leads to the service of Canary {canary}, which generates its route itself; remove it from Git",
@@ -388,9 +417,10 @@ fn canary_of_route<'a>(id: &ObjectRef, links: &'a [Link]) -> Option<&'a Namespac
     is_route.then_some(&owner.canary)
 }
 
-fn add_unknown_fields(object: &mut Desired) {
+fn leave_out_unknown_fields(object: &mut Desired) {
     let unknown = strict::check(&object.body).into_iter().filter(strict::Problem::is_unknown_field);
     object.warnings.extend(unknown.map(|problem| format!("{problem} is ignored")));
+    strict::drop_unknown(&mut object.body);
 }
 
 /// A ConfigMap or Secret by name.

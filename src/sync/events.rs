@@ -19,7 +19,7 @@ pub(super) async fn warn(cluster: &Cluster, writer: &Writer, id: &ObjectRef, ver
     let namespace = id.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let now = Time(jiff::Timestamp::now());
     let api_version = if id.group.is_empty() { version.to_owned() } else { format!("{}/{version}", id.group) };
-    let name = format!("{}.{}", id.name, Digest::of_canonical(format!("{id} {message}").as_bytes()).short());
+    let name = event_name(id, message);
     let event = Event {
         metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
         involved_object: ObjectReference {
@@ -43,8 +43,37 @@ pub(super) async fn warn(cluster: &Cluster, writer: &Writer, id: &ObjectRef, ver
     match writer.effect(EffectKind::Event, &key, api.create(&PostParams::default(), &event)).await {
         Ok(_) => {}
         Err(error) if error.is_already_exists() => {}
+        // Where there is no namespace there is nobody to tell; the warning is in the log and in the status.
+        Err(error) if error.is_not_found() => tracing::debug!(object = %id, "no namespace for its event"),
         Err(error) => {
             tracing::warn!(object = %id, error = %explain(&error), "failed to emit an event")
         }
+    }
+}
+
+/// Made of object and message. Some kinds have names that an Event's cannot have (`system:reader`).
+fn event_name(id: &ObjectRef, message: &str) -> String {
+    /// Longest name of an object, less dot and digest.
+    const NAME_MAX: usize = 253 - 1 - 8;
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
+    let name: String = id.name.chars().map(allowed).take(NAME_MAX).collect();
+    let name = name.split('.').map(|part| part.trim_matches('-')).filter(|part| !part.is_empty());
+    let digest = Digest::of_canonical(format!("{id} {message}").as_bytes());
+    name.chain([digest.short()]).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_have_names_that_events_can_have() {
+        let named = |name: &str| {
+            let id = ObjectRef { group: "".into(), kind: "Role".into(), namespace: None, name: name.into() };
+            event_name(&id, "wrong").rsplit_once('.').map(|(name, _)| name.to_owned())
+        };
+        assert_eq!(named("app.v1").as_deref(), Some("app.v1"));
+        assert_eq!(named("system:Reader:").as_deref(), Some("system-reader"));
+        assert_eq!(named("::"), None);
     }
 }

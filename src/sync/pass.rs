@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 
-use super::apply::{Applier, Outcome, Settled, Trouble};
+use super::apply::{Applier, Outcome, Settled, Trouble, is_about_the_group};
 use super::desired::{self, Desired, DesiredSet, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
@@ -123,6 +123,7 @@ impl Pass<'_> {
                 Err(error @ ResolveError::NotServed { .. }) => {
                     to_come.get(&kind).copied().ok_or_else(|| error.to_string())
                 }
+                Err(ResolveError::Call(error)) if is_about_the_group(&error) => Err(explain(&error)),
                 Err(error @ ResolveError::Call(_)) => return Err(error.into()),
             };
             scopes.insert(kind, scope);
@@ -132,15 +133,24 @@ impl Pass<'_> {
 
     /// Names new objects in the inventory before they exist: a crash in between leaves nothing that nobody owns.
     async fn write_ahead(&self, inventory: &mut Inventory, set: &DesiredSet) -> Result<(), Trouble> {
-        let new: Vec<&Desired> =
-            set.objects.iter().filter(|object| !inventory.objects.contains_key(&object.id)).collect();
-        if new.is_empty() {
+        let mut ahead = inventory.clone();
+        let mut done = inventory.clone();
+        for object in &set.objects {
+            let owned = Owned { version: object.version.clone(), ..Owned::default() };
+            let settled = Owned { digest: Some(object.digest.clone()), ..owned.clone() };
+            done.objects.insert(object.id.clone(), settled);
+            ahead.objects.entry(object.id.clone()).or_insert(owned);
+        }
+        if ahead.objects.len() == inventory.objects.len() {
             return Ok(());
         }
-        let mut ahead = inventory.clone();
-        for object in new {
-            let owned = Owned { version: object.version.clone(), ..Owned::default() };
-            ahead.objects.insert(object.id.clone(), owned);
+        // Nobody would know what became of the objects that are written before that is found out.
+        if !done.fits()? {
+            return Err(Trouble::Later(format!(
+                "{} objects are more than the inventory, one ConfigMap, can name: give each part of them a daemon with \
+                 its own git.path and cluster.name",
+                done.objects.len()
+            )));
         }
         self.store.save(self.writer, &ahead).await?;
         *inventory = ahead;
@@ -148,17 +158,16 @@ impl Pass<'_> {
     }
 
     fn note_problems(&self, set: &DesiredSet, inventory: &Inventory, results: &mut Results) {
+        // What Git names stays ours, also while nobody knows what exactly it names.
+        for (id, owned) in inventory.objects.iter().filter(|(id, _)| set.named.contains(id)) {
+            let version = owned.version.clone();
+            results.owned.insert(id.clone(), Owned { version, ..Owned::default() });
+        }
         for problem in &set.problems {
             match &problem.id {
                 Some(id) => {
-                    // An object that was ours stays ours while it is held.
-                    if let Some(owned) = inventory.objects.get(id) {
-                        let owned = Owned {
-                            version: owned.version.clone(),
-                            digest: None,
-                            condition: Some(problem.message.clone()),
-                        };
-                        results.owned.insert(id.clone(), owned);
+                    if let Some(owned) = results.owned.get_mut(id) {
+                        owned.condition = Some(noted(&problem.message));
                     }
                     results.passed.status.conditions.insert(id.clone(), problem.message.clone());
                 }
@@ -311,7 +320,7 @@ impl Pass<'_> {
                 Err(Trouble::Object(message)) => {
                     let message = format!("{id} cannot be deleted: {message}");
                     results.passed.status.conditions.insert(id.clone(), message.clone());
-                    results.owned.insert(id, Owned { condition: Some(message), ..owned });
+                    results.owned.insert(id, Owned { condition: Some(noted(&message)), ..owned });
                 }
                 Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
             }
@@ -327,7 +336,7 @@ impl Pass<'_> {
         };
         for (id, message) in &results.passed.status.conditions {
             let known = inventory.objects.get(id).and_then(|owned| owned.condition.as_ref());
-            if known != Some(message) && self.told.get(id) != Some(message) {
+            if known != Some(&noted(message)) && self.told.get(id) != Some(message) {
                 tracing::warn!(object = %id, "{message}");
                 events::warn(self.cluster, self.writer, id, &version(id), message).await;
             }
@@ -383,7 +392,7 @@ impl Results {
                 if let Role::Target { canary, .. } = &object.role {
                     self.targets.insert(canary.to_string(), TargetResult::Invalid { message: message.clone() });
                 }
-                owned.condition = Some(message);
+                owned.condition = Some(noted(&message));
             }
         }
         if let Some((canary, result)) = target {
@@ -407,6 +416,13 @@ fn guards(canary: &Desired, object: &Desired) -> bool {
         }
         Role::Plain | Role::Apex => false,
     }
+}
+
+/// A condition as the inventory keeps it: API servers repeat whole values in their words.
+fn noted(message: &str) -> String {
+    /// In characters; enough to recognise it.
+    const NOTED_MAX: usize = 300;
+    message.chars().take(NOTED_MAX).collect()
 }
 
 /// Why a Canary is not applied: its target could not be.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use crate::manifest::{FileCache, Manifest, parse, template_digest};
+use crate::manifest::{FileCache, Manifest, ManifestError, Parsed, parse_each, template_digest};
 use crate::model::{CommitId, Digest, Frozen, NamespacedName, Revision};
 
 /// A repository, a branch and a path in it.
@@ -46,10 +46,9 @@ impl Content {
     ) -> Self {
         let mut content = Self { commit, documents: Vec::new(), unreadable: Vec::new() };
         for (path, oid, text) in files {
-            match cache.get(path, oid, || documents(path, text)).as_ref() {
-                Ok(documents) => content.documents.extend(documents.iter().cloned()),
-                Err(unreadable) => content.unreadable.push(unreadable.clone()),
-            }
+            let read = cache.get(path, oid, || FileDocuments::read(path, text));
+            content.documents.extend(read.documents.iter().cloned());
+            content.unreadable.extend(read.unreadable.iter().cloned());
         }
         cache.sweep();
         content
@@ -57,14 +56,23 @@ impl Content {
 }
 
 /// The documents of files, by path and blob id.
-pub type DocumentCache = FileCache<Result<Vec<Arc<KeptDocument>>, Unreadable>>;
+pub type DocumentCache = FileCache<FileDocuments>;
 
-fn documents(path: &str, text: &str) -> Result<Vec<Arc<KeptDocument>>, Unreadable> {
-    match parse(path, text) {
-        Ok(manifests) => {
-            Ok(manifests.into_iter().map(|manifest| Arc::new(Document::of(manifest).keep())).collect())
+/// What one file holds.
+#[derive(Debug, Default)]
+pub struct FileDocuments {
+    documents: Vec<Arc<KeptDocument>>,
+    unreadable: Vec<Unreadable>,
+}
+
+impl FileDocuments {
+    fn read(path: &str, text: &str) -> Self {
+        let Parsed { manifests, faults } = parse_each(path, text);
+        let unreadable = |fault: ManifestError| Unreadable { file: path.to_owned(), message: fault.render() };
+        Self {
+            documents: manifests.into_iter().map(|manifest| Arc::new(Document::of(manifest).keep())).collect(),
+            unreadable: faults.into_iter().map(unreadable).collect(),
         }
-        Err(error) => Err(Unreadable { file: path.to_owned(), message: error.render() }),
     }
 }
 

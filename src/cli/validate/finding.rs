@@ -5,6 +5,8 @@ use serde::Serialize;
 use crate::cli::output::Paint;
 use crate::manifest::{self, Manifest, ManifestError};
 
+use super::files::Source;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,16 +47,29 @@ impl Finding {
         }
     }
 
+    /// A file that is not read at all.
+    pub(super) fn unread(file: String, why: &str) -> Self {
+        let message = format!("not read: {why}");
+        Self { severity: Severity::Error, file, line: 1, column: 1, message, snippet: None }
+    }
+
     /// Something about the field at `path` of `manifest`; points at the nearest ancestor that exists.
-    pub(super) fn at(severity: Severity, text: &str, manifest: &Manifest, path: &str, message: String) -> Self {
+    pub(super) fn at(
+        severity: Severity,
+        source: &Source,
+        manifest: &Manifest,
+        path: &str,
+        message: String,
+    ) -> Self {
         let whole = match manifest.item {
             Some(item) => format!("items[{item}].{path}"),
             None => path.to_owned(),
         };
         let segments = segments(&whole);
         let found = (0..=segments.len()).rev().find_map(|length| {
-            manifest::locate_key(text, manifest.document, segments.get(..length).unwrap_or_default())
+            source.locator().key(manifest.document, segments.get(..length).unwrap_or_default())
         });
+        let text = source.text.as_str();
         let (line, column, width) = found.map_or((manifest.line, 1, 1), |position| {
             let width = text.get(position.range.clone()).map_or(1, |key| key.lines().next().map_or(1, str::len));
             (position.line, position.column, u32::try_from(width).unwrap_or(1).max(1))

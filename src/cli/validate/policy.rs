@@ -6,12 +6,13 @@ use crate::manifest::Manifest;
 use crate::model::NamespacedName;
 use crate::{controller, sync};
 
+use super::files::Source;
 use super::finding::{Finding, Severity};
 use super::references::canary_of;
 
 /// Gone API versions; for a Canary, whether this version of Serin carries it out.
-pub(super) fn check(text: &str, manifest: &Manifest) -> Vec<Finding> {
-    let finding = |severity, path: &str, message| Finding::at(severity, text, manifest, path, message);
+pub(super) fn check(source: &Source, manifest: &Manifest) -> Vec<Finding> {
+    let finding = |severity, path: &str, message| Finding::at(severity, source, manifest, path, message);
     let mut findings = Vec::new();
     if let Some(message) = sync::gone_version(&manifest.object) {
         findings.push(finding(Severity::Warning, "apiVersion", message));

@@ -11,11 +11,16 @@ use crate::api::Canary;
 use crate::manifest::Manifest;
 use crate::model::ObjectRef;
 
+use super::files::Source;
 use super::finding::{Finding, Severity};
+use super::generated;
 
-/// An object with the text it was read from.
+/// Where objects go that name no namespace.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// An object with the file it was read from.
 pub(super) struct Located<'a> {
-    pub(super) text: &'a str,
+    pub(super) source: &'a Source,
     pub(super) manifest: &'a Manifest,
 }
 
@@ -25,19 +30,23 @@ pub(super) fn check(all: &[Located<'_>]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for located in all {
         let object = located.manifest.object_ref();
-        if let Some(first) = by_ref.get(&object) {
-            let message = format!("{object} is also defined in {}:{}", first.manifest.file, first.manifest.line);
-            findings.push(finding(Severity::Error, located, "metadata.name", message));
+        if let Some(first) = by_ref.get(&placed(&object)) {
+            let same = without_namespace(first.manifest) == without_namespace(located.manifest);
+            let (severity, how) =
+                if same { (Severity::Warning, ", with the same content") } else { (Severity::Error, "") };
+            let Manifest { file, line, .. } = first.manifest;
+            let message = format!("{object} is also defined in {file}:{line}{how}");
+            findings.push(finding(severity, located, "metadata.name", message));
         } else {
-            by_ref.insert(object, located);
+            by_ref.insert(placed(&object), located);
         }
     }
     let mut targets: HashMap<ObjectRef, &Located<'_>> = HashMap::new();
     for located in all {
         let Some(canary) = canary_of(located.manifest) else { continue };
-        let namespace = located.manifest.namespace().unwrap_or("default").to_owned();
+        let namespace = located.manifest.namespace().unwrap_or(DEFAULT_NAMESPACE).to_owned();
         for reference in references_of(&canary, &namespace) {
-            if !by_ref.contains_key(&reference.object) {
+            if !by_ref.contains_key(&placed(&reference.object)) {
                 let message = format!("{} is not among these manifests", reference.object);
                 findings.push(finding(Severity::Warning, located, &reference.path, message));
             }
@@ -49,12 +58,28 @@ pub(super) fn check(all: &[Located<'_>]) -> Vec<Finding> {
         } else {
             targets.insert(target, located);
         }
+        findings.extend(generated::check(&canary, &namespace, located, all, &by_ref));
     }
     findings
 }
 
-fn finding(severity: Severity, located: &Located<'_>, path: &str, message: String) -> Finding {
-    Finding::at(severity, located.text, located.manifest, path, message)
+/// An object's content, however it names the namespace it gets.
+fn without_namespace(manifest: &Manifest) -> serde_json::Value {
+    let mut object = manifest.object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("namespace");
+    }
+    object
+}
+
+/// An object's identity with the namespace it gets. Which kinds have none is the cluster's to say, so all get one.
+pub(super) fn placed(object: &ObjectRef) -> ObjectRef {
+    let namespace = object.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    ObjectRef { namespace: Some(namespace), ..object.clone() }
+}
+
+pub(super) fn finding(severity: Severity, located: &Located<'_>, path: &str, message: String) -> Finding {
+    Finding::at(severity, located.source, located.manifest, path, message)
 }
 
 /// The Canary in a manifest; one that does not decode has been reported by the schema check.

@@ -13,7 +13,7 @@ use super::{
     after, earliest,
 };
 use crate::git::{Base, Edit, GitError, Limits, PushError, Snapshot, SnapshotFile};
-use crate::manifest::parse;
+use crate::manifest::parse_each;
 use crate::model::{CommitId, NamespacedName, ObjectRef};
 use crate::release::Outcome;
 
@@ -189,8 +189,8 @@ impl GitReporter {
         for file in &snapshot.files {
             // Only names are kept: with many targets the objects themselves would fill the memory.
             let defined = self.at_promoted.get(&file.path, &file.oid, || {
-                let manifests = parse(&file.path, &file.text).unwrap_or_default();
-                manifests.iter().map(|manifest| placed(manifest.object_ref())).collect()
+                let parsed = parse_each(&file.path, &file.text);
+                parsed.manifests.iter().map(|manifest| placed(manifest.object_ref())).collect()
             });
             for object in defined.iter() {
                 files.insert(object.clone(), Arc::clone(file));

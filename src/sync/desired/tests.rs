@@ -95,19 +95,37 @@ fn bad_documents_are_problems_of_their_own() {
     let set = collected(vec![
         json!({"apiVersion": "gone.example.com/v1", "kind": "Thing", "metadata": {"name": "a"}}),
         plain("ConfigMap", "twice"),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "twice", "namespace": "test"}, "data": {}}),
         plain("ConfigMap", "twice"),
+        plain("Namespace", "same"),
+        plain("Namespace", "same"),
         plain("ConfigMap", "good"),
         canary("one", reference("podinfo")),
         canary("two", reference("podinfo")),
     ]);
     let messages: Vec<&str> = set.problems.iter().map(|problem| problem.message.as_str()).collect();
-    assert_eq!(messages.len(), 3, "{messages:#?}");
+    assert_eq!(messages.len(), 4, "{messages:#?}");
     assert!(messages[0].contains("Thing a: the API server knows no such kind"), "{messages:#?}");
     assert!(messages[1].contains("is also in app.yaml:1"), "{messages:#?}");
-    assert!(messages[2].contains("already released by test/one"), "{messages:#?}");
+    let same = set.objects.iter().find(|object| object.id.kind == "Namespace").unwrap();
+    assert_eq!(same.warnings, ["it is also in app.yaml:1, with the same content"]);
+    assert!(messages[3].contains("already released by test/one"), "{messages:#?}");
     assert!(role(&set, "ConfigMap", "good").is_some() && role(&set, "ConfigMap", "twice").is_none());
     assert!(set.complete, "all objects are known");
     assert!(!collected(vec![json!({"kind": "ConfigMap"})]).complete, "an object without a name may be any object");
+}
+
+#[test]
+fn an_object_of_a_kind_that_is_not_served_is_not_absent_wherever_it_is() {
+    let set =
+        collected(vec![json!({"apiVersion": "gone.example.com/v1", "kind": "Thing", "metadata": {"name": "a"}})]);
+    let thing = |namespace: Option<&str>| ObjectRef {
+        group: "gone.example.com".into(),
+        kind: "Thing".into(),
+        namespace: namespace.map(str::to_owned),
+        name: "a".into(),
+    };
+    assert_eq!(set.named, BTreeSet::from([thing(None), thing(Some("default"))]));
 }
 
 #[test]
@@ -115,6 +133,7 @@ fn lists_are_flattened_and_server_fields_dropped() {
     let mut exported = plain("ConfigMap", "a");
     exported["metadata"]["uid"] = json!("x");
     exported["status"] = json!({});
+    exported["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": "{}", "deployment.kubernetes.io/revision": "3"});
     let set =
         collected(vec![json!({"apiVersion": "v1", "kind": "List", "items": [exported, plain("Secret", "b")]})]);
     assert_eq!(set.objects.len(), 2);

@@ -55,7 +55,8 @@ fn the_example_has_one_warning_the_one_that_sync_gives() {
 fn what_is_not_yaml_is_shown_with_a_caret_and_a_hint() {
     let syntax = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n   labels: {}\n";
     let helm = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\n";
-    let kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n";
+    let kustomization =
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\nnamespace: test\n";
     let files = [("helm.yaml", helm), ("kustomization.yaml", kustomization), ("syntax.yaml", syntax)];
     insta::assert_snapshot!("validate-syntax", validated(&files, &[]));
 }
@@ -103,9 +104,58 @@ spec:
       - {name: chat, providerRef: {name: chat}}
 ";
     let list = "apiVersion: v1\nkind: List\nitems:\n  - apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n  \
-                - apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n";
+                - apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n    data: {}\n";
     let files = [("app.yaml", GOOD), ("list.yaml", list), ("lost.yaml", missing), ("second.yaml", &second)];
     insta::assert_snapshot!("validate-references", validated(&files, &[]));
+}
+
+#[test]
+fn what_a_canary_generates_does_not_belong_into_git() {
+    let route = |name: &str, hosts: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, namespace: test}}\n\
+             spec:\n  hosts:\n    - {hosts}\n  http: []\n"
+        )
+    };
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: podinfo-canary, namespace: test}\nspec: {ports: [{port: 80}]}\n";
+    let elsewhere = route("elsewhere", "podinfo").replace("namespace: test", "namespace: other");
+    let files = [
+        ("app.yaml", GOOD),
+        ("elsewhere.yaml", &elsewhere),
+        ("host.yaml", &route("mine", "podinfo.test.svc.cluster.local")),
+        ("route.yaml", &route("podinfo", "podinfo")),
+        ("service.yaml", service),
+    ];
+    insta::assert_snapshot!("validate-generated", validated(&files, &[]));
+}
+
+#[test]
+fn a_missing_namespace_is_the_default_one() {
+    let canary = GOOD.replace(", namespace: test}", "}").replace("  namespace: test\n", "  namespace: default\n");
+    let screen = validated(&[("app.yaml", &canary)], &[]);
+    assert_eq!(screen, "exit 0\n----- stderr\n2 objects in 1 file: 0 errors, 0 warnings\n");
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    let twice = format!("{config}---\n{}", config.replace("name: a", "name: a, namespace: default"));
+    let same = validated(&[("app.yaml", &twice)], &[]);
+    assert!(
+        same.contains("warning: ConfigMap default/a is also defined in app.yaml:1, with the same content"),
+        "{same}"
+    );
+    let other = validated(&[("app.yaml", &format!("{twice}data: {{}}\n"))], &[]);
+    assert!(other.contains("error: ConfigMap default/a is also defined in app.yaml:1\n"), "{other}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_does_not_hide_the_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write =
+        |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).expect("it can be written");
+    write("app.yaml", GOOD.as_bytes());
+    write("bom.yml", b"\xef\xbb\xbfapiVersion: v1\r\nkind: ConfigMap\r\nmetadata: {name: a}\r\n");
+    write("huge.json", &vec![b' '; 4 * 1024 * 1024 + 1]);
+    write("latin1.yaml", b"name: caf\xe9\n");
+    std::os::unix::fs::symlink("app.yaml", folder.path().join("link.yaml")).expect("it can be linked");
+    insta::assert_snapshot!("validate-unread", screen(&run(folder.path(), &["validate", ".", "app.yaml"])));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::super::call::{Call, Part, Reply};
 use super::super::convert::from_storage;
 use super::super::json::{remove, text};
 use super::super::managed::{self, Applied};
-use super::super::patch::{self, Patch, patch_document, without_nulls};
+use super::super::patch::{self, Patch, check_typed, patch_document, without_nulls};
 use super::super::quantity::canonicalize;
 use super::super::status::{ApiError, FieldError, Subject};
 use super::super::validate::check_types;
@@ -72,6 +72,7 @@ fn apply(call: &mut Call) -> Result<Reply, ApiError> {
     if config["metadata"].get("managedFields").is_some() {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
+    check_typed(call, &config)?;
     drop_unknown(call, &mut config, &duplicates)?;
     check_types(&config, &call.resource)?;
     if !call.resource.is_custom() {

@@ -2,10 +2,12 @@
 
 mod apply;
 mod strategic;
+mod typed;
 
 use serde_json::{Value, json};
 
 pub(super) use apply::{merge_applied, without_nulls};
+pub(super) use typed::check_typed;
 
 use super::call::Call;
 use super::status::ApiError;

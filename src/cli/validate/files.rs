@@ -1,0 +1,113 @@
+//! Which files are checked, and what of them cannot be read: the same that the daemon takes from a repository.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::cli::exit::CliError;
+use crate::manifest::Locator;
+
+use super::finding::Finding;
+
+/// Largest file that is read; the same limit as the daemon's.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Deepest folder that is entered: ends loops that hard links or bind mounts could make.
+const DEPTH_MAX: usize = 32;
+/// Endings of manifests.
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// One file as it was read.
+pub(super) struct Source {
+    pub(super) path: String,
+    /// Without a byte order mark.
+    pub(super) text: String,
+    locator: OnceCell<Locator>,
+}
+
+impl Source {
+    /// Where its fields are.
+    pub(super) fn locator(&self) -> &Locator {
+        self.locator.get_or_init(|| Locator::new(&self.text))
+    }
+}
+
+/// What there is to check.
+#[derive(Default)]
+pub(super) struct Files {
+    pub(super) sources: Vec<Source>,
+    /// What is not read, and why.
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Files {
+    /// Every YAML and JSON file below the paths, in a stable order; what was named itself is read whatever its ending.
+    pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut files = Self::default();
+        let mut found = Vec::new();
+        for path in paths {
+            if path.is_dir() {
+                files.collect(path, 0, &mut found)?;
+            } else {
+                found.push(path.clone());
+            }
+        }
+        found.sort();
+        // A path may be named twice, in two ways.
+        let mut seen = HashSet::new();
+        found.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+        for path in found {
+            files.take(&path).map_err(CliError::input)?;
+        }
+        Ok(files)
+    }
+
+    fn take(&mut self, path: &Path) -> anyhow::Result<()> {
+        let name = name(path);
+        let size = std::fs::metadata(path).with_context(|| format!("failed to read {name}"))?.len();
+        if size > FILE_BYTES_MAX {
+            self.findings.push(Finding::unread(name, &format!("{size} bytes are more than {FILE_BYTES_MAX}")));
+            return Ok(());
+        }
+        let bytes = std::fs::read(path).with_context(|| format!("failed to read {name}"))?;
+        match String::from_utf8(bytes) {
+            Ok(text) => {
+                let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+                self.sources.push(Source { path: name, text, locator: OnceCell::new() });
+            }
+            Err(_) => self.findings.push(Finding::unread(name, "it is not UTF-8 text")),
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+        anyhow::ensure!(depth < DEPTH_MAX, "{} is nested deeper than {DEPTH_MAX} folders", folder.display());
+        let listing = || format!("failed to list {}", folder.display());
+        for entry in std::fs::read_dir(folder).with_context(listing)? {
+            let entry = entry.with_context(listing)?;
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let kind = entry.file_type().with_context(|| format!("failed to look at {}", path.display()))?;
+            if kind.is_dir() {
+                self.collect(&path, depth + 1, files)?;
+            } else if kind.is_symlink() && is_manifest(&path) {
+                self.findings.push(Finding::unread(name(&path), "a symlink is not followed"));
+            } else if kind.is_file() && is_manifest(&path) {
+                files.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `.` is the default: what it leads to needs no `./` before its name.
+fn name(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
+}
