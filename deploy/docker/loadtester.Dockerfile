@@ -12,6 +12,8 @@ FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends bash ca-certificates curl jq && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 65532 --create-home --home-dir /home/serin serin
 COPY --from=build /src/target/release/serin /usr/local/bin/serin
+# For load test lines that need a shell (`hey ... && hey ...`).
+RUN ln -s serin /usr/local/bin/hey
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/serin", "loadtest"]
 CMD ["--port", "8080"]

@@ -22,30 +22,43 @@ pub struct ClusterArgs {
 
 impl ClusterArgs {
     /// Reads the configuration and builds a client; nothing is sent yet.
-    pub async fn connect(&self) -> anyhow::Result<Client> {
+    pub async fn connect(&self) -> anyhow::Result<Connection> {
         let Self { kubeconfig, context } = self.clone();
         let cluster = Cluster::connect(&ConnectOptions { kubeconfig, context }).await.map_err(|error| {
             CliError::input(error)
                 .hint("name a cluster with --kubeconfig or $KUBECONFIG; `serin sandbox` makes one")
         })?;
-        Ok(cluster.client())
+        Ok(Connection { client: cluster.client(), server: cluster.server().to_owned() })
     }
 }
 
-/// An error of a request: whether the cluster answered decides the exit code.
-pub fn request_failed(error: kube::Error, what: &str) -> anyhow::Error {
-    /// HTTP status of a kind that is not served; a missing object is told apart before.
-    const NOT_FOUND: u16 = 404;
-    let code = match &error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    };
-    let error = anyhow::Error::new(error).context(format!("failed to {what}"));
-    match code {
-        Some(NOT_FOUND) => CliError::input(error)
-            .hint("are the definitions there? `serin crds | kubectl apply --server-side -f -` installs them")
-            .into(),
-        Some(_) => CliError::input(error).into(),
-        None => CliError::unreachable(error).hint("is the cluster up, and is this its kubeconfig?").into(),
+/// A client and where it leads to.
+#[derive(Clone)]
+pub struct Connection {
+    /// The client.
+    pub client: Client,
+    /// The API server's address.
+    pub server: String,
+}
+
+impl Connection {
+    /// An error of a request: whether the cluster answered decides the exit code.
+    pub fn failed(&self, error: kube::Error, what: &str) -> anyhow::Error {
+        /// HTTP status of a kind that is not served; a missing object is told apart before.
+        const NOT_FOUND: u16 = 404;
+        let code = match &error {
+            kube::Error::Api(status) => Some(status.code),
+            _ => None,
+        };
+        let error = anyhow::Error::new(error).context(format!("failed to {what}"));
+        match code {
+            Some(NOT_FOUND) => CliError::input(error)
+                .hint("are the definitions there? `serin crds | kubectl apply --server-side -f -` installs them")
+                .into(),
+            Some(_) => CliError::input(error).into(),
+            None => CliError::unreachable(error)
+                .hint(format!("is the cluster at {} up, and is this its kubeconfig?", self.server))
+                .into(),
+        }
     }
 }

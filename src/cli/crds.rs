@@ -4,6 +4,7 @@ use anyhow::Context as _;
 
 /// `serin crds` takes no options.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  serin crds | kubectl apply --server-side -f -\n\nExit codes: 0 done.")]
 pub struct CrdsArgs {}
 
 /// Prints every definition as a YAML document. A closed pipe is not an error.

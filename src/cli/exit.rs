@@ -43,6 +43,11 @@ impl CliError {
         Self { exit: Exit::Unreachable, hint: None, source: source.into() }
     }
 
+    /// Which code it exits with.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// Adds what to do about it, printed on a line of its own.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -65,10 +70,10 @@ impl std::error::Error for CliError {
 
 /// Prints the whole chain of causes, then the hint, and says which code to exit with.
 pub fn report(error: &anyhow::Error) -> Exit {
-    let mut text = format!("error: {}", explain(error.as_ref()));
+    let mut text = prefixed(explain(error.as_ref()));
     let mut exit = Exit::Failed;
     if let Some(cli) = error.downcast_ref::<CliError>() {
-        text = format!("error: {}", explain(cli.source.as_ref()));
+        text = prefixed(explain(cli.source.as_ref()));
         exit = cli.exit;
         if let Some(hint) = &cli.hint {
             text.push_str("\nhint: ");
@@ -77,4 +82,9 @@ pub fn report(error: &anyhow::Error) -> Exit {
     }
     super::output::message(&text);
     exit
+}
+
+/// Several errors told at once have their prefixes already.
+fn prefixed(text: String) -> String {
+    if text.starts_with("error: ") { text } else { format!("error: {text}") }
 }

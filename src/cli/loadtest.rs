@@ -14,6 +14,11 @@ use crate::loadtest::{LoadTestOptions, LoadTester, TIMEOUT};
 
 /// Flags of `serin loadtest`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  serin loadtest --port 8080\n  curl -d '{\"name\": \"podinfo\", \"namespace\": \"test\", \"metadata\": \
+    {\"type\": \"bash\", \"cmd\": \"echo hi\"}}' http://127.0.0.1:8080/\n\n\
+    Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 failed under way, 2 bad usage."
+)]
 pub struct LoadtestArgs {
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]

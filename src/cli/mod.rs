@@ -7,6 +7,7 @@ pub mod crds;
 pub mod demo;
 pub mod exit;
 pub mod get;
+mod hey;
 pub mod loadtest;
 pub mod output;
 mod records;
@@ -31,7 +32,9 @@ use exit::Exit;
 #[command(name = "serin", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Start here:\n  serin demo                 watch releases, a rollback and a supersede, no cluster needed\n  \
-    serin validate DIR         check manifests offline\n  serin run --help           the daemon"
+    serin validate DIR         check manifests offline\n  serin run --help           the daemon\n\n\
+    Exit codes: 0 done, 1 the release failed or the request was refused, 2 bad input or usage, 3 a cluster or a \
+    program that is needed cannot be reached."
 )]
 pub struct Cli {
     /// What is logged, e.g. `info` or `serin=debug,kube=warn`
@@ -76,14 +79,19 @@ enum Verb {
     /// Show releases and what they wait for
     Get(get::GetArgs),
     /// Release a revision again that failed before
+    #[command(after_help = asked("retry podinfo -n test"))]
     Retry(request::RequestArgs),
     /// Promote without the remaining steps
+    #[command(after_help = asked("promote podinfo -n test"))]
     Promote(request::RequestArgs),
     /// Roll a release back now
+    #[command(after_help = asked("abort podinfo -n test"))]
     Abort(request::RequestArgs),
     /// Keep a release at its weight
+    #[command(after_help = asked("pause podinfo -n test"))]
     Pause(request::RequestArgs),
     /// Let a paused release go on
+    #[command(after_help = asked("resume podinfo -n test"))]
     Resume(request::RequestArgs),
     /// Run the load tester that webhooks call
     Loadtest(loadtest::LoadtestArgs),
@@ -93,14 +101,37 @@ enum Verb {
     Completions(completions::CompletionsArgs),
 }
 
+/// Under which name the process was started.
+enum Started {
+    Hey(Vec<String>),
+    Serin(Cli),
+}
+
+/// The end of the help of a verb that asks something of a release.
+fn asked(example: &str) -> String {
+    format!(
+        "Examples:\n  serin {example}\n\nExit codes: 0 accepted, 1 refused, 2 nothing to ask it of, 3 the cluster or the \
+         daemon does not answer."
+    )
+}
+
 /// Parses the command line, runs the verb and returns its exit code.
 pub fn main() -> ExitCode {
-    let Cli { log, log_format, verb } = Cli::parse();
+    let started = match hey::arguments() {
+        Some(arguments) => Started::Hey(arguments),
+        None => Started::Serin(Cli::parse()),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return internal_error(&format!("failed to start the async runtime: {error}")),
     };
-    let code = match runtime.block_on(dispatch(verb, LogOptions { filter: log, format: log_format })) {
+    let done = match started {
+        Started::Hey(arguments) => runtime.block_on(hey::run(arguments)),
+        Started::Serin(Cli { log, log_format, verb }) => {
+            runtime.block_on(dispatch(verb, LogOptions { filter: log, format: log_format }))
+        }
+    };
+    let code = match done {
         Ok(code) => code,
         Err(error) => exit::report(&error).code(),
     };
@@ -114,6 +145,10 @@ pub fn internal_error(text: &str) -> ExitCode {
     output::message(&format!("error: {text}"));
     ExitCode::from(Exit::Failed.code())
 }
+
+/// What kube says of every connection, as structures: that its certificate is not checked, which `cluster` says once; that
+/// it failed or ended, which whoever asked says with what was asked.
+const QUIET: &str = "kube_client::client=error,kube_client::client::builder=off";
 
 /// Where and how to log.
 #[derive(Debug, Clone)]
@@ -147,7 +182,7 @@ impl LogOptions {
     }
 
     fn filter(&self) -> anyhow::Result<EnvFilter> {
-        let filter = EnvFilter::try_new(&self.filter);
+        let filter = EnvFilter::try_new(format!("{QUIET},{}", self.filter));
         Ok(filter
             .map_err(|error| exit::CliError::input(error).hint("write --log as in `serin=debug,kube=warn`"))?)
     }

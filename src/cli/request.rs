@@ -16,7 +16,7 @@ use crate::api::Canary;
 use crate::api::annotations::REQUEST;
 use crate::release::{Event, EventType, State, Verb};
 
-use super::connect::{ClusterArgs, request_failed};
+use super::connect::ClusterArgs;
 use super::exit::{CliError, Exit};
 use super::output;
 
@@ -25,9 +25,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Arguments of the verbs that ask something of a release.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 accepted, 1 refused, 2 nothing to ask it of, 3 the cluster or the daemon does not answer."
-)]
 pub struct RequestArgs {
     /// Name of the Canary
     name: String,
@@ -41,10 +38,12 @@ pub struct RequestArgs {
 /// Asks and prints the answer.
 pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
     let RequestArgs { name, namespace, cluster } = args;
-    let client = cluster.connect().await?;
+    let connection = cluster.connect().await?;
+    let client = connection.client.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let api: Api<Canary> = Api::namespaced(client, &namespace);
-    let found = api.get_opt(&name).await.map_err(|error| request_failed(error, "read the Canary"))?;
+    let read = format!("read Canary {namespace}/{name}");
+    let found = api.get_opt(&name).await.map_err(|error| connection.failed(error, &read))?;
     let canary = found.ok_or_else(|| {
         let missing = anyhow::anyhow!("Canary {namespace}/{name} does not exist");
         CliError::input(missing).hint("`serin get -A` lists all of them")
@@ -57,7 +56,7 @@ pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
     let patch = json!({"metadata": {"annotations": {REQUEST: raw}}});
     api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch))
         .await
-        .map_err(|error| request_failed(error, "patch the Canary"))?;
+        .map_err(|error| connection.failed(error, &format!("patch Canary {namespace}/{name}")))?;
     let answer = tokio::time::timeout(ANSWER_MAX, answer(api, &name, &raw, verb)).await.map_err(|_| {
         let silent = anyhow::anyhow!("no answer within {} s", ANSWER_MAX.as_secs());
         CliError::unreachable(silent).hint("is `serin run` up? It answers when it is; the request stays")

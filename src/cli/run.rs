@@ -18,7 +18,7 @@ use crate::api::annotations::MANAGER_SYNC;
 use crate::api::{self, Canary};
 use crate::cluster::{
     Claim, Clock, Cluster, ConnectOptions, EffectKind, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected,
-    SharedWatch, Wake, Writer,
+    SharedWatch, Wake, WriteError, Writer, explain,
 };
 use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
@@ -36,6 +36,8 @@ use super::signal;
 
 /// How long the loops may take to finish what they are writing once they are told to stop; a pod has 30 s in all.
 const STOP_MAX: Duration = Duration::from_secs(15);
+/// Pause before our definitions are applied again, after an API server that was away or overloaded.
+const INSTALL_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the daemon asks the outside through; tests put their own here.
 pub struct Backends {
@@ -75,7 +77,12 @@ impl Backends {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
-    let settings = args.settings().map_err(CliError::input)?;
+    let named = args.config.is_some();
+    let settings = args.settings().map_err(|error| match named {
+        true => CliError::input(error),
+        false => CliError::input(error)
+            .hint("name a settings file with --config, or give flags: `serin run --help` lists them"),
+    })?;
     let shutdown = CancellationToken::new();
     let (told_to_stop, stop) = (signal::stop()?, shutdown.clone());
     tokio::spawn(async move {
@@ -91,7 +98,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
 /// The whole daemon with its real backends.
 pub async fn daemon(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let options = ConnectOptions { kubeconfig: settings.kubeconfig.clone(), context: settings.context.clone() };
-    let cluster = Cluster::connect(&options).await.map_err(CliError::input)?;
+    let cluster = Cluster::connect(&options).await.map_err(|error| {
+        CliError::input(error).hint("name a cluster with --kubeconfig or $KUBECONFIG; `serin sandbox` makes one")
+    })?;
     let backends = Backends::over_http(&settings).await?;
     daemon_with(settings, cluster, backends, shutdown).await
 }
@@ -306,9 +315,34 @@ fn readiness(sync: &SyncStatus, canaries: &Reflected<WatchedCanary>) -> Result<(
     if canaries.is_ready() { Ok(()) } else { Err("the list of Canaries is not there yet\n".to_owned()) }
 }
 
-/// Applies our definitions, so that `status.serin` is kept.
+/// Applies our definitions, so that `status.serin` is kept. An API server that is away is waited for.
 async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::Result<()> {
-    writer.claim().acquired().await;
+    let mut told = false;
+    loop {
+        writer.claim().acquired().await;
+        match try_install_crds(cluster, writer).await {
+            Ok(()) => return Ok(()),
+            Err((key, error)) if refused(&error) => {
+                return Err(anyhow::Error::new(error).context(format!("failed to install {key}")));
+            }
+            Err((key, error)) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("failed to install {key}, trying again: {}", explain(&error));
+                }
+                tokio::time::sleep(INSTALL_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Whether the API server has answered no, so that asking again is no use.
+fn refused(error: &WriteError) -> bool {
+    /// Request timeout, conflict, too many requests: another time it may work.
+    const PASSING: [u16; 3] = [408, 409, 429];
+    error.status().is_some_and(|status| (400..500).contains(&status.code) && !PASSING.contains(&status.code))
+}
+
+async fn try_install_crds(cluster: &Cluster, writer: &Writer) -> Result<(), (String, WriteError)> {
     let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
     for definition in api::crds() {
         let name = definition.metadata.name.clone().unwrap_or_default();
@@ -316,7 +350,7 @@ async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::Result<()> 
         let patch = Patch::Apply(&definition);
         let key = format!("CustomResourceDefinition {name}");
         let apply = definitions.patch(&name, &params, &patch);
-        writer.effect(EffectKind::Apply, &key, apply).await.with_context(|| format!("failed to install {key}"))?;
+        writer.effect(EffectKind::Apply, &key, apply).await.map_err(|error| (key.clone(), error))?;
     }
     cluster.forget_discovery();
     Ok(())

@@ -147,7 +147,9 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
 fn start_failed(error: SandboxError) -> anyhow::Error {
     let hint = match &error {
         SandboxError::Listen { .. } | SandboxError::Traffic(_) => "choose another --port, or 0 for any free one",
-        SandboxError::Kubeconfig { .. } => "name a readable kubeconfig with --attach",
+        SandboxError::Kubeconfig { .. } | SandboxError::NoKubeconfig { .. } => {
+            "name a readable kubeconfig with --attach"
+        }
         SandboxError::Client(_) | SandboxError::Object { .. } | SandboxError::NotServed { .. } => {
             "is the control plane up, and may you create definitions, namespaces and services?"
         }

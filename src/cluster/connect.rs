@@ -8,11 +8,12 @@ use std::time::Duration;
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::DynamicObject;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use tokio::sync::OnceCell;
 
 use super::discovery::{Discovery, ResolveError, Resolved};
+use super::explain::is_not_found;
 
 /// Longest time one read may take: beyond it an API server is as good as down, and the loop must not hang on it.
 /// (kube sets no read timeout of its own.)
@@ -30,7 +31,16 @@ pub struct ConnectOptions {
 /// No connection could be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The named file.
+    /// The named file is not there, or not for us.
+    #[error("failed to read the kubeconfig {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The named file is no kubeconfig.
     #[error("failed to read the kubeconfig {path}")]
     Kubeconfig {
         /// The file.
@@ -48,9 +58,15 @@ pub enum ClusterError {
         #[source]
         source: Box<kube::config::KubeconfigError>,
     },
+    /// The named context is none of the kubeconfig's.
+    #[error("the kubeconfig has no context `{0}`")]
+    NoContext(String),
     /// Nothing was named and nothing was found.
-    #[error("found no cluster: no kubeconfig and no service account; name one with --kubeconfig")]
-    Infer(#[source] Box<kube::config::InferConfigError>),
+    #[error("found no cluster: there is no kubeconfig and no pod's service account")]
+    Nowhere,
+    /// Nothing was named and what was found cannot be used.
+    #[error("found no cluster")]
+    Infer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// TLS or authentication set-up.
     #[error("failed to prepare the connection to the cluster")]
     Client(#[source] Box<kube::Error>),
@@ -79,7 +95,7 @@ pub enum CallError {
 impl CallError {
     /// Whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.status().is_some_and(kube::core::Status::is_not_found)
+        self.status().is_some_and(is_not_found)
     }
 
     /// Whether somebody else was faster.
@@ -120,6 +136,8 @@ pub async fn call<T>(what: &str, future: impl Future<Output = kube::Result<T>>) 
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    /// Its address; empty when the client is in this process.
+    server: Arc<str>,
     discovery: Arc<Discovery>,
     uid: Arc<OnceCell<String>>,
 }
@@ -137,20 +155,32 @@ impl Cluster {
     /// When there is no usable configuration.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, ClusterError> {
         let mut config = config_of(options).await?;
+        if config.accept_invalid_certs {
+            // kube says so at every connection.
+            tracing::warn!(
+                "the API server's certificate is not checked: the kubeconfig says insecure-skip-tls-verify"
+            );
+        }
         let agent = HeaderValue::from_static(concat!("serin/", env!("CARGO_PKG_VERSION")));
         config.headers.push((USER_AGENT, agent));
+        let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|source| ClusterError::Client(Box::new(source)))?;
-        Ok(Self::from_client(client))
+        Ok(Self { server: server.trim_end_matches('/').into(), ..Self::from_client(client) })
     }
 
     /// Uses a client that exists already, e.g. one over an in-process service.
     pub fn from_client(client: Client) -> Self {
-        Self { client, discovery: Arc::default(), uid: Arc::default() }
+        Self { client, server: Arc::default(), discovery: Arc::default(), uid: Arc::default() }
     }
 
     /// The client.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Its address, for messages; empty when the client is in this process.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// The UID of the namespace kube-system, which is as good as the cluster's own; asked once.
@@ -196,17 +226,34 @@ impl Cluster {
 async fn config_of(options: &ConnectOptions) -> Result<Config, ClusterError> {
     let ConnectOptions { kubeconfig, context } = options;
     let named = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-    let in_context = |source| ClusterError::Context {
-        context: context.clone().unwrap_or_else(|| "(current)".to_owned()),
-        source: Box::new(source),
+    let in_context = |source| match source {
+        KubeconfigError::LoadContext(missing) => ClusterError::NoContext(missing),
+        source => ClusterError::Context {
+            context: context.clone().unwrap_or_else(|| "(current)".to_owned()),
+            source: Box::new(source),
+        },
     };
     match (kubeconfig, context) {
         (Some(path), _) => {
+            // kube's own words would name the path once more.
+            std::fs::File::open(path).map_err(|source| ClusterError::Unreadable { path: path.clone(), source })?;
             let file = Kubeconfig::read_from(path)
                 .map_err(|source| ClusterError::Kubeconfig { path: path.clone(), source: Box::new(source) })?;
             Config::from_custom_kubeconfig(file, &named).await.map_err(in_context)
         }
         (None, Some(_)) => Config::from_kubeconfig(&named).await.map_err(in_context),
-        (None, None) => Config::infer().await.map_err(|source| ClusterError::Infer(Box::new(source))),
+        (None, None) => Config::infer().await.map_err(inferred),
+    }
+}
+
+/// What is wrong with the places that were tried: the kubeconfig, if there is one.
+fn inferred(error: InferConfigError) -> ClusterError {
+    let cause = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<KubeconfigError>());
+    match cause {
+        None | Some(KubeconfigError::FindPath) => ClusterError::Nowhere,
+        Some(KubeconfigError::ReadConfig(source, _)) if source.kind() == std::io::ErrorKind::NotFound => {
+            ClusterError::Nowhere
+        }
+        Some(cause) => ClusterError::Infer(cause.to_string().into()),
     }
 }

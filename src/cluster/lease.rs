@@ -110,6 +110,8 @@ pub struct Lease {
     seen: Option<(String, Instant)>,
     /// Whether we have ever held it.
     held: bool,
+    /// What was said last about not holding it: the same is met at every try, and said once.
+    told: Option<String>,
 }
 
 /// What one attempt brought.
@@ -135,6 +137,7 @@ impl Lease {
             claim: Arc::new(watch::Sender::new(None)),
             seen: None,
             held: false,
+            told: None,
         }
     }
 
@@ -158,12 +161,12 @@ impl Lease {
                     return Err(LeaseError::Lost { namespace, name, holder });
                 }
                 Ok(Attempt::HeldBy(holder)) => {
-                    tracing::debug!(holder, "waiting for the lease held by {holder}");
+                    self.tell_holder(&holder);
                     RETRY_EVERY
                 }
                 Ok(Attempt::Raced) => RETRY_EVERY,
                 Err(error) => {
-                    tracing::warn!(error = %explain(&error), "failed to reach the lease");
+                    self.tell_trouble(explain(&error));
                     RETRY_EVERY
                 }
             };
@@ -225,9 +228,33 @@ impl Lease {
         }
     }
 
+    /// Somebody else writes: that nothing happens here has a reason.
+    fn tell_holder(&mut self, holder: &str) {
+        let LeaseConfig { namespace, name } = &self.config;
+        let seconds = DURATION.as_secs();
+        let text = format!(
+            "waiting for the lease {namespace}/{name}: {holder} holds it; \
+             this process takes over {seconds} s after the last renewal"
+        );
+        if self.told.as_ref() != Some(&text) {
+            tracing::info!("{text}");
+            self.told = Some(text);
+        }
+    }
+
+    fn tell_trouble(&mut self, text: String) {
+        if self.told.as_ref() != Some(&text) {
+            let LeaseConfig { namespace, name } = &self.config;
+            tracing::warn!("the lease {namespace}/{name} cannot be used, nothing is written until it can: {text}");
+            self.told = Some(text);
+        }
+    }
+
     fn hold(&mut self, before: Instant) -> Attempt {
-        if !self.held {
-            tracing::info!(lease = %self.config.name, identity = %self.identity, "holding the lease");
+        let told = self.told.take();
+        if !self.held || told.is_some() {
+            let LeaseConfig { namespace, name } = &self.config;
+            tracing::info!("holding the lease {namespace}/{name} as {}", self.identity);
         }
         self.held = true;
         self.seen = None;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Cluster;
-use super::explain::{api_status, explain};
+use super::explain::{api_status, explain, is_not_found};
 use crate::model::NamespacedName;
 
 /// Wakes everybody who listens; carries no data, so a wake-up that is late or doubled does no harm.
@@ -63,29 +63,43 @@ fn compact_metadata(object: &mut DynamicObject) {
     }
 }
 
-/// Says once why a watch is interrupted. A kind that is not served yet is no trouble: its definition may be on its way.
-fn tell_interruption(path: &str, error: &watcher::Error, told: &mut Option<String>) {
+/// What was said of a watch that is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    NotServed,
+    Trouble,
+}
+
+/// Says once why a watch is interrupted. A kind that is not served yet is no trouble: its definition may be on its way; nor
+/// is a watch that the API server wants to begin anew. An API server that is away would be told once a watch: the lease and
+/// whoever writes say so.
+fn tell_interruption(path: &str, error: &watcher::Error, told: &mut Option<Told>) {
     let text = explain(error);
-    if told.as_ref() == Some(&text) {
+    if status_of(error).is_none_or(|status| status.code == GONE || status.code >= UNAVAILABLE) {
+        tracing::debug!("the watch of {path} begins anew: {text}");
         return;
     }
-    if is_not_served(error) {
-        tracing::info!("{path} is not served yet; watching it as soon as it is");
-    } else {
-        tracing::warn!("the watch of {path} is interrupted, trying again: {text}");
+    let now = if is_not_served(error) { Told::NotServed } else { Told::Trouble };
+    if told.replace(now) == Some(now) {
+        return;
     }
-    *told = Some(text);
+    match now {
+        Told::NotServed => tracing::info!("{path} is not served yet; watching it as soon as it is"),
+        Told::Trouble => tracing::warn!("the watch of {path} is interrupted, trying again: {text}"),
+    }
+}
+
+/// HTTP status of versions that are no longer known.
+const GONE: u16 = 410;
+/// From here on HTTP statuses say that the server is in trouble.
+const UNAVAILABLE: u16 = 500;
+
+fn status_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::core::Status> {
+    api_status(error).or_else(|| status_of(error.source()?))
 }
 
 fn is_not_served(error: &watcher::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(status) = api_status(error) {
-            return status.is_not_found();
-        }
-        next = error.source();
-    }
-    false
+    status_of(error).is_some_and(is_not_found)
 }
 
 /// What is known of one object: its compact form, or why it cannot be read.
@@ -157,7 +171,7 @@ impl SharedWatch {
         let Self { api, config, mut feeds } = self;
         tokio::spawn(async move {
             let kind = api.resource_url().to_owned();
-            let mut told: Option<String> = None;
+            let mut told = None;
             let stream = watcher(api, config).default_backoff();
             pin_mut!(stream);
             loop {
@@ -168,7 +182,10 @@ impl SharedWatch {
                 };
                 match event {
                     Some(Ok(event)) => {
-                        told = None;
+                        // That a list begins does not mean that it comes.
+                        if !matches!(event, watcher::Event::Init) {
+                            told = None;
+                        }
                         feed_all(&mut feeds, event);
                     }
                     // The stream repairs itself, with a back-off; what is cached stays usable meanwhile.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::explain::is_not_found;
 use super::lease::Claim;
 
 /// Longest time one write to the API server may take.
@@ -122,7 +123,7 @@ impl WriteError {
 
     /// Whether the object does not exist.
     pub fn is_not_found(&self) -> bool {
-        self.status().is_some_and(kube::core::Status::is_not_found)
+        self.status().is_some_and(is_not_found)
     }
 }
 

@@ -19,14 +19,6 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// It is not YAML.
-    #[error("{name} is not valid YAML:\n{message}")]
-    Syntax {
-        /// The file.
-        name: String,
-        /// What is wrong, with line and caret.
-        message: String,
-    },
     /// Everything that is wrong, with line and caret where it was written.
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
@@ -151,17 +143,32 @@ pub(super) struct Fields {
 impl Fields {
     /// Parses a whole text; an empty one has no fields.
     pub(super) fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
-        let syntax = |message: String| ConfigError::Syntax { name: name.to_owned(), message };
+        let syntax = |place: Place, message: &str| {
+            let mut errors = Errors::new(name, text);
+            errors.add(place, message);
+            ConfigError::Invalid(errors.all)
+        };
         let tree = if text.trim().is_empty() {
             Tree::Null
         } else {
-            serde_saphyr::from_str::<Tree>(text).map_err(|error| syntax(error.render()))?
+            serde_saphyr::from_str::<Tree>(text).map_err(|error| {
+                let place =
+                    error.location().map(|at| Place { line: at.line(), column: at.column() }).unwrap_or_default();
+                let message = error.without_snippet().to_string();
+                // The place is said by the lines below the message.
+                let message = message.split_once(": ").map_or(message.as_str(), |(place, rest)| {
+                    if place.contains("line ") { rest } else { message.as_str() }
+                });
+                let message = message.split(" at line ").next().unwrap_or(message);
+                let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or(message);
+                syntax(place, message)
+            })?
         };
         match tree {
             Tree::Null => Ok(Self { path: String::new(), fields: Vec::new(), known: Vec::new() }),
             Tree::Map(fields) => Ok(Self { path: String::new(), fields, known: Vec::new() }),
             Tree::Scalar(_) | Tree::Bool(_) | Tree::Number(_) | Tree::List(_) => {
-                Err(syntax("expected a mapping such as `git:`".to_owned()))
+                Err(syntax(Place { line: 1, column: 1 }, "expected a mapping such as `git:`"))
             }
         }
     }

@@ -147,7 +147,7 @@ async fn ensure_route(look: &Look<'_>, hands: &mut Hands<'_>, weights: Weights) 
             None => {
                 hands.create(Tracked::Route(kind), &desired).await?;
             }
-            Some(live) if !request.owner.controls(&live) => {
+            Some(live) if !request.owner.controls(&live) && !request.is_left(&live) => {
                 return Err(ActError::Refused(format!(
                     "{} {}/{name} exists and is not owned by this Canary: remove or rename it",
                     kind.kind, request.namespace

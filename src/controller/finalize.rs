@@ -1,16 +1,16 @@
-//! A deleted Canary hands its target back: the target gets primary's size, then the route, then the apex Service; only when
-//! all that has been seen and primary has drained may the generated objects go. They are owned by the Canary, so garbage
-//! collection takes them with it.
+//! A deleted Canary hands its target back: the target gets primary's size, then the route, then the apex Service. When
+//! primary has drained, these two are left to the target, so that nobody who calls them notices. The other generated
+//! objects are owned by the Canary: garbage collection takes them with it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::CanarySpec;
-use crate::api::annotations::{FINALIZER, FINALIZER_FLAGGER};
+use crate::api::annotations::{FINALIZER, FINALIZER_FLAGGER, MANAGER_SYNC};
 use crate::model::Weights;
 use crate::release::{Action, Readiness, RouteObserved};
-use crate::router::ServiceSet;
-use crate::workload::DeploymentView;
+use crate::router::{LiveRoutes, ServiceSet, merge_update};
+use crate::workload::{DeploymentView, left_to};
 
 use super::act::act;
 use super::caches::{CanaryView, Tracked};
@@ -18,14 +18,23 @@ use super::hands::{ActError, Hands};
 use super::observe::Look;
 
 /// How far the hand-over is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HandOver {
-    /// Something was written or is awaited; a change wakes.
-    Waiting,
-    /// Primary drains; look again then.
+    /// Something was written or is awaited, in words; a change wakes.
+    Waiting(String),
+    /// Proxies learn of what was written; look again then.
     Draining(Timestamp),
     /// The finalizer is gone.
     Done,
+}
+
+/// What is remembered of a hand-over between two looks; lost, it only takes longer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// Since when all traffic goes to the target's pods.
+    handed_back: Option<Timestamp>,
+    /// Since when it goes there without the objects that are about to go.
+    left: Option<Timestamp>,
 }
 
 /// Finalizers that this controller answers for.
@@ -69,11 +78,11 @@ async fn write_finalizers(
     hands.merge(Tracked::Canary, &canary.key.name, patch).await
 }
 
-/// One step of the hand-over; `handed_back` remembers since when everything leads to the target.
+/// One step of the hand-over.
 pub(super) async fn hand_over(
     look: &Look<'_>,
     hands: &mut Hands<'_>,
-    handed_back: &mut Option<Timestamp>,
+    progress: &mut Progress,
     drain: SignedDuration,
     now: Timestamp,
 ) -> Result<HandOver, ActError> {
@@ -82,34 +91,120 @@ pub(super) async fn hand_over(
         drop_finalizers(look.canary, hands).await?;
         return Ok(HandOver::Done);
     };
-    let wanted = primary.replicas.max(look.target_minimum());
-    if target.replicas < wanted {
-        hands.scale(&target.name, &target.resource_version, wanted).await?;
-        return Ok(HandOver::Waiting);
+    if let Some(reason) = scale_up(look, hands, &target, &primary).await? {
+        return Ok(HandOver::Waiting(reason));
     }
-    match target.as_target(look.target_minimum()).readiness {
-        Readiness::Ready => {}
-        Readiness::Waiting(_) | Readiness::Stalled(_) => return Ok(HandOver::Waiting),
+    if !leads_to_target(look, hands, &target).await? {
+        return Ok(HandOver::Waiting(format!("traffic to be handed back to {}", target.name)));
     }
-    let everything = Weights::canary_percent(100);
-    let observed = look.observe(Vec::new(), now);
-    if let RouteObserved::Present { weights, .. } = observed.route
-        && weights != everything
-    {
-        act(&Action::SetWeights(everything), look, hands).await?;
-        return Ok(HandOver::Waiting);
+    let until = after(*progress.handed_back.get_or_insert(now), drain);
+    if now < until {
+        return Ok(HandOver::Draining(until));
     }
-    if let Some((name, patch)) = apex_to_target(look, &target) {
-        hands.merge(Tracked::Service, &name, patch).await?;
-        return Ok(HandOver::Waiting);
+    if leave(look, hands).await? {
+        progress.left = None;
+        return Ok(HandOver::Waiting(format!("its service and route to be left to {}", target.name)));
     }
-    let since = *handed_back.get_or_insert(now);
-    let until = since.checked_add(drain).unwrap_or(Timestamp::MAX);
+    let until = after(*progress.left.get_or_insert(now), drain);
     if now < until {
         return Ok(HandOver::Draining(until));
     }
     drop_finalizers(look.canary, hands).await?;
     Ok(HandOver::Done)
+}
+
+fn after(since: Timestamp, wait: SignedDuration) -> Timestamp {
+    since.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// Gives the target primary's size; what it still waits for.
+async fn scale_up(
+    look: &Look<'_>,
+    hands: &mut Hands<'_>,
+    target: &DeploymentView,
+    primary: &DeploymentView,
+) -> Result<Option<String>, ActError> {
+    let wanted = primary.replicas.max(look.target_minimum());
+    if target.replicas < wanted {
+        hands.scale(&target.name, &target.resource_version, wanted).await?;
+        return Ok(Some(format!("{} to be scaled up", target.name)));
+    }
+    Ok(match target.as_target(look.target_minimum()).readiness {
+        Readiness::Ready => None,
+        Readiness::Waiting(reason) | Readiness::Stalled(reason) => {
+            Some(format!("{} to become ready, until then primary serves: {reason}", target.name))
+        }
+    })
+}
+
+/// Whether route and apex Service lead to the target; if not, one of them is written.
+async fn leads_to_target(
+    look: &Look<'_>,
+    hands: &mut Hands<'_>,
+    target: &DeploymentView,
+) -> Result<bool, ActError> {
+    let everything = Weights::canary_percent(100);
+    if let Some(request) = look.route_request() {
+        let live = look.caches.routes_in(request.namespace);
+        match look.router.observe(&request, &live) {
+            // Once left behind it is not ours any more.
+            RouteObserved::Missing | RouteObserved::Unusable(_) => {}
+            RouteObserved::Present { weights, current: true } if weights == everything => {}
+            RouteObserved::Present { current: true, .. } => {
+                act(&Action::SetWeights(everything), look, hands).await?;
+                return Ok(false);
+            }
+            // Somebody writes it already as it shall be without the Canary, e.g. Git: our last word is the same.
+            RouteObserved::Present { current: false, .. } => {
+                act(&Action::EnsureRoute(everything), look, hands).await?;
+                return Ok(false);
+            }
+        }
+    }
+    let Some((name, patch)) = apex_to_target(look, target) else { return Ok(true) };
+    hands.merge(Tracked::Service, &name, patch).await?;
+    Ok(false)
+}
+
+/// Users must not notice that a Canary goes: apex Service and route stay, as the target's. `true` if something was written.
+async fn leave(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<bool, ActError> {
+    let Some(request) = look.route_request() else { return Ok(false) };
+    let heir = hands.get(Tracked::Deployment, request.target).await?;
+    let mut wrote = false;
+    let apex = look.caches.service(&look.key(request.service));
+    if let Some(live) = apex.filter(|live| request.owner.controls(live)) {
+        let references = references(look, hands, Tracked::Service, &live, &heir).await?;
+        let version = &live["metadata"]["resourceVersion"];
+        let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": references}});
+        hands.merge(Tracked::Service, request.service, patch).await?;
+        wrote = true;
+    }
+    let (kind, mut stays) = look.router.leave(&request);
+    let route = LiveRoutes::get(&look.caches.routes_in(request.namespace), kind, request.service);
+    if let Some(live) = route.filter(|live| request.owner.controls(live)) {
+        let kind = Tracked::Route(kind);
+        stays["metadata"]["ownerReferences"] = references(look, hands, kind, &live, &heir).await?;
+        hands.merge(kind, request.service, merge_update(&live, &stays)).await?;
+        wrote = true;
+    }
+    Ok(wrote)
+}
+
+/// The owners of an object that stays: instead of the Canary the target, unless Git names the object.
+async fn references(
+    look: &Look<'_>,
+    hands: &Hands<'_>,
+    kind: Tracked,
+    live: &Value,
+    heir: &Value,
+) -> Result<Value, ActError> {
+    let name = live["metadata"]["name"].as_str().unwrap_or_default();
+    let whole = hands.get(kind, name).await?;
+    let in_git = |entry: &Value| entry["manager"] == MANAGER_SYNC && entry["operation"] == "Apply";
+    let is_in_git = whole["metadata"]["managedFields"].as_array().is_some_and(|all| all.iter().any(in_git));
+    let owners = live["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+    let others = owners.into_iter().filter(|owner| owner["uid"] != look.canary.owner.uid.as_str());
+    Ok(others.chain((!is_in_git).then(|| left_to(heir))).collect())
 }
 
 /// What must change for the apex Service to select the target's pods; `None` if it does or is gone.

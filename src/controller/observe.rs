@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::api::CanarySpec;
-use crate::metrics::PROMETHEUS;
+use crate::metrics;
 use crate::model::NamespacedName;
 use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
 use crate::router::{RouteRequest, Router, ServiceSet, services};
@@ -47,6 +47,7 @@ impl Look<'_> {
             service: self.spec.service_name(),
             spec: self.spec.service.as_ref()?,
             owner: &self.canary.owner,
+            target: &self.spec.target_ref.name,
         })
     }
 
@@ -184,12 +185,8 @@ impl Look<'_> {
         self.spec.analysis.metrics.iter().filter(|_| !self.spec.skip_analysis).find_map(|metric| {
             let key = template_key(&self.canary.key.namespace, metric)?;
             let template = self.caches.templates.get(&key)?;
-            let kind = &template.provider.type_;
-            (kind != PROMETHEUS).then(|| {
-                format!(
-                    "MetricTemplate {key}: provider type {kind} is not supported yet: this version asks {PROMETHEUS} only"
-                )
-            })
+            let reason = metrics::unsupported(&template.provider.type_)?;
+            Some(format!("MetricTemplate {key}: {reason}"))
         })
     }
 

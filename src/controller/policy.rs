@@ -392,6 +392,16 @@ mod tests {
         let cases = [
             (json!({"analysis": {"iterations": 3}}), "spec.analysis.iterations is not supported yet"),
             (json!({"analysis": {"mirror": true}}), "spec.analysis.mirror"),
+            (json!({"analysis": {"match": [{"headers": {"a": {"exact": "b"}}}]}}), "spec.analysis.match"),
+            (json!({"analysis": {"sessionAffinity": {"cookieName": "a"}}}), "spec.analysis.sessionAffinity"),
+            (json!({"analysis": {"stepWeightPromotion": 20}}), "spec.analysis.stepWeightPromotion"),
+            (json!({"analysis": {"primaryReadyThreshold": 75}}), "spec.analysis.primaryReadyThreshold"),
+            (json!({"analysis": {"canaryReadyThreshold": 75}}), "spec.analysis.canaryReadyThreshold"),
+            (
+                json!({"autoscalerRef": {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "a"}}),
+                "autoscalerRef.kind ScaledObject is not supported yet",
+            ),
+            (json!({"service": null}), "spec.service is missing"),
             (json!({"provider": "nginx"}), "spec.provider is not supported yet"),
             (
                 json!({"ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "a"}}),

@@ -17,7 +17,9 @@ use super::act::act;
 use super::answers::Answers;
 use super::caches::{Caches, CanaryView, Kinds};
 use super::expectations::{Expectations, Freshness};
-use super::finalize::{HandOver, add_finalizers, drop_finalizers, hand_over, has_finalizer, missing_finalizers};
+use super::finalize::{
+    HandOver, Progress, add_finalizers, drop_finalizers, hand_over, has_finalizer, missing_finalizers,
+};
 use super::hands::{ActError, Hands};
 use super::measure::{Asker, Finder};
 use super::observe::Look;
@@ -73,7 +75,9 @@ pub(super) struct Memory {
     failures: u32,
     /// What is accepted and not carried out, in words.
     ignored: Option<String>,
-    handed_back: Option<Timestamp>,
+    handing_over: Progress,
+    /// What the hand-over of a deleted Canary waits for.
+    hands_over: Option<String>,
     /// The target's name and the checks', to forget their series.
     target: String,
     checks: Vec<String>,
@@ -173,7 +177,7 @@ impl Reconciler {
         let old = state.clone();
         let step = release::step(&policy, &observed, state.unwrap_or_else(|| State::new(now)), now);
         let extras =
-            Extras { blocked: memory.obstacle(&observed), ignored: memory.ignored.as_deref(), terminating: false };
+            Extras { blocked: memory.obstacle(&observed), ignored: memory.ignored.as_deref(), terminating: None };
         let status = project(&stored, Some(&step.state), extras, now);
         if !self.persist(canary, &persist::normal(&status), &mut memory.expectations).await? {
             return self.block(canary, memory, crd::PRUNES).await;
@@ -236,7 +240,7 @@ impl Reconciler {
 
     /// Nothing is decided; the condition says why.
     async fn block(&self, canary: &CanaryView, memory: &mut Memory, reason: &str) -> Result<Again, ActError> {
-        let extras = Extras { blocked: Some(reason), ignored: memory.ignored.as_deref(), terminating: false };
+        let extras = Extras { blocked: Some(reason), ignored: memory.ignored.as_deref(), terminating: None };
         let (stored, now) = (canary.status.thaw(), self.clock.now());
         let state = announced(&stored, &canary.key, reason, now);
         let mut status = project(&stored, state.as_ref(), extras, now);
@@ -264,7 +268,8 @@ impl Reconciler {
         };
         memory.target.clone_from(&spec.target_ref.name);
         let now = self.clock.now();
-        let extras = Extras { blocked: None, ignored: None, terminating: true };
+        let waits = memory.hands_over.clone().unwrap_or_else(|| "the hand-over to begin".to_owned());
+        let extras = Extras { blocked: memory.problem.as_deref(), ignored: None, terminating: Some(&waits) };
         let stored = canary.status.thaw();
         let status = project(&stored, None, extras, now);
         let diff = merge_diff(&stored, &persist::normal(&status));
@@ -275,12 +280,19 @@ impl Reconciler {
         }
         let look = self.look_of(canary, spec);
         let drain = SignedDuration::try_from(self.settings.drain).unwrap_or(SignedDuration::MAX);
-        let Memory { expectations, handed_back, .. } = memory;
+        let Memory { expectations, handing_over, .. } = memory;
         let mut hands = self.hands(canary, expectations);
-        match hand_over(&look, &mut hands, handed_back, drain, now).await? {
-            HandOver::Waiting | HandOver::Done => Ok(Again::Never),
-            HandOver::Draining(until) => Ok(Again::At(until)),
-        }
+        let step = hand_over(&look, &mut hands, handing_over, drain, now).await?;
+        memory.problem = None;
+        Ok(match step {
+            HandOver::Waiting(reason) if memory.hands_over.as_ref() == Some(&reason) => Again::Never,
+            HandOver::Waiting(reason) => {
+                memory.hands_over = Some(reason);
+                Again::In(Duration::ZERO)
+            }
+            HandOver::Done => Again::Never,
+            HandOver::Draining(until) => Again::At(until),
+        })
     }
 
     fn after_error(&self, canary: &CanaryView, memory: &mut Memory, error: &ActError) -> Again {

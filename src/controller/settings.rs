@@ -29,9 +29,9 @@ impl ControllerSettings {
     }
 
     /// The time that a side may take to become ready: `deadline`, in a demonstration already divided. Pods start no faster
-    /// there, and those that have to be `settling` would never be ready in time.
+    /// there, and have to be `settling` as long as everywhere.
     pub(super) fn patience(&self, deadline: Duration, settling: Duration) -> Duration {
-        if self.is_demonstration() && !settling.is_zero() { deadline.max(settling + STARTING) } else { deadline }
+        if self.is_demonstration() { deadline.max(settling + STARTING) } else { deadline }
     }
 
     fn is_demonstration(&self) -> bool {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_demonstration_leaves_pods_the_time_to_settle() {
+    fn a_demonstration_leaves_pods_the_time_to_start_and_to_settle() {
         let at = |speed| ControllerSettings {
             namespace: None,
             metrics_address: String::new(),
@@ -55,7 +55,8 @@ mod tests {
         };
         let (minute, five) = (Duration::from_secs(60), Duration::from_secs(5));
         assert_eq!(at(1.0).patience(at(1.0).sped(minute), five), minute);
-        assert_eq!(at(20.0).patience(at(20.0).sped(minute), Duration::ZERO), Duration::from_secs(3));
+        assert_eq!(at(20.0).patience(at(20.0).sped(minute), Duration::ZERO), Duration::from_secs(10));
+        assert_eq!(at(2.0).patience(at(2.0).sped(minute), Duration::ZERO), Duration::from_secs(30));
         assert_eq!(at(20.0).patience(at(20.0).sped(minute), five), Duration::from_secs(15));
     }
 }

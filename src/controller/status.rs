@@ -52,8 +52,8 @@ pub(super) struct Extras<'a> {
     pub(super) blocked: Option<&'a str>,
     /// What is accepted and not carried out, in words.
     pub(super) ignored: Option<&'a str>,
-    /// The Canary is being deleted.
-    pub(super) terminating: bool,
+    /// The Canary is being deleted; what that waits for, in words.
+    pub(super) terminating: Option<&'a str>,
 }
 
 /// The status for `state`; times of the previous one are kept where nothing changed.
@@ -69,11 +69,11 @@ pub(super) fn project(
         None => old.clone(),
     };
     // `kubectl get canary -o wide` has a column for this, and none for conditions.
-    if let Some(reason) = extras.blocked {
+    if let Some(reason) = extras.blocked.or(extras.terminating) {
         let none_yet = || SerinStatus { version: SerinStatus::VERSION, ..SerinStatus::default() };
         status.serin.get_or_insert_with(none_yet).waiting_on = Some(reason.to_owned());
     }
-    if extras.terminating {
+    if extras.terminating.is_some() {
         status.phase = CanaryPhase::Terminating;
     }
     let now = format!("{now:.0}");
@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    const NONE: Extras<'static> = Extras { blocked: None, ignored: None, terminating: false };
+    const NONE: Extras<'static> = Extras { blocked: None, ignored: None, terminating: None };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).unwrap()

@@ -59,7 +59,7 @@ pub enum GitError {
         limit: usize,
     },
     /// The folder or file is not in the commit.
-    #[error("{path:?} does not exist at {commit}")]
+    #[error("path {path:?} does not exist at commit {commit}")]
     NoPath {
         /// The folder or file.
         path: String,

@@ -80,8 +80,20 @@ fn probe(remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError>
     found.map(commit_id).transpose()
 }
 
+/// libgit2 takes a folder that is not there for a URL of an unknown kind.
+fn there_is(remote: &Remote) -> Result<(), GitError> {
+    match remote.location() {
+        Location::Local(path) if !path.exists() => {
+            let reason = "there is no such folder".to_owned();
+            Err(GitError::Unreachable { url: remote.to_string(), reason })
+        }
+        Location::Local(_) | Location::Http | Location::Ssh => Ok(()),
+    }
+}
+
 fn probe_local(remote: &Remote, reference: &str) -> Result<Option<Oid>, GitError> {
     let unreachable = |error: &git2::Error| GitError::from_remote(remote.url(), error);
+    there_is(remote)?;
     let repo = Repository::open(remote.connect_url()).map_err(|error| unreachable(&error))?;
     match repo.find_reference(reference) {
         Ok(found) => Ok(Some(found.peel_to_commit().map_err(|error| unreachable(&error))?.id())),
@@ -117,6 +129,7 @@ fn tracking(reference: &str) -> String {
 }
 
 fn fetch(inner: &Inner, repo: &Repository, remote: &Remote, reference: &str) -> Result<Fetched, GitError> {
+    there_is(remote)?;
     let ours = tracking(reference);
     let mut handle = repo.remote_anonymous(&remote.connect_url()).map_err(|error| inner.local(&error))?;
     let talk = remote.talk();

@@ -70,6 +70,11 @@ impl Remote {
         {
             return fail("it carries a password; put it into a file and name that as the token file");
         }
+        if let Some((scheme, _)) = url.split_once("://")
+            && !SCHEMES.contains(&scheme)
+        {
+            return fail("its scheme is not known: use a path, https:// or ssh://");
+        }
         match (&location, &credentials) {
             (Location::Http, Credentials::Token { .. }) if url.starts_with("http://") && !is_loopback(url) => {
                 return fail("a token would travel unencrypted over http; use https");
@@ -239,6 +244,9 @@ fn certificate_error(message: &str) -> git2::Error {
     git2::Error::new(git2::ErrorCode::Certificate, git2::ErrorClass::Callback, message)
 }
 
+/// Schemes of remotes.
+const SCHEMES: [&str; 5] = ["file", "git+ssh", "http", "https", "ssh"];
+
 fn locate(url: &str) -> Location {
     if let Some(path) = url.strip_prefix("file://") {
         return Location::Local(PathBuf::from(path));
@@ -293,6 +301,8 @@ mod tests {
         assert!(Remote::new("http://example.com/x", token()).is_err());
         assert!(Remote::new("http://127.0.0.1:8080/x", token()).is_ok());
         assert!(Remote::new("ssh://git@host/x", Credentials::None).is_err());
+        let unknown = Remote::new("ftp://host/x", Credentials::None).unwrap_err().to_string();
+        assert!(unknown.contains("its scheme is not known"), "{unknown}");
         let error = Remote::new("https://bob:s3cret@host/x", Credentials::None).unwrap_err().to_string();
         assert!(error.contains("https://host/x") && !error.contains("s3cret"), "{error}");
     }

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use super::Shared;
 use super::command::Shell;
 use super::gates::Gate;
+use super::hey;
 use super::payload::{Payload, Request};
 use super::tasks::Start;
 
@@ -121,6 +122,10 @@ fn background(
     log_output: bool,
 ) -> Result<Response, Refusal> {
     let canary = payload.canary();
+    // Nobody reads the end of a background command: what can never run is said now, where it becomes an Event.
+    if let Some(Err(error)) = hey::arguments(&command).map(|arguments| hey::Flags::parse(&arguments)) {
+        return Err(Refusal(StatusCode::BAD_REQUEST, format!("command {command:?} cannot run: {error}")));
+    }
     let permit = match shared.tasks.start(canary.clone(), command.clone()) {
         Start::Go(permit) => permit,
         Start::Running => {

@@ -63,6 +63,7 @@ pub(super) fn is_default(path: &[&str], value: &Value, parent: &Value) -> bool {
                 _ => false,
             }
         }
+        ["spec", "containers", "lifecycle", _, "sleep", "seconds"] => *value == json!(0),
         ["spec", .., "fieldRef", "apiVersion"] => value == "v1",
         ["spec", .., "resourceFieldRef", "divisor"] => value == "0" || *value == json!(0),
         ["spec", "volumes", rest @ ..] => volume_field(rest, value, parent),
@@ -116,7 +117,8 @@ fn probe_field(field: &str, value: &Value) -> bool {
 
 fn volume_field(path: &[&str], value: &Value, parent: &Value) -> bool {
     match path {
-        [_, "readOnly"] => *value == json!(false),
+        [_, "readOnly"] | ["iscsi", "chapAuthDiscovery" | "chapAuthSession"] => *value == json!(false),
+        ["awsElasticBlockStore" | "gcePersistentDisk", "partition"] => *value == json!(0),
         ["image", "pullPolicy"] => value == default_pull_policy(parent, "reference"),
         ["configMap" | "secret" | "downwardAPI" | "projected", "defaultMode"] => *value == json!(420),
         ["projected", "sources", "serviceAccountToken", "expirationSeconds"] => *value == json!(3600),

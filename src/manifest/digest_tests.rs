@@ -114,3 +114,27 @@ fn templates_read_back_from_a_real_api_server_have_the_digest_of_git() {
         assert_eq!(template_digest(&forms["git"]), template_digest(&forms["live"]), "{name}");
     }
 }
+
+/// As Kubernetes 1.36.2 answers: zeros that Go leaves out, and one that it writes.
+#[test]
+fn zeros_that_the_server_drops_or_adds_say_nothing() {
+    let template = |volumes: Value, sleep: Value| json!({"spec": {"volumes": volumes, "containers": [{"name": "a", "lifecycle": {"preStop": {"sleep": sleep}}}]}});
+    let git = template(
+        json!([
+            {"name": "a", "awsElasticBlockStore": {"volumeID": "x", "partition": 0, "readOnly": false}},
+            {"name": "b", "gcePersistentDisk": {"pdName": "x", "partition": 0}},
+            {"name": "c", "iscsi": {"iqn": "x", "lun": 0, "chapAuthDiscovery": false, "chapAuthSession": false}},
+        ]),
+        json!({}),
+    );
+    let live = template(
+        json!([
+            {"name": "a", "awsElasticBlockStore": {"volumeID": "x"}},
+            {"name": "b", "gcePersistentDisk": {"pdName": "x"}},
+            {"name": "c", "iscsi": {"iqn": "x", "lun": 0, "iscsiInterface": "default"}},
+        ]),
+        json!({"seconds": 0}),
+    );
+    assert_eq!(template_digest(&git), template_digest(&live));
+    assert_ne!(template_digest(&git), template_digest(&template(json!([]), json!({"seconds": 5}))));
+}

@@ -20,6 +20,12 @@ pub use http::{HttpClients, HttpError};
 pub use prometheus::{PROMETHEUS, Prometheus};
 pub use template::{QueryContext, TemplateError, prometheus_duration};
 
+/// Why a provider of this type cannot be asked; `None` if it can.
+pub fn unsupported(kind: &str) -> Option<String> {
+    let reason = || format!("provider type {kind} is not supported yet: this version asks {PROMETHEUS} only");
+    (kind != PROMETHEUS).then(reason)
+}
+
 /// Where to ask, and how to identify oneself there.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Endpoint {

@@ -37,11 +37,8 @@ impl Prometheus {
     }
 
     async fn ask(&self, endpoint: &Endpoint, query: &str) -> Result<Reading, String> {
-        if endpoint.kind != PROMETHEUS {
-            return Err(format!(
-                "metric provider type `{}` is not supported: this version asks `{PROMETHEUS}` only",
-                endpoint.kind
-            ));
+        if let Some(reason) = super::unsupported(&endpoint.kind) {
+            return Err(reason);
         }
         let request = self.request(endpoint, query)?;
         let response = request.send().await.map_err(|error| chain(&error.without_url()))?;

@@ -168,7 +168,7 @@ impl GitReporter {
         }
     }
 
-    /// Brings Git up to what `reports` say; `gone` are Canaries that were deleted.
+    /// Brings Git up to what `reports` say; `gone` are Canaries that the cluster has no more.
     ///
     /// Never fails: what could not be done is in the result's conditions and comes with the next call. Several pushes
     /// with waits may lie in between, so this can take minutes.
@@ -226,6 +226,7 @@ impl GitReporter {
             let open = report.outbox.iter().filter(|outcome| !holds(self.status.files(), &report.canary, outcome));
             news.extend(open.map(|outcome| format!("{} {}", report.canary, outcome.release)));
         }
+        let gone = &self.given_up(gone).await?;
         news.extend(gone.iter().map(|canary| format!("{canary} is gone")));
         match self.write_status(reports, gone, &rollbacks, &news, now).await? {
             Wrote::Nothing => projection.settled = true,

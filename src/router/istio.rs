@@ -46,11 +46,21 @@ impl Router for Istio {
     fn render(&self, request: &RouteRequest<'_>, weights: Weights) -> Vec<(RouteKind, Value)> {
         let rule =
             |side: &str| (DESTINATION_RULE, destination_rule(request, &format!("{}-{side}", request.service)));
-        vec![rule("primary"), rule("canary"), (VIRTUAL_SERVICE, virtual_service(request, weights))]
+        let side = |name: &str, weight: u8| json!({"destination": destination(request, &format!("{}-{name}", request.service)), "weight": weight});
+        let route = json!([side("primary", weights.primary()), side("canary", weights.canary())]);
+        vec![rule("primary"), rule("canary"), (VIRTUAL_SERVICE, virtual_service(request, &route))]
+    }
+
+    fn leave(&self, request: &RouteRequest<'_>) -> (RouteKind, Value) {
+        let route = json!([{"destination": destination(request, request.service)}]);
+        (VIRTUAL_SERVICE, virtual_service(request, &route))
     }
 
     fn observe(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved {
         let Some(route) = live.get(VIRTUAL_SERVICE, request.service) else { return RouteObserved::Missing };
+        if request.is_left(&route) {
+            return RouteObserved::Missing;
+        }
         if !request.owner.controls(&route) {
             return RouteObserved::Unusable(format!(
                 "VirtualService {}/{} is not owned by Canary {}: taking over an existing route is not supported yet; \
@@ -117,7 +127,7 @@ fn destination_rule(request: &RouteRequest<'_>, host: &str) -> Value {
     json!({"kind": DESTINATION_RULE.kind, "metadata": generated(request, host, Map::new(), None), "spec": spec})
 }
 
-fn virtual_service(request: &RouteRequest<'_>, weights: Weights) -> Value {
+fn virtual_service(request: &RouteRequest<'_>, route: &Value) -> Value {
     let spec = request.spec;
     let mut out = Map::new();
     if !spec.delegation {
@@ -132,12 +142,12 @@ fn virtual_service(request: &RouteRequest<'_>, weights: Weights) -> Value {
             json!(if spec.gateways.is_empty() { &mesh[..] } else { &spec.gateways }),
         );
     }
-    out.insert("http".to_owned(), json!([http_route(request, weights)]));
+    out.insert("http".to_owned(), json!([http_route(request, route)]));
     let metadata = generated(request, request.service, Map::new(), spec.apex.as_ref());
     json!({"kind": VIRTUAL_SERVICE.kind, "metadata": metadata, "spec": out})
 }
 
-fn http_route(request: &RouteRequest<'_>, weights: Weights) -> Map<String, Value> {
+fn http_route(request: &RouteRequest<'_>, route: &Value) -> Map<String, Value> {
     let CanaryService { match_, rewrite, timeout, retries, cors_policy, headers, .. } = request.spec;
     let mut rule = Map::new();
     let mut set = |key: &str, value: Option<Value>| {
@@ -151,15 +161,13 @@ fn http_route(request: &RouteRequest<'_>, weights: Weights) -> Map<String, Value
     set("retries", retries.as_ref().map(istio_retries));
     set("corsPolicy", cors_policy.clone());
     set("headers", headers.clone());
-    let side = |name: &str, weight: u8| json!({"destination": destination(request, name), "weight": weight});
-    set("route", Some(json!([side("primary", weights.primary()), side("canary", weights.canary())])));
+    set("route", Some(route.clone()));
     rule
 }
 
 /// The port is named only where Istio cannot guess it: behind a gateway when the service has several ports.
-fn destination(request: &RouteRequest<'_>, side: &str) -> Value {
+fn destination(request: &RouteRequest<'_>, host: &str) -> Value {
     let CanaryService { port, port_discovery, gateways, delegation, .. } = request.spec;
-    let host = format!("{}-{side}", request.service);
     let behind_gateway = *delegation || gateways.first().is_some_and(|gateway| gateway != MESH_GATEWAY);
     if *port_discovery && behind_gateway {
         json!({"host": host, "port": {"number": port}})
@@ -223,7 +231,7 @@ mod tests {
     }
 
     fn request<'a>(spec: &'a CanaryService, owner: &'a Owner) -> RouteRequest<'a> {
-        RouteRequest { namespace: "test", service: "podinfo", spec, owner }
+        RouteRequest { namespace: "test", service: "podinfo", spec, owner, target: "podinfo" }
     }
 
     fn written(request: &RouteRequest<'_>, weights: Weights) -> Live {
@@ -298,6 +306,21 @@ mod tests {
         let stranger = Owner { uid: "u2".into(), ..owner.clone() };
         let foreign = RouteRequest { owner: &stranger, ..request };
         assert!(matches!(Istio.observe(&foreign, &live), RouteObserved::Unusable(_)));
+    }
+
+    #[test]
+    fn what_a_deleted_canary_left_is_taken_up_by_the_next_one() {
+        let (spec, owner) = (spec(json!({})), owner());
+        let request = request(&spec, &owner);
+        let (kind, mut left) = Istio.leave(&request);
+        assert_eq!(left["spec"]["http"][0]["route"], json!([{"destination": {"host": "podinfo"}}]));
+        let target = json!({"metadata": {"name": "podinfo", "uid": "d1"}});
+        left["metadata"]["ownerReferences"] = json!([crate::workload::left_to(&target)]);
+        let mut live = Live::default();
+        live.write(kind, left);
+        assert_eq!(Istio.observe(&request, &live), RouteObserved::Missing);
+        let other = RouteRequest { target: "backend", ..request };
+        assert!(matches!(Istio.observe(&other, &live), RouteObserved::Unusable(_)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::api::CanaryService;
 use crate::model::Weights;
 use crate::release::RouteObserved;
-use crate::workload::Owner;
+use crate::workload::{Owner, is_left_to};
 
 pub use diff::{merge_diff, merge_update, strip};
 pub use istio::Istio;
@@ -31,6 +31,15 @@ pub struct RouteRequest<'a> {
     pub spec: &'a CanaryService,
     /// The Canary.
     pub owner: &'a Owner,
+    /// The target's name.
+    pub target: &'a str,
+}
+
+impl RouteRequest<'_> {
+    /// Whether a live object is what an earlier Canary left to the target when it was deleted: nobody's, to be taken up.
+    pub fn is_left(&self, live: &Value) -> bool {
+        !self.owner.controls(live) && is_left_to(live, self.target)
+    }
 }
 
 /// A kind that a router writes.
@@ -71,6 +80,9 @@ pub trait Router: Send + Sync {
 
     /// The generated objects, in the order in which they are written, without apiVersion: it is discovered.
     fn render(&self, request: &RouteRequest<'_>, weights: Weights) -> Vec<(RouteKind, Value)>;
+
+    /// The route as it stays behind without the Canary: all requests go to the apex service. Without apiVersion.
+    fn leave(&self, request: &RouteRequest<'_>) -> (RouteKind, Value);
 
     /// What the live objects say.
     fn observe(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved;

@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn request<'a>(spec: &'a CanaryService, owner: &'a Owner) -> RouteRequest<'a> {
-        RouteRequest { namespace: "test", service: "web", spec, owner }
+        RouteRequest { namespace: "test", service: "web", spec, owner, target: "podinfo" }
     }
 
     #[test]

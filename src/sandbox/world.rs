@@ -112,6 +112,14 @@ pub enum SandboxError {
     /// The repository.
     #[error("failed to make the sandbox's repository")]
     Repository(#[from] RepositoryError),
+    /// The kubeconfig to attach with is not there.
+    #[error("failed to read the kubeconfig {path}")]
+    NoKubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The kubeconfig to attach with.
     #[error("failed to read kubeconfig {}", path.display())]
     Kubeconfig {
@@ -194,6 +202,7 @@ impl Sandbox {
         let traffic = traffic::start(client.clone(), traffic, shutdown.clone()).await?;
         let prometheus = prometheus.unwrap_or(traffic.metrics_address);
         traffic.register(IpAddr::V4(setup::PROMETHEUS_ADDRESS), prometheus);
+        traffic.register(IpAddr::V4(setup::INGRESS_ADDRESS), traffic.ingress_address);
         stop_on_error.disarm();
         let sandbox = Self { dir, kubeconfig, repository, api, client, traffic, shutdown, tasks };
         let settings = sandbox.dir.join("serin.yaml");
@@ -322,7 +331,8 @@ async fn serve(
 
 async fn attach(path: &Path) -> Result<(Client, PathBuf), SandboxError> {
     let unreadable = |source| SandboxError::Kubeconfig { path: path.to_owned(), source };
-    let absolute = path.canonicalize().map_err(|source| SandboxError::Write { path: path.to_owned(), source })?;
+    let absolute =
+        path.canonicalize().map_err(|source| SandboxError::NoKubeconfig { path: path.to_owned(), source })?;
     let kubeconfig = Kubeconfig::read_from(&absolute).map_err(unreadable)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let client = Client::try_from(config.map_err(unreadable)?).map_err(SandboxError::Client)?;

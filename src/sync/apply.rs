@@ -23,6 +23,8 @@ const LOOKS: usize = 4;
 pub(super) enum Trouble {
     /// The object is at fault; the rest goes on.
     Object(String),
+    /// The object, or the namespace that it is to be in, is being deleted; it can be made anew when that is done.
+    Deleting(String),
     /// The cluster is at fault; try again later.
     Later(String),
     /// Another process may be writing.
@@ -31,10 +33,9 @@ pub(super) enum Trouble {
 
 impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
-        let text = explain(&error);
         match error.status() {
-            Some(status) if is_about_the_object(status) => Self::Object(words(status)),
-            Some(_) | None => Self::Later(text),
+            Some(status) => Self::answered(status, &error),
+            None => Self::Later(explain(&error)),
         }
     }
 }
@@ -45,8 +46,23 @@ impl From<WriteError> for Trouble {
             return Self::NotHeld;
         }
         match error.status() {
-            Some(status) if is_about_the_object(status) => Self::Object(words(status)),
-            Some(_) | None => Self::Later(explain(&error)),
+            Some(status) => Self::answered(status, &error),
+            None => Self::Later(explain(&error)),
+        }
+    }
+}
+
+impl Trouble {
+    fn answered(status: &kube::core::Status, error: &(dyn std::error::Error + 'static)) -> Self {
+        /// The cause that a namespace gives which takes nothing any more.
+        const TERMINATING: &str = "NamespaceTerminating";
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+        if causes.iter().any(|cause| cause.reason == TERMINATING) {
+            Self::Deleting("its namespace is being deleted".to_owned())
+        } else if is_about_the_object(status) {
+            Self::Object(words(status))
+        } else {
+            Self::Later(explain(error))
         }
     }
 }
@@ -116,6 +132,8 @@ pub(super) struct Outcome {
 pub(super) enum Settled {
     /// As Git wants it.
     Applied,
+    /// It is being deleted, or its namespace is, in words; looked at again soon.
+    Deleting(String),
     /// It is its Canary's turn.
     Waiting { canary: NamespacedName, until: Until, reason: String },
     /// It cannot be applied.
@@ -191,6 +209,9 @@ impl Applier<'_> {
                 Err(Trouble::Object(message)) => {
                     let message = format!("{}: {}: {message}", object.origin, object.id);
                     outcomes.push((object, Outcome::problem(message)));
+                }
+                Err(Trouble::Deleting(reason)) => {
+                    outcomes.push((object, Outcome { state: Settled::Deleting(reason), ..Outcome::unchanged() }));
                 }
                 Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
             }
@@ -275,6 +296,9 @@ impl Applier<'_> {
     pub(super) async fn look(&self, object: &Desired) -> Result<Looked, Trouble> {
         let api = self.api(object).await?;
         let live = call(&format!("read {}", object.id), api.get_opt(&object.id.name)).await?;
+        if live.as_ref().is_some_and(|live| live.metadata.deletion_timestamp.is_some()) {
+            return Err(Trouble::Deleting("it is being deleted".to_owned()));
+        }
         Ok(Looked { api, live: live.map(serde_json::to_value).transpose()? })
     }
 

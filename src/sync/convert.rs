@@ -7,6 +7,48 @@ pub fn gone_version(object: &Value) -> Option<String> {
     to_served(&mut object.clone())
 }
 
+/// Groups and versions that Kubernetes no longer serves, each with the kinds that are meant (none: all of them) and what to
+/// write instead. All were gone by 1.32.
+const GONE: [(&str, &[&str], &str); 22] = [
+    ("extensions/v1beta1", &["DaemonSet", "Deployment", "ReplicaSet"], "apps/v1"),
+    ("extensions/v1beta1", &["Ingress", "NetworkPolicy"], "networking.k8s.io/v1"),
+    ("extensions/v1beta1", &["PodSecurityPolicy"], ""),
+    ("apps/v1beta1", &[], "apps/v1"),
+    ("apps/v1beta2", &[], "apps/v1"),
+    ("networking.k8s.io/v1beta1", &["Ingress", "IngressClass"], "networking.k8s.io/v1"),
+    ("policy/v1beta1", &["PodDisruptionBudget"], "policy/v1"),
+    ("policy/v1beta1", &["PodSecurityPolicy"], ""),
+    ("batch/v1beta1", &[], "batch/v1"),
+    ("batch/v2alpha1", &[], "batch/v1"),
+    ("rbac.authorization.k8s.io/v1alpha1", &[], "rbac.authorization.k8s.io/v1"),
+    ("rbac.authorization.k8s.io/v1beta1", &[], "rbac.authorization.k8s.io/v1"),
+    ("apiextensions.k8s.io/v1beta1", &[], "apiextensions.k8s.io/v1"),
+    (
+        "admissionregistration.k8s.io/v1beta1",
+        &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"],
+        "admissionregistration.k8s.io/v1",
+    ),
+    ("apiregistration.k8s.io/v1beta1", &[], "apiregistration.k8s.io/v1"),
+    ("scheduling.k8s.io/v1beta1", &[], "scheduling.k8s.io/v1"),
+    ("storage.k8s.io/v1beta1", &["CSIDriver", "CSINode", "StorageClass"], "storage.k8s.io/v1"),
+    ("coordination.k8s.io/v1beta1", &["Lease"], "coordination.k8s.io/v1"),
+    ("discovery.k8s.io/v1beta1", &[], "discovery.k8s.io/v1"),
+    ("events.k8s.io/v1beta1", &[], "events.k8s.io/v1"),
+    ("node.k8s.io/v1beta1", &[], "node.k8s.io/v1"),
+    ("certificates.k8s.io/v1beta1", &["CertificateSigningRequest"], "certificates.k8s.io/v1"),
+];
+
+/// Why no current Kubernetes takes this object, if its API version is gone and is not rewritten.
+pub fn not_served(object: &Value) -> Option<String> {
+    let (version, kind) = (object["apiVersion"].as_str()?, object["kind"].as_str()?);
+    let (_, _, instead) =
+        GONE.iter().find(|(gone, kinds, _)| *gone == version && (kinds.is_empty() || kinds.contains(&kind)))?;
+    Some(match *instead {
+        "" => format!("{version} {kind} is no longer served by Kubernetes, and nothing took its place"),
+        instead => format!("{version} {kind} is no longer served by Kubernetes: write it as {instead}"),
+    })
+}
+
 /// Rewrites the object to a served version if it is one of those that can be rewritten; returns the warning to show.
 ///
 /// `autoscaling/v2beta2` and `v2beta1` went with Kubernetes 1.26 and 1.25; today's manifests still carry them.
@@ -71,6 +113,18 @@ mod tests {
 
     fn autoscaler(version: &str, metrics: Value) -> Value {
         json!({"apiVersion": version, "kind": "HorizontalPodAutoscaler", "spec": {"metrics": metrics}})
+    }
+
+    #[test]
+    fn versions_that_are_gone_are_told_with_what_took_their_place() {
+        let told = |version: &str, kind: &str| not_served(&json!({"apiVersion": version, "kind": kind}));
+        assert_eq!(
+            told("extensions/v1beta1", "Ingress").as_deref(),
+            Some("extensions/v1beta1 Ingress is no longer served by Kubernetes: write it as networking.k8s.io/v1")
+        );
+        assert!(told("policy/v1beta1", "PodSecurityPolicy").unwrap().ends_with("nothing took its place"));
+        assert_eq!(told("apps/v1", "Deployment"), None);
+        assert_eq!(told("networking.k8s.io/v1beta1", "IPAddress"), None, "other kinds of the version are served");
     }
 
     #[test]

@@ -272,7 +272,10 @@ fn identify(object: &Value, scopes: &Scopes) -> Result<(ObjectRef, String), (Opt
     match scopes.get(&(group.clone(), version.clone(), kind.clone())) {
         Some(Ok(true)) => Ok((id(Some(namespace.unwrap_or(DEFAULT_NAMESPACE))), version)),
         Some(Ok(false)) => Ok((id(None), version)),
-        Some(Err(message)) => Err((Some(id(namespace)), format!("{}: {message}", id(namespace)))),
+        Some(Err(message)) => {
+            let message = convert::not_served(object).unwrap_or_else(|| message.clone());
+            Err((Some(id(namespace)), format!("{}: {message}", id(namespace))))
+        }
         None => Err((Some(id(namespace)), format!("{} has not been looked up", id(namespace)))),
     }
 }

@@ -29,7 +29,9 @@ impl GitSource {
     }
 
     fn missing(&self) -> SourceError {
-        SourceError(format!("{} has no {}", self.remote.url(), self.reference).into())
+        let branch = self.reference.strip_prefix("refs/heads/").unwrap_or(&self.reference);
+        let url = self.remote.url();
+        SourceError(format!("{url} has no branch `{branch}`; push it, or name another in git.branch").into())
     }
 
     async fn read(&self) -> Result<Arc<Content>, SourceError> {

@@ -26,6 +26,7 @@ impl Applier<'_> {
         let facts = self.canary(canary).await?;
         if let Some(recorded) = self.recorded_first(object, canary, &facts).await?
             && recorded.revision.digest != *digest
+            && looked.live.as_ref().is_none_or(|live| runs(live, &recorded.revision.digest))
         {
             return self.prepare_recorded(object, &looked, canary, digest, recorded).await;
         }
@@ -54,15 +55,16 @@ impl Applier<'_> {
                 Ok(prepared)
             }
             Admission::Write { stamp, drop_pending } => {
-                let mut prepared = self.prepare_exact(object, &looked, &object.body, &stamp).await?.prepared;
+                let Exact { mut prepared, changes_template } =
+                    self.prepare_exact(object, &looked, &object.body, &stamp).await?;
                 if owed {
                     prepared.writes.insert(0, drop_announcement(object, &replaced));
                 } else {
                     prepared.writes.extend(drop_pending.then(|| drop_announcement(object, &replaced)));
                 }
-                if looked.live.is_some() {
-                    prepared.outcome.change =
-                        prepared.outcome.change.map(|change| format!("{change}: progressive release"));
+                if changes_template {
+                    let what = facts.consequence(digest);
+                    prepared.outcome.change = prepared.outcome.change.map(|change| format!("{change}: {what}"));
                 }
                 prepared.outcome.target = Some((canary.clone(), TargetResult::Written { revision: stamp }));
                 Ok(prepared)
@@ -168,6 +170,12 @@ impl Applier<'_> {
             Some(Err(error)) => Err(Trouble::Object(format!("Canary {key} cannot be read: {error}"))),
         }
     }
+}
+
+/// Whether a live target runs this digest. One that runs another serves it already, without a Canary: that is not taken
+/// back to what was promoted when there was one.
+fn runs(live: &Value, digest: &Digest) -> bool {
+    template_digest(&live["spec"]["template"]) == *digest
 }
 
 /// Whether the API server would store the template as it is. One that it changes (it drops fields of features that are

@@ -27,7 +27,7 @@ mod store;
 mod target;
 mod trigger;
 
-pub use convert::gone_version;
+pub use convert::{gone_version, not_served};
 pub use events::SYNC_FAILED;
 pub use git_source::GitSource;
 pub use refused::Judge;

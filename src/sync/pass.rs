@@ -76,6 +76,8 @@ pub(super) enum Until {
 pub(super) struct Passed {
     pub(super) status: SyncStatus,
     pub(super) waiting: Vec<Waiting>,
+    /// Objects are being deleted that Git wants to be there.
+    pub(super) deleting: bool,
 }
 
 /// What has come of the objects so far.
@@ -195,7 +197,8 @@ impl Pass<'_> {
                 Err(trouble) => Err(trouble),
             };
             match asked {
-                Ok(_) => {}
+                // In a namespace that is being deleted nothing can be asked: the objects wait all the same.
+                Ok(_) | Err(Trouble::Deleting(_)) => {}
                 Err(Trouble::Object(message)) => {
                     let refused = format!("{}: {}: {message}", canary.origin, canary.id);
                     results.held.insert(canary.id.clone(), refused);
@@ -322,6 +325,8 @@ impl Pass<'_> {
                     results.passed.status.conditions.insert(id.clone(), message.clone());
                     results.owned.insert(id, Owned { condition: Some(noted(&message)), ..owned });
                 }
+                // It is on its way out, which is all that is wanted.
+                Err(Trouble::Deleting(_)) => {}
                 Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
             }
         }
@@ -383,6 +388,10 @@ impl Results {
         let mut owned = Owned { version: object.version.clone(), digest: None, condition: None };
         match state {
             Settled::Applied => owned.digest = Some(object.digest.clone()),
+            Settled::Deleting(reason) => {
+                status.waiting.insert(object.id.clone(), format!("{reason}; it is made anew when that is done"));
+                self.passed.deleting = true;
+            }
             Settled::Waiting { canary, until, reason } => {
                 status.waiting.insert(object.id.clone(), reason);
                 self.passed.waiting.push(Waiting { canary, until });

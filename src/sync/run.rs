@@ -1,6 +1,6 @@
 //! The loop: wait, probe, pass, tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +100,8 @@ struct Memory {
     everything: bool,
     /// Canaries whose reported drift has been looked at; one that reports it again later is looked at again.
     drift_seen: BTreeMap<NamespacedName, String>,
+    /// Canaries that the cluster had at the last look.
+    canaries_seen: BTreeSet<NamespacedName>,
     /// When to try again, and after how long the last time.
     retry: Option<(Instant, Duration)>,
     /// When everything is compared again.
@@ -154,7 +156,7 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
         Woken::Look | Woken::Everything | Woken::Shutdown => match look(context, memory).await {
             Ok(content) => content,
             Err(error) => {
-                let text = format!("failed to look at the repository: {}", explain(&error));
+                let text = explain(&error);
                 // Said once: the same trouble is met at every try, until somebody mends it.
                 if context.status.send_if_modified(|status| replaced(&mut status.error, &text)) {
                     tracing::warn!("{text}");
@@ -174,25 +176,29 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
     };
     match pass(context, store, memory, &content).await {
         Ok(passed) => {
-            let Passed { status, waiting } = passed;
-            memory.settle(content, waiting, !status.conditions.is_empty());
+            let Passed { status, waiting, deleting } = passed;
+            memory.settle(content, waiting, !status.conditions.is_empty(), deleting);
             let before = context.status.send_replace(status.clone());
+            if before.error.is_some() {
+                tracing::info!("sync goes on");
+            }
             for problem in status.problems.iter().filter(|problem| !before.problems.contains(problem)) {
                 tracing::warn!("{problem}");
             }
         }
         Err(trouble) => {
             let text = match trouble {
-                Trouble::Object(message) | Trouble::Later(message) => message,
+                Trouble::Object(message) | Trouble::Deleting(message) | Trouble::Later(message) => message,
                 Trouble::NotHeld => "the lease is not held".to_owned(),
             };
-            tracing::warn!(error = %text, "sync is interrupted");
+            if context.status.send_if_modified(|status| replaced(&mut status.error, &text)) {
+                tracing::warn!("sync is interrupted, trying again: {text}");
+            }
             // Nobody knows what was written: read the inventory again and compare everything.
             memory.inventory = None;
             memory.everything = true;
             memory.content = Some(content);
             memory.retry_later();
-            context.status.send_modify(|status| status.error = Some(text));
         }
     }
 }
@@ -239,6 +245,7 @@ async fn pass(
         None => store.load().await?,
     };
     memory.drift_seen = drifted(&context.canaries);
+    memory.canaries_seen.extend(context.canaries.keys());
     let pass = Pass {
         cluster: &context.cluster,
         writer: &context.writer,
@@ -279,13 +286,17 @@ fn live_canaries(canaries: &Reflected<WatchedCanary>) -> Vec<Link> {
 }
 
 impl Memory {
-    fn settle(&mut self, content: Arc<Content>, waiting: Vec<Waiting>, problems: bool) {
+    fn settle(&mut self, content: Arc<Content>, waiting: Vec<Waiting>, problems: bool, deleting: bool) {
         self.content = Some(content);
         self.waiting = waiting;
         if std::mem::take(&mut self.everything) {
             self.resync = Some(Instant::now() + trigger::jittered(RESYNC));
         }
-        self.retry = problems.then(|| self.pause(AGAIN, AGAIN_MAX));
+        self.retry = match (deleting, problems) {
+            (true, _) => Some(self.pause(LATER, LATER_MAX)),
+            (false, true) => Some(self.pause(AGAIN, AGAIN_MAX)),
+            (false, false) => None,
+        };
     }
 
     fn retry_later(&mut self) {
@@ -302,6 +313,14 @@ impl Memory {
     fn has_new_drift(&self, canaries: &Reflected<WatchedCanary>) -> bool {
         self.content.is_some()
             && drifted(canaries).iter().any(|(canary, what)| self.drift_seen.get(canary) != Some(what))
+    }
+
+    /// Whether a Canary is gone. Whoever took it (with its namespace, as a rule) may have taken more; and what it let go of
+    /// is Git's from then on.
+    fn has_lost_a_canary(&mut self, canaries: &Reflected<WatchedCanary>) -> bool {
+        let live: BTreeSet<NamespacedName> = canaries.keys().into_iter().collect();
+        let before = std::mem::replace(&mut self.canaries_seen, live);
+        !before.is_subset(&self.canaries_seen)
     }
 
     fn forget_corrected(&mut self, canaries: &Reflected<WatchedCanary>) {
@@ -340,6 +359,9 @@ async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> 
             () = bells.wake.heard() => return Woken::Look,
             () = bells.canaries.heard() => {
                 memory.forget_corrected(&context.canaries);
+                if memory.has_lost_a_canary(&context.canaries) {
+                    return Woken::Everything;
+                }
                 if memory.may_go_on(&context.canaries) || memory.has_new_drift(&context.canaries) {
                     return Woken::Admitted;
                 }

@@ -23,7 +23,7 @@ pub trait Source: Send + Sync {
 
 /// Git could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to read the repository")]
+#[error("the repository cannot be read")]
 pub struct SourceError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// The manifests at one commit.

@@ -60,7 +60,7 @@ impl InventoryStore {
             Ok(_) => Ok(()),
             Err(error) => match Trouble::from(error) {
                 // Without an inventory nothing may be written, whoever is at fault.
-                Trouble::Object(message) => {
+                Trouble::Object(message) | Trouble::Deleting(message) => {
                     Err(Trouble::Later(format!("failed to write the inventory: {message}")))
                 }
                 trouble @ (Trouble::Later(_) | Trouble::NotHeld) => Err(trouble),

@@ -17,12 +17,14 @@ const REPLACED_MAX: usize = 20;
 /// What the Canary says about its target.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct CanaryFacts {
-    /// Whether it has a status at all.
+    /// Whether the engine has taken it up. A status that only says why it does not is none.
     pub(super) has_status: bool,
     pub(super) phase: CanaryPhase,
     pub(super) weight: i64,
     /// The revision that the engine lets in.
     pub(super) admitted: Option<Revision>,
+    /// What primary runs.
+    pub(super) promoted: Option<Revision>,
     /// The digest that the engine took up last.
     pub(super) taken_up: Option<Digest>,
     /// Replaced revisions that have had their end.
@@ -69,13 +71,14 @@ impl CanaryFacts {
             return Self::default();
         };
         let state = status.serin.as_ref().map(|serin| &serin.state);
-        let admitted = state.and_then(|state| state["admitted"].as_str());
+        let revision = |pointer: &str| state?.pointer(pointer)?.as_str()?.parse().ok();
         let waits_for = state.and_then(|state| state["waitingOn"]["kind"].as_str()).unwrap_or_default();
         Self {
-            has_status: true,
+            has_status: status.phase != CanaryPhase::Unset || state.is_some_and(|state| !state.is_null()),
             phase: status.phase,
             weight: status.canary_weight,
-            admitted: admitted.and_then(|text| text.parse().ok()),
+            admitted: revision("/admitted"),
+            promoted: revision("/promoted/revision"),
             taken_up: state.and_then(|state| state["lastApplied"].as_str()).and_then(|digest| digest.parse().ok()),
             ended: state
                 .and_then(|state| serde_json::from_value(state["replaced"].clone()).ok())
@@ -107,6 +110,14 @@ impl CanaryFacts {
         match &self.admitted {
             Some(admitted) => admitted.digest == *digest,
             None => self.is_free(),
+        }
+    }
+
+    /// What a new template means for the target, in words.
+    pub(super) fn consequence(&self, digest: &Digest) -> &'static str {
+        match &self.promoted {
+            Some(promoted) if promoted.digest == *digest => "what primary runs, nothing to release",
+            Some(_) | None => "progressive release",
         }
     }
 
@@ -251,6 +262,22 @@ mod tests {
 
     fn canary(phase: CanaryPhase, weight: i64, admitted: Option<Revision>) -> CanaryFacts {
         CanaryFacts { has_status: true, phase, weight, admitted, ..CanaryFacts::default() }
+    }
+
+    #[test]
+    fn a_status_that_only_says_what_blocks_is_none() {
+        let facts = |status: Value| {
+            let canary = json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": "a"}, "spec": {
+                "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}, "analysis": {}},
+                "status": status});
+            CanaryFacts::of(&serde_json::from_value(canary).unwrap())
+        };
+        let blocked = json!([{"type": "Blocked", "status": "True", "reason": "Blocked"}]);
+        assert!(
+            !facts(json!({"conditions": blocked, "serin": {"version": 1, "waitingOn": "a friend"}})).has_status
+        );
+        assert!(facts(json!({"phase": "Succeeded"})).has_status, "somebody else's");
+        assert!(facts(json!({"serin": {"version": 1, "state": {"phase": {"name": "initializing"}}}})).has_status);
     }
 
     #[test]

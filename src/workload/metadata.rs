@@ -35,6 +35,24 @@ impl Owner {
     }
 }
 
+/// The ownerReference to a target: what a deleted Canary leaves behind goes with the target, and not before.
+pub fn left_to(target: &Value) -> Value {
+    let metadata = &target["metadata"];
+    json!({"apiVersion": "apps/v1", "kind": TARGET_KIND, "name": metadata["name"], "uid": metadata["uid"]})
+}
+
+/// Whether an object was left to the target of this name.
+pub fn is_left_to(object: &Value, target: &str) -> bool {
+    let references = object["metadata"]["ownerReferences"].as_array();
+    references
+        .into_iter()
+        .flatten()
+        .any(|reference| reference["kind"] == TARGET_KIND && reference["name"] == target)
+}
+
+/// Kind of the targets.
+const TARGET_KIND: &str = "Deployment";
+
 /// Uid of the controlling owner.
 pub(super) fn controller_of(object: &Value) -> Option<String> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;

@@ -12,6 +12,8 @@ use crate::release::{Readiness, WorkloadObserved};
 use super::metadata::controller_of;
 use super::selector::{SelectorError, SelectorLabel};
 
+/// What `kubectl rollout restart` puts on a pod template.
+const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 /// Containers whose ports are the mesh's business (Flagger's list).
 const SIDECARS: [&str; 2] = ["istio-proxy", "envoy"];
 /// Condition reason with which the Deployment controller gives up.
@@ -30,6 +32,8 @@ pub struct DeploymentView {
     pub copied_from: Option<Digest>,
     /// Annotation: digest of the template that was written here, if it is generated.
     pub written: Option<Digest>,
+    /// Digest of its own pod template without what `kubectl rollout restart` puts there, if it has.
+    pub unrestarted: Option<Digest>,
     /// Annotation: what `sync` wrote.
     pub revision: Option<Revision>,
     /// Annotation: what `sync` holds back.
@@ -79,6 +83,7 @@ impl DeploymentView {
             digest: template_digest(&spec["template"]),
             copied_from: annotation(COPIED_FROM).and_then(|text| text.parse().ok()),
             written: annotation(WRITTEN).and_then(|text| text.parse().ok()),
+            unrestarted: unrestarted(&spec["template"]),
             revision: annotation(REVISION).and_then(|text| text.parse().ok()),
             pending: annotation(PENDING).and_then(|text| text.parse().ok()),
             replaced: annotation(REPLACED).map(Revision::list).unwrap_or_default(),
@@ -101,9 +106,11 @@ impl DeploymentView {
         })
     }
 
-    /// The target's digest that was copied here, unless somebody has changed the template since.
+    /// The target's digest that was copied here, unless somebody has changed the template since. Pods that somebody asked
+    /// to be started anew run what was promoted all the same.
     pub fn carries(&self) -> Option<&Digest> {
-        let untouched = self.written.as_ref().is_none_or(|written| *written == self.digest);
+        let is = |written: &Digest| *written == self.digest || self.unrestarted.as_ref() == Some(written);
+        let untouched = self.written.as_ref().is_none_or(is);
         self.copied_from.as_ref().filter(|_| untouched)
     }
 
@@ -190,6 +197,19 @@ fn ports_of(container: &Value) -> impl Iterator<Item = (String, i32)> {
     })
 }
 
+/// The digest before `kubectl rollout restart`, if there was one.
+fn unrestarted(template: &Value) -> Option<Digest> {
+    template["metadata"]["annotations"].get(RESTARTED_AT)?;
+    let mut template = template.clone();
+    let metadata = template["metadata"].as_object_mut()?;
+    let annotations = metadata.get_mut("annotations")?.as_object_mut()?;
+    annotations.remove(RESTARTED_AT);
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+    Some(template_digest(&template))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -234,6 +254,25 @@ mod tests {
         for (replicas, minimum, status, expected) in cases {
             assert_eq!(readiness(replicas, minimum, status), expected);
         }
+    }
+
+    #[test]
+    fn a_primary_that_was_restarted_still_carries_what_was_promoted() {
+        let template = json!({"spec": {"containers": [{"name": "a", "image": "a:1"}]}});
+        let promoted = template_digest(&template).to_string();
+        let primary = |template: &Value| {
+            let annotations = json!({COPIED_FROM: promoted, WRITTEN: promoted});
+            let metadata = json!({"name": "a-primary", "annotations": annotations});
+            let spec = json!({"template": template});
+            DeploymentView::of(&json!({"metadata": metadata, "spec": spec}), &[]).unwrap()
+        };
+        let carries = |template: &Value| primary(template).carries().map(ToString::to_string);
+        assert_eq!(carries(&template), Some(promoted.clone()));
+        let mut restarted = template.clone();
+        restarted["metadata"] = json!({"annotations": {RESTARTED_AT: "2026-01-02T03:04:05Z"}});
+        assert_eq!(carries(&restarted), Some(promoted.clone()));
+        restarted["spec"]["containers"][0]["image"] = json!("a:2");
+        assert_eq!(carries(&restarted), None);
     }
 
     #[test]

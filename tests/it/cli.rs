@@ -65,6 +65,37 @@ fn bad_usage_exits_with_2() {
 }
 
 #[test]
+fn errors_name_object_cause_and_hint_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write =
+        |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("it can be written");
+    write("unclosed.yaml", "cluster: [a\n");
+    write("twice.yaml", "git: {url: a}\ngit: {url: b}\n");
+    write("unknown.yaml", "cluster: {name: a}\ngit: {url: x, brnch: y}\n");
+    write(
+        "kubeconfig",
+        "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n\
+         contexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a}]\ncurrent-context: a\n",
+    );
+    let screens: String = [
+        &["run"][..],
+        &["run", "--config", "none.yaml"],
+        &["run", "--config", "unclosed.yaml"],
+        &["run", "--config", "twice.yaml"],
+        &["run", "--config", "unknown.yaml"],
+        &["get"],
+        &["get", "--kubeconfig", "none"],
+        &["get", "--kubeconfig", "kubeconfig", "--context", "none"],
+        &["get", "podinfo", "--kubeconfig", "kubeconfig"],
+        &["sandbox", "--attach", "none"],
+    ]
+    .iter()
+    .map(|args| format!("$ serin {}\n{}\n", args.join(" "), screen(&run(folder.path(), args))))
+    .collect();
+    insta::assert_snapshot!("errors", screens);
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let folder = tempfile::tempdir().expect("a folder");
     for verb in [&["crds"][..], &["completions", "bash"]] {

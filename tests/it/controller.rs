@@ -230,7 +230,22 @@ async fn a_deleted_canary_hands_its_target_back() {
     assert_eq!(target["status"]["availableReplicas"], 2);
     let primary = world.api("apps", "v1", "Deployment").await;
     let gone = |object: Option<&DynamicObject>| object.is_none();
-    tokio::time::timeout(world::CAP, await_condition(primary, "podinfo-primary", gone)).await.unwrap().unwrap();
+    let primary_gone = await_condition(primary, "podinfo-primary", gone);
+    tokio::time::timeout(world::CAP, primary_gone).await.unwrap().unwrap();
+
+    // Whoever calls the service, from inside or through the gateway, still reaches the target's pods.
+    let service = world.get("", "v1", "Service", "podinfo").await;
+    assert_eq!(service["spec"]["selector"], json!({"app": "podinfo"}));
+    let route = world.get("networking.istio.io", "v1beta1", "VirtualService", "podinfo").await;
+    assert_eq!(route["spec"]["http"][0]["route"], json!([{"destination": {"host": "podinfo"}}]));
+    assert_eq!(route["metadata"]["ownerReferences"][0]["uid"], target["metadata"]["uid"], "they go with it");
+
+    // Another Canary takes both up again.
+    world.create("flagger.app", "v1beta1", "Canary", world::canary()).await;
+    world.reaches("Initialized").await;
+    assert_eq!(world.weights().await, (100, 0));
+    let route = world.get("networking.istio.io", "v1beta1", "VirtualService", "podinfo").await;
+    assert_eq!(route["metadata"]["ownerReferences"][0]["kind"], "Canary");
 }
 
 #[tokio::test(start_paused = true)]

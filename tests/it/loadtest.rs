@@ -14,6 +14,8 @@ use serin::loadtest::{LoadTestOptions, LoadTester};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
+use crate::support::SERIN;
+
 /// Every wait is capped by this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -133,6 +135,28 @@ async fn hey_lines_run_in_the_built_in_generator() {
     assert_eq!(status, StatusCode::OK, "{body}");
     assert_eq!(count.load(Ordering::SeqCst), 24, "6 for each of 4 workers");
     assert!(body.contains("[200]\t24 responses") && body.contains("Requests/sec:"), "{body}");
+}
+
+#[tokio::test]
+async fn a_hey_line_that_can_never_run_is_refused_at_once() {
+    let tester = LoadTester::new(LoadTestOptions::default());
+    let (status, body) =
+        post(&tester, "/", webhook(json!({"cmd": "hey -z 1m -h2 https://podinfo.example.com/"}))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body.contains("it speaks HTTP/1.1 only"), "{body}");
+}
+
+#[tokio::test]
+async fn under_the_name_of_hey_the_binary_is_hey() {
+    use std::os::unix::process::CommandExt as _;
+
+    let (url, count) = target().await;
+    let mut command = std::process::Command::new(SERIN);
+    command.arg0("/usr/local/bin/hey").args(["-n", "6", "-c", "2", &url]).env_remove("http_proxy");
+    let out = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(count.load(Ordering::SeqCst), 6);
+    assert!(String::from_utf8_lossy(&out.stdout).contains("[200]\t6 responses"));
 }
 
 #[tokio::test]

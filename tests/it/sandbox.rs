@@ -556,6 +556,28 @@ async fn the_proxy_reaches_pods_and_the_mesh_prometheus_by_name() {
     assert!(answer(&http, "http://podinfo.default:9898/version").await.contains("3.1.0"));
     let query = "http://prometheus.istio-system:9090/api/v1/query?query=istio_requests_total";
     assert!(answer(&http, query).await.contains("\"success\""));
+
+    // The way in from outside, by name and by the address that scripts look up; no route leads on from there yet.
+    let ingress =
+        Api::<Service>::namespaced(sandbox.client(), "istio-system").get("istio-ingressgateway").await.unwrap();
+    let points = ingress.status.unwrap().load_balancer.unwrap().ingress.unwrap();
+    for host in ["istio-ingressgateway.istio-system", points[0].ip.as_deref().unwrap()] {
+        let asked = async {
+            while !http
+                .get(format!("http://{host}/"))
+                .send()
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap()
+                .contains("Gateway")
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(CAP, asked).await.unwrap_or_else(|_| panic!("the ingress never answered as {host}"));
+    }
     sandbox.shutdown().await;
 }
 

@@ -88,8 +88,9 @@ pub async fn run(args: DemoArgs, log: &LogOptions) -> anyhow::Result<u8> {
         (None, None) => anyhow::bail!("no folder to work in"),
     };
     refuse_used(&folder)?;
-    std::fs::create_dir_all(folder.join("logs"))
-        .with_context(|| format!("failed to make {}", folder.display()))?;
+    let made = std::fs::create_dir_all(folder.join("logs"));
+    made.with_context(|| format!("failed to make {}", folder.display()))
+        .map_err(|error| CliError::input(error).hint("name another folder with --dir"))?;
     log.init_to(&folder.join("logs/serin.log"))?;
     let printer = Arc::new(Printer::new(output == DemoFormat::Json));
     let ok = play(scenario, speed, &folder, kept, printer).await?;

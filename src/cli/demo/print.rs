@@ -126,9 +126,10 @@ impl Printer {
                 EventType::Warning => format!("{at}  {}\n", Paint::Yellow.apply(message, on)),
             },
             DemoEvent::Checks { weight, failed_checks, threshold, checks } => {
-                let checks: Vec<String> = checks.iter().map(|check| self.check(check)).collect();
-                let failed = format!("failed {failed_checks}/{threshold}");
-                format!("{at}  {} {}  {failed}\n", bar(*weight), checks.join("  "))
+                let mut cells: Vec<String> = checks.iter().map(|check| self.check(check)).collect();
+                cells.push(format!("failed {failed_checks}/{threshold}"));
+                let columns = if stdout().is_terminal() { terminal_columns() } else { usize::MAX };
+                format!("{at}  {}\n", wrapped(&bar(*weight), &cells, columns))
             }
             DemoEvent::Phase { phase, weight: _ } => {
                 let colour = match phase.as_str() {
@@ -180,6 +181,33 @@ impl Printer {
     }
 }
 
+/// Cells behind the transcript's time, on as many lines as a terminal of this width needs.
+fn wrapped(head: &str, cells: &[String], columns: usize) -> String {
+    /// Time and blanks before the text.
+    const INDENT: usize = 10;
+    let mut out = head.to_owned();
+    let mut used = INDENT + width(head);
+    for (index, cell) in cells.iter().enumerate() {
+        let gap = if index == 0 { " " } else { "  " };
+        if used + gap.len() + width(cell) > columns {
+            out.push_str(&format!("\n{}{cell}", " ".repeat(INDENT)));
+            used = INDENT + width(cell);
+        } else {
+            out.push_str(gap);
+            out.push_str(cell);
+            used += gap.len() + width(cell);
+        }
+    }
+    out
+}
+
+/// Columns that a text takes, colours not counted.
+fn width(text: &str) -> usize {
+    let mut parts = text.split('\u{1b}');
+    let plain = parts.next().unwrap_or("").chars().count();
+    plain + parts.map(|part| part.split_once('m').map_or(0, |(_, shown)| shown.chars().count())).sum::<usize>()
+}
+
 fn bar(weight: i64) -> String {
     let filled = usize::try_from(weight.clamp(0, 100)).unwrap_or(0) * BAR_CELLS / 100;
     format!("│{}{}│{weight:>3} %", "█".repeat(filled), "░".repeat(BAR_CELLS - filled))
@@ -216,6 +244,16 @@ mod tests {
         assert!(!skipped(&unready("b")));
         assert!(!skipped(&DemoEvent::Phase { phase: "Promoting".into(), weight: 50 }));
         assert!(!skipped(&unready("a")));
+    }
+
+    #[test]
+    fn checks_go_on_on_the_next_line_of_a_narrow_terminal() {
+        let cells =
+            ["first 1.0 (≥ 99)".to_owned(), Paint::Red.apply("second 2.0 (≤ 5)", true), "failed 1/5".into()];
+        assert_eq!(wrapped("bar", &cells, usize::MAX).lines().count(), 1);
+        let narrow = wrapped("bar", &cells, 50);
+        let widths: Vec<usize> = format!("{}{narrow}", " ".repeat(10)).lines().map(width).collect();
+        assert_eq!(widths, [10 + 3 + 1 + 16 + 2 + 16, 10 + 10], "{narrow}");
     }
 
     #[test]

@@ -11,14 +11,14 @@ use std::time::Duration;
 use clap::Args;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use kube::Api;
 use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
 
 use crate::api::Canary;
 use crate::cluster::explain;
 
-use super::connect::{ClusterArgs, request_failed};
+use super::connect::{ClusterArgs, Connection};
 use super::exit::{CliError, Exit};
 use super::output::{self, Format};
 
@@ -56,11 +56,11 @@ pub struct GetArgs {
 /// Prints what is asked for, once or until interrupted.
 pub async fn run(args: GetArgs) -> anyhow::Result<u8> {
     let GetArgs { name, namespace, all_namespaces, watch, output, cluster } = args;
-    let client = cluster.connect().await?;
+    let connection = cluster.connect().await?;
+    let client = connection.client.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let api: Api<Canary> =
-        if all_namespaces { Api::all(client.clone()) } else { Api::namespaced(client.clone(), &namespace) };
-    let screen = Screen { client, api, namespace, name, all_namespaces, output };
+    let api: Api<Canary> = if all_namespaces { Api::all(client) } else { Api::namespaced(client, &namespace) };
+    let screen = Screen { connection, api, namespace, name, all_namespaces, output };
     let shown = screen.read().await?;
     if watch {
         return screen.follow(shown).await;
@@ -70,7 +70,7 @@ pub async fn run(args: GetArgs) -> anyhow::Result<u8> {
 }
 
 struct Screen {
-    client: Client,
+    connection: Connection,
     api: Api<Canary>,
     namespace: String,
     name: Option<String>,
@@ -93,8 +93,8 @@ impl Screen {
     }
 
     async fn read_all(&self) -> anyhow::Result<Shown> {
-        let list =
-            self.api.list(&ListParams::default()).await.map_err(|error| request_failed(error, "list Canaries"))?;
+        let list = self.api.list(&ListParams::default()).await;
+        let list = list.map_err(|error| self.connection.failed(error, "list Canaries"))?;
         let text = match self.output {
             Format::Table if list.items.is_empty() => String::new(),
             Format::Table => table::render(&list.items, self.all_namespaces, Timestamp::now()),
@@ -105,13 +105,15 @@ impl Screen {
     }
 
     async fn read_one(&self, name: &str) -> anyhow::Result<Shown> {
-        let found = self.api.get_opt(name).await.map_err(|error| request_failed(error, "read the Canary"))?;
+        let subject = format!("Canary {}/{name}", self.namespace);
+        let failed = |error, what: &str| self.connection.failed(error, &format!("read {what}{subject}"));
+        let found = self.api.get_opt(name).await.map_err(|error| failed(error, ""))?;
         let canary = found.ok_or_else(|| {
-            let missing = anyhow::anyhow!("Canary {}/{name} does not exist", self.namespace);
+            let missing = anyhow::anyhow!("{subject} does not exist");
             CliError::input(missing).hint("`serin get -A` lists all of them")
         })?;
-        let about = around::read(&self.client, &self.namespace, name, &canary.spec.target_ref.name);
-        let around = about.await.map_err(|error| request_failed(error, "read what belongs to the Canary"))?;
+        let about = around::read(&self.connection.client, &self.namespace, name, &canary.spec.target_ref.name);
+        let around = about.await.map_err(|error| failed(error, "what belongs to "))?;
         let mut view = view::View::of(&canary);
         view.pending = around.pending();
         view.sync_warnings = around.sync_warnings;
@@ -149,6 +151,7 @@ impl Screen {
         };
         let mut changes = watcher(self.api.clone(), config).default_backoff().boxed();
         let mut redraw = tokio::time::interval(REDRAW);
+        let mut told = String::new();
         loop {
             tokio::select! {
                 change = changes.try_next() => match change {
@@ -157,7 +160,7 @@ impl Screen {
                     Ok(None) => return Ok(Exit::Done.code()),
                     // The watcher reconnects by itself, with backoff; the screen keeps what was true last.
                     Err(error) => {
-                        output::message(&format!("watch interrupted, reconnecting: {}", explain(&error)));
+                        tell(&mut told, format!("watch interrupted, reconnecting: {}", explain(&error)));
                         continue;
                     }
                 },
@@ -167,11 +170,32 @@ impl Screen {
                     return Ok(Exit::Done.code());
                 }
             }
-            let now = self.read().await?;
+            let now = match self.read().await {
+                Ok(now) => now,
+                Err(error) if unreachable(&error) => {
+                    tell(&mut told, format!("reconnecting: {}", explain(error.as_ref())));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            told.clear();
             if now.text != shown.text {
                 self.print(&now.text, live)?;
                 shown = now;
             }
         }
     }
+}
+
+/// Says something once, not at every try.
+fn tell(told: &mut String, text: String) {
+    if *told != text {
+        output::message(&text);
+        *told = text;
+    }
+}
+
+/// Whether the cluster did not answer, which a watch sits out.
+fn unreachable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<CliError>().is_some_and(|error| error.exit() == Exit::Unreachable)
 }

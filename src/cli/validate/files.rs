@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -15,6 +16,8 @@ use super::finding::Finding;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Deepest folder that is entered: ends loops that hard links or bind mounts could make.
 const DEPTH_MAX: usize = 32;
+/// What other programs print, e.g. `kubectl kustomize`.
+const STDIN: &str = "-";
 /// Endings of manifests.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
@@ -64,6 +67,12 @@ impl Files {
     }
 
     fn take(&mut self, path: &Path) -> anyhow::Result<()> {
+        if path == Path::new(STDIN) {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).context("failed to read standard input")?;
+            self.text("standard input".to_owned(), bytes);
+            return Ok(());
+        }
         let name = name(path);
         let size = std::fs::metadata(path).with_context(|| format!("failed to read {name}"))?.len();
         if size > FILE_BYTES_MAX {
@@ -71,6 +80,11 @@ impl Files {
             return Ok(());
         }
         let bytes = std::fs::read(path).with_context(|| format!("failed to read {name}"))?;
+        self.text(name, bytes);
+        Ok(())
+    }
+
+    fn text(&mut self, name: String, bytes: Vec<u8>) {
         match String::from_utf8(bytes) {
             Ok(text) => {
                 let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
@@ -78,7 +92,6 @@ impl Files {
             }
             Err(_) => self.findings.push(Finding::unread(name, "it is not UTF-8 text")),
         }
-        Ok(())
     }
 
     fn collect(&mut self, folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {

@@ -20,10 +20,12 @@ use finding::{Finding, Severity};
 
 /// Arguments of `serin validate`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  serin validate .\n  serin validate -o json deploy/ apps/podinfo.yaml\n\n\
-    Exit codes: 0 valid (warnings allowed), 2 errors.")]
+#[command(
+    after_help = "Examples:\n  serin validate .\n  serin validate -o json deploy/ apps/podinfo.yaml\n  kubectl kustomize overlay | serin validate -\n\n\
+    Exit codes: 0 valid (warnings allowed), 2 errors."
+)]
 pub struct ValidateArgs {
-    /// Files and folders to check
+    /// Files and folders to check; `-` is standard input
     #[arg(default_value = ".", value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Treat warnings as errors

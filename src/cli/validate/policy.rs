@@ -4,18 +4,28 @@ use kube::ResourceExt;
 
 use crate::manifest::Manifest;
 use crate::model::NamespacedName;
-use crate::{controller, sync};
+use crate::{controller, metrics, sync};
 
 use super::files::Source;
 use super::finding::{Finding, Severity};
 use super::references::canary_of;
 
-/// Gone API versions; for a Canary, whether this version of Serin carries it out.
+/// Gone API versions; metric providers that cannot be asked; for a Canary, whether this version of Serin carries it out.
 pub(super) fn check(source: &Source, manifest: &Manifest) -> Vec<Finding> {
     let finding = |severity, path: &str, message| Finding::at(severity, source, manifest, path, message);
     let mut findings = Vec::new();
     if let Some(message) = sync::gone_version(&manifest.object) {
         findings.push(finding(Severity::Warning, "apiVersion", message));
+    }
+    if let Some(message) = sync::not_served(&manifest.object) {
+        findings.push(finding(Severity::Warning, "apiVersion", message));
+    }
+    let provider = manifest.object["spec"]["provider"]["type"].as_str();
+    if manifest.kind() == "MetricTemplate"
+        && let Some(reason) = provider.and_then(metrics::unsupported)
+    {
+        let message = format!("{reason}; a Canary that uses it is blocked");
+        findings.push(finding(Severity::Warning, "spec.provider.type", message));
     }
     let Some(canary) = canary_of(manifest) else { return findings };
     let key = NamespacedName::new(manifest.namespace().unwrap_or("default"), canary.name_any());

@@ -12,6 +12,7 @@ use super::{
     Condition, GitReporter, Projection, Pushed, ROLLBACK_WANTED, ROLLBACKS_OFF, RollbackCommits, Stop, Tries,
     after, earliest,
 };
+use crate::api;
 use crate::git::{Base, Edit, GitError, Limits, PushError, Snapshot, SnapshotFile};
 use crate::manifest::parse_each;
 use crate::model::{CommitId, NamespacedName, ObjectRef};
@@ -151,6 +152,28 @@ impl GitReporter {
         let made = self.store.commit(Base::Parent(tip.clone()), vec![edit], self.meta(message, now)).await?;
         // The digests differ, so the trees do.
         made.ok_or(Stop::Contended)
+    }
+
+    /// Canaries that Git has given up, too. One that only the cluster has lost, with its namespace perhaps, comes back by
+    /// sync: then its record says what has to serve first.
+    pub(super) async fn given_up(&mut self, gone: &[NamespacedName]) -> Result<Vec<NamespacedName>, Stop> {
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(tip) = self.store.fetch(&self.remote, &self.watched_reference()).await? else {
+            return Ok(gone.to_vec());
+        };
+        let index = self.index_of(&tip).await?;
+        let is_named = |canary: &&NamespacedName| {
+            let object = ObjectRef {
+                group: api::GROUP.to_owned(),
+                kind: "Canary".to_owned(),
+                namespace: Some(canary.namespace.clone()),
+                name: canary.name.clone(),
+            };
+            index.as_ref().is_some_and(|index| index.files.contains_key(&object))
+        };
+        Ok(gone.iter().filter(|canary| !is_named(canary)).cloned().collect())
     }
 
     async fn snapshot(&self, commit: &CommitId) -> Result<Option<Snapshot>, Stop> {

@@ -44,7 +44,25 @@ impl Subject<'_> {
     }
 }
 
+/// The reason of an answer that is no Status but plain text.
+const PLAIN: &str = "";
+
+/// Whether a path lies in the core API or in a built-in group.
+fn is_built_in(path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    match (parts.next(), parts.next()) {
+        (Some("api"), _) => true,
+        (Some("apis"), Some(group)) => !group.contains('.') || group.ends_with(".k8s.io"),
+        _ => false,
+    }
+}
+
 impl ApiError {
+    /// The answer as plain text, if that is what it is.
+    pub(super) fn plain_text(&self) -> Option<&str> {
+        (self.reason == PLAIN).then_some(self.message.as_str())
+    }
+
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), details: None }
     }
@@ -60,8 +78,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(subject)
     }
 
-    /// 404 for a path that is served by nothing.
-    pub(super) fn no_such_path() -> Self {
+    /// 404 for a path that is served by nothing. Only built-in groups answer with a Status; where no group or a group of
+    /// custom resources would be, a real API server's answer is plain text.
+    pub(super) fn no_such_path(path: &str) -> Self {
+        if !is_built_in(path) {
+            return Self::new(StatusCode::NOT_FOUND, PLAIN, "404 page not found\n");
+        }
         let mut error =
             Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource");
         error.details = Some(json!({}));

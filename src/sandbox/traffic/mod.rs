@@ -99,6 +99,8 @@ pub enum TrafficError {
 pub struct Traffic {
     /// The ingress gateway.
     pub ingress_url: String,
+    /// Where it listens, to be [registered](Self::register) as what is behind `istio-ingressgateway.istio-system`.
+    pub ingress_address: SocketAddr,
     /// The forward proxy, for `http_proxy`.
     pub proxy_url: String,
     /// Prometheus' HTTP API.
@@ -174,6 +176,7 @@ pub async fn start(
 
     Ok(Traffic {
         ingress_url: format!("http://{ingress}"),
+        ingress_address: ingress,
         proxy_url,
         metrics_url: format!("http://{metrics_address}"),
         metrics_address,

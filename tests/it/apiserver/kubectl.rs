@@ -120,6 +120,20 @@ async fn applies_diffs_and_shows_a_deployment() {
 }
 
 #[tokio::test]
+async fn takes_back_what_it_listed_and_names_versions_that_are_gone() {
+    let Some(kubectl) = Kubectl::start().await else { return };
+    kubectl.run(&["create", "namespace", "test"]).await;
+    kubectl.run_with(&["apply", "-f", "-"], DEPLOYMENT).await;
+    let list = kubectl.run(&["get", "deploy,service", "-n", "test", "-o", "json"]).await;
+    let applied = kubectl.run_with(&["apply", "-f", "-"], &list).await;
+    assert_eq!(applied, "deployment.apps/podinfo configured\nservice/podinfo configured\n");
+
+    let gone = "apiVersion: autoscaling/v2beta2\nkind: HorizontalPodAutoscaler\nmetadata: {name: a}\n";
+    let refused = kubectl.refused(&["apply", "-f", "-"], gone).await;
+    assert!(refused.contains("no matches for kind \"HorizontalPodAutoscaler\" in version"), "{refused}");
+}
+
+#[tokio::test]
 async fn changes_a_deployment_in_every_way() {
     let Some(kubectl) = Kubectl::start().await else { return };
     kubectl.run(&["create", "namespace", "test"]).await;

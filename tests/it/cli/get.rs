@@ -234,7 +234,7 @@ async fn a_cluster_that_is_away_exits_with_3() {
     std::fs::write(&world.kubeconfig, kubeconfig).expect("the kubeconfig can be written");
     let output = world.serin(&["get"]).await;
     assert_eq!(output.status.code(), Some(3), "{}", screen(&output));
-    assert!(screen(&output).contains("hint: is the cluster up"));
+    assert!(screen(&output).contains("hint: is the cluster at http"));
 }
 
 /// Answers the first request as the daemon does: with `handledRequest` and an event, in one write.

@@ -146,6 +146,15 @@ fn a_missing_namespace_is_the_default_one() {
 }
 
 #[test]
+fn a_metric_provider_that_cannot_be_asked_is_a_warning() {
+    let template = "apiVersion: flagger.app/v1beta1\nkind: MetricTemplate\nmetadata: {name: a}\nspec:\n  provider: \
+                    {type: datadog}\n  query: a\n";
+    let screen = validated(&[("app.yaml", template)], &[]);
+    assert!(screen.contains("warning: provider type datadog is not supported yet"), "{screen}");
+    assert!(screen.contains("exit 0"), "{screen}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_does_not_hide_the_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let write =
@@ -156,6 +165,18 @@ fn a_file_that_cannot_be_read_does_not_hide_the_others() {
     write("latin1.yaml", b"name: caf\xe9\n");
     std::os::unix::fs::symlink("app.yaml", folder.path().join("link.yaml")).expect("it can be linked");
     insta::assert_snapshot!("validate-unread", screen(&run(folder.path(), &["validate", ".", "app.yaml"])));
+}
+
+#[test]
+fn what_another_program_prints_is_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("printed");
+    std::fs::write(&file, format!("{GOOD}---\nkind: x\n")).expect("the file can be written");
+    let printed = std::fs::File::open(file).expect("the file can be read");
+    let output = super::serin(folder.path()).args(["validate", "-"]).stdin(printed).output().expect("it runs");
+    let screen = screen(&output);
+    assert!(screen.contains("standard input:22:1: error: not a Kubernetes object"), "{screen}");
+    assert!(screen.ends_with("2 objects in 1 file: 1 error, 0 warnings\n"), "{screen}");
 }
 
 #[test]

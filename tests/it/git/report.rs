@@ -324,6 +324,24 @@ async fn a_rebuilt_cluster_finds_what_ran() {
 }
 
 #[tokio::test]
+async fn a_record_goes_with_its_canary_only_when_git_has_given_it_up_too() {
+    let named = "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {name: podinfo, namespace: test}\n";
+    let story = Story::new();
+    story.world.push(&[("deploy/canary.yaml", named)], "Add the Canary");
+    let mut reporter = story.reporter();
+    story.project(&mut reporter, 101).await;
+    let gone = [canary()];
+    // Its namespace was deleted: sync brings it back, and the record knows what has to serve first.
+    assert_eq!(reporter.project(&[], &gone, at(200)).await.conditions, []);
+    assert!(story.world.show(STATUS, "test/podinfo.yaml").contains("promoted"));
+    story.world.git(&["pull", "-q", "--rebase", "origin", "main"]);
+    story.world.push(&[("deploy/canary.yaml", "# no more\n")], "Remove the Canary");
+    assert_eq!(reporter.project(&[], &gone, at(300)).await.conditions, []);
+    let left = story.world.bare_git(&["ls-tree", "-r", "--name-only", STATUS]);
+    assert_eq!(left, "README.md\nrecord.yaml");
+}
+
+#[tokio::test]
 async fn a_long_status_branch_is_replaced_by_one_commit() {
     let story = Story::new();
     let mut reporter = story.reporter();

@@ -40,7 +40,7 @@ async fn a_forced_deleted_and_recreated_branch_costs_no_object_and_no_release() 
     // No branch: said, and nothing is deleted.
     repository.find_reference("refs/heads/main").unwrap().delete().unwrap();
     let status = world.until("the missing branch", |status| status.error.is_some()).await;
-    assert!(status.error.unwrap().contains("has no refs/heads/main"));
+    assert!(status.error.unwrap().contains("has no branch `main`"));
     assert!(world.get("ConfigMap", "a").await.is_some() && world.get("Canary", "podinfo").await.is_some());
     assert_eq!(world.effects.take(), Vec::<String>::new());
 

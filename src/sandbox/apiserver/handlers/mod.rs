@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
@@ -72,14 +72,21 @@ fn answer_document(server: &Server, parts: &Parts, route: Option<Route>) -> Resp
     let catalog = server.catalog();
     let document = match route {
         Some(Route::Health) => return respond::text("ok"),
-        Some(Route::OpenApiV2) => return respond::error(&openapi::version_2(), &[]),
+        Some(Route::OpenApiV2) if wants_protobuf(&parts.headers) => return respond::empty_protobuf(),
         Some(route) => document(&catalog, route),
         None => None,
     };
     match document {
         Some(document) => respond::document(StatusCode::OK, &document, Form::Json, &[]),
-        None => respond::error(&ApiError::no_such_path(), &[]),
+        None => respond::error(&ApiError::no_such_path(parts.uri.path()), &[]),
     }
+}
+
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("protobuf"))
 }
 
 fn document(catalog: &Catalog, route: Route) -> Option<Value> {
@@ -89,10 +96,11 @@ fn document(catalog: &Catalog, route: Route) -> Option<Value> {
         Route::Groups => Some(discovery::groups(catalog)),
         Route::Group(name) => discovery::group(catalog, &name),
         Route::Resources { group, version } => discovery::resources(catalog, &group, &version),
+        Route::OpenApiV2 => Some(openapi::version_2()),
         Route::OpenApiIndex => Some(openapi::index(catalog)),
         Route::OpenApi { group, version } => openapi::document(catalog, &group, &version),
         // Both are answered elsewhere.
-        Route::Health | Route::OpenApiV2 | Route::Objects(_) => None,
+        Route::Health | Route::Objects(_) => None,
     }
 }
 
@@ -122,14 +130,15 @@ fn record(server: &Server, parts: &Parts, target: &Target) {
 fn read_call(server: &Arc<Server>, parts: &Parts, target: Target, body: Bytes) -> Result<Call, ApiError> {
     let catalog = server.catalog();
     let found = catalog.find(&target.group, &target.version, &target.resource);
-    let resource = Arc::clone(found.ok_or_else(ApiError::no_such_path)?);
+    let path = parts.uri.path();
+    let resource = Arc::clone(found.ok_or_else(|| ApiError::no_such_path(path))?);
     // A path with a namespace for a cluster-scoped resource (or a name without one) is served by nothing.
     if (target.namespace.is_some() && !resource.namespaced)
         || (target.namespace.is_none() && resource.namespaced && target.name.is_some())
     {
-        return Err(ApiError::no_such_path());
+        return Err(ApiError::no_such_path(path));
     }
-    let part = part_of(&resource, target.subresource.as_deref())?;
+    let part = part_of(&resource, target.subresource.as_deref()).ok_or_else(|| ApiError::no_such_path(path))??;
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     Ok(Call {
         options: Options::read(parts)?,
@@ -145,17 +154,18 @@ fn read_call(server: &Arc<Server>, parts: &Parts, target: Target, body: Bytes) -
     })
 }
 
-fn part_of(resource: &Resource, subresource: Option<&str>) -> Result<Part, ApiError> {
+/// `None`: there is no such part.
+fn part_of(resource: &Resource, subresource: Option<&str>) -> Option<Result<Part, ApiError>> {
     match subresource {
-        None => Ok(Part::Main),
-        Some("status") if resource.has_status => Ok(Part::Status),
-        Some("scale") if resource.scale.is_some() => Ok(Part::Scale),
-        Some("finalize") if resource.storage == "namespaces" => Ok(Part::Finalize),
-        Some("binding") if resource.storage == "pods" => Ok(Part::Binding),
+        None => Some(Ok(Part::Main)),
+        Some("status") if resource.has_status => Some(Ok(Part::Status)),
+        Some("scale") if resource.scale.is_some() => Some(Ok(Part::Scale)),
+        Some("finalize") if resource.storage == "namespaces" => Some(Ok(Part::Finalize)),
+        Some("binding") if resource.storage == "pods" => Some(Ok(Part::Binding)),
         Some(sub) if resource.storage == "pods" && KUBELET.contains(&sub) => {
-            Err(ApiError::not_implemented(&format!("the sandbox runs no containers, so pods have no {sub}")))
+            Some(Err(ApiError::not_implemented(&format!("the sandbox runs no containers, so pods have no {sub}"))))
         }
-        Some(_) => Err(ApiError::no_such_path()),
+        Some(_) => None,
     }
 }
 

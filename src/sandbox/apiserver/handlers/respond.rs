@@ -45,9 +45,18 @@ pub(super) fn document(code: StatusCode, value: &Value, form: Form, warnings: &[
     build(code, kind, Full::new(Bytes::from(text)).boxed_unsync(), warnings)
 }
 
-/// A Status.
+/// A Status, or plain text where a real API server has none.
 pub(super) fn error(error: &ApiError, warnings: &[String]) -> Response<Body> {
+    if let Some(text) = error.plain_text() {
+        let body = Full::new(Bytes::copy_from_slice(text.as_bytes())).boxed_unsync();
+        return build(error.code, "text/plain; charset=utf-8", body, warnings);
+    }
     document(error.code, &error.body(), Form::Json, warnings)
+}
+
+/// A protobuf message with all fields absent.
+pub(super) fn empty_protobuf() -> Response<Body> {
+    build(StatusCode::OK, "application/octet-stream", Full::new(Bytes::new()).boxed_unsync(), &[])
 }
 
 /// Plain text.

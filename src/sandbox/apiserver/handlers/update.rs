@@ -62,7 +62,7 @@ pub(super) fn write_scale(
 }
 
 fn paths(call: &Call) -> Result<&ScalePaths, ApiError> {
-    call.resource.scale.as_ref().ok_or_else(ApiError::no_such_path)
+    call.resource.scale.as_ref().ok_or_else(|| ApiError::no_such_path(""))
 }
 
 /// The Scale of an object.

@@ -230,6 +230,15 @@ fn replica_set(object: &Value) -> Vec<Value> {
     ]
 }
 
+/// Addresses of the load balancers in front of a Service.
+fn load_balancers(object: &Value) -> Value {
+    let ingress = object["status"]["loadBalancer"]["ingress"].as_array();
+    let points = ingress.into_iter().flatten();
+    let names: Vec<&str> =
+        points.filter_map(|point| point["ip"].as_str().or(point["hostname"].as_str())).collect();
+    if names.is_empty() { json!("<pending>") } else { json!(names.join(",")) }
+}
+
 fn service(object: &Value) -> Vec<Value> {
     let spec = &object["spec"];
     let ports: Vec<String> = spec["ports"]
@@ -243,7 +252,7 @@ fn service(object: &Value) -> Vec<Value> {
         .collect();
     let external = match text(&spec["type"]) {
         "ExternalName" => json!(text(&spec["externalName"])),
-        "LoadBalancer" => json!("<pending>"),
+        "LoadBalancer" => load_balancers(object),
         _ => json!("<none>"),
     };
     vec![

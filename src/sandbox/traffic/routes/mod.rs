@@ -23,6 +23,7 @@ pub(super) use services::Endpoint;
 pub(super) use virtual_service::Retries;
 
 use gateway::Gateway;
+use matching::Matched;
 use services::{EndpointSlice, Service};
 use virtual_service::{HttpRoute, VirtualService};
 
@@ -233,16 +234,37 @@ impl Routes {
         name: &NamespacedName,
         virtual_service: &VirtualService,
     ) -> Result<Route, NoRoute> {
-        let rules = virtual_service
-            .rules
-            .as_ref()
-            .map_err(|reason| NoRoute::Unsupported { virtual_service: name.clone(), reason: reason.clone() })?;
-        let (_, port) = hosts::split(head.authority);
-        let found = rules.iter().find_map(|rule| Some((rule, rule.matches(entry, head, port, &name.namespace)?)));
-        let Some((rule, matched)) = found else {
-            let path = head.uri.path().to_owned();
-            return Err(NoRoute::Unmatched { virtual_service: name.clone(), path });
+        let (rule, matched) = rule_of(entry, head, name, virtual_service)?;
+        let Some(delegate) = rule.delegate(&name.namespace) else {
+            return self.along(entry, head, random, name, rule, rule.rewritten(head.uri, matched));
         };
+        let unsupported = |reason| NoRoute::Unsupported { virtual_service: name.clone(), reason };
+        let found = self.virtual_services.get(&delegate);
+        let found = found.ok_or_else(|| unsupported(format!("its delegate {delegate} does not exist")))?;
+        let (inner, inner_matched) = rule_of(entry, head, &delegate, found)?;
+        if inner.delegate(&delegate.namespace).is_some() {
+            return Err(unsupported(format!("its delegate {delegate} delegates again")));
+        }
+        // What the delegate says itself comes first.
+        let sent = if inner.rewrites() {
+            inner.rewritten(head.uri, inner_matched)
+        } else {
+            rule.rewritten(head.uri, matched)
+        };
+        self.along(entry, head, random, &delegate, inner, sent)
+    }
+
+    /// Along a rule to a Service; `sent` are path and host as they are sent on.
+    fn along(
+        &self,
+        entry: Entry<'_>,
+        head: Head<'_>,
+        random: &mut fastrand::Rng,
+        name: &NamespacedName,
+        rule: &HttpRoute,
+        sent: (String, Option<String>),
+    ) -> Result<Route, NoRoute> {
+        let (_, port) = hosts::split(head.authority);
         let destination = rule.pick(random).ok_or_else(|| NoRoute::Unsupported {
             virtual_service: name.clone(),
             reason: "the rule has no destination with a weight".to_owned(),
@@ -253,7 +275,7 @@ impl Routes {
             None => None,
         };
         let HttpRoute { timeout, retries, .. } = rule;
-        let (path, authority) = rule.rewritten(head.uri, matched);
+        let (path, authority) = sent;
         Ok(Route { service, port, path, authority, timeout: *timeout, retries: retries.clone(), mirror })
     }
 
@@ -308,6 +330,22 @@ impl Routes {
         endpoints.dedup();
         endpoints
     }
+}
+
+/// The rule of a VirtualService that applies to a request.
+fn rule_of<'a>(
+    entry: Entry<'_>,
+    head: Head<'_>,
+    name: &NamespacedName,
+    virtual_service: &'a VirtualService,
+) -> Result<(&'a HttpRoute, Matched), NoRoute> {
+    let rules = virtual_service
+        .rules
+        .as_ref()
+        .map_err(|reason| NoRoute::Unsupported { virtual_service: name.clone(), reason: reason.clone() })?;
+    let (_, port) = hosts::split(head.authority);
+    let found = rules.iter().find_map(|rule| Some((rule, rule.matches(entry, head, port, &name.namespace)?)));
+    found.ok_or_else(|| NoRoute::Unmatched { virtual_service: name.clone(), path: head.uri.path().to_owned() })
 }
 
 /// Namespace and name of an object.

@@ -177,3 +177,27 @@ fn endpoints_are_the_ready_ones_of_the_port() {
     routes.apply(Change::Replace(Kind::EndpointSlice, Vec::new()));
     assert_eq!(routes.endpoints(&podinfo, 9898), []);
 }
+
+#[test]
+fn a_rule_may_leave_the_way_to_another_virtual_service() {
+    let mut routes = world(json!({"http": generated(100)["http"]}));
+    let root = |spec: Value| {
+        let object = json!({"metadata": {"namespace": "test", "name": "root"}, "spec": spec});
+        Change::Apply(Kind::VirtualService, object)
+    };
+    let delegating = |name: &str| {
+        json!({
+            "gateways": ["istio-system/public-gateway"], "hosts": ["*"],
+            "http": [{"match": [{"uri": {"prefix": "/podinfo"}}], "rewrite": {"uri": "/"}, "delegate": {"name": name}}]
+        })
+    };
+    routes.apply(root(delegating("podinfo")));
+    let route = ask(&routes, Entry::Ingress, "any", "/podinfo").unwrap();
+    assert_eq!((route.service.name.as_str(), route.path.as_str()), ("podinfo-canary", "/"));
+    assert!(matches!(ask(&routes, Entry::Ingress, "any", "/else"), Err(NoRoute::Unmatched { .. })));
+    for (name, reason) in [("gone", "test/gone does not exist"), ("root", "test/root delegates again")] {
+        routes.apply(root(delegating(name)));
+        let error = ask(&routes, Entry::Ingress, "any", "/podinfo").unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}

@@ -1,7 +1,7 @@
 //! VirtualServices: hosts, and HTTP rules in order.
 //!
-//! Obeyed are match, rewrite, weighted destinations, mirror, timeout and retries. `headers` and `corsPolicy` change no
-//! way and are left out; what would (redirect, fault, delegate, subsets …) is refused by name.
+//! Obeyed are match, rewrite, delegate, weighted destinations, mirror, timeout and retries. `headers` and `corsPolicy` change
+//! no way and are left out; what would (redirect, fault, subsets …) is refused by name.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::matching::{HttpMatch, Matched, path_and_query};
 use super::{Entry, Head, MESH, hosts};
+use crate::model::NamespacedName;
 
 #[derive(Debug)]
 pub(super) struct VirtualService {
@@ -28,6 +29,15 @@ pub(in crate::sandbox::traffic) struct HttpRoute {
     pub(in crate::sandbox::traffic) timeout: Option<Duration>,
     pub(in crate::sandbox::traffic) retries: Retries,
     mirror: Option<(Destination, f64)>,
+    delegate: Option<Delegate>,
+}
+
+/// Another VirtualService whose rules say where the request goes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Delegate {
+    name: String,
+    namespace: Option<String>,
 }
 
 /// When and how often a request is tried again.
@@ -86,6 +96,7 @@ struct Rule {
     retries: Option<RetriesSpec>,
     mirror: Option<DestinationSpec>,
     mirror_percentage: Option<Percentage>,
+    delegate: Option<Delegate>,
     #[serde(flatten)]
     other: serde_json::Map<String, Value>,
 }
@@ -180,7 +191,7 @@ impl VirtualService {
 impl HttpRoute {
     fn read(rule: &Value) -> Result<Self, String> {
         let rule: Rule = serde_json::from_value(rule.clone()).map_err(|error| error.to_string())?;
-        let Rule { matches, route, rewrite, timeout, retries, mirror, mirror_percentage, other } = rule;
+        let Rule { matches, route, rewrite, timeout, retries, mirror, mirror_percentage, delegate, other } = rule;
         if let Some(field) = other.keys().find(|field| !WITHOUT_EFFECT.contains(&field.as_str())) {
             return Err(format!("{field} is not supported"));
         }
@@ -200,7 +211,19 @@ impl HttpRoute {
             timeout: timeout.as_deref().map(duration).transpose()?.filter(|timeout| !timeout.is_zero()),
             retries: retries.map(Retries::read).transpose()?.unwrap_or_default(),
             mirror: mirror.map(|mirror| (Destination::of(mirror), share)),
+            delegate,
         })
+    }
+
+    /// The VirtualService that decides instead, for a rule in `namespace`.
+    pub(super) fn delegate(&self, namespace: &str) -> Option<NamespacedName> {
+        let Delegate { name, namespace: named } = self.delegate.as_ref()?;
+        Some(NamespacedName::new(named.as_deref().unwrap_or(namespace), name.as_str()))
+    }
+
+    /// Whether it changes path or host.
+    pub(super) fn rewrites(&self) -> bool {
+        self.rewrite.is_some()
     }
 
     /// What of the request matched, if the rule applies. A rule without conditions always does.
