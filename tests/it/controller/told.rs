@@ -24,10 +24,12 @@ const STATUS: &str = "serin/status/c1";
 fn report(world: &World, repository: &Repository) -> DropGuard {
     let (shutdown, clock) = (CancellationToken::new(), world.clock);
     let mut watch = SharedWatch::of::<Canary>(&world.cluster, None);
+    let canaries = watched_canaries(&mut watch);
+    watch.start(shutdown.clone());
     let context = Context {
         cluster: world.cluster.clone(),
         writer: Writer::new(Claim::always()),
-        canaries: watched_canaries(&mut watch),
+        canaries,
         store: repository.store(),
         remote: repository.remote(),
         settings: ReporterSettings {
@@ -42,7 +44,6 @@ fn report(world: &World, repository: &Repository) -> DropGuard {
         },
         now: Arc::new(move || clock.now()),
     };
-    watch.start(shutdown.clone());
     tokio::spawn(run(context, shutdown.clone()));
     shutdown.drop_guard()
 }
