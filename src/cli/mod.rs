@@ -8,6 +8,7 @@ pub mod demo;
 pub mod exit;
 pub mod get;
 mod hey;
+mod install;
 pub mod loadtest;
 pub mod output;
 mod records;

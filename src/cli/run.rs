@@ -5,20 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::MANAGER_SYNC;
-use crate::api::{self, Canary};
+use crate::api::Canary;
 use crate::cluster::{
-    Claim, Clock, Cluster, ConnectOptions, EffectKind, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected,
-    SharedWatch, Wake, WriteError, Writer, explain,
+    Claim, Clock, Cluster, ConnectOptions, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected, SharedWatch, Wake,
+    Writer,
 };
 use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
@@ -31,13 +27,12 @@ use crate::server::{self, ServerState};
 use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus, WatchedCanary};
 
 use super::exit::{CliError, Exit};
+use super::install::install_crds;
 use super::records::Records;
 use super::signal;
 
 /// How long the loops may take to finish what they are writing once they are told to stop; a pod has 30 s in all.
 const STOP_MAX: Duration = Duration::from_secs(15);
-/// Pause before our definitions are applied again, after an API server that was away or overloaded.
-const INSTALL_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the daemon asks the outside through; tests put their own here.
 pub struct Backends {
@@ -313,47 +308,6 @@ fn readiness(sync: &SyncStatus, canaries: &Reflected<WatchedCanary>) -> Result<(
         return Err("sync: no commit applied yet\n".to_owned());
     }
     if canaries.is_ready() { Ok(()) } else { Err("the list of Canaries is not there yet\n".to_owned()) }
-}
-
-/// Applies our definitions, so that `status.serin` is kept. An API server that is away is waited for.
-async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::Result<()> {
-    let mut told = false;
-    loop {
-        writer.claim().acquired().await;
-        match try_install_crds(cluster, writer).await {
-            Ok(()) => return Ok(()),
-            Err((key, error)) if refused(&error) => {
-                return Err(anyhow::Error::new(error).context(format!("failed to install {key}")));
-            }
-            Err((key, error)) => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!("failed to install {key}, trying again: {}", explain(&error));
-                }
-                tokio::time::sleep(INSTALL_AGAIN).await;
-            }
-        }
-    }
-}
-
-/// Whether the API server has answered no, so that asking again is no use.
-fn refused(error: &WriteError) -> bool {
-    /// Request timeout, conflict, too many requests: another time it may work.
-    const PASSING: [u16; 3] = [408, 409, 429];
-    error.status().is_some_and(|status| (400..500).contains(&status.code) && !PASSING.contains(&status.code))
-}
-
-async fn try_install_crds(cluster: &Cluster, writer: &Writer) -> Result<(), (String, WriteError)> {
-    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
-    for definition in api::crds() {
-        let name = definition.metadata.name.clone().unwrap_or_default();
-        let params = PatchParams::apply(MANAGER_SYNC).force();
-        let patch = Patch::Apply(&definition);
-        let key = format!("CustomResourceDefinition {name}");
-        let apply = definitions.patch(&name, &params, &patch);
-        writer.effect(EffectKind::Apply, &key, apply).await.map_err(|error| (key.clone(), error))?;
-    }
-    cluster.forget_discovery();
-    Ok(())
 }
 
 fn report_settings(settings: &Settings) -> ReporterSettings {

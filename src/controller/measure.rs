@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 use crate::analysis::{Measurement, Reading};
-use crate::api::{CanarySpec, MetricTemplateSpec};
+use crate::api::{CanarySpec, MetricTemplate, MetricTemplateSpec};
 use crate::cluster::{Clock, Cluster, EffectKind, WriteError, Writer, call, explain};
 use crate::hook::{HookCall, HookCaller, HookPayload};
 use crate::metrics::{
@@ -91,7 +91,7 @@ impl Finder {
             CheckSource::Query(query) => (self.built_in(spec), query.clone()),
             CheckSource::Template { template, variables } => {
                 context.variables.clone_from(variables);
-                let found = self.template(template)?;
+                let found = self.template(template).await?;
                 (self.endpoint(template, &found).await?, found.query.clone())
             }
         };
@@ -99,11 +99,20 @@ impl Finder {
         Ok((endpoint, query))
     }
 
-    fn template(&self, name: &NamespacedName) -> Result<Arc<MetricTemplateSpec>, String> {
-        self.caches.templates.get(name).ok_or_else(|| match self.caches.templates.problem(name) {
-            Some(problem) => format!("metric template {name} cannot be read: {problem}"),
-            None => format!("metric template {name} does not exist"),
-        })
+    async fn template(&self, name: &NamespacedName) -> Result<Arc<MetricTemplateSpec>, String> {
+        if let Some(found) = self.caches.templates.get(name) {
+            return Ok(found);
+        }
+        if let Some(problem) = self.caches.templates.problem(name) {
+            return Err(format!("metric template {name} cannot be read: {problem}"));
+        }
+        // The watch may not have brought yet what was applied a moment ago.
+        let api = Api::<MetricTemplate>::namespaced(self.cluster.client(), &name.namespace);
+        match call(&format!("read metric template {name}"), api.get_opt(&name.name)).await {
+            Ok(Some(found)) => Ok(Arc::new(found.spec)),
+            Ok(None) => Err(format!("metric template {name} does not exist")),
+            Err(error) => Err(explain(&error)),
+        }
     }
 
     fn built_in(&self, spec: &CanarySpec) -> Endpoint {

@@ -167,8 +167,7 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
         },
     };
     let Some(content) = content else {
-        // Nothing new, nothing open: no request, no write.
-        memory.retry = None;
+        // Nothing new, nothing open: no request, no write. What is to be tried again is not due yet.
         if context.status.send_if_modified(|status| status.error.take().is_some()) {
             tracing::info!("the repository can be read again, and has nothing new");
         }
