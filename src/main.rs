@@ -1,6 +1,9 @@
-//! The `serin` binary: crypto provider, parse, run, exit code.
+//! The `serin` binary: allocator, crypto provider, parse, run, exit code.
 
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // One TLS provider for the whole process, before any client is built; a second installation is refused and harmless.

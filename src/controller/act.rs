@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::annotations::WRITTEN;
 use crate::manifest::template_digest;
-use crate::model::{Digest, Weights};
+use crate::model::{Digest, Frozen, Weights};
 use crate::release::Action;
 use crate::router::{ServiceSet, merge_update};
 use crate::workload::{
@@ -108,10 +108,10 @@ async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Re
     })?;
     match look.caches.autoscalers.get(&look.key(&name)) {
         None => hands.create(Tracked::Autoscaler, &desired).await.map(|_| ()),
-        Some(live) if live.spec == desired["spec"] => Ok(()),
+        Some(live) if live.spec == Frozen::of(&desired["spec"]) => Ok(()),
         Some(live) => {
             let live = serde_json::json!({
-                "metadata": {"resourceVersion": live.resource_version}, "spec": live.spec
+                "metadata": {"resourceVersion": live.resource_version}, "spec": live.spec.thaw()
             });
             hands.merge(Tracked::Autoscaler, &name, merge_update(&live, &desired)).await
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::api::CanarySpec;
 use crate::metrics;
-use crate::model::NamespacedName;
+use crate::model::{Frozen, NamespacedName};
 use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
 use crate::router::{RouteRequest, Router, ServiceSet, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, primary_autoscaler};
@@ -76,10 +76,7 @@ impl Look<'_> {
     /// Whether an autoscaler that the Canary does not name scales either side.
     fn is_autoscaled(&self) -> bool {
         let sides = [self.spec.target_ref.name.clone(), self.primary_name()];
-        let scales_either = |view: &AutoscalerView| {
-            let scales = view.spec["scaleTargetRef"]["name"].as_str().unwrap_or_default();
-            sides.iter().any(|side| side == scales)
-        };
+        let scales_either = |view: &AutoscalerView| sides.contains(&view.scales);
         let namespace = &self.canary.key.namespace;
         self.caches.autoscalers.find(|key, view| key.namespace == *namespace && scales_either(view)).is_some()
     }
@@ -138,7 +135,7 @@ impl Look<'_> {
             return true;
         }
         let Some((name, desired)) = self.primary_autoscaler() else { return false };
-        self.caches.autoscalers.get(&self.key(&name)).is_none_or(|live| live.spec != desired["spec"])
+        self.caches.autoscalers.get(&self.key(&name)).is_none_or(|live| live.spec != Frozen::of(&desired["spec"]))
     }
 
     /// Name and wanted form of the primary's autoscaler; `None` without `autoscalerRef` or the autoscaler it names.

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::model::Frozen;
+
 use super::metadata::{Owner, annotations, controller_of, set};
 
 /// Part of the keys of labels with which Flux marks what it applied.
@@ -12,10 +14,12 @@ const TOOLKIT: &str = "toolkit.fluxcd.io";
 pub struct AutoscalerView {
     /// `spec.minReplicas`, at least 1.
     pub minimum: i32,
+    /// `spec.scaleTargetRef.name`.
+    pub scales: String,
     /// `spec`, to compare the two sides.
-    pub spec: Value,
+    pub spec: Frozen,
     /// `metadata.labels`, less those of Flux: an object that it does not know must not look like its own. Null without any.
-    pub labels: Value,
+    pub labels: Frozen,
     /// Uid of the controlling owner.
     pub owner_uid: Option<String>,
     /// `metadata.resourceVersion`.
@@ -28,8 +32,9 @@ impl AutoscalerView {
         let minimum = autoscaler["spec"]["minReplicas"].as_i64().unwrap_or(1).max(1);
         Self {
             minimum: i32::try_from(minimum).unwrap_or(i32::MAX),
-            spec: autoscaler["spec"].clone(),
-            labels: labels(&autoscaler["metadata"]["labels"]),
+            scales: autoscaler["spec"]["scaleTargetRef"]["name"].as_str().unwrap_or_default().to_owned(),
+            spec: Frozen::of(&autoscaler["spec"]),
+            labels: Frozen::of(&labels(&autoscaler["metadata"]["labels"])),
             owner_uid: controller_of(autoscaler),
             resource_version: autoscaler["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
         }
@@ -61,7 +66,7 @@ pub fn primary_autoscaler(
     overrides: AutoscalerOverrides,
     owner: &Owner,
 ) -> Value {
-    let mut spec = source.spec.clone();
+    let mut spec = source.spec.thaw();
     set(&mut spec, "scaleTargetRef", json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": primary}));
     let AutoscalerOverrides { min_replicas, max_replicas } = overrides;
     if let Some(min) = min_replicas {
@@ -76,8 +81,9 @@ pub fn primary_autoscaler(
         "annotations": annotations([]),
         "ownerReferences": [owner.reference()],
     });
-    if !source.labels.is_null() {
-        set(&mut metadata, "labels", source.labels.clone());
+    let labels = source.labels.thaw();
+    if !labels.is_null() {
+        set(&mut metadata, "labels", labels);
     }
     json!({
         "apiVersion": "autoscaling/v2",
