@@ -1,0 +1,100 @@
+//! Objects that cannot be applied: each is a condition, the others go on.
+
+use super::*;
+
+#[tokio::test]
+async fn one_bad_object_is_its_own_condition() {
+    let mut world = World::new().await;
+    let all = [
+        NAMESPACE,
+        &CANARY.replace("threshold: 5", "threshold: five"),
+        &deployment("1"),
+        &config("good", "1"),
+        "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: a, namespace: test}\n",
+        &config("lost", "1").replace("namespace: test", "namespace: nowhere"),
+        // Server-side apply answers 500 for these two.
+        &config("misspelt", "1").replace("\ndata:", "\ndta:"),
+        &deployment("1")
+            .replace("name: podinfo,", "name: twice,")
+            .replace("name: podinfod,", "name: podinfod, env: [{name: A, value: b}, {name: A, value: c}],"),
+        "no: object\n",
+    ]
+    .join("---\n");
+    world.repository.push(&[("app.yaml", &all)]);
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    let conditions: BTreeMap<String, &str> =
+        status.conditions.iter().map(|(id, message)| (id.to_string(), message.as_str())).collect();
+    assert!(conditions["Canary test/podinfo"].contains("`spec.analysis.threshold` must be a number"));
+    assert!(conditions["Deployment test/podinfo"].contains("held until Canary test/podinfo is valid"));
+    assert!(conditions["Gadget test/a"].contains("knows no kind Gadget in example.com/v1"), "{conditions:#?}");
+    assert!(conditions["ConfigMap nowhere/lost"].contains("nowhere"), "{conditions:#?}");
+    assert!(conditions["ConfigMap test/misspelt"].contains(".dta: field not declared"), "{conditions:#?}");
+    assert!(
+        conditions["Deployment test/twice"].contains("duplicate entries for key [name=\"A\"]"),
+        "{conditions:#?}"
+    );
+    assert_eq!(conditions.len(), 6);
+    assert_eq!(status.problems.len(), 1);
+    assert!(status.problems[0].contains("`apiVersion` is missing"), "{:?}", status.problems);
+    assert!(world.get("ConfigMap", "good").await.is_some());
+    assert!(world.get("Deployment", "podinfo").await.is_none());
+    assert!(world.effects.take().iter().any(|effect| effect == "Event warning on Canary test/podinfo"));
+
+    // The fix releases what was held.
+    let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
+    assert!(status.conditions.is_empty(), "{status:?}");
+    assert!(world.get("Canary", "podinfo").await.is_some());
+}
+
+#[tokio::test]
+async fn a_canary_that_the_engine_refuses_says_so_and_holds_its_target() {
+    let mut world = World::new().await;
+    world.start();
+    world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
+    let refused = CANARY.replace("threshold: 5", "threshold: 5, iterations: 5");
+    let status = world.push(&[("app.yaml", &[NAMESPACE, &refused, &deployment("2")].join("---\n"))]).await;
+    let conditions: BTreeMap<String, &str> =
+        status.conditions.iter().map(|(id, message)| (id.to_string(), message.as_str())).collect();
+    let held = "is held until Canary test/podinfo can be carried out: 5 iterations are too many";
+    assert!(conditions["Deployment test/podinfo"].contains(held), "{conditions:#?}");
+    assert_eq!(conditions.len(), 1, "{conditions:#?}");
+    assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["iterations"], 5);
+    assert_eq!(world.image().await, "podinfo:1", "neither the old policy nor the new one releases it");
+
+    let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]).await;
+    assert!(status.conditions.is_empty(), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_typing_error_in_an_api_version_deletes_nothing() {
+    let mut world = World::new().await;
+    let (widget, other) = (WIDGET.replace(", namespace: test", ""), config("other", "1"));
+    let all = |widget: &str| [NAMESPACE, WIDGETS, widget, &other].join("---\n");
+    world.repository.push(&[("app.yaml", &all(&widget))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let api = world.resource("example.com", "v1", "Widget", "default").await;
+    assert!(api.get_opt("a").await.unwrap().is_some());
+
+    let status = world.push(&[("app.yaml", &all(&widget.replace("example.com/v1", "example.com/v11")))]).await;
+    assert_eq!(status.conditions.len(), 1, "{:?}", status.conditions);
+    assert!(api.get_opt("a").await.unwrap().is_some(), "it is still in Git");
+
+    // It is still ours: gone from Git, it goes.
+    let status = world.push(&[("app.yaml", &[NAMESPACE, WIDGETS, &other].join("---\n"))]).await;
+    assert_eq!(status.changes, ["Widget default/a: delete"]);
+    assert!(api.get_opt("a").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_unknown_field_of_a_canary_is_left_out_with_a_warning() {
+    let mut world = World::new().await;
+    let canary = CANARY.replace("threshold: 5,", "threshold: 5, treshold: 5,");
+    world.repository.push(&[("app.yaml", &[NAMESPACE, &canary, &deployment("1")].join("---\n"))]);
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    assert_eq!(status.conditions, BTreeMap::new());
+    assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["treshold"], Value::Null);
+    assert!(world.effects.take().iter().any(|effect| effect == "Event warning on Canary test/podinfo"));
+}
