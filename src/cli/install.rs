@@ -93,3 +93,48 @@ async fn all_served(cluster: &Cluster) -> bool {
     }
     true
 }
+
+#[cfg(all(test, feature = "sandbox"))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use http::{Request, Uri};
+
+    use super::*;
+    use crate::cluster::Claim;
+    use crate::sandbox::apiserver::ApiServer;
+
+    /// As a real API server does: our kinds are not served in the first answers.
+    fn late(server: ApiServer, answers: &Arc<AtomicU32>) -> Cluster {
+        let answers = answers.clone();
+        let service = tower::util::MapRequest::new(server, move |mut request: Request<kube::client::Body>| {
+            let ours = request.uri().path() == "/apis/flagger.app/v1beta1";
+            if ours
+                && answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+            {
+                *request.uri_mut() = Uri::from_static("/apis/not.served/v1");
+            }
+            request
+        });
+        Cluster::from_client(kube::Client::new(service, "default"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_kinds_are_served_when_it_is_over() {
+        let answers = Arc::new(AtomicU32::new(3));
+        let cluster = late(ApiServer::new(), &answers);
+        install_crds(&cluster, &Writer::new(Claim::always())).await.unwrap();
+        assert_eq!(answers.load(Ordering::Relaxed), 0, "it was asked until it answered");
+        cluster.resolve("flagger.app", "v1beta1", "Canary").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kinds_that_are_never_served_are_not_waited_for_for_ever() {
+        let answers = Arc::new(AtomicU32::new(u32::MAX));
+        let cluster = late(ApiServer::new(), &answers);
+        let before = tokio::time::Instant::now();
+        install_crds(&cluster, &Writer::new(Claim::always())).await.unwrap();
+        assert!(before.elapsed() >= SERVED_WITHIN);
+    }
+}
