@@ -106,22 +106,6 @@ impl CanaryPhase {
             Self::Terminated => "Terminated",
         }
     }
-
-    /// Whether a release is under way, so that the target's template must not change under it.
-    pub fn is_releasing(self) -> bool {
-        match self {
-            Self::Waiting | Self::Progressing | Self::WaitingPromotion | Self::Promoting | Self::Finalising => {
-                true
-            }
-            Self::Unset
-            | Self::Initializing
-            | Self::Initialized
-            | Self::Succeeded
-            | Self::Failed
-            | Self::Terminating
-            | Self::Terminated => false,
-        }
-    }
 }
 
 /// A condition in Flagger's shape.

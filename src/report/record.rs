@@ -225,11 +225,6 @@ pub fn recorded_copy<'a>(
     Some((place.path, files.get(&place.copy)?))
 }
 
-/// The commit that a record's writer last wrote, for messages.
-pub fn writer_of(files: &Files) -> Option<Header> {
-    wire::read(files.get(HEADER)?).ok()
-}
-
 /// How a file names a workload: with its namespace, or without one when that is the default.
 pub(super) fn as_written(text: &str, target: &ObjectRef) -> Option<ObjectRef> {
     named(parse_each("", text).manifests.iter(), target)
