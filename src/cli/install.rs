@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 
 use crate::api;
 use crate::api::annotations::MANAGER_SYNC;
-use crate::cluster::{Cluster, EffectKind, WriteError, Writer, explain};
+use crate::cluster::{Cluster, EffectKind, Said, WriteError, Writer, explain};
 
 /// Pause before our definitions are applied again, after an API server that was away or overloaded.
 const INSTALL_AGAIN: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ const SERVED_AGAIN: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the API server refuses a definition.
 pub(super) async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::Result<()> {
-    let mut told = false;
+    let mut said = Said::default();
     loop {
         writer.claim().acquired().await;
         match try_install_crds(cluster, writer).await {
@@ -36,8 +36,9 @@ pub(super) async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::
                 return Err(anyhow::Error::new(error).context(format!("failed to install {key}")));
             }
             Err((key, error)) => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!("failed to install {key}, trying again: {}", explain(&error));
+                let words = format!("failed to install {key}, trying again: {}", explain(&error));
+                if said.is_news(&words) {
+                    tracing::warn!("{words}");
                 }
                 tokio::time::sleep(INSTALL_AGAIN).await;
             }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{CallError, Cluster, call};
 use super::explain;
+use super::said::Said;
 
 /// How long a claim holds without being renewed: after a crash the next process waits this long.
 const DURATION: Duration = Duration::from_secs(15);
@@ -111,7 +112,7 @@ pub struct Lease {
     /// Whether we have ever held it.
     held: bool,
     /// What was said last about not holding it: the same is met at every try, and said once.
-    told: Option<String>,
+    said: Said,
 }
 
 /// What one attempt brought.
@@ -137,7 +138,7 @@ impl Lease {
             claim: Arc::new(watch::Sender::new(None)),
             seen: None,
             held: false,
-            told: None,
+            said: Said::default(),
         }
     }
 
@@ -166,7 +167,7 @@ impl Lease {
                 }
                 Ok(Attempt::Raced) => RETRY_EVERY,
                 Err(error) => {
-                    self.tell_trouble(explain(&error));
+                    self.tell_trouble(&explain(&error));
                     RETRY_EVERY
                 }
             };
@@ -236,23 +237,20 @@ impl Lease {
             "waiting for the lease {namespace}/{name}: {holder} holds it; \
              this process takes over {seconds} s after the last renewal"
         );
-        if self.told.as_ref() != Some(&text) {
+        if self.said.is_news(&text) {
             tracing::info!("{text}");
-            self.told = Some(text);
         }
     }
 
-    fn tell_trouble(&mut self, text: String) {
-        if self.told.as_ref() != Some(&text) {
+    fn tell_trouble(&mut self, text: &str) {
+        if self.said.is_news(text) {
             let LeaseConfig { namespace, name } = &self.config;
             tracing::warn!("the lease {namespace}/{name} cannot be used, nothing is written until it can: {text}");
-            self.told = Some(text);
         }
     }
 
     fn hold(&mut self, before: Instant) -> Attempt {
-        let told = self.told.take();
-        if !self.held || told.is_some() {
+        if self.said.forget() || !self.held {
             let LeaseConfig { namespace, name } = &self.config;
             tracing::info!("holding the lease {namespace}/{name} as {}", self.identity);
         }

@@ -9,6 +9,7 @@ mod discovery;
 mod explain;
 mod lease;
 mod reflected;
+mod said;
 mod writer;
 
 pub use clock::Clock;
@@ -17,4 +18,5 @@ pub use discovery::{ResolveError, Resolved};
 pub use explain::explain;
 pub use lease::{Claim, Lease, LeaseConfig, LeaseError};
 pub use reflected::{Listener, Reflected, SharedWatch, Wake};
+pub use said::Said;
 pub use writer::{EFFECT_TIMEOUT, EffectKind, EffectProbe, NoProbe, ProbeFuture, WriteError, Writer};

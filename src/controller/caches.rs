@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::{RECORDED, REQUEST, UNRECORDED};
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
-use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, SharedWatch, explain};
+use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, ReleaseId};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
@@ -115,11 +115,15 @@ pub(super) struct Kinds {
 impl Kinds {
     /// Asks the API server until all are served.
     pub(super) async fn resolve(cluster: &Cluster, router: &dyn Router) -> Self {
+        let mut said = Said::default();
         loop {
             match Self::try_resolve(cluster, router).await {
                 Ok(kinds) => return kinds,
                 Err(error) => {
-                    tracing::info!("the controller waits for the kinds it works with: {}", explain(&error));
+                    let missing = explain(&error);
+                    if said.is_news(&missing) {
+                        tracing::info!("the controller waits for the kinds it works with: {missing}");
+                    }
                     cluster.forget_discovery();
                     tokio::time::sleep(RESOLVE_AGAIN).await;
                 }

@@ -23,7 +23,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::annotations::MANAGER_ENGINE;
-use crate::cluster::{CallError, Cluster, EffectKind, Reflected, SharedWatch, WriteError, Writer, call, explain};
+use crate::cluster::{
+    CallError, Cluster, EffectKind, Reflected, Said, SharedWatch, WriteError, Writer, call, explain,
+};
 use crate::model::NamespacedName;
 use crate::release::{EventType, JournalEntry};
 
@@ -69,8 +71,12 @@ async fn serve(cluster: Cluster, writer: Writer, namespace: Option<String>, jour
     let Journals { cache: journals, changed } = journals;
     writer.claim().acquired().await;
     let mut emitter = Emitter { client: cluster.client(), writer, now, known: HashMap::new() };
+    let mut said = Said::default();
     while let Err(error) = emitted(&cluster, namespace.as_deref(), &mut emitter).await {
-        tracing::warn!("events wait for the API server: {}", explain(error.as_ref()));
+        let words = format!("events wait for the API server: {}", explain(error.as_ref()));
+        if said.is_news(&words) {
+            tracing::warn!("{words}");
+        }
         tokio::time::sleep(AGAIN).await;
     }
     loop {
@@ -81,7 +87,11 @@ async fn serve(cluster: Cluster, writer: Writer, namespace: Option<String>, jour
                 continue;
             };
             if let Err(error) = emitter.emit(&key, &journal).await {
-                tracing::warn!(canary = %key, "failed to write an Event of Canary {key}: {}", explain(&error));
+                // One trouble meets many Canaries.
+                let trouble = explain(&error);
+                if said.is_news(&trouble) {
+                    tracing::warn!(canary = %key, "failed to write an Event of Canary {key}, trying again: {trouble}");
+                }
                 changed.add(key);
                 failed = true;
             }
@@ -89,6 +99,7 @@ async fn serve(cluster: Cluster, writer: Writer, namespace: Option<String>, jour
         if failed {
             tokio::time::sleep(AGAIN).await;
         } else {
+            said.forget();
             changed.bell.notified().await;
         }
     }

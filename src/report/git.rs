@@ -17,7 +17,7 @@ use super::target::report_of;
 use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
 use crate::api::Canary;
 use crate::api::annotations::{RECORDED, UNRECORDED};
-use crate::cluster::{Cluster, EffectKind, Listener, Reflected, SharedWatch, WriteError, Writer, explain};
+use crate::cluster::{Cluster, EffectKind, Listener, Reflected, Said, SharedWatch, WriteError, Writer, explain};
 use crate::git::{Remote, Store};
 use crate::model::{NamespacedName, ReleaseId};
 
@@ -112,11 +112,15 @@ async fn wait(bell: &mut Listener, again: Option<Duration>) {
 }
 
 async fn uid(cluster: &Cluster) -> String {
+    let mut said = Said::default();
     loop {
         match cluster.uid().await {
             Ok(uid) => return uid.to_owned(),
             Err(error) => {
-                tracing::warn!(error = %explain(&error), "the record waits for the cluster's identity");
+                let words = format!("the record waits for the cluster's identity: {}", explain(&error));
+                if said.is_news(&words) {
+                    tracing::warn!("{words}");
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

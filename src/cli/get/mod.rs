@@ -16,7 +16,7 @@ use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 
 use crate::api::Canary;
-use crate::cluster::explain;
+use crate::cluster::{Said, explain};
 
 use super::connect::{ClusterArgs, Connection};
 use super::exit::{CliError, Exit};
@@ -151,7 +151,7 @@ impl Screen {
         };
         let mut changes = watcher(self.api.clone(), config).default_backoff().boxed();
         let mut redraw = tokio::time::interval(REDRAW);
-        let mut told = String::new();
+        let mut said = Said::default();
         loop {
             tokio::select! {
                 change = changes.try_next() => match change {
@@ -160,7 +160,7 @@ impl Screen {
                     Ok(None) => return Ok(Exit::Done.code()),
                     // The watcher reconnects by itself, with backoff; the screen keeps what was true last.
                     Err(error) => {
-                        tell(&mut told, format!("watch interrupted, reconnecting: {}", explain(&error)));
+                        tell(&mut said, &format!("watch interrupted, reconnecting: {}", explain(&error)));
                         continue;
                     }
                 },
@@ -173,12 +173,12 @@ impl Screen {
             let now = match self.read().await {
                 Ok(now) => now,
                 Err(error) if unreachable(&error) => {
-                    tell(&mut told, format!("reconnecting: {}", explain(error.as_ref())));
+                    tell(&mut said, &format!("reconnecting: {}", explain(error.as_ref())));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            told.clear();
+            said.forget();
             if now.text != shown.text {
                 self.print(&now.text, live)?;
                 shown = now;
@@ -188,10 +188,9 @@ impl Screen {
 }
 
 /// Says something once, not at every try.
-fn tell(told: &mut String, text: String) {
-    if *told != text {
-        output::message(&text);
-        *told = text;
+fn tell(said: &mut Said, text: &str) {
+    if said.is_news(text) {
+        output::message(text);
     }
 }
 
