@@ -14,7 +14,10 @@
 //! clients, caches, guarded writes and the lease, [`config`] the settings, [`server`] the probes, [`cli`] the verbs.
 //! [`loadtest`] and [`sandbox`] stand beside: what a release is tested with and where it can be tried.
 
-pub mod analysis;
+pub use serin_core::{analysis, model, release};
+#[cfg(feature = "sandbox")]
+pub use serin_sandbox as sandbox;
+
 pub mod api;
 pub mod cli;
 pub mod cluster;
@@ -25,12 +28,8 @@ pub mod hook;
 pub mod loadtest;
 pub mod manifest;
 pub mod metrics;
-pub mod model;
-pub mod release;
 pub mod report;
 pub mod router;
-#[cfg(feature = "sandbox")]
-pub mod sandbox;
 pub mod server;
 pub mod sync;
 pub mod workload;

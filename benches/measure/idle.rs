@@ -15,7 +15,7 @@ use serin::sandbox::world::{Sandbox, SandboxOptions};
 use super::daemon::Daemon;
 use super::figure::Figure;
 use super::release::{apart, log, ours, served, settings};
-use super::{Result, number};
+use super::{Result, number, traffic};
 
 const NAMESPACE: &str = "bench";
 /// Longest time the initialization of all targets may take.
@@ -29,8 +29,12 @@ pub(crate) async fn measure() -> Result<()> {
     let targets: usize = number("SERIN_BENCH_TARGETS", 1000)?;
     let idle = Duration::from_secs(number("SERIN_BENCH_IDLE_SECS", 300)?);
     let dir = tempfile::tempdir()?;
-    let sandbox =
-        Sandbox::start(SandboxOptions { dir: dir.path().to_owned(), ..SandboxOptions::default() }).await?;
+    let sandbox = Sandbox::start(SandboxOptions {
+        dir: dir.path().to_owned(),
+        traffic: traffic(),
+        ..SandboxOptions::default()
+    })
+    .await?;
     sandbox.repository().commit("Add all", |_| Ok(files(targets)))?;
     let began = Instant::now();
     let daemon = Daemon::start(&settings(&sandbox, 1.0, POLL)?, &sandbox.dir().join("logs/serin.log"))?;

@@ -14,8 +14,15 @@ mod snapshot;
 
 use std::error::Error;
 
+use serin::sandbox::traffic::TrafficOptions;
+
 /// What goes wrong ends the measurement, in words.
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Traffic as the daemon's users have it, with load tester pods.
+fn traffic() -> TrafficOptions {
+    TrafficOptions { programs: serin::loadtest::programs(), ..TrafficOptions::default() }
+}
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

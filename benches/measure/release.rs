@@ -17,9 +17,9 @@ use serin::sandbox::apiserver::{RequestCounts, RequestKey};
 use serin::sandbox::repository::{BRANCH, FileEdit, Repository};
 use serin::sandbox::world::{Sandbox, SandboxOptions};
 
-use super::Result;
 use super::daemon::Daemon;
 use super::figure::Figure;
+use super::{Result, traffic};
 
 /// Divides the example's interval of a minute.
 const SPEED: f64 = 6.0;
@@ -39,7 +39,12 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/podinfo");
 
 pub(crate) async fn measure() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let options = SandboxOptions { dir: dir.path().to_owned(), speed: SPEED, ..SandboxOptions::default() };
+    let options = SandboxOptions {
+        dir: dir.path().to_owned(),
+        speed: SPEED,
+        traffic: traffic(),
+        ..SandboxOptions::default()
+    };
     let sandbox = Sandbox::start(options).await?;
     let files = example()?;
     sandbox.repository().commit("Add podinfo 3.1.0", |_| Ok(files.clone()))?;

@@ -5,6 +5,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo ./.cargo
 COPY src ./src
+COPY crates ./crates
 COPY examples ./examples
 COPY deploy/crds ./deploy/crds
 RUN cargo build --release --locked --no-default-features

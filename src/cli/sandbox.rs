@@ -132,7 +132,8 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
         }
     };
     let propagation_max = Duration::from_millis(propagation);
-    let traffic = TrafficOptions { seed, propagation_max, ..TrafficOptions::default() };
+    let programs = crate::loadtest::programs();
+    let traffic = TrafficOptions { seed, propagation_max, programs, ..TrafficOptions::default() };
     let options = SandboxOptions { dir, cluster, speed, traffic, prometheus, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.map_err(start_failed)?;
     if let Some(folder) = seed_dir {

@@ -9,7 +9,12 @@ mod gates;
 pub mod hey;
 mod http;
 mod payload;
+#[cfg(feature = "sandbox")]
+mod pod;
 mod tasks;
+
+#[cfg(feature = "sandbox")]
+pub use pod::programs;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

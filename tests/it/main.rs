@@ -19,7 +19,6 @@ mod house;
 mod loadtest;
 mod prometheus;
 mod sandbox;
-mod scenarios;
 mod support;
 mod sync;
 mod traffic;

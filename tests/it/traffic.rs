@@ -72,6 +72,7 @@ async fn create(client: &Client, object: Value) {
 
 impl World {
     async fn start(options: TrafficOptions) -> Self {
+        let options = TrafficOptions { programs: serin::loadtest::programs(), ..options };
         // Another test of the process may have installed it already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let client = ApiServer::new().client();
@@ -249,8 +250,8 @@ async fn a_pod_serves_through_its_grace_and_then_refuses() {
         async move { get(&http, &url).await }
     });
     let params = DeleteParams::default().grace_period(2);
-    drop(api(&world.client, &pod).delete("podinfo-5d4-2", &params).await.unwrap());
     let started = std::time::Instant::now();
+    drop(api(&world.client, &pod).delete("podinfo-5d4-2", &params).await.unwrap());
     let (status, _) = get(&world.http, &url).await;
     assert_eq!(status, 200, "a terminating pod still serves");
     let (status, body) = eventually("the pod refuses", async || {
@@ -269,6 +270,29 @@ async fn a_pod_serves_through_its_grace_and_then_refuses() {
     let counts = world.traffic.counts();
     assert_eq!(counts.failures_of(Failure::ConnectionRefused), 1);
     assert_eq!(counts.failed.back().unwrap().pod.as_deref(), Some("10.0.0.2"));
+}
+
+#[tokio::test]
+async fn who_meets_the_end_of_a_grace_is_answered_or_refused_and_never_cut_off() {
+    let options = TrafficOptions { retries: RetryMode::Off, ..TrafficOptions::default() };
+    let world = World::canary(options, 100, "podinfo:3.1.1").await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "test"}});
+    let url = format!("{}/version", world.traffic.ingress_url);
+    drop(
+        api(&world.client, &pod).delete("podinfo-5d4-2", &DeleteParams::default().grace_period(1)).await.unwrap(),
+    );
+    let users = (0..16).map(|_| {
+        let (http, url) = (world.http.clone(), url.clone());
+        tokio::spawn(async move {
+            eventually("the pod refuses", async || (get(&http, &url).await.0 == 503).then_some(())).await
+        })
+    });
+    for user in users.collect::<Vec<_>>() {
+        user.await.unwrap();
+    }
+    let counts = world.traffic.counts();
+    assert_eq!(counts.failures_of(Failure::ConnectionRefused), 16);
+    assert_eq!(counts.failures_of(Failure::ConnectionReset), 0);
 }
 
 #[tokio::test]

@@ -145,8 +145,13 @@ impl World {
         // Another test of the process may have installed it already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().unwrap();
-        let traffic =
-            TrafficOptions { retries: RetryMode::Off, propagation_max: late, seed, ..TrafficOptions::default() };
+        let traffic = TrafficOptions {
+            retries: RetryMode::Off,
+            propagation_max: late,
+            seed,
+            programs: serin::loadtest::programs(),
+            ..TrafficOptions::default()
+        };
         let dir_path = dir.path().to_owned();
         let options =
             SandboxOptions { dir: dir_path, speed: SPEED, max_grace: grace, traffic, ..SandboxOptions::default() };

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{RunArgs, Settings};
 use crate::sandbox::repository::{BRANCH, Repository};
+use crate::sandbox::traffic::TrafficOptions;
 use crate::sandbox::world::{Sandbox, SandboxOptions};
 
 use super::LogOptions;
@@ -104,7 +105,8 @@ async fn play(
     kept: bool,
     printer: Arc<Printer>,
 ) -> anyhow::Result<bool> {
-    let options = SandboxOptions { dir: dir.to_owned(), speed, ..SandboxOptions::default() };
+    let traffic = TrafficOptions { programs: crate::loadtest::programs(), ..TrafficOptions::default() };
+    let options = SandboxOptions { dir: dir.to_owned(), speed, traffic, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.context("failed to start the sandbox")?;
     let settings = settings(&sandbox, speed)?;
     let status_branch = settings.git.status_branch.clone();

@@ -65,12 +65,20 @@ pub(super) fn play(story: Story, image: &Image, keep: Keep) -> Played {
     played
 }
 
+/// The same clock for the sandbox's controllers.
+fn world_clock(clock: serin::cluster::Clock) -> serin::sandbox::clock::Clock {
+    match clock {
+        serin::cluster::Clock::Following { start, since } => serin::sandbox::clock::Clock { start, since },
+        serin::cluster::Clock::System => serin::sandbox::clock::Clock::following(jiff::Timestamp::now()),
+    }
+}
+
 async fn run(story: Story, image: &Image, keep: Keep) -> Played {
     // The same chance in every run from the same image, and another than in the run that made the image: uids are drawn from it.
     fastrand::seed(image.server.version());
     let world = Outside::from(image);
     let client = world.server.client();
-    let options = ControllerOptions { clock: world.clock, ..ControllerOptions::default() };
+    let options = ControllerOptions { clock: world_clock(world.clock), ..ControllerOptions::default() };
     tokio::spawn(controllers::run(client.clone(), options, CancellationToken::new()));
     prepare(&client).await;
     let repository = Repository::open_or_init(&world.repository()).unwrap();

@@ -1,0 +1,51 @@
+//! What the engine may cost: nothing while idle, few status writes per weight step.
+
+use std::time::Duration;
+
+use serin_core::model::Weights;
+use serin_core::release::{Policy, PolicyStep, ask, step};
+
+use super::properties::check;
+use super::world::{World, plain_policy};
+
+/// Status writes of one weight step: the verdict with the next intent, and the weights seen on the router.
+const WRITES_PER_STEP: usize = 2;
+
+fn policy() -> Policy {
+    let mut policy = plain_policy();
+    policy.steps = (1..=5)
+        .flat_map(|step| [PolicyStep::SetWeight(Weights::canary_percent(step * 10)), PolicyStep::Analyse])
+        .collect();
+    policy.checks = vec![check("rate", None, None)];
+    policy
+}
+
+fn initialized() -> World {
+    let mut world = World::new(policy());
+    world.push("v1");
+    world.advance(Duration::from_secs(60), |_| {});
+    world
+}
+
+#[test]
+fn an_idle_target_costs_nothing() {
+    let world = initialized();
+    let observed = world.observe();
+    let decided = step(&world.policy, &observed, world.state.clone(), world.now);
+    assert_eq!(decided.state, world.state);
+    assert_eq!(decided.actions, []);
+    assert_eq!(decided.wake, None);
+    assert_eq!(ask(&world.policy, &observed, &world.state, world.now), []);
+}
+
+#[test]
+fn a_weight_step_costs_two_status_writes() {
+    let mut world = initialized();
+    world.push("v2");
+    world.advance(Duration::from_secs(90), |_| {});
+    assert_eq!(world.state.canary_weight(), 20);
+    let before = world.persisted;
+    world.advance(Duration::from_secs(60), |_| {});
+    assert_eq!(world.state.canary_weight(), 30);
+    assert_eq!(world.persisted - before, WRITES_PER_STEP);
+}

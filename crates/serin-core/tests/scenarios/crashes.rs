@@ -1,0 +1,110 @@
+//! Exhaustive: the process dies after each persisted state, before its actions; the end is always the same.
+
+use std::time::Duration;
+
+use serin_core::analysis::Reading;
+use serin_core::model::Weights;
+use serin_core::release::{OutcomeKind, Policy, PolicyStep, RouteObserved};
+
+use super::properties::{check, hook};
+use super::world::{Reaction, World, plain_policy};
+
+/// What happens after the initialization; the second argument lets time pass.
+type Story = fn(&mut World, &mut dyn FnMut(&mut World, u64));
+
+/// How a run ended, without times.
+#[derive(Debug, PartialEq)]
+struct Ending {
+    events: Vec<String>,
+    outcomes: Vec<(String, OutcomeKind, Option<String>)>,
+    primary: String,
+    replicas: i32,
+    weights: Weights,
+}
+
+fn policy() -> Policy {
+    let mut policy = plain_policy();
+    policy.threshold = 2;
+    policy.steps = [20, 50]
+        .into_iter()
+        .flat_map(|weight| [PolicyStep::SetWeight(Weights::canary_percent(weight)), PolicyStep::Analyse])
+        .collect();
+    policy.checks = vec![check("rate", None, None)];
+    policy.hooks =
+        vec![hook(serin_core::release::HookKind::PreRollout), hook(serin_core::release::HookKind::Rollout)];
+    policy
+}
+
+fn play(story: Story, die_after: Option<usize>) -> (Ending, usize) {
+    let mut world = World::new(policy());
+    world.die_after = die_after;
+    let mut events = Vec::new();
+    let mut advance = |world: &mut World, seconds: u64| {
+        world.advance(Duration::from_secs(seconds), |round| {
+            events.extend(round.step.report.events.iter().map(|event| event.message.clone()));
+        });
+    };
+    world.push("v1");
+    advance(&mut world, 60);
+    story(&mut world, &mut advance);
+    assert!(world.broken.is_empty(), "died after {die_after:?}: {}", world.broken.join("\n"));
+    let RouteObserved::Present { weights, .. } = world.route else { panic!("no route") };
+    let outcomes = world.state.outbox.iter().map(|outcome| {
+        (outcome.release.to_string(), outcome.kind, outcome.cause.as_ref().map(|cause| cause.message.clone()))
+    });
+    let ending = Ending {
+        outcomes: outcomes.collect(),
+        primary: world.primary.as_ref().unwrap().digest.to_string(),
+        replicas: world.target.as_ref().unwrap().replicas,
+        weights,
+        events,
+    };
+    (ending, world.persisted)
+}
+
+fn dies_anywhere(story: Story, last: OutcomeKind) {
+    let (undisturbed, persisted) = play(story, None);
+    assert_eq!(undisturbed.outcomes.last().map(|outcome| outcome.1), Some(last));
+    assert!(persisted > 10, "only {persisted} states");
+    for death in 1..=persisted {
+        let (ending, _) = play(story, Some(death));
+        pretty_assertions::assert_eq!(ending, undisturbed, "died after state {death} of {persisted}");
+    }
+}
+
+#[test]
+fn a_success_survives_death_anywhere() {
+    dies_anywhere(
+        |world, advance| {
+            world.push("v2");
+            advance(world, 600);
+        },
+        OutcomeKind::Succeeded,
+    );
+}
+
+#[test]
+fn a_failure_survives_death_anywhere() {
+    dies_anywhere(
+        |world, advance| {
+            world.push("v2");
+            advance(world, 70);
+            world.reactions.insert("rate".into(), Reaction::Reads(Reading::Value { value: 50.0 }));
+            advance(world, 600);
+        },
+        OutcomeKind::Failed,
+    );
+}
+
+#[test]
+fn a_supersede_survives_death_anywhere() {
+    dies_anywhere(
+        |world, advance| {
+            world.push("v2");
+            advance(world, 90);
+            world.push("v3");
+            advance(world, 600);
+        },
+        OutcomeKind::Succeeded,
+    );
+}

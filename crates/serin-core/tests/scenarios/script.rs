@@ -1,0 +1,365 @@
+//! The words of a scenario file, and the transcript they produce.
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `set interval=1m threshold=5 deadline=2m drain=5s hold=10` | policy numbers |
+//! | `steps 10 analyse 20 analyse pause:5m pause` | the policy's steps |
+//! | `check NAME min=99 max=500 window=30s every=10m limit=1 nodata=hold error=hold` | a metric check |
+//! | `webhook NAME KIND` | a webhook |
+//! | `skip-analysis on`, `suspend on`, `promotion switch-stable`, `stamps off` | switches |
+//! | `push v2`, `push-again v2`, `edit v2`, `delete target` | Git, or somebody by hand |
+//! | `canary waiting WHY`, `canary stalled WHY`, `canary auto`; the same for `primary`; `serves 2` | pods |
+//! | `metric NAME 69.17`, `metric NAME nodata WHY`, `metric NAME error WHY`, `metric NAME silent` | providers |
+//! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
+//! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `unrecorded WHY` | the surroundings |
+//! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
+//! | `advance 60s`, `crash`, `lose actions`, `show` | time and fate |
+//!
+//! Changes joined by ` ; ` are seen at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serin_core::analysis::Reading;
+use serin_core::model::{NamespacedName, Weights};
+use serin_core::release::{
+    Action, Check, CheckSource, EventType, Hook, HookKind, OnMissing, PolicyStep, Promotion, Range, Readiness,
+    RouteObserved, Verb,
+};
+
+use super::world::{Reaction, Round, World, digest, plain_policy};
+
+/// Names of revisions that scenarios use; digests are written by these names in transcripts.
+const REVISIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
+
+/// Runs a scenario; the transcript.
+pub(super) fn run(script: &str) -> String {
+    let mut player = Player::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line.starts_with('#') {
+            write_line(&mut player.transcript.text, line);
+            continue;
+        }
+        write_line(&mut player.transcript.text, &format!("> {line}"));
+        player.obey(line);
+        assert!(player.world.broken.is_empty(), "after `{line}`: {}", player.world.broken.join("\n"));
+    }
+    player.transcript.text
+}
+
+struct Player {
+    world: World,
+    transcript: Transcript,
+    requests: usize,
+}
+
+struct Transcript {
+    text: String,
+    start: Timestamp,
+    status: String,
+    actions: Vec<String>,
+}
+
+impl Transcript {
+    fn note(&mut self, round: &Round) {
+        let seconds = round.now.duration_since(self.start).as_secs();
+        let clock = format!("{:02}:{:02}", seconds / 60, seconds % 60);
+        for event in &round.step.report.events {
+            let kind = match event.kind {
+                EventType::Normal => 'N',
+                EventType::Warning => 'W',
+            };
+            write_line(&mut self.text, &format!("{clock}   {kind} {}", named(&event.message)));
+        }
+        let actions: Vec<String> = round.step.actions.iter().map(action_words).collect();
+        for action in actions.iter().filter(|action| !self.actions.contains(action)) {
+            write_line(&mut self.text, &format!("{clock}   do {action}"));
+        }
+        self.actions = actions;
+        let state = &round.step.state;
+        let waiting =
+            round.step.report.waiting_on.as_ref().map_or("nothing".to_owned(), |on| named(&on.to_string()));
+        let status = format!(
+            "{} weight {} failed {}, waiting for {waiting}",
+            state.flagger_phase(),
+            state.canary_weight(),
+            state.failed_checks()
+        );
+        if status != self.status {
+            write_line(&mut self.text, &format!("{clock}   = {status}"));
+            self.status = status;
+        }
+    }
+}
+
+impl Player {
+    fn new() -> Self {
+        let world = World::new(plain_policy());
+        let transcript =
+            Transcript { text: String::new(), start: world.now, status: String::new(), actions: Vec::new() };
+        Self { world, transcript, requests: 0 }
+    }
+
+    fn obey(&mut self, line: &str) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if self.set_up(word, rest) {
+            return;
+        }
+        if let Some(verb) = verb(word) {
+            let under_way = self.world.state.release().map(|release| release.id.to_string());
+            let subject = match (rest, under_way) {
+                (".", Some(id)) => id,
+                (name, _) if REVISIONS.contains(&name) => digest(name).to_string(),
+                (other, _) => other.to_owned(),
+            };
+            self.requests += 1;
+            self.world.request(verb, &subject, self.requests);
+        } else if word == "show" {
+            self.show();
+        } else if word == "advance" {
+            self.world.advance(duration(rest), |round| self.transcript.note(round));
+        } else {
+            for change in line.split(" ; ") {
+                let (word, rest) = change.split_once(' ').unwrap_or((change, ""));
+                self.change(word, rest);
+            }
+        }
+        self.world.settle(|round| self.transcript.note(round));
+    }
+
+    fn set_up(&mut self, word: &str, rest: &str) -> bool {
+        let world = &mut self.world;
+        let policy = &mut world.policy;
+        match word {
+            "set" => {
+                for (key, value) in pairs(rest) {
+                    match key {
+                        "interval" => policy.interval = duration(value),
+                        "threshold" => policy.threshold = value.parse().unwrap(),
+                        "deadline" => policy.progress_deadline = duration(value),
+                        "drain" => policy.drain = duration(value),
+                        "hold" => policy.hold_limit = value.parse().unwrap(),
+                        other => panic!("unknown setting {other}"),
+                    }
+                }
+            }
+            "steps" => policy.steps = rest.split_whitespace().map(policy_step).collect(),
+            "check" => policy.checks.push(check(rest)),
+            "webhook" => policy.hooks.push(hook(rest)),
+            "promotion" => policy.promotion = Promotion::SwitchStable,
+            "stamps" => world.stamps = rest == "on",
+            _ => return false,
+        }
+        true
+    }
+
+    fn change(&mut self, word: &str, rest: &str) {
+        let world = &mut self.world;
+        let (first, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+        match (word, first) {
+            ("push", name) => world.push(name),
+            ("push-again", name) => world.push_again(name),
+            ("size", replicas) => world.size = Some(replicas.parse().unwrap()),
+            ("edit", name) => world.edit(name),
+            ("delete", "target") => world.target = None,
+            ("delete", "primary") => world.primary = None,
+            ("edit-primary", name) => world.primary.as_mut().expect("a primary").template(&digest(name)),
+            ("canary" | "primary", what) => {
+                let told = match what {
+                    "waiting" => Some(Readiness::Waiting(tail.to_owned())),
+                    "stalled" => Some(Readiness::Stalled(tail.to_owned())),
+                    "auto" => None,
+                    other => panic!("unknown readiness {other}"),
+                };
+                if word == "primary" {
+                    world.primary_told.clone_from(&told);
+                }
+                let side = if word == "canary" { &mut world.target } else { &mut world.primary };
+                if let Some(side) = side {
+                    (side.told, side.available) = (told, None);
+                }
+            }
+            ("serves", pods) => {
+                world.target.as_mut().expect("a target").available = Some(pods.parse().unwrap());
+            }
+            ("metric" | "hook", name) => {
+                world.reactions.insert(name.to_owned(), reaction(tail));
+            }
+            ("route", "missing") => world.route = RouteObserved::Missing,
+            ("route", weight) => {
+                let weights = Weights::canary_percent(weight.parse().unwrap());
+                world.route = RouteObserved::Present { weights, current: true };
+            }
+            ("router", switch) => world.router_works = switch == "on",
+            ("copies", switch) => world.copies_show = switch == "on",
+            ("sync", switch) => world.sync_works = switch == "on",
+            ("suspend", switch) => world.policy.suspended = switch == "on",
+            ("skip-analysis", switch) => world.policy.skip_analysis = switch == "on",
+            ("blocked", _) => world.blocked = (!rest.is_empty()).then(|| rest.to_owned()),
+            ("unrecorded", _) => world.unrecorded = (!rest.is_empty()).then(|| rest.to_owned()),
+            ("crash", _) => world.crash(),
+            ("lose", "actions") => world.lose_actions = true,
+            (word, _) => panic!("unknown line: {word} {rest}"),
+        }
+    }
+
+    fn show(&mut self) {
+        let Self { world, transcript, .. } = self;
+        let text = &mut transcript.text;
+        let side = |side: &Option<super::world::Workload>| match side {
+            Some(side) => format!("{} x{}", named(side.digest.as_str()), side.replicas),
+            None => "none".to_owned(),
+        };
+        write_line(text, &format!("        target {}, primary {}", side(&world.target), side(&world.primary)));
+        let condition = world.state.promoted_condition();
+        write_line(
+            text,
+            &format!("        Promoted={} {}: {}", condition.status, condition.reason, named(&condition.message)),
+        );
+        for outcome in &world.state.outbox {
+            let cause = outcome.cause.as_ref().map_or(String::new(), |cause| format!(": {}", cause.message));
+            let revision = named(&outcome.revision.digest.to_string());
+            let line = format!("        {} {revision} {:?}{cause}", outcome.release, outcome.kind);
+            write_line(text, &named(&line));
+        }
+        for check in world.state.last_outcome.iter().flat_map(|outcome| &outcome.checks) {
+            let value = check.value.map_or("-".to_owned(), |value| value.to_string());
+            write_line(text, &format!("        {} {value}, limit {}: {}", check.name, check.limit, check.verdict));
+        }
+    }
+}
+
+fn write_line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+fn named(text: &str) -> String {
+    let mut text = text.to_owned();
+    for name in REVISIONS {
+        text = text.replace(digest(name).as_str(), name).replace(digest(name).short(), name);
+    }
+    text.replace("2026-01-01T", "")
+}
+
+fn action_words(action: &Action) -> String {
+    match action {
+        Action::CreatePrimary { expect } => format!("CreatePrimary {}", named(expect.as_str())),
+        Action::EnsurePrimaryAutoscaler => "EnsurePrimaryAutoscaler".to_owned(),
+        Action::EnsureServices => "EnsureServices".to_owned(),
+        Action::EnsureRoute(weights) => format!("EnsureRoute {weights}"),
+        Action::SetWeights(weights) => format!("SetWeights {weights}"),
+        Action::ScaleTarget { up: true } => "ScaleTarget up".to_owned(),
+        Action::ScaleTarget { up: false } => "ScaleTarget down".to_owned(),
+        Action::ScalePrimary { replicas } => format!("ScalePrimary {replicas}"),
+        Action::StoreLastGood { expect } => format!("StoreLastGood {}", named(expect.as_str())),
+        Action::CopyToPrimary { expect } => format!("CopyToPrimary {}", named(expect.digest.as_str())),
+        Action::RestorePrimary { expect } => format!("RestorePrimary {}", named(expect.as_str())),
+        Action::SwitchStable { expect } => format!("SwitchStable {}", named(expect.digest.as_str())),
+    }
+}
+
+fn verb(word: &str) -> Option<Verb> {
+    Some(match word {
+        "promote" => Verb::Promote,
+        "abort" => Verb::Abort,
+        "retry" => Verb::Retry,
+        "pause" => Verb::Pause,
+        "resume" => Verb::Resume,
+        _ => return None,
+    })
+}
+
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split_whitespace().map(|pair| pair.split_once('=').expect("key=value"))
+}
+
+fn duration(text: &str) -> Duration {
+    let (number, unit) = text.split_at(text.len() - 1);
+    let number: u64 = number.parse().unwrap();
+    match unit {
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number * 60),
+        other => panic!("unknown unit {other}"),
+    }
+}
+
+fn policy_step(word: &str) -> PolicyStep {
+    match word.split_once(':') {
+        Some(("pause", time)) => PolicyStep::Pause(Some(duration(time))),
+        None if word == "pause" => PolicyStep::Pause(None),
+        None if word == "analyse" => PolicyStep::Analyse,
+        _ => PolicyStep::SetWeight(Weights::canary_percent(word.parse().unwrap())),
+    }
+}
+
+fn check(text: &str) -> Check {
+    let (name, rest) = text.split_once(' ').unwrap();
+    let source = match name {
+        "request-success-rate" => CheckSource::SuccessRate,
+        "request-duration" => CheckSource::Duration,
+        other => CheckSource::Template {
+            template: NamespacedName::new("istio-system", other),
+            variables: BTreeMap::new(),
+        },
+    };
+    let mut check = Check {
+        name: name.to_owned(),
+        source,
+        range: Range::default(),
+        window: Duration::from_secs(60),
+        every: None,
+        failure_limit: None,
+        on_no_data: OnMissing::Fail,
+        on_error: OnMissing::Fail,
+    };
+    let missing = |value: &str| if value == "hold" { OnMissing::Hold } else { OnMissing::Fail };
+    for (key, value) in pairs(rest) {
+        match key {
+            "min" => check.range.min = Some(value.parse().unwrap()),
+            "max" => check.range.max = Some(value.parse().unwrap()),
+            "window" => check.window = duration(value),
+            "every" => check.every = Some(duration(value)),
+            "limit" => check.failure_limit = Some(value.parse().unwrap()),
+            "nodata" => check.on_no_data = missing(value),
+            "error" => check.on_error = missing(value),
+            other => panic!("unknown key {other}"),
+        }
+    }
+    check
+}
+
+fn hook(text: &str) -> Hook {
+    let (name, kind) = text.split_once(' ').unwrap();
+    let kinds = [
+        HookKind::ConfirmRollout,
+        HookKind::PreRollout,
+        HookKind::Rollout,
+        HookKind::ConfirmTrafficIncrease,
+        HookKind::ConfirmPromotion,
+        HookKind::PostRollout,
+        HookKind::Rollback,
+    ];
+    Hook {
+        name: name.to_owned(),
+        kind: kinds.into_iter().find(|known| known.as_str() == kind).expect("a hook kind"),
+        url: "http://flagger-loadtester.test/".to_owned(),
+        timeout: Duration::from_secs(10),
+        retries: 0,
+        disable_tls: false,
+        metadata: BTreeMap::new(),
+    }
+}
+
+fn reaction(text: &str) -> Reaction {
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    match word {
+        "silent" => Reaction::Silent,
+        "ok" => Reaction::Accepts,
+        "fail" => Reaction::Refuses(rest.to_owned()),
+        "nodata" => Reaction::Reads(Reading::NoData { reason: rest.to_owned() }),
+        "error" => Reaction::Reads(Reading::Error { reason: rest.to_owned() }),
+        value => Reaction::Reads(Reading::Value { value: value.parse().unwrap() }),
+    }
+}

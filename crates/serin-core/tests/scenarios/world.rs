@@ -1,0 +1,515 @@
+//! A world small enough to read: one target, its primary, a route, Git and the providers, all obedient unless told
+//! otherwise. It carries out the engine's actions and notes everything that would be unsafe.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serin_core::analysis::{Measurement, Reading};
+use serin_core::model::{CommitId, Digest, NamespacedName, Revision, Weights};
+use serin_core::release::{
+    Action, Answer, AnswerOutcome, HookReply, Names, Observed, Policy, Promotion, QuestionKey, QuestionKind,
+    Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask, step,
+};
+
+/// Most rounds until nothing changes any more.
+const ROUNDS_MAX: usize = 100;
+
+/// A workload and how its pods behave.
+#[derive(Debug, Clone)]
+pub(super) struct Workload {
+    pub(super) digest: Digest,
+    pub(super) stamped: Option<Revision>,
+    pub(super) replicas: i32,
+    pub(super) generation: i64,
+    /// `None`: pods become ready one round after a change.
+    pub(super) told: Option<Readiness>,
+    /// Pods that serve although the workload is not ready.
+    pub(super) available: Option<i32>,
+    pub(super) settling: bool,
+}
+
+impl Workload {
+    fn new(digest: Digest, replicas: i32) -> Self {
+        Self { digest, stamped: None, replicas, generation: 1, told: None, available: None, settling: true }
+    }
+
+    pub(super) fn readiness(&self) -> Readiness {
+        match &self.told {
+            Some(told) => told.clone(),
+            None if self.settling && self.replicas > 0 => Readiness::Waiting(format!(
+                "waiting for rollout to finish: 0 of {} (readyThreshold 100%) updated replicas are available",
+                self.replicas
+            )),
+            None => Readiness::Ready,
+        }
+    }
+
+    fn observe(&self) -> WorkloadObserved {
+        let readiness = self.readiness();
+        let available = self.available.unwrap_or(if readiness == Readiness::Ready { self.replicas } else { 0 });
+        WorkloadObserved {
+            digest: self.digest.clone(),
+            stamped: self.stamped.clone(),
+            generation: self.generation,
+            replicas: self.replicas,
+            minimum: 2,
+            readiness,
+            available,
+            pods: self.replicas,
+        }
+    }
+
+    pub(super) fn template(&mut self, digest: &Digest) {
+        if self.digest != *digest {
+            self.digest = digest.clone();
+            self.generation += 1;
+            self.settling = true;
+        }
+    }
+
+    fn scale(&mut self, replicas: i32) {
+        if self.replicas != replicas {
+            self.replicas = replicas;
+            self.generation += 1;
+            self.settling = true;
+        }
+    }
+}
+
+/// What a provider or webhook does when it is asked.
+#[derive(Debug, Clone)]
+pub(super) enum Reaction {
+    Silent,
+    Reads(Reading),
+    Accepts,
+    Refuses(String),
+}
+
+/// One round, for whoever wants to write it down.
+pub(super) struct Round {
+    pub(super) now: Timestamp,
+    pub(super) step: Step,
+}
+
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) policy: Policy,
+    pub(super) target: Option<Workload>,
+    pub(super) primary: Option<Workload>,
+    pub(super) last_good: Option<Digest>,
+    pub(super) route: RouteObserved,
+    pub(super) pending: Option<Revision>,
+    /// What a newer revision replaced before it was let in.
+    pub(super) replaced: Vec<Revision>,
+    /// Git's replica count.
+    pub(super) size: Option<i32>,
+    pub(super) request: Option<Request>,
+    pub(super) blocked: Option<String>,
+    pub(super) unrecorded: Option<String>,
+    pub(super) state: State,
+    pub(super) answers: Vec<Answer>,
+    pub(super) asked: Vec<(Timestamp, QuestionKey)>,
+    pub(super) asking_since: Option<Timestamp>,
+    pub(super) reactions: BTreeMap<String, Reaction>,
+    /// `sync` writes what is admitted.
+    pub(super) sync_works: bool,
+    /// What primary's pods will do once there are any.
+    pub(super) primary_told: Option<Readiness>,
+    pub(super) router_works: bool,
+    /// What is copied to primary is there at once.
+    pub(super) copies_show: bool,
+    pub(super) stamps: bool,
+    /// Lost with the process after the next persisted state.
+    pub(super) lose_actions: bool,
+    /// States persisted so far.
+    pub(super) persisted: usize,
+    /// The process dies right after persisting this one.
+    pub(super) die_after: Option<usize>,
+    pub(super) wake: Option<Timestamp>,
+    /// When the router last sent anything to the canary.
+    pub(super) last_traffic: Option<Timestamp>,
+    /// Somebody else has changed the route.
+    pub(super) meddled: bool,
+    pub(super) broken: Vec<String>,
+}
+
+pub(super) fn digest(name: &str) -> Digest {
+    Digest::of_canonical(name.as_bytes())
+}
+
+pub(super) fn revision(name: &str) -> Revision {
+    let hex = digest(name).as_str().trim_start_matches("v1:").repeat(2);
+    Revision { digest: digest(name), commit: Some(hex.parse::<CommitId>().unwrap()) }
+}
+
+pub(super) fn plain_policy() -> Policy {
+    Policy {
+        names: Names {
+            canary: NamespacedName::new("test", "podinfo"),
+            target: "podinfo".into(),
+            service: "podinfo".into(),
+            provider: "istio".into(),
+        },
+        interval: Duration::from_secs(60),
+        threshold: 5,
+        progress_deadline: Duration::from_secs(120),
+        skip_analysis: false,
+        suspended: false,
+        steps: Vec::new(),
+        checks: Vec::new(),
+        hooks: Vec::new(),
+        promotion: Promotion::CopyToPrimary,
+        drain: Duration::from_secs(5),
+        settle: Duration::from_secs(2),
+        hold_limit: 10,
+    }
+}
+
+impl World {
+    pub(super) fn new(policy: Policy) -> Self {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        Self {
+            now,
+            policy,
+            target: None,
+            primary: None,
+            last_good: None,
+            route: RouteObserved::Missing,
+            pending: None,
+            replaced: Vec::new(),
+            size: None,
+            request: None,
+            blocked: None,
+            unrecorded: None,
+            state: State::new(now),
+            answers: Vec::new(),
+            asked: Vec::new(),
+            asking_since: Some(now),
+            reactions: BTreeMap::new(),
+            sync_works: true,
+            primary_told: None,
+            router_works: true,
+            copies_show: true,
+            stamps: true,
+            lose_actions: false,
+            persisted: 0,
+            die_after: None,
+            wake: None,
+            last_traffic: None,
+            meddled: false,
+            broken: Vec::new(),
+        }
+    }
+
+    /// Git names another revision.
+    pub(super) fn push(&mut self, name: &str) {
+        let wanted = revision(name);
+        match &mut self.target {
+            None => {
+                let mut target = Workload::new(wanted.digest.clone(), 2);
+                target.stamped = self.stamps.then_some(wanted);
+                self.target = Some(target);
+            }
+            Some(target) if !self.stamps => target.template(&wanted.digest),
+            Some(target) => {
+                let same = target.stamped.as_ref() == Some(&wanted) && target.digest == wanted.digest;
+                self.replaced.extend(self.pending.take().filter(|pending| pending.digest != wanted.digest));
+                self.pending = (!same).then_some(wanted);
+            }
+        }
+    }
+
+    /// The same template by another commit.
+    pub(super) fn push_again(&mut self, name: &str) {
+        let mut wanted = revision(name);
+        let other = digest(&format!("{name} again")).as_str().trim_start_matches("v1:").repeat(2);
+        wanted.commit = Some(other.parse().unwrap());
+        self.pending = Some(wanted);
+    }
+
+    /// Somebody changes the target by hand.
+    pub(super) fn edit(&mut self, name: &str) {
+        if let Some(target) = &mut self.target {
+            target.template(&digest(name));
+        }
+    }
+
+    pub(super) fn request(&mut self, verb: Verb, subject: &str, nonce: usize) {
+        let raw = format!("{verb:?}/{subject}/{nonce}");
+        self.request = Some(Request { verb, subject: subject.to_owned(), raw });
+    }
+
+    pub(super) fn crash(&mut self) {
+        let json = serde_json::to_string(&self.state).unwrap();
+        let state: State = serde_json::from_str(&json).unwrap();
+        assert_eq!(state, self.state, "state does not survive JSON");
+        self.state = state;
+        self.answers.clear();
+        self.asking_since = Some(self.now);
+    }
+
+    pub(super) fn observe(&self) -> Observed {
+        Observed {
+            autoscaler_stale: false,
+            target: self.target.as_ref().map(Workload::observe),
+            primary: self.primary.as_ref().map(Workload::observe),
+            route: self.route.clone(),
+            pending: self.pending.clone(),
+            replaced: self.replaced.clone(),
+            size: self.size,
+            request: self.request.clone(),
+            answers: self.answers.clone(),
+            asking_since: self.asking_since,
+            recorded: None,
+            unrecorded: self.unrecorded.clone(),
+            blocked: self.blocked.clone(),
+        }
+    }
+
+    /// Decides and acts until nothing changes.
+    pub(super) fn settle(&mut self, mut note: impl FnMut(&Round)) {
+        // What was asked earlier may be answered together with whatever else has changed.
+        self.answer();
+        for _ in 0..ROUNDS_MAX {
+            if self.has_traffic() {
+                self.last_traffic = Some(self.now);
+            }
+            let observed = self.observe();
+            let decided = step(&self.policy, &observed, self.state.clone(), self.now);
+            let again = step(&self.policy, &observed, decided.state.clone(), self.now);
+            if again.state != decided.state || again.actions != decided.actions {
+                self.broken.push(format!("not idempotent:\n{decided:#?}\nthen\n{again:#?}"));
+            }
+            self.judge_raise(&decided);
+            self.judge_wanted(&decided);
+            let stepped = decided.state != self.state;
+            self.state = decided.state.clone();
+            self.wake = decided.wake;
+            note(&Round { now: self.now, step: decided.clone() });
+            self.persisted += usize::from(stepped);
+            let dies = stepped && self.die_after == Some(self.persisted);
+            let lost = stepped && std::mem::take(&mut self.lose_actions) || dies;
+            let acted = if lost { self.crash_now() } else { self.act(&decided.actions) };
+            let answered = self.answer();
+            // Pods take longer than everything else, so their not being ready is seen.
+            let busy = stepped | acted | answered | self.sync();
+            if !busy && !self.progress() {
+                self.judge_traffic();
+                return;
+            }
+        }
+        self.broken.push("the world does not settle".to_owned());
+    }
+
+    fn crash_now(&mut self) -> bool {
+        self.crash();
+        true
+    }
+
+    /// Lets time pass, stopping at every wake-up on the way.
+    pub(super) fn advance(&mut self, duration: Duration, mut note: impl FnMut(&Round)) {
+        let end = self.now + duration;
+        self.settle(&mut note);
+        while let Some(wake) = self.wake.filter(|wake| *wake <= end) {
+            self.now = wake;
+            self.settle(&mut note);
+        }
+        self.now = end;
+        self.settle(&mut note);
+    }
+
+    /// No raise of the canary's weight without a check that passed since the last one.
+    fn judge_raise(&mut self, decided: &Step) {
+        let (before, after) = (self.state.canary_weight(), decided.state.canary_weight());
+        let failed = self.state.failed_checks() < decided.state.failed_checks();
+        if after > before && failed {
+            self.broken.push(format!("weight rose from {before} to {after} on a failed check"));
+        }
+    }
+
+    /// Nothing that is no longer wanted goes on towards promotion.
+    fn judge_wanted(&mut self, decided: &Step) {
+        let Some(release) = decided.state.release().filter(|_| !self.policy.suspended) else { return };
+        let under_way = matches!(
+            release.stage,
+            Stage::Confirming
+                | Stage::ScalingUp { .. }
+                | Stage::Preparing
+                | Stage::Analysing
+                | Stage::ConfirmingPromotion
+        );
+        let unwanted = self.pending.as_ref().is_some_and(|pending| pending.digest != release.revision.digest);
+        if under_way && unwanted {
+            self.broken.push("a revision that is no longer wanted is still being released".to_owned());
+        }
+    }
+
+    /// At rest, a canary that cannot serve has no traffic while primary can serve.
+    fn judge_traffic(&mut self) {
+        let serves = |side: &Option<Workload>| {
+            side.as_ref().is_some_and(|side| side.replicas > 0 && side.observe().available > 0)
+        };
+        let steered = self.router_works && !self.policy.suspended && self.state.promoted.is_some();
+        if steered && self.has_traffic() && !serves(&self.target) && serves(&self.primary) {
+            self.broken.push("a canary that cannot serve has traffic".to_owned());
+        }
+    }
+
+    fn act(&mut self, actions: &[Action]) -> bool {
+        let before = format!("{:?}{:?}{:?}{:?}", self.target, self.primary, self.route, self.last_good);
+        for action in actions {
+            self.carry_out(action);
+        }
+        before != format!("{:?}{:?}{:?}{:?}", self.target, self.primary, self.route, self.last_good)
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        match action {
+            Action::CreatePrimary { expect } => {
+                let target = self.target.as_ref().filter(|target| target.digest == *expect);
+                if let (None, Some(target)) = (&self.primary, target) {
+                    self.primary = Some(self.new_primary(target.digest.clone(), target.replicas.max(2)));
+                }
+            }
+            Action::EnsurePrimaryAutoscaler | Action::EnsureServices => {}
+            Action::EnsureRoute(weights) | Action::SetWeights(weights) => self.shift(*weights),
+            Action::ScaleTarget { up } => self.scale_target(*up),
+            Action::ScalePrimary { replicas } => {
+                if let Some(primary) = &mut self.primary {
+                    primary.scale(*replicas);
+                }
+            }
+            Action::StoreLastGood { expect } => {
+                if self.primary.as_ref().is_some_and(|primary| primary.digest == *expect) {
+                    self.last_good = Some(expect.clone());
+                }
+            }
+            Action::CopyToPrimary { expect } | Action::SwitchStable { expect } => {
+                let carried =
+                    self.copies_show && self.target.as_ref().is_some_and(|target| target.digest == expect.digest);
+                match &mut self.primary {
+                    Some(primary) if carried => primary.template(&expect.digest),
+                    None if carried => self.primary = Some(self.new_primary(expect.digest.clone(), 2)),
+                    Some(_) | None => {}
+                }
+            }
+            Action::RestorePrimary { expect } => {
+                let stored = self.last_good.as_ref() == Some(expect);
+                match &mut self.primary {
+                    Some(primary) if stored => primary.template(expect),
+                    None if stored => self.primary = Some(self.new_primary(expect.clone(), 2)),
+                    Some(_) | None => self.broken.push("nothing stored to restore".to_owned()),
+                }
+            }
+        }
+    }
+
+    fn new_primary(&self, digest: Digest, replicas: i32) -> Workload {
+        Workload { told: self.primary_told.clone(), ..Workload::new(digest, replicas) }
+    }
+
+    fn shift(&mut self, weights: Weights) {
+        let before = match self.route {
+            RouteObserved::Present { weights, .. } => weights,
+            RouteObserved::Missing | RouteObserved::Unusable(_) => Weights::PRIMARY,
+        };
+        let ready = |side: &Option<Workload>| {
+            side.as_ref().is_some_and(|side| side.replicas > 0 && side.readiness() == Readiness::Ready)
+        };
+        if weights > before && !ready(&self.target) {
+            self.broken.push(format!("traffic to an unready canary: {weights}"));
+        }
+        let serves = |side: &Option<Workload>| {
+            side.as_ref().is_some_and(|side| side.observe().available > 0 && side.replicas > 0)
+        };
+        if weights < before && !serves(&self.primary) && serves(&self.target) {
+            self.broken.push(format!("traffic to an unready primary: {weights}"));
+        }
+        if self.router_works {
+            self.route = RouteObserved::Present { weights, current: true };
+        }
+    }
+
+    fn has_traffic(&self) -> bool {
+        matches!(self.route, RouteObserved::Present { weights, .. } if weights > Weights::PRIMARY)
+    }
+
+    fn scale_target(&mut self, up: bool) {
+        if !up && self.has_traffic() {
+            self.broken.push("the canary is scaled down under traffic".to_owned());
+        }
+        let drained = self.last_traffic.is_none_or(|last| self.now >= last + self.policy.drain);
+        let runs = self.target.as_ref().is_some_and(|target| target.replicas > 0);
+        if !up && runs && !drained && !self.meddled {
+            self.broken.push("the canary is scaled down before it has drained".to_owned());
+        }
+        if let Some(target) = &mut self.target {
+            target.scale(if up { 2 } else { 0 });
+        }
+    }
+
+    fn answer(&mut self) -> bool {
+        let questions = ask(&self.policy, &self.observe(), &self.state, self.now);
+        let mut answered = false;
+        for question in questions {
+            let name = match &question.kind {
+                QuestionKind::Metric { check, .. } => check.name.clone(),
+                QuestionKind::Hook { hook, .. } => hook.name.clone(),
+                QuestionKind::Providers { .. } => "providers".to_owned(),
+            };
+            if !self.asked.iter().any(|(_, key)| *key == question.key) {
+                self.asked.push((self.now, question.key.clone()));
+            }
+            let reaction = self.reactions.get(&name).cloned();
+            let Some(outcome) = react(reaction, &question.kind, self.now) else { continue };
+            self.answers.push(Answer { key: question.key, at: self.now, outcome });
+            answered = true;
+        }
+        answered
+    }
+
+    fn sync(&mut self) -> bool {
+        let Some(pending) = self.pending.clone().filter(|_| self.sync_works) else { return false };
+        if self.state.admitted.as_ref() != Some(&pending) {
+            return false;
+        }
+        let has_traffic = self.has_traffic();
+        if let Some(target) = &mut self.target {
+            if has_traffic && !self.meddled && target.digest != pending.digest {
+                self.broken.push("a template is written under traffic".to_owned());
+            }
+            target.template(&pending.digest);
+            target.stamped = Some(pending);
+        }
+        self.pending = None;
+        true
+    }
+
+    fn progress(&mut self) -> bool {
+        let mut moved = false;
+        for side in [&mut self.target, &mut self.primary].into_iter().flatten() {
+            moved |= std::mem::take(&mut side.settling);
+        }
+        moved
+    }
+}
+
+fn react(reaction: Option<Reaction>, kind: &QuestionKind, now: Timestamp) -> Option<AnswerOutcome> {
+    let reply = |accepted, body: String| Some(AnswerOutcome::Hook(HookReply { accepted, body }));
+    let measured = |reading| Some(AnswerOutcome::Measured(Measurement { reading, query: String::new(), at: now }));
+    match (reaction, kind) {
+        (Some(Reaction::Silent), _) => None,
+        (Some(Reaction::Reads(reading)), QuestionKind::Metric { .. }) => measured(reading),
+        (None, QuestionKind::Metric { check, .. }) => {
+            measured(Reading::Value { value: check.range.min.or(check.range.max).unwrap_or(0.0) })
+        }
+        (Some(Reaction::Refuses(body)), _) => reply(false, body),
+        (Some(Reaction::Accepts), _) => reply(true, String::new()),
+        // A rollback hook that accepts asks for a rollback: by default it does not.
+        (_, QuestionKind::Hook { hook, .. }) if hook.kind == serin_core::release::HookKind::Rollback => {
+            reply(false, String::new())
+        }
+        (_, QuestionKind::Hook { .. } | QuestionKind::Providers { .. }) => reply(true, String::new()),
+    }
+}
