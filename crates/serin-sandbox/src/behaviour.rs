@@ -6,9 +6,11 @@
 //! | `-notfound-<percent>` | `SANDBOX_NOTFOUND=<percent>` | that share of requests is answered 404 |
 //! | `-slow-<ms>` | `SANDBOX_SLOW=<ms>` | every answer takes that long |
 //! | `-unready` | `SANDBOX_UNREADY=true` | the pod never becomes ready |
+//! | `-capacity-<n>` | `SANDBOX_CAPACITY=<n>` | requests beyond that many a second are answered 503 |
 //! | `-badtoken` | `SANDBOX_BADTOKEN=true` | `/token` answers 500, so the acceptance test fails |
 //!
-//! The environment wins over the tag. Anything else is healthy.
+//! The environment wins over the tag. Anything else is healthy. An image cannot be pulled whose tag contains `nopull`, `fake`,
+//! `invalid` or `does-not-exist`.
 
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ pub struct Behaviour {
     pub unready: bool,
     /// `/token` fails.
     pub bad_token: bool,
+    /// Requests a second that are answered; zero: all.
+    pub capacity: u32,
 }
 
 impl Behaviour {
@@ -57,8 +61,15 @@ impl Behaviour {
             slow: Duration::from_millis(number("SANDBOX_SLOW", "-slow-")).min(SLOW_MAX),
             unready: flag("SANDBOX_UNREADY", "-unready"),
             bad_token: flag("SANDBOX_BADTOKEN", "-badtoken"),
+            capacity: u32::try_from(number("SANDBOX_CAPACITY", "-capacity-")).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// Whether an image is one that no registry has.
+pub fn cannot_be_pulled(image: &str) -> bool {
+    let tag = tag_of(image).to_ascii_lowercase();
+    ["nopull", "fake", "invalid", "does-not-exist"].iter().any(|word| tag.contains(word))
 }
 
 /// The tag of an image reference; `latest` without one. A registry's port is not a tag.
@@ -97,6 +108,8 @@ mod tests {
         assert_eq!(of("r.io:5000/podinfo:3.1.2-errors-50").errors, 50);
         assert_eq!(of("podinfo:1-slow-700").slow, Duration::from_millis(700));
         assert!(of("podinfo:1-unready").unready);
+        assert_eq!(of("podinfo:1-errors-5-capacity-20").capacity, 20);
+        assert!(cannot_be_pulled("alpine:fakeVersion") && !cannot_be_pulled("fake.example.com/podinfo:1"));
         assert_eq!(of("r.io:5000/podinfo").version, "latest");
     }
 

@@ -75,6 +75,7 @@ impl Default for SandboxOptions {
             autoscaler_delay: _,
             clock: _,
             heartbeat: _,
+            speed: _,
         } = ControllerOptions::default();
         Self {
             dir: PathBuf::from("serin-sandbox"),
@@ -193,8 +194,14 @@ impl Sandbox {
                 (None, client, kubeconfig, parts, Heartbeat::Renewed)
             }
         };
-        let options =
-            ControllerOptions { parts, readiness_delay, max_grace, heartbeat, ..ControllerOptions::default() };
+        let options = ControllerOptions {
+            parts,
+            readiness_delay,
+            max_grace,
+            heartbeat,
+            speed,
+            ..ControllerOptions::default()
+        };
         tasks.spawn(controllers::run(client.clone(), options, shutdown.clone()));
         setup::install(&client).await?;
         // After Istio's kinds are served, or its watches would have to wait for them.

@@ -41,7 +41,7 @@ pub enum Parts {
 }
 
 /// How the controllers behave; the times are those of the simulated pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ControllerOptions {
     /// Which controllers run.
     pub parts: Parts,
@@ -55,6 +55,8 @@ pub struct ControllerOptions {
     pub clock: Clock,
     /// Keep the node's Lease and status fresh, as a control plane with a node lifecycle controller wants it.
     pub heartbeat: Heartbeat,
+    /// Divides the times that pods' specs give: probes' delays, hooks and commands that sleep.
+    pub speed: f64,
 }
 
 /// Whether the node proves that it is alive.
@@ -75,6 +77,7 @@ impl Default for ControllerOptions {
             autoscaler_delay: Duration::from_millis(500),
             clock: Clock::following(Timestamp::now()),
             heartbeat: Heartbeat::Once,
+            speed: 1.0,
         }
     }
 }

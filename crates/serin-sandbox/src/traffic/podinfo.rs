@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
@@ -32,6 +33,25 @@ struct App {
     hostname: String,
     environment: Vec<String>,
     served: AtomicU64,
+    load: Mutex<Load>,
+}
+
+/// Requests taken in the second that is under way.
+#[derive(Debug)]
+struct Load {
+    since: Instant,
+    taken: u32,
+}
+
+impl Load {
+    /// Takes one more request, if it is within the capacity; zero: there is none.
+    fn take(&mut self, capacity: u32, now: Instant) -> bool {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self { since: now, taken: 0 };
+        }
+        self.taken = self.taken.saturating_add(1);
+        capacity == 0 || self.taken <= capacity
+    }
 }
 
 /// The application of a pod.
@@ -45,6 +65,7 @@ pub(super) fn router(pod: &Value) -> Router {
             .filter_map(|variable| Some(format!("{}={}", variable["name"].as_str()?, variable["value"].as_str()?)))
             .collect(),
         served: AtomicU64::new(0),
+        load: Mutex::new(Load { since: Instant::now(), taken: 0 }),
     });
     Router::new()
         .route("/", get(home))
@@ -68,7 +89,10 @@ async fn misbehave(State(app): State<Arc<App>>, request: Request, next: Next) ->
         return next.run(request).await;
     }
     let number = app.served.fetch_add(1, Ordering::Relaxed) + 1;
-    let Behaviour { errors, not_found, slow, .. } = &app.behaviour;
+    let Behaviour { errors, not_found, slow, capacity, .. } = &app.behaviour;
+    if !app.load.lock().unwrap_or_else(PoisonError::into_inner).take(*capacity, Instant::now()) {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "simulated overload");
+    }
     if !slow.is_zero() {
         tokio::time::sleep(*slow).await;
     }
@@ -171,6 +195,22 @@ mod tests {
         assert_eq!(ask(&router, "GET", "/status/418").await.0, 418);
         assert_eq!(ask(&router, "POST", "/echo").await, (202, "test".to_owned()));
         assert_eq!(ask(&router, "GET", "/nowhere").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn answers_no_more_than_its_capacity() {
+        let mut load = Load { since: Instant::now(), taken: 0 };
+        let now = load.since;
+        assert_eq!((0..30).filter(|_| load.take(20, now)).count(), 20);
+        assert!(load.take(20, now + Duration::from_secs(1)));
+        assert_eq!((0..30).filter(|_| load.take(0, now)).count(), 30);
+        let router = router(&pod("1-capacity-1"));
+        let answers = [
+            ask(&router, "GET", "/").await.0,
+            ask(&router, "GET", "/").await.0,
+            ask(&router, "GET", "/healthz").await.0,
+        ];
+        assert_eq!(answers, [200, 503, 200]);
     }
 
     #[tokio::test]

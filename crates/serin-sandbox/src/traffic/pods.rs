@@ -112,6 +112,8 @@ impl Pods {
         } else if let Some(deletion) = pod["metadata"]["deletionTimestamp"].as_str() {
             self.terminate(uid, deletion);
         } else if pod["status"]["phase"] == "Running"
+            // A container that crashes or was never started listens nowhere.
+            && pod["status"]["containerStatuses"][0]["state"].get("waiting").is_none()
             && let Some(ip) = pod["status"]["podIP"].as_str()
         {
             self.start(pod, uid, ip, proxy).await;

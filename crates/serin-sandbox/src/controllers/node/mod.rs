@@ -3,6 +3,8 @@
 
 mod addresses;
 mod heartbeat;
+mod life;
+mod script;
 mod status;
 
 use std::collections::HashMap;
@@ -24,10 +26,10 @@ use super::objects::has_ended;
 use super::runner::drive;
 use super::watch::{Reflector, Wakes};
 use super::{ControllerError, ControllerOptions};
-use crate::behaviour::Behaviour;
 use crate::clock::Clock;
 use addresses::{Addresses, NETWORK};
-use status::{Readiness, name_of};
+use life::{Moment, Pace};
+use status::name_of;
 
 /// The node's name.
 const NODE: &str = "sandbox";
@@ -46,8 +48,7 @@ const CONCURRENCY: u16 = 16;
 pub(super) struct Node {
     client: Client,
     clock: Clock,
-    readiness_delay: Duration,
-    max_grace: Duration,
+    pace: Pace,
     memory: Mutex<Memory>,
 }
 
@@ -72,13 +73,12 @@ pub(super) fn spawn(
     pods: &mut Reflector<Pod>,
     shutdown: &CancellationToken,
 ) {
-    let ControllerOptions { parts: _, readiness_delay, max_grace, autoscaler_delay: _, clock, heartbeat } =
+    let ControllerOptions { parts: _, readiness_delay, max_grace, autoscaler_delay: _, clock, heartbeat, speed } =
         options;
     let node = Arc::new(Node {
         client: client.clone(),
         clock: *clock,
-        readiness_delay: *readiness_delay,
-        max_grace: *max_grace,
+        pace: Pace { readiness_delay: *readiness_delay, max_grace: *max_grace, speed: *speed },
         memory: Mutex::new(Memory { addresses: Addresses::new(), since: HashMap::new() }),
     });
     let wakes: Wakes<ObjectRef<Pod>> = Wakes::new();
@@ -147,20 +147,18 @@ impl Node {
 
     async fn start(&self, pod: &Pod, uid: &str) -> Result<Action, ControllerError> {
         let address = self.address(pod, uid)?;
-        let left = self.readiness_delay.saturating_sub(self.age(uid, |since| &mut since.started));
-        let never = Behaviour::of(&serde_json::to_value(pod)?).unready;
-        let readiness = if never || !left.is_zero() { Readiness::NotReady } else { Readiness::Ready };
-        let is_running = super::objects::phase(pod) == "Running";
+        let age = self.age(uid, |since| &mut since.started);
+        let (moment, left) = life::at(pod, age, self.pace);
         // A pod that was ready before this node began stays so.
-        let keeps = is_running && !never && status::says(pod, Readiness::Ready);
-        let is_written = keeps || (is_running && status::says(pod, readiness));
-        if !is_written {
-            let mut next = pod.clone();
-            next.status = Some(status::running(pod, &address, readiness, &self.clock.stamp()));
+        let keeps = left.is_some() && moment == (Moment::Running { ready: false }) && status::is_ready(pod);
+        let next = status::of(pod, &address, &moment, &self.clock.stamp());
+        if !keeps && status::differs(pod.status.as_ref(), &next) {
+            let mut changed = pod.clone();
+            changed.status = Some(next);
             let params = PostParams { field_manager: Some(KUBELET.to_owned()), ..PostParams::default() };
-            self.pods(pod)?.replace_status(&pod.name_any(), &params, &next).await?;
+            self.pods(pod)?.replace_status(&pod.name_any(), &params, &changed).await?;
         }
-        Ok(if keeps || never || left.is_zero() { Action::await_change() } else { Action::requeue(left) })
+        Ok(left.filter(|_| !keeps).map_or_else(Action::await_change, Action::requeue))
     }
 
     async fn end(&self, pod: &Pod, uid: &str) -> Result<Action, ControllerError> {
@@ -169,7 +167,7 @@ impl Node {
             // Already ended; someone's finalizer keeps the object.
             return Ok(Action::await_change());
         }
-        let grace = Duration::from_secs(u64::try_from(asked).unwrap_or(0)).min(self.max_grace);
+        let grace = life::lingers(pod, Duration::from_secs(u64::try_from(asked).unwrap_or(0)), self.pace);
         let left = grace.saturating_sub(self.age(uid, |since| &mut since.ending));
         if !left.is_zero() {
             return Ok(Action::requeue(left));

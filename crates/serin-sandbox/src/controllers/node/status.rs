@@ -1,32 +1,32 @@
 //! A pod's status as a kubelet writes it. Pure.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, HostIP, Pod,
-    PodCondition, PodIP, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use super::NODE_ADDRESS;
+use super::life::Moment;
 
-/// Whether the pod's containers answer their readiness probes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Readiness {
-    Ready,
-    NotReady,
-}
-
-/// The status of a pod that has been started at `address`.
-pub(super) fn running(pod: &Pod, address: &str, readiness: Readiness, now: &Time) -> PodStatus {
+/// The status of a pod at a moment of its life.
+pub(super) fn of(pod: &Pod, address: &str, moment: &Moment, now: &Time) -> PodStatus {
     let before = pod.status.clone().unwrap_or_default();
     let spec = pod.spec.clone().unwrap_or_default();
     let started = before.start_time.clone().unwrap_or_else(|| now.clone());
-    let is_ready = readiness == Readiness::Ready;
-    let containers = spec.containers.iter().map(|container| running_container(container, is_ready, &started));
-    let init = spec.init_containers.iter().flatten().map(|container| finished_container(container, &started));
-    let init: Vec<_> = init.collect();
+    let phase = match moment {
+        Moment::Waiting { .. } => "Pending",
+        Moment::Crashing { .. } | Moment::Running { .. } => "Running",
+        Moment::Ended { code: 0, .. } => "Succeeded",
+        Moment::Ended { .. } => "Failed",
+    };
+    let containers = spec.containers.iter().map(|container| main_container(container, moment, &started, now));
+    let is_initialized = !matches!(moment, Moment::Waiting { .. });
+    let init = spec.init_containers.iter().flatten().filter(|_| is_initialized);
+    let init: Vec<_> = init.map(|container| finished_container(container, &started)).collect();
     let mut status = PodStatus {
-        phase: Some("Running".to_owned()),
+        phase: Some(phase.to_owned()),
         pod_ip: Some(address.to_owned()),
         pod_ips: Some(vec![PodIP { ip: address.to_owned() }]),
         host_ip: Some(NODE_ADDRESS.to_owned()),
@@ -36,45 +36,95 @@ pub(super) fn running(pod: &Pod, address: &str, readiness: Readiness, now: &Time
         init_container_statuses: (!init.is_empty()).then_some(init),
         ..before
     };
-    let names: Vec<_> = spec.containers.iter().map(|container| container.name.as_str()).collect();
-    let unready = (!is_ready).then(|| format!("containers with unready status: [{}]", names.join(" ")));
     let conditions = status.conditions.get_or_insert_default();
-    for kind in ["PodReadyToStartContainers", "Initialized"] {
+    let names: Vec<_> = spec.containers.iter().map(|container| container.name.as_str()).collect();
+    let unready = match moment {
+        Moment::Running { ready: true } => None,
+        Moment::Ended { code: 0, .. } => Some(("PodCompleted", None)),
+        Moment::Ended { .. } => Some(("PodFailed", None)),
+        Moment::Waiting { .. } | Moment::Crashing { .. } | Moment::Running { ready: false } => {
+            Some(("ContainersNotReady", Some(format!("containers with unready status: [{}]", names.join(" ")))))
+        }
+    };
+    for kind in ["PodReadyToStartContainers", "Initialized", "PodScheduled"] {
         set_condition(conditions, kind, None, now);
     }
     for kind in ["Ready", "ContainersReady"] {
-        set_condition(conditions, kind, unready.as_deref(), now);
+        set_condition(conditions, kind, unready.clone(), now);
     }
-    set_condition(conditions, "PodScheduled", None, now);
     status
 }
 
-fn set_condition(all: &mut Vec<PodCondition>, kind: &str, unready: Option<&str>, now: &Time) {
+type Unready = (&'static str, Option<String>);
+
+fn set_condition(all: &mut Vec<PodCondition>, kind: &str, unready: Option<Unready>, now: &Time) {
     let status = if unready.is_some() { "False" } else { "True" };
+    let (reason, message) = unready.map_or((None, None), |(reason, message)| (Some(reason.to_owned()), message));
     let next = PodCondition {
         type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: unready.map(|_| "ContainersNotReady".to_owned()),
-        message: unready.map(str::to_owned),
+        reason,
+        message,
         last_transition_time: Some(now.clone()),
         ..PodCondition::default()
     };
     match all.iter_mut().find(|condition| condition.type_ == kind) {
-        Some(current) if current.status == next.status => {}
+        Some(current) if current.status == next.status && current.reason == next.reason => {}
         Some(current) => *current = next,
         None => all.push(next),
     }
 }
 
-fn running_container(container: &Container, ready: bool, started: &Time) -> ContainerStatus {
-    ContainerStatus {
-        ready,
-        started: Some(true),
-        state: Some(ContainerState {
-            running: Some(ContainerStateRunning { started_at: Some(started.clone()) }),
-            ..ContainerState::default()
+fn main_container(container: &Container, moment: &Moment, started: &Time, now: &Time) -> ContainerStatus {
+    let terminated = |code: i32, reason: &str, message: Option<String>| ContainerStateTerminated {
+        exit_code: code,
+        reason: Some(reason.to_owned()),
+        message,
+        started_at: Some(started.clone()),
+        finished_at: Some(now.clone()),
+        ..ContainerStateTerminated::default()
+    };
+    let waiting = |reason: &str, message: &str| ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
         }),
-        ..container_status(container)
+        ..ContainerState::default()
+    };
+    let usual = container_status(container);
+    match moment {
+        Moment::Waiting { reason, message } => {
+            ContainerStatus { ready: false, started: Some(false), state: Some(waiting(reason, message)), ..usual }
+        }
+        Moment::Crashing { code, reason, message, restarts } => ContainerStatus {
+            ready: false,
+            started: Some(false),
+            restart_count: *restarts,
+            state: Some(waiting("CrashLoopBackOff", "back-off restarting failed container")),
+            last_state: Some(ContainerState {
+                terminated: Some(terminated(*code, reason, Some(message.clone()))),
+                ..ContainerState::default()
+            }),
+            ..usual
+        },
+        Moment::Running { ready } => ContainerStatus {
+            ready: *ready,
+            started: Some(true),
+            state: Some(ContainerState {
+                running: Some(ContainerStateRunning { started_at: Some(started.clone()) }),
+                ..ContainerState::default()
+            }),
+            ..usual
+        },
+        Moment::Ended { code, reason, message } => ContainerStatus {
+            ready: false,
+            started: Some(false),
+            state: Some(ContainerState {
+                terminated: Some(terminated(*code, reason, message.clone())),
+                ..ContainerState::default()
+            }),
+            ..usual
+        },
     }
 }
 
@@ -107,11 +157,33 @@ fn container_status(container: &Container) -> ContainerStatus {
     }
 }
 
-/// Whether the status already says that.
-pub(super) fn says(pod: &Pod, readiness: Readiness) -> bool {
+/// Whether the pod is ready by its status.
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let condition = crate::controllers::objects::pod_condition(pod, "Ready");
-    let ready = condition.is_some_and(|condition| condition.status == "True");
-    ready == (readiness == Readiness::Ready)
+    condition.is_some_and(|condition| condition.status == "True")
+}
+
+/// Whether a status says something else than the present one, times aside.
+pub(super) fn differs(present: Option<&PodStatus>, next: &PodStatus) -> bool {
+    present.map(gist) != Some(gist(next))
+}
+
+type Gist<'a> = (Option<&'a str>, Vec<(&'a str, &'a str)>, Vec<(bool, i32, Option<&'a str>, Option<i32>)>);
+
+fn gist(status: &PodStatus) -> Gist<'_> {
+    let conditions = status.conditions.iter().flatten();
+    let own = conditions.filter(|condition| ["Ready", "ContainersReady"].contains(&condition.type_.as_str()));
+    let containers = status.container_statuses.iter().flatten().map(|container| {
+        let state = container.state.as_ref();
+        let waiting = state.and_then(|state| state.waiting.as_ref()?.reason.as_deref());
+        let code = state.and_then(|state| Some(state.terminated.as_ref()?.exit_code));
+        (container.ready, container.restart_count, waiting, code)
+    });
+    (
+        status.phase.as_deref(),
+        own.map(|condition| (condition.type_.as_str(), condition.status.as_str())).collect(),
+        containers.collect(),
+    )
 }
 
 /// `namespace/name`.
