@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 
 use crate::api;
 use crate::api::annotations::MANAGER_SYNC;
-use crate::cluster::{Cluster, EffectKind, Said, WriteError, Writer, explain};
+use crate::cluster::{Cluster, EffectKind, ErrorKind, Said, WriteError, Writer, explain};
 
 /// Pause before our definitions are applied again, after an API server that was away or overloaded.
 const INSTALL_AGAIN: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ pub(super) async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::
                 await_served(cluster).await;
                 return Ok(());
             }
-            Err((key, error)) if refused(&error) => {
+            Err((key, error)) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::Gone) => {
                 return Err(anyhow::Error::new(error).context(format!("failed to install {key}")));
             }
             Err((key, error)) => {
@@ -44,13 +44,6 @@ pub(super) async fn install_crds(cluster: &Cluster, writer: &Writer) -> anyhow::
             }
         }
     }
-}
-
-/// Whether the API server has answered no, so that asking again is no use.
-fn refused(error: &WriteError) -> bool {
-    /// Request timeout, conflict, too many requests: another time it may work.
-    const PASSING: [u16; 3] = [408, 409, 429];
-    error.status().is_some_and(|status| (400..500).contains(&status.code) && !PASSING.contains(&status.code))
 }
 
 async fn try_install_crds(cluster: &Cluster, writer: &Writer) -> Result<(), (String, WriteError)> {

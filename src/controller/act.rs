@@ -113,7 +113,7 @@ async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Re
             let live = serde_json::json!({
                 "metadata": {"resourceVersion": live.resource_version}, "spec": live.spec.thaw()
             });
-            hands.merge(Tracked::Autoscaler, &name, merge_update(&live, &desired)).await
+            hands.bring(Tracked::Autoscaler, &name, &desired, merge_update(&live, &desired)).await
         }
     }
 }
@@ -130,7 +130,7 @@ async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), A
             }
             Some(live) => {
                 if let Some(patch) = ServiceSet::update(&request, desired, &live) {
-                    hands.merge(Tracked::Service, name, patch).await?;
+                    hands.bring(Tracked::Service, name, desired, patch).await?;
                 }
             }
         }
@@ -155,7 +155,8 @@ async fn ensure_route(look: &Look<'_>, hands: &mut Hands<'_>, weights: Weights) 
             }
             Some(live) => {
                 if live["spec"] != desired["spec"] || !crate::router::has_metadata_of(&live, &desired) {
-                    hands.merge(Tracked::Route(kind), name, merge_update(&live, &desired)).await?;
+                    let patch = merge_update(&live, &desired);
+                    hands.bring(Tracked::Route(kind), name, &desired, patch).await?;
                 }
             }
         }

@@ -4,8 +4,10 @@
 //! it. So each write notes the version it replaced, and nothing is decided while a cache still shows that one.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::caches::Tracked;
@@ -21,6 +23,8 @@ type Version = Option<String>;
 #[derive(Debug, Default)]
 pub(super) struct Expectations {
     writes: HashMap<(Tracked, String), Unseen>,
+    /// Digest of the form that was wanted last, and the version that came of it.
+    wanted: HashMap<(Tracked, String), (u64, Version)>,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,17 @@ impl Expectations {
         unseen.since = Instant::now();
     }
 
+    /// Notes that `desired` was written and what version came of it.
+    pub(super) fn came_of(&mut self, kind: Tracked, name: &str, desired: &Value, after: Version) {
+        self.wanted.insert((kind, name.to_owned()), (fingerprint(desired), after));
+    }
+
+    /// Whether the object's `version` is what came of writing `desired`.
+    pub(super) fn has_come_of(&self, kind: Tracked, name: &str, desired: &Value, version: &Version) -> bool {
+        let known = self.wanted.get(&(kind, name.to_owned()));
+        known.is_some_and(|(wanted, after)| *wanted == fingerprint(desired) && after == version)
+    }
+
     /// Forgets what the caches show by now; `cached` gives the version in the cache.
     pub(super) fn check(&mut self, cached: impl Fn(Tracked, &str) -> Version) -> Freshness {
         let now = Instant::now();
@@ -74,8 +89,17 @@ impl Expectations {
     }
 }
 
+/// Tells two wanted forms apart within this process.
+fn fingerprint(desired: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    desired.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn version(text: &str) -> Version {
@@ -96,6 +120,23 @@ mod tests {
             Freshness::Fresh,
             "a write without effect is not waited for"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_of_a_wanted_form_is_known_until_either_changes() {
+        let mut expected = Expectations::default();
+        let kind = Tracked::Service;
+        expected.came_of(kind, "podinfo", &json!({"a": 1}), version("7"));
+        assert!(expected.has_come_of(kind, "podinfo", &json!({"a": 1}), &version("7")));
+        assert!(
+            !expected.has_come_of(kind, "podinfo", &json!({"a": 2}), &version("7")),
+            "something else is wanted"
+        );
+        assert!(
+            !expected.has_come_of(kind, "podinfo", &json!({"a": 1}), &version("8")),
+            "somebody has written it"
+        );
+        assert!(!expected.has_come_of(kind, "other", &json!({"a": 1}), &version("7")));
     }
 
     #[tokio::test(start_paused = true)]

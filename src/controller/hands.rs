@@ -6,10 +6,13 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use serde_json::{Value, json};
 
 use crate::api::annotations::MANAGER_ENGINE;
-use crate::cluster::{CallError, Cluster, EffectKind, Resolved, WriteError, Writer, call};
+use crate::cluster::{CallError, Cluster, EffectKind, ErrorKind, Resolved, WriteError, Writer, call, tests_hold};
 
 use super::caches::{Kinds, Tracked, to_value};
 use super::expectations::Expectations;
+
+/// The verb of an object that is made.
+const CREATE: &str = "create";
 
 /// An action that was not carried out. It follows again from the persisted state.
 #[derive(Debug, thiserror::Error)]
@@ -37,13 +40,14 @@ impl ActError {
     /// Whether somebody else was faster, or the caches are behind: no news for people.
     pub(super) fn is_race(&self) -> bool {
         match self {
-            Self::Write { source: WriteError::NotHeld, .. } | Self::Changed(_) => true,
-            Self::Write { source, .. } => {
-                // A failed `test` in a JSON Patch is answered 422 by some API servers and 409 by others.
-                let tested =
-                    source.status().is_some_and(|status| status.code == 422 && status.message.contains("test"));
-                source.status().is_some_and(|status| status.code == 409) || tested
-            }
+            Self::Changed(_) => true,
+            Self::Write { source, verb, .. } => match source.kind() {
+                ErrorKind::Race | ErrorKind::NotHeld => true,
+                // What was to be changed is gone, which the next look shows; but what cannot be made for want of its kind
+                // is not there at the next look either.
+                ErrorKind::Gone => *verb != CREATE || source.is_terminating(),
+                ErrorKind::Refused | ErrorKind::Later => false,
+            },
             Self::Read(_) | Self::Refused(_) => false,
         }
     }
@@ -153,13 +157,32 @@ impl Hands<'_> {
         let params = PostParams { field_manager: Some(MANAGER_ENGINE.to_owned()), ..PostParams::default() };
         let api = self.api(resolved);
         let create = self.writer.effect(EffectKind::Create, &label, api.create(&params, &body));
-        create.await.map_err(|source| ActError::Write { verb: "create", object: label, source })
+        create.await.map_err(|source| ActError::Write { verb: CREATE, object: label, source })
     }
 
     /// A merge patch that carries the resourceVersion it is based on.
     pub(super) async fn merge(&mut self, kind: Tracked, name: &str, patch: Value) -> Result<(), ActError> {
         let before = patch["metadata"]["resourceVersion"].as_str().map(str::to_owned);
-        self.patch(kind, name, before, Patch::Merge(patch)).await
+        self.patch(kind, name, before, Patch::Merge(patch)).await.map(|_| ())
+    }
+
+    /// Brings a live object to `desired` with a merge patch, unless that very form was written before and the object is
+    /// still what came of it: admission turned it into something else, and would do so again at every look.
+    pub(super) async fn bring(
+        &mut self,
+        kind: Tracked,
+        name: &str,
+        desired: &Value,
+        patch: Value,
+    ) -> Result<(), ActError> {
+        let before = patch["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        if self.expectations.has_come_of(kind, name, desired, &before) {
+            tracing::debug!(object = name, "{kind:?} {name} is what the API server makes of what is wanted");
+            return Ok(());
+        }
+        let after = self.patch(kind, name, before, Patch::Merge(patch)).await?;
+        self.expectations.came_of(kind, name, desired, after);
+        Ok(())
     }
 
     /// A JSON Patch; `before` is the resourceVersion that it tests.
@@ -172,7 +195,16 @@ impl Hands<'_> {
     ) -> Result<(), ActError> {
         let patch: JsonPatch = serde_json::from_value(patch.clone())
             .map_err(|error| ActError::Refused(format!("patch of {name}: {error}")))?;
-        self.patch(kind, name, before, Patch::Json::<()>(patch)).await
+        match self.patch(kind, name, before, Patch::Json::<()>(patch.clone())).await.map(|_| ()) {
+            Err(ActError::Write { source, verb, object }) if source.may_be_a_failed_test() => {
+                if tests_hold(&patch, &self.get(kind, name).await?) {
+                    Err(ActError::Write { verb, object, source })
+                } else {
+                    Err(ActError::Changed(format!("{object} has changed meanwhile")))
+                }
+            }
+            done => done,
+        }
     }
 
     async fn patch<P: serde::Serialize + std::fmt::Debug>(
@@ -181,15 +213,16 @@ impl Hands<'_> {
         name: &str,
         before: Option<String>,
         patch: Patch<P>,
-    ) -> Result<(), ActError> {
+    ) -> Result<Option<String>, ActError> {
         let resolved = self.resolved(kind)?;
         let object = self.label(resolved, name);
         let api = self.api(resolved);
         let params = patch_params();
         let write = self.writer.effect(EffectKind::Patch, &object, api.patch(name, &params, &patch));
         let done = write.await.map_err(|source| ActError::Write { verb: "update", object, source })?;
-        self.expectations.wrote(kind, name, before, done.metadata.resource_version);
-        Ok(())
+        let after = done.metadata.resource_version;
+        self.expectations.wrote(kind, name, before, after.clone());
+        Ok(after)
     }
 
     /// Replaces an object that was read before, guarded by its resourceVersion; returns what it became.

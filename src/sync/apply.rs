@@ -12,7 +12,9 @@ use super::plan;
 use super::source::RecordSource;
 use crate::api::TargetResult;
 use crate::api::annotations::MANAGER_SYNC;
-use crate::cluster::{CallError, Cluster, EffectKind, ResolveError, Resolved, WriteError, Writer, call, explain};
+use crate::cluster::{
+    CallError, Cluster, EffectKind, ErrorKind, ResolveError, Resolved, WriteError, Writer, call, explain,
+};
 use crate::model::{CommitId, NamespacedName};
 
 /// Objects looked at side by side: enough to hide latency, few enough to stay below API priority limits.
@@ -33,36 +35,28 @@ pub(super) enum Trouble {
 
 impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
-        match error.status() {
-            Some(status) => Self::answered(status, &error),
-            None => Self::Later(explain(&error)),
-        }
+        Self::of(error.kind(), error.is_terminating(), error.status(), &error)
     }
 }
 
 impl From<WriteError> for Trouble {
     fn from(error: WriteError) -> Self {
-        if matches!(error, WriteError::NotHeld) {
-            return Self::NotHeld;
-        }
-        match error.status() {
-            Some(status) => Self::answered(status, &error),
-            None => Self::Later(explain(&error)),
-        }
+        Self::of(error.kind(), error.is_terminating(), error.status(), &error)
     }
 }
 
 impl Trouble {
-    fn answered(status: &kube::core::Status, error: &(dyn std::error::Error + 'static)) -> Self {
-        /// The cause that a namespace gives which takes nothing any more.
-        const TERMINATING: &str = "NamespaceTerminating";
-        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-        if causes.iter().any(|cause| cause.reason == TERMINATING) {
-            Self::Deleting("its namespace is being deleted".to_owned())
-        } else if is_about_the_object(status) {
-            Self::Object(words(status))
-        } else {
-            Self::Later(explain(error))
+    fn of(
+        kind: ErrorKind,
+        is_terminating: bool,
+        status: Option<&kube::core::Status>,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        match kind {
+            ErrorKind::NotHeld => Self::NotHeld,
+            ErrorKind::Gone if is_terminating => Self::Deleting("its namespace is being deleted".to_owned()),
+            ErrorKind::Refused | ErrorKind::Gone => Self::Object(status.map_or_else(|| explain(error), words)),
+            ErrorKind::Race | ErrorKind::Later => Self::Later(explain(error)),
         }
     }
 }
@@ -90,25 +84,6 @@ fn words(status: &kube::core::Status) -> String {
         return format!("{message}; delete the object, and it is made again as Git says");
     }
     message.clone()
-}
-
-/// Whether the object itself was refused, so that the others can go on.
-///
-/// 500 is what server-side apply answers for an object that does not fit its schema (a list key twice, say), and what any
-/// object gets whose admission or conversion webhook fails; only the store's own troubles concern all.
-fn is_about_the_object(status: &kube::core::Status) -> bool {
-    const UNAUTHORIZED: u16 = 401;
-    const REQUEST_TIMEOUT: u16 = 408;
-    const CONFLICT: u16 = 409;
-    const TOO_MANY_REQUESTS: u16 = 429;
-    const INTERNAL_ERROR: u16 = 500;
-    /// How the API server's words begin when its store or its own deadline failed.
-    const OF_THE_STORE: [&str; 4] = ["etcdserver", "rpc error", "context ", "leader changed"];
-    match status.code {
-        UNAUTHORIZED | REQUEST_TIMEOUT | CONFLICT | TOO_MANY_REQUESTS => false,
-        INTERNAL_ERROR => !OF_THE_STORE.iter().any(|words| status.message.starts_with(words)),
-        code => (400..500).contains(&code),
-    }
 }
 
 /// Whether only the group that was asked for is out of order: an aggregated API server is down.

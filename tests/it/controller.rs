@@ -3,6 +3,7 @@
 
 mod told;
 mod world;
+mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,0 +1,86 @@
+//! What is written, how often, and what a write means that does not come out as it was meant.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use pretty_assertions::assert_eq;
+use serde_json::json;
+use serin::cluster::{EffectKind, EffectProbe, NoProbe, ProbeFuture};
+
+use super::world::World;
+
+#[tokio::test(start_paused = true)]
+async fn what_admission_turns_into_something_else_is_not_written_again_and_again() {
+    let world = World::new().await;
+    // A server that keeps no retries of a route, as an admission webhook or an older definition would have it.
+    let definitions = Api::<CustomResourceDefinition>::all(world.cluster.client());
+    let name = "virtualservices.networking.istio.io";
+    let routes = serde_json::to_value(definitions.get(name).await.unwrap()).unwrap();
+    let mut routes = routes;
+    for version in routes["spec"]["versions"].as_array_mut().unwrap() {
+        let rule = "/schema/openAPIV3Schema/properties/spec/properties/http/items/properties";
+        let rule = version.pointer_mut(rule).and_then(|rule| rule.as_object_mut()).expect("a schema of rules");
+        assert!(rule.remove("retries").is_some());
+    }
+    definitions.replace(name, &Default::default(), &serde_json::from_value(routes).unwrap()).await.unwrap();
+
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let before = world.server.requests().snapshot();
+    world.set_image("3.1.1").await;
+    world.reaches("Succeeded").await;
+    let writes = world.server.requests().snapshot().since(&before);
+    let patches = writes.total(|key| key.verb == "patch" && key.resource.starts_with("virtualservices"));
+    assert_eq!(patches, 6, "five raises and the way back: {writes:#?}");
+}
+
+/// Somebody else writes the route in the very moment in which it is to be shifted, the first few times.
+struct Rival {
+    routes: Api<DynamicObject>,
+    left: AtomicUsize,
+}
+
+impl EffectProbe for Rival {
+    fn before<'a>(&'a self, kind: EffectKind, key: &'a str) -> ProbeFuture<'a> {
+        let is_shift = kind == EffectKind::Patch && key == "VirtualService test/podinfo";
+        Box::pin(async move {
+            let left = self.left.load(Ordering::Relaxed);
+            if is_shift && left > 0 {
+                self.left.store(left - 1, Ordering::Relaxed);
+                let note = Patch::Merge(json!({"metadata": {"annotations": {"note": left.to_string()}}}));
+                self.routes.patch("podinfo", &PatchParams::default(), &note).await.unwrap();
+            }
+        })
+    }
+
+    fn after<'a>(&'a self, _kind: EffectKind, _key: &'a str) -> ProbeFuture<'a> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_race_on_a_route_is_no_news() {
+    let world = World::new().await;
+    let rival = Arc::new(Rival {
+        routes: world.api("networking.istio.io", "v1beta1", "VirtualService").await,
+        left: AtomicUsize::new(3),
+    });
+    let _serin = world.serin(rival.clone());
+    world.reaches("Initialized").await;
+    world.set_image("3.1.1").await;
+    let canaries = world.api("flagger.app", "v1beta1", "Canary").await;
+    let watched = tokio::spawn(async move {
+        let blocked = |object: Option<&DynamicObject>| {
+            let conditions = object.and_then(|object| object.data["status"]["conditions"].as_array());
+            conditions.is_some_and(|all| all.iter().any(|condition| condition["type"] == "Blocked"))
+        };
+        kube::runtime::wait::await_condition(canaries, "podinfo", blocked).await
+    });
+    world.reaches("Succeeded").await;
+    assert_eq!(rival.left.load(Ordering::Relaxed), 0, "races were lost");
+    assert!(!watched.is_finished(), "a lost race is told as a failure");
+    assert_eq!(world.image_of("podinfo-primary").await, "stefanprodan/podinfo:3.1.1");
+}
