@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Clock;
 use crate::model::NamespacedName;
-use crate::release::{Answer, AnswerOutcome, Question, QuestionKey, QuestionKind};
+use crate::release::{self, Answer, Question, QuestionKey};
 
 use super::wakeups::Wakeups;
 
@@ -50,39 +50,38 @@ impl Answers {
     }
 
     /// What was answered so far, and since when this process has been asking for this Canary.
-    pub(super) fn of(&self, canary: &NamespacedName, uid: &str) -> (Vec<Answer>, Timestamp) {
-        self.with(canary, uid, |of| (of.answered.iter().cloned().collect(), of.asking_since))
+    pub(super) fn of(&self, canary: &NamespacedName, uid: &str) -> (release::Answers, Timestamp) {
+        self.with(canary, uid, |of| (release::Answers::new(of.answered.iter().cloned().collect()), of.asking_since))
     }
 
     /// Asks what has not been asked yet.
     pub(super) fn ask<F, T>(self: &Arc<Self>, canary: &NamespacedName, uid: &str, open: Vec<Question>, find_out: F)
     where
         F: Fn(Question) -> T,
-        T: Future<Output = AnswerOutcome> + Send + 'static,
+        T: Future<Output = Answer> + Send + 'static,
     {
         for question in open {
-            let key = question.key.clone();
-            let new = self.with(canary, uid, |of| of.start(&key));
+            let key = question.key();
+            let new = self.with(canary, uid, |of| of.start(key));
             if !new {
                 continue;
             }
-            let is_hook = matches!(question.kind, QuestionKind::Hook { .. });
+            let is_hook = matches!(question, Question::Hook { .. });
             let asking = find_out(question);
             let (answers, canary, uid) = (self.clone(), canary.clone(), uid.to_owned());
             tokio::spawn(async move {
                 let shutdown = answers.shutdown.clone();
-                let outcome = tokio::select! {
+                let answer = tokio::select! {
                     () = shutdown.cancelled() => return,
-                    outcome = answers.permitted(is_hook, asking) => outcome,
+                    answer = answers.permitted(is_hook, asking) => answer,
                 };
-                let answer = Answer { key, at: answers.clock.now(), outcome };
                 answers.with(&canary, &uid, |of| of.finish(answer));
                 answers.wakeups.wake(&canary);
             });
         }
     }
 
-    async fn permitted(&self, is_hook: bool, asking: impl Future<Output = AnswerOutcome>) -> AnswerOutcome {
+    async fn permitted(&self, is_hook: bool, asking: impl Future<Output = Answer>) -> Answer {
         // The semaphores are never closed; if they were, asking without a permit would be the harmless reading of it.
         let _permit = if is_hook { self.hooks.acquire().await } else { self.queries.acquire().await };
         asking.await
@@ -111,16 +110,17 @@ impl Answers {
 
 impl OfCanary {
     /// Whether the question is new.
-    fn start(&mut self, key: &QuestionKey) -> bool {
-        let known = self.pending.contains(key) || self.answered.iter().any(|answer| answer.key == *key);
+    fn start(&mut self, key: QuestionKey) -> bool {
+        let known = self.pending.contains(&key) || self.answered.iter().any(|answer| answer.key() == key);
         if !known {
-            self.pending.push(key.clone());
+            self.pending.push(key);
         }
         !known
     }
 
     fn finish(&mut self, answer: Answer) {
-        self.pending.retain(|key| *key != answer.key);
+        let answered = answer.key();
+        self.pending.retain(|key| *key != answered);
         if self.answered.len() >= KEPT {
             self.answered.pop_front();
         }
@@ -133,16 +133,13 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use crate::model::{Digest, ReleaseId};
-    use crate::release::HookReply;
+    use crate::release::Tick;
 
     use super::*;
 
-    fn question(tick: u32) -> Question {
+    fn question(number: u32) -> Question {
         let release = ReleaseId::new(1, &Digest::of_canonical(b"x"));
-        Question {
-            key: QuestionKey { release, tick, check: "providers".into() },
-            kind: QuestionKind::Providers { checks: Vec::new() },
-        }
+        Question::Providers { key: Tick { release, number }, checks: Vec::new() }
     }
 
     #[tokio::test]
@@ -153,9 +150,10 @@ mod tests {
         let asked = Arc::new(AtomicU32::new(0));
         let ask = |uid: &str, tick: u32| {
             let asked = asked.clone();
-            answers.ask(&canary, uid, vec![question(tick), question(tick)], move |_| {
+            answers.ask(&canary, uid, vec![question(tick), question(tick)], move |question| {
                 asked.fetch_add(1, Ordering::Relaxed);
-                async { AnswerOutcome::Hook(HookReply { accepted: true, body: String::new() }) }
+                let Question::Providers { key, .. } = question else { panic!("asked something else") };
+                async { Answer::Providers(key, Ok(())) }
             });
         };
         ask("u1", 1);
@@ -163,7 +161,7 @@ mod tests {
         assert_eq!(wakeups.take(), [canary.clone()].into());
         ask("u1", 1);
         assert_eq!(asked.load(Ordering::Relaxed), 1);
-        assert_eq!(answers.of(&canary, "u1").0.len(), 1);
-        assert!(answers.of(&canary, "u2").0.is_empty(), "a Canary made anew starts afresh");
+        assert_ne!(answers.of(&canary, "u1").0, release::Answers::default());
+        assert_eq!(answers.of(&canary, "u2").0, release::Answers::default(), "a Canary made anew starts afresh");
     }
 }

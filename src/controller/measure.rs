@@ -15,7 +15,7 @@ use crate::metrics::{
     Credentials, Endpoint, MetricProvider, PROMETHEUS, QueryContext, REQUEST_DURATION, REQUEST_SUCCESS_RATE,
 };
 use crate::model::NamespacedName;
-use crate::release::{AnswerOutcome, Check, CheckSource, Hook, HookReply, Question, QuestionKey, QuestionKind};
+use crate::release::{Answer, Check, CheckSource, Hook, HookKey, HookReply, Question};
 
 use super::caches::Caches;
 
@@ -23,10 +23,6 @@ use super::caches::Caches;
 const PING: &str = "1";
 /// Window of a query that is only rendered, to find its provider.
 const NO_WINDOW: Duration = Duration::from_secs(60);
-/// Most attempts of one hook, as in [`crate::hook`].
-const ATTEMPTS_MAX: u32 = 11;
-/// Longest pause between two attempts of a hook, as in [`crate::hook`].
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Everything that questions are answered with. Cheap to clone.
 #[derive(Clone)]
@@ -51,14 +47,16 @@ pub(super) struct Asker {
 
 impl Finder {
     /// Never fails: what goes wrong is an answer in words.
-    pub(super) async fn find_out(self, asker: Asker, question: Question) -> AnswerOutcome {
-        let Question { key, kind } = question;
-        match kind {
-            QuestionKind::Metric { check, window } => {
-                AnswerOutcome::Measured(self.measure(&asker, &check, window).await)
+    pub(super) async fn find_out(self, asker: Asker, question: Question) -> Answer {
+        match question {
+            Question::Metric { key, check, window } => {
+                Answer::Metric(key, self.measure(&asker, &check, window).await)
             }
-            QuestionKind::Hook { hook, phase } => AnswerOutcome::Hook(self.call(asker, key, *hook, phase).await),
-            QuestionKind::Providers { checks } => AnswerOutcome::Hook(self.ping(&asker, &checks).await),
+            Question::Hook { key, hook, phase } => {
+                let reply = self.call(asker, key.clone(), *hook, phase).await;
+                Answer::Hook(key, reply)
+            }
+            Question::Providers { key, checks } => Answer::Providers(key, self.ping(&asker, &checks).await),
         }
     }
 
@@ -145,14 +143,12 @@ impl Finder {
             .ok_or_else(|| format!("Secret {namespace}/{name} has neither the key `token` nor `username`"))
     }
 
-    async fn call(&self, asker: Asker, key: QuestionKey, hook: Hook, phase: String) -> HookReply {
-        let Hook { name, kind: _, url, timeout, retries, disable_tls, metadata } = hook;
+    async fn call(&self, asker: Asker, key: HookKey, hook: Hook, phase: String) -> HookReply {
         let Asker { canary, spec: _, checksum } = asker;
+        let metadata = hook.metadata.clone();
         let payload = HookPayload { name: canary.name, namespace: canary.namespace, phase, checksum, metadata };
-        let call = HookCall { url, timeout, retries, insecure: disable_tls, key, payload };
-        let attempts = retries.saturating_add(1).min(ATTEMPTS_MAX);
-        let limit = (timeout + PAUSE_MAX) * attempts;
-        let label = format!("webhook {name}");
+        let (limit, label) = (hook.patience(), format!("webhook {}", hook.name));
+        let call = HookCall { hook, key, payload };
         let done = self
             .writer
             .effect_within(limit, EffectKind::Hook, &label, async {
@@ -163,26 +159,21 @@ impl Finder {
     }
 
     /// Asks each provider once.
-    async fn ping(&self, asker: &Asker, checks: &[Check]) -> HookReply {
+    async fn ping(&self, asker: &Asker, checks: &[Check]) -> Result<(), String> {
         let mut asked: Vec<Endpoint> = Vec::new();
         for check in checks {
-            let endpoint = match self.prepare(asker, check, NO_WINDOW).await {
-                Ok((endpoint, _)) => endpoint,
-                Err(reason) => return HookReply { accepted: false, body: format!("{}: {reason}", check.name) },
-            };
+            let prepared = self.prepare(asker, check, NO_WINDOW).await;
+            let (endpoint, _) = prepared.map_err(|reason| format!("{}: {reason}", check.name))?;
             if asked.contains(&endpoint) {
                 continue;
             }
             if let Reading::NoData { reason } | Reading::Error { reason } =
                 self.metrics.query(&endpoint, PING).await
             {
-                return HookReply {
-                    accepted: false,
-                    body: format!("{} at {}: {reason}", endpoint.kind, endpoint.address),
-                };
+                return Err(format!("{} at {}: {reason}", endpoint.kind, endpoint.address));
             }
             asked.push(endpoint);
         }
-        HookReply { accepted: true, body: String::new() }
+        Ok(())
     }
 }

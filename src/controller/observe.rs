@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::api::CanarySpec;
 use crate::metrics;
 use crate::model::{Frozen, NamespacedName};
-use crate::release::{Answer, Observed, Request, RouteObserved, Verb};
+use crate::release::{Answers, Observed, Request, RouteObserved, Verb};
 use crate::router::{RouteRequest, Router, ServiceSet, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, primary_autoscaler};
 
@@ -109,7 +109,7 @@ impl Look<'_> {
     }
 
     /// Everything at once.
-    pub(super) fn observe(&self, answers: Vec<Answer>, asking_since: jiff::Timestamp) -> Observed {
+    pub(super) fn observe(&self, answers: Answers, asking_since: jiff::Timestamp) -> Observed {
         let target = self.target();
         let route = self.route();
         Observed {

@@ -334,6 +334,8 @@ fn hook(index: usize, webhook: &Webhook) -> Result<Hook, PolicyError> {
 mod tests {
     use serde_json::{Value, json};
 
+    use crate::release::Keyed;
+
     use super::*;
 
     fn settings(speed: f64) -> ControllerSettings {
@@ -345,6 +347,10 @@ mod tests {
             settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],
         }
+    }
+
+    fn nth<T>(keyed: &Keyed<T>, index: usize) -> &T {
+        keyed.values().nth(index).unwrap()
     }
 
     fn compiled(patch: Value, speed: f64) -> Result<Policy, PolicyError> {
@@ -370,19 +376,19 @@ mod tests {
         assert_eq!(policy.steps.len(), 10);
         assert_eq!(policy.steps[8], PolicyStep::SetWeight(Weights::canary_percent(50)));
         assert_eq!(policy.steps[9], PolicyStep::Analyse);
-        assert_eq!(policy.checks[0].range, Range { min: Some(99.0), max: None });
-        assert_eq!(policy.checks[1].range, Range { min: None, max: Some(500.0) });
+        assert_eq!(nth(&policy.checks, 0).range, Range { min: Some(99.0), max: None });
+        assert_eq!(nth(&policy.checks, 1).range, Range { min: None, max: Some(500.0) });
         assert!(
-            matches!(&policy.checks[2].source, CheckSource::Template { template, .. } if template.namespace == "istio-system")
+            matches!(&nth(&policy.checks, 2).source, CheckSource::Template { template, .. } if template.namespace == "istio-system")
         );
-        assert_eq!((policy.hooks[0].kind, policy.hooks[0].timeout), (HookKind::Rollout, Duration::from_secs(5)));
+        assert_eq!((nth(&policy.hooks, 0).kind, nth(&policy.hooks, 0).timeout), (HookKind::Rollout, Duration::from_secs(5)));
     }
 
     #[test]
     fn speed_divides_interval_windows_and_deadline_but_not_the_drain() {
         let policy = compiled(json!({}), 60.0).unwrap();
         assert_eq!(policy.interval, Duration::from_secs(1));
-        assert_eq!(policy.checks[1].window, Duration::from_millis(500));
+        assert_eq!(nth(&policy.checks, 1).window, Duration::from_millis(500));
         assert_eq!(policy.progress_deadline, Duration::from_secs(1));
         assert_eq!(policy.drain, Duration::from_secs(5));
     }

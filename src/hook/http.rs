@@ -1,24 +1,16 @@
 //! Webhooks over HTTP.
 
-use std::time::Duration;
-
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use reqwest::StatusCode;
 
 use crate::metrics::{HttpClients, error_chain};
-use crate::release::HookReply;
+use crate::release::{Hook, HookReply};
 
 use super::{HookCall, HookCaller};
 
 /// Bytes of a reply that are kept for events and status.
 const BODY_MAX: usize = 1024;
-/// Wait before the first repetition; doubled each time (Flagger's retryable client).
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// Longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// Most repetitions of one call, whatever the Canary says: the release's own threshold is the outer bound.
-const RETRIES_MAX: u32 = 10;
 
 /// The caller that the daemon uses.
 #[derive(Debug, Clone)]
@@ -40,13 +32,13 @@ impl HttpHooks {
     }
 
     async fn attempt(&self, call: &HookCall, number: u32) -> Attempt {
-        let HookCall { url, timeout, retries: _, insecure, key, payload } = call;
+        let HookCall { hook: Hook { url, timeout, disable_tls, .. }, key, payload } = call;
         let request = self
             .clients
-            .client(*insecure)
+            .client(*disable_tls)
             .post(url)
-            .header("Serin-Release", key.release.as_str())
-            .header("Serin-Step", key.tick.to_string())
+            .header("Serin-Release", key.tick.release.as_str())
+            .header("Serin-Step", key.tick.number.to_string())
             .header("Serin-Attempt", number.to_string())
             .timeout(*timeout)
             .json(payload);
@@ -75,24 +67,21 @@ impl HttpHooks {
 impl HookCaller for HttpHooks {
     fn call<'a>(&'a self, call: &'a HookCall) -> BoxFuture<'a, HookReply> {
         Box::pin(async move {
-            let last = call.retries.min(RETRIES_MAX) + 1;
-            let mut backoff = BACKOFF_FIRST;
+            let mut pauses = call.hook.pauses();
             let mut number = 1;
             loop {
-                match self.attempt(call, number).await {
+                let reply = match self.attempt(call, number).await {
                     Attempt::Done(reply) => return reply,
-                    Attempt::Again(reply) if number == last => return reply,
-                    Attempt::Again(reply) => {
-                        tracing::debug!(
-                            url = call.url,
-                            attempt = number,
-                            reply = reply.body,
-                            "webhook failed, will repeat"
-                        );
-                    }
-                }
-                tokio::time::sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+                    Attempt::Again(reply) => reply,
+                };
+                let Some(pause) = pauses.next() else { return reply };
+                tracing::debug!(
+                    url = call.hook.url,
+                    attempt = number,
+                    reply = reply.body,
+                    "webhook failed, will repeat"
+                );
+                tokio::time::sleep(pause).await;
                 number += 1;
             }
         })
@@ -126,33 +115,41 @@ fn truncate(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
     use serde_json::json;
     use wiremock::matchers::{body_json, header};
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     use crate::hook::HookPayload;
     use crate::model::{Digest, ReleaseId};
-    use crate::release::QuestionKey;
+    use crate::release::{HookKey, HookKind, Keyed, Tick};
 
     use super::*;
 
     fn call(url: String, retries: u32) -> HookCall {
-        HookCall {
+        let metadata: BTreeMap<_, _> = [("cmd".to_owned(), "hey".to_owned())].into();
+        let hook = Hook {
+            name: "load".into(),
+            kind: HookKind::Rollout,
             url,
             timeout: Duration::from_secs(10),
             retries,
-            insecure: false,
-            key: QuestionKey {
-                release: ReleaseId::new(2, &Digest::of_canonical(b"x")),
-                tick: 3,
-                check: "hook/rollout/load".into(),
-            },
+            disable_tls: false,
+            metadata: metadata.clone(),
+        };
+        let tick = Tick { release: ReleaseId::new(2, &Digest::of_canonical(b"x")), number: 3 };
+        let hooks: Keyed<Hook> = [hook.clone()].into_iter().collect();
+        HookCall {
+            key: HookKey { tick, hook: hooks.iter().next().unwrap().0.clone() },
+            hook,
             payload: HookPayload {
                 name: "podinfo".into(),
                 namespace: "test".into(),
                 phase: "Progressing".into(),
                 checksum: "abc".into(),
-                metadata: [("cmd".to_owned(), "hey".to_owned())].into(),
+                metadata,
             },
         }
     }

@@ -3,28 +3,21 @@
 mod http;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use crate::release::{HookReply, QuestionKey};
+use crate::release::{Hook, HookKey, HookReply};
 
 pub use http::HttpHooks;
 
 /// One call, with everything its retries need.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HookCall {
-    /// Where.
-    pub url: String,
-    /// Per attempt.
-    pub timeout: Duration,
-    /// Further attempts after connection errors, 429 and 5xx.
-    pub retries: u32,
-    /// Skip certificate verification.
-    pub insecure: bool,
+    /// Where, how long and how often.
+    pub hook: Hook,
     /// Sent as headers, so that a receiver can tell a repetition from a new call.
-    pub key: QuestionKey,
+    pub key: HookKey,
     /// The body.
     pub payload: HookPayload,
 }

@@ -52,7 +52,7 @@ impl MetricProvider for Outside {
 impl HookCaller for Outside {
     fn call<'a>(&'a self, call: &'a HookCall) -> BoxFuture<'a, HookReply> {
         let name = call.payload.metadata.get("type").cloned().unwrap_or_default();
-        self.hooks.lock().unwrap().push((name, call.payload.phase.clone(), call.key.check.clone()));
+        self.hooks.lock().unwrap().push((name, call.payload.phase.clone(), call.hook.name.clone()));
         Box::pin(std::future::ready(HookReply { accepted: true, body: String::new() }))
     }
 }

@@ -168,7 +168,8 @@ impl MetricProvider for Backend {
 impl HookCaller for Backend {
     fn call<'a>(&'a self, call: &'a HookCall) -> BoxFuture<'a, HookReply> {
         let key = &call.key;
-        let name = format!("{} tick {} {}", key.release, key.tick, key.check);
+        let (tick, kind) = (&key.tick, call.hook.kind.as_str());
+        let name = format!("{} tick {} {kind} {}", tick.release, tick.number, call.hook.name);
         self.calls.lock().unwrap().push(name);
         Box::pin(std::future::ready(HookReply { accepted: true, body: String::new() }))
     }

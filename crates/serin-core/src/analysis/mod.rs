@@ -2,12 +2,18 @@
 //!
 //! Unknown, empty, NaN and error are outcomes of their own; none of them passes as success.
 
+mod check;
+mod hook;
+mod keyed;
 mod verdict;
 pub mod words;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use check::{Check, CheckSource, OnMissing};
+pub use hook::{Hook, HookKind};
+pub use keyed::{Defined, Definition, Key, Keyed};
 pub use verdict::{Breach, Range, Verdict, breach, judge};
 
 /// One metric value with the query that gave it.
@@ -20,6 +26,15 @@ pub struct Measurement {
     pub query: String,
     /// When it was asked.
     pub at: Timestamp,
+}
+
+/// A webhook's reply after its retries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookReply {
+    /// Any 2xx.
+    pub accepted: bool,
+    /// The body, or the error in words; at most 1 KiB.
+    pub body: String,
 }
 
 /// What a provider answered.

@@ -1,43 +1,62 @@
-//! Questions to the outside and their answers.
+//! Questions to the outside and their answers: for each subject a key, a question and an answer of its own type.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use crate::analysis::Measurement;
+use crate::analysis::{Check, Hook, HookReply, Key, Measurement};
 use crate::model::ReleaseId;
 
 use super::observed::Observed;
-use super::policy::{Check, Hook, Policy};
-use super::questions::{self, Reply};
+use super::policy::Policy;
+use super::questions;
 use super::state::State;
 
-/// Identifies a question for ever: a tick is judged once, and an answer of another release is dropped.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct QuestionKey {
+/// When something is asked. Persisted before anybody is: a tick is judged once, and an answer of another release is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tick {
     /// The release.
     pub release: ReleaseId,
-    /// Counts judgements within the release; persisted before the questions are asked.
-    pub tick: u32,
-    /// The check's or hook's name, prefixed `metric/` or `hook/<kind>/`.
-    pub check: String,
+    /// Counts judgements within the release.
+    pub number: u32,
+}
+
+/// Identifies the question for a metric's value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MetricKey {
+    /// When.
+    pub tick: Tick,
+    /// Of which check.
+    pub check: Key,
+}
+
+/// Identifies a webhook's call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HookKey {
+    /// When.
+    pub tick: Tick,
+    /// Which hook.
+    pub hook: Key,
+}
+
+/// Identifies a question for ever; asked again under the same key after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum QuestionKey {
+    /// A metric's value.
+    Metric(MetricKey),
+    /// A webhook's reply.
+    Hook(HookKey),
+    /// Whether the metric providers are there.
+    Providers(Tick),
 }
 
 /// Something to find out, concurrently and outside the loop.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Question {
-    /// Its identity; asked again under the same key after a crash.
-    pub key: QuestionKey,
-    /// What to find out.
-    pub kind: QuestionKind,
-}
-
-/// What to find out.
-#[derive(Debug, Clone, PartialEq)]
-pub enum QuestionKind {
+pub enum Question {
     /// Query a metric.
     Metric {
+        /// Its identity.
+        key: MetricKey,
         /// The check, with its query source.
         check: Box<Check>,
         /// The window: the check's own, or shorter when this revision's traffic is younger.
@@ -45,57 +64,105 @@ pub enum QuestionKind {
     },
     /// Call a webhook.
     Hook {
+        /// Its identity.
+        key: HookKey,
         /// The hook.
         hook: Box<Hook>,
         /// Flagger's phase string for the payload.
         phase: String,
     },
-    /// Are the metric providers of these checks reachable? Asked once while a target is initialized and answered with a
-    /// [`HookReply`]: `accepted`, or the error in `body`.
+    /// Are the metric providers of these checks reachable? Asked once while a target is initialized.
     Providers {
+        /// Its identity.
+        key: Tick,
         /// The checks whose providers are meant.
         checks: Vec<Check>,
     },
 }
 
-/// An answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    /// The question's key.
-    pub key: QuestionKey,
-    /// When it came in.
-    pub at: Timestamp,
-    /// What came in.
-    pub outcome: AnswerOutcome,
-}
-
-/// What came in.
-#[derive(Debug, Clone, PartialEq)]
-pub enum AnswerOutcome {
-    /// A metric's value, or why there is none.
-    Measured(Measurement),
-    /// A webhook's reply.
-    Hook(HookReply),
-}
-
-/// A webhook's reply after its retries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HookReply {
-    /// Any 2xx.
-    pub accepted: bool,
-    /// The body, or the error in words; at most 1 KiB.
-    pub body: String,
-}
-
-impl QuestionKey {
-    /// The key of a hook's question.
-    pub(super) fn hook(release: &ReleaseId, tick: u32, hook: &Hook) -> Self {
-        Self { release: release.clone(), tick, check: format!("hook/{}/{}", hook.kind.as_str(), hook.name) }
+impl Question {
+    /// Its identity.
+    pub fn key(&self) -> QuestionKey {
+        match self {
+            Self::Metric { key, .. } => QuestionKey::Metric(key.clone()),
+            Self::Hook { key, .. } => QuestionKey::Hook(key.clone()),
+            Self::Providers { key, .. } => QuestionKey::Providers(key.clone()),
+        }
     }
 
-    /// The key of a metric's question.
-    pub(super) fn metric(release: &ReleaseId, tick: u32, check: &Check) -> Self {
-        Self { release: release.clone(), tick, check: format!("metric/{}", check.name) }
+    /// The name people know its subject by.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Metric { check, .. } => &check.name,
+            Self::Hook { hook, .. } => &hook.name,
+            Self::Providers { .. } => "metric providers",
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// A metric's value, or why there is none.
+    Metric(MetricKey, Measurement),
+    /// A webhook's reply.
+    Hook(HookKey, HookReply),
+    /// The providers are there, or the first error in words.
+    Providers(Tick, Result<(), String>),
+}
+
+impl Answer {
+    /// The question's identity.
+    pub fn key(&self) -> QuestionKey {
+        match self {
+            Self::Metric(key, _) => QuestionKey::Metric(key.clone()),
+            Self::Hook(key, _) => QuestionKey::Hook(key.clone()),
+            Self::Providers(key, _) => QuestionKey::Providers(key.clone()),
+        }
+    }
+}
+
+/// What has been answered so far; unknown keys are ignored.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answers(Vec<Answer>);
+
+impl Answers {
+    /// These and no others.
+    pub fn new(answers: Vec<Answer>) -> Self {
+        Self(answers)
+    }
+
+    /// A metric's value.
+    pub(super) fn metric(&self, wanted: &MetricKey) -> Option<&Measurement> {
+        self.0.iter().find_map(|answer| match answer {
+            Answer::Metric(key, measurement) if key == wanted => Some(measurement),
+            Answer::Metric(..) | Answer::Hook(..) | Answer::Providers(..) => None,
+        })
+    }
+
+    /// A webhook's reply.
+    pub(super) fn hook(&self, wanted: &HookKey) -> Option<&HookReply> {
+        self.0.iter().find_map(|answer| match answer {
+            Answer::Hook(key, reply) if key == wanted => Some(reply),
+            Answer::Hook(..) | Answer::Metric(..) | Answer::Providers(..) => None,
+        })
+    }
+
+    /// Whether the providers are there.
+    pub(super) fn providers(&self, wanted: &Tick) -> Option<&Result<(), String>> {
+        self.0.iter().find_map(|answer| match answer {
+            Answer::Providers(key, found) if key == wanted => Some(found),
+            Answer::Providers(..) | Answer::Metric(..) | Answer::Hook(..) => None,
+        })
+    }
+
+    /// Whether there is an answer.
+    pub(super) fn has(&self, question: &Question) -> bool {
+        match question {
+            Question::Metric { key, .. } => self.metric(key).is_some(),
+            Question::Hook { key, .. } => self.hook(key).is_some(),
+            Question::Providers { key, .. } => self.providers(key).is_some(),
+        }
     }
 }
 
@@ -108,8 +175,5 @@ pub fn ask(policy: &Policy, observed: &Observed, state: &State, now: Timestamp) 
     if !held {
         open.extend(questions::of_phase(policy, observed, state, now));
     }
-    open.into_iter()
-        .filter(|open| matches!(open.reply(observed, now), Reply::Pending))
-        .map(|open| Question { key: open.key, kind: open.kind })
-        .collect()
+    open.into_iter().filter(|open| open.is_pending(observed, now)).map(|open| open.question).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::Verdict;
+use crate::analysis::{Key, Verdict};
 use crate::model::{ReleaseId, Revision, Weights};
 
 use super::observed::WorkloadObserved;
@@ -65,7 +65,7 @@ pub struct Release {
     /// Somebody asked to promote without the remaining steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,
-    /// The last value of every check, for status, record and CLI.
+    /// The last value of every check, for status, record and CLI; in the order of `counts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckResult>,
     /// What is remembered of every check.
@@ -187,10 +187,11 @@ pub struct CheckResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckCount {
-    /// The check's name.
-    pub name: String,
+    /// The check.
+    pub check: Key,
     /// Its failures so far.
     pub failures: u32,
-    /// When it was last judged.
-    pub judged: Timestamp,
+    /// When it last passed or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Timestamp>,
 }

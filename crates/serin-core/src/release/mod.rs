@@ -26,14 +26,14 @@ mod time;
 mod words;
 
 pub use action::Action;
-pub use ask::{Answer, AnswerOutcome, HookReply, Question, QuestionKey, QuestionKind, ask};
+pub use ask::{Answer, Answers, HookKey, MetricKey, Question, QuestionKey, Tick, ask};
 pub use attempt::{Cause, CheckCount, CheckResult, End, Progress, Release, Stage};
 pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};
 pub use outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
-pub use policy::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};
+pub use policy::{Names, Policy, PolicyStep, Promotion};
 pub use projection::PromotedCondition;
 pub use report::{Event, EventType, Report, WaitingOn};
 pub use state::{JournalEntry, Phase, Promoted, State};
 pub use step::{Step, step};
 
-pub use crate::analysis::Range;
+pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range};

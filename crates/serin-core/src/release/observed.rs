@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::{Digest, ReleaseId, Revision, Weights};
 
-use super::ask::Answer;
+use super::ask::Answers;
 
 /// One consistent look at everything a release depends on.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -25,8 +25,8 @@ pub struct Observed {
     pub replaced: Vec<Revision>,
     /// An unanswered command (annotation `serin.dev/request` on the Canary).
     pub request: Option<Request>,
-    /// Answers to earlier questions; unknown keys are ignored.
-    pub answers: Vec<Answer>,
+    /// Answers to earlier questions.
+    pub answers: Answers,
     /// Since when this process has been asking questions. After a restart, the time an answer may take counts from here,
     /// so that a daemon that was down does not judge the open tick by its own absence.
     pub asking_since: Option<Timestamp>,

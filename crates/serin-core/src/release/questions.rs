@@ -4,31 +4,26 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::analysis::{Check, Hook, HookKind, HookReply, Key, Measurement};
 use crate::model::{Digest, ReleaseId};
 
-use super::ask::{AnswerOutcome, HookReply, QuestionKey, QuestionKind};
+use super::ask::{HookKey, MetricKey, Question, Tick};
 use super::attempt::{Release, Stage};
 use super::observed::{Observed, RouteObserved};
 use super::outcome::OutcomeKind;
-use super::policy::{Check, Hook, HookKind, Policy, PolicyStep};
+use super::policy::{Policy, PolicyStep};
 use super::state::{Phase, State};
 use super::time::{after, between};
 
 /// Longest wait for a metric after it was asked. Providers have shorter timeouts of their own; this is the backstop for an
 /// answer that got lost.
 pub(super) const METRIC_ANSWER_MAX: Duration = Duration::from_secs(30);
-/// What a hook may take beyond its own timeouts: connecting and the pauses between attempts.
-const HOOK_MARGIN: Duration = Duration::from_secs(15);
-/// Most attempts that count towards a hook's time; a larger `retries` in a manifest must not stop a release for ever.
-const HOOK_ATTEMPTS_MAX: u32 = 10;
 
 /// A question of the open tick, answered or not.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Open {
-    /// Its identity.
-    pub(super) key: QuestionKey,
     /// What to find out.
-    pub(super) kind: QuestionKind,
+    pub(super) question: Question,
     /// From when it may be asked.
     pub(super) from: Timestamp,
     /// How long an answer may take from there.
@@ -36,22 +31,36 @@ pub(super) struct Open {
 }
 
 /// What became of a question.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Reply<'a> {
+#[derive(Debug, PartialEq)]
+pub(super) enum Reply<'a, T> {
     /// Not asked or not answered yet.
     Pending,
     /// No answer came in time.
     Late,
     /// The answer.
-    Here(&'a AnswerOutcome),
+    Here(&'a T),
+}
+
+/// A webhook's question with its reply.
+#[derive(Debug, PartialEq)]
+pub(super) struct Called<'a> {
+    /// The hook.
+    pub(super) hook: &'a Hook,
+    /// What it said.
+    pub(super) reply: Reply<'a, HookReply>,
 }
 
 impl Open {
-    fn hook(key: QuestionKey, hook: &Hook, phase: &str, from: Timestamp) -> Self {
-        let attempts = hook.retries.saturating_add(1).min(HOOK_ATTEMPTS_MAX);
-        let allowance = hook.timeout.saturating_mul(attempts).saturating_add(HOOK_MARGIN);
-        let kind = QuestionKind::Hook { hook: Box::new(hook.clone()), phase: phase.to_owned() };
-        Self { key, kind, from, allowance }
+    fn hook(tick: &Tick, key: &Key, hook: &Hook, phase: &str, from: Timestamp) -> Self {
+        let key = HookKey { tick: tick.clone(), hook: key.clone() };
+        let question = Question::Hook { key, hook: Box::new(hook.clone()), phase: phase.to_owned() };
+        Self { question, from, allowance: hook.patience() }
+    }
+
+    fn metric(tick: &Tick, key: &Key, check: &Check, window: Duration, from: Timestamp) -> Self {
+        let key = MetricKey { tick: tick.clone(), check: key.clone() };
+        let question = Question::Metric { key, check: Box::new(check.clone()), window };
+        Self { question, from, allowance: METRIC_ANSWER_MAX }
     }
 
     /// The last moment at which an answer counts.
@@ -59,26 +68,44 @@ impl Open {
         after(observed.asking_since.map_or(self.from, |since| since.max(self.from)), self.allowance)
     }
 
-    /// What became of it by `now`.
-    pub(super) fn reply<'a>(&self, observed: &'a Observed, now: Timestamp) -> Reply<'a> {
-        match observed.answers.iter().find(|answer| answer.key == self.key) {
-            Some(answer) => Reply::Here(&answer.outcome),
+    fn reply<'a, T>(&self, answer: Option<&'a T>, observed: &Observed, now: Timestamp) -> Reply<'a, T> {
+        match answer {
+            Some(answer) => Reply::Here(answer),
             None if now >= self.until(observed) => Reply::Late,
             None => Reply::Pending,
         }
     }
 
-    /// The name people know it by.
-    pub(super) fn name(&self) -> &str {
-        match &self.kind {
-            QuestionKind::Metric { check, .. } => &check.name,
-            QuestionKind::Hook { hook, .. } => &hook.name,
-            QuestionKind::Providers { .. } => "metric providers",
-        }
+    /// Whether an answer may still come.
+    pub(super) fn is_pending(&self, observed: &Observed, now: Timestamp) -> bool {
+        !observed.answers.has(&self.question) && now < self.until(observed)
+    }
+
+    /// The check and its value by `now`, if it is a metric's question.
+    pub(super) fn measured<'a>(
+        &'a self,
+        observed: &'a Observed,
+        now: Timestamp,
+    ) -> Option<(&'a Check, Reply<'a, Measurement>)> {
+        let Question::Metric { key, check, .. } = &self.question else { return None };
+        Some((check, self.reply(observed.answers.metric(key), observed, now)))
+    }
+
+    /// The hook and its reply by `now`, if it is a webhook's question.
+    pub(super) fn called<'a>(&'a self, observed: &'a Observed, now: Timestamp) -> Option<Called<'a>> {
+        let Question::Hook { key, hook, .. } = &self.question else { return None };
+        Some(Called { hook, reply: self.reply(observed.answers.hook(key), observed, now) })
     }
 
     fn accepted(&self, observed: &Observed, now: Timestamp) -> bool {
-        matches!(self.reply(observed, now), Reply::Here(AnswerOutcome::Hook(HookReply { accepted: true, .. })))
+        self.called(observed, now).is_some_and(|called| called.accepts())
+    }
+}
+
+impl Called<'_> {
+    /// Whether it has accepted.
+    pub(super) fn accepts(&self) -> bool {
+        matches!(self.reply, Reply::Here(HookReply { accepted: true, .. }))
     }
 }
 
@@ -86,7 +113,10 @@ impl Open {
 pub(super) fn of_phase(policy: &Policy, observed: &Observed, state: &State, now: Timestamp) -> Vec<Open> {
     match &state.phase {
         Phase::Initializing { ready, providers: false, .. } => match &observed.target {
-            Some(target) => providers(policy, ready.unwrap_or(now), &target.digest).into_iter().collect(),
+            Some(target) => {
+                let asked = providers(policy, ready.unwrap_or(now), &target.digest);
+                asked.map(|asked| asked.open).into_iter().collect()
+            }
             None => Vec::new(),
         },
         Phase::Initializing { providers: true, .. } | Phase::Idle { .. } => Vec::new(),
@@ -94,18 +124,29 @@ pub(super) fn of_phase(policy: &Policy, observed: &Observed, state: &State, now:
     }
 }
 
+/// The question whether the providers are there.
+pub(super) struct Providers {
+    /// As it is asked.
+    pub(super) open: Open,
+    key: Tick,
+}
+
+impl Providers {
+    /// What became of it by `now`.
+    pub(super) fn reply<'a>(&self, observed: &'a Observed, now: Timestamp) -> Reply<'a, Result<(), String>> {
+        self.open.reply(observed.answers.providers(&self.key), observed, now)
+    }
+}
+
 /// Are the providers of the checks reachable? `None` if there is nothing to measure. Asked from the start; the time for an
 /// answer counts from when primary is `ready`, however long that or the target took to come.
-pub(super) fn providers(policy: &Policy, ready: Timestamp, digest: &Digest) -> Option<Open> {
+pub(super) fn providers(policy: &Policy, ready: Timestamp, digest: &Digest) -> Option<Providers> {
     if policy.checks.is_empty() || policy.skip_analysis {
         return None;
     }
-    Some(Open {
-        key: QuestionKey { release: ReleaseId::new(0, digest), tick: 0, check: "providers".to_owned() },
-        kind: QuestionKind::Providers { checks: policy.checks.clone() },
-        from: ready,
-        allowance: METRIC_ANSWER_MAX,
-    })
+    let key = Tick { release: ReleaseId::new(0, digest), number: 0 };
+    let question = Question::Providers { key: key.clone(), checks: policy.checks.values().cloned().collect() };
+    Some(Providers { open: Open { question, from: ready, allowance: METRIC_ANSWER_MAX }, key })
 }
 
 /// Post-rollout hooks of the last release.
@@ -115,8 +156,9 @@ pub(super) fn after_release(policy: &Policy, observed: &Observed, state: &State)
         OutcomeKind::Succeeded | OutcomeKind::Initialized => "Succeeded",
         OutcomeKind::Failed | OutcomeKind::Superseded => "Failed",
     };
-    let key = |hook: &Hook| QuestionKey::hook(&post.release, 0, hook);
-    let all = hooks(policy, HookKind::PostRollout).map(|hook| Open::hook(key(hook), hook, phase, post.since));
+    let tick = Tick { release: post.release.clone(), number: 0 };
+    let all = hooks(policy, HookKind::PostRollout)
+        .map(|(key, hook)| Open::hook(&tick, key, hook, phase, post.since));
     one_after_the_other(all, observed, post.since)
 }
 
@@ -133,9 +175,9 @@ pub(super) fn of_release(policy: &Policy, observed: &Observed, release: &Release
                 gates(policy, observed, release, HookKind::ConfirmTrafficIncrease, now)
             }
             Some(PolicyStep::Analyse) if window_is_open(observed, release) => {
-                let phase = release.stage.flagger_phase();
+                let (tick, phase) = (tick(release), release.stage.flagger_phase());
                 let mut open: Vec<Open> = hooks(policy, HookKind::Rollout)
-                    .map(|hook| Open::hook(hook_key(release, hook), hook, phase, release.opened))
+                    .map(|(key, hook)| Open::hook(&tick, key, hook, phase, release.opened))
                     .collect();
                 open.extend(at_close(policy, release, now));
                 open
@@ -170,19 +212,14 @@ fn metrics(policy: &Policy, release: &Release, now: Timestamp) -> Vec<Open> {
     if now < release.due {
         return Vec::new();
     }
-    let due = policy.checks.iter().filter(|check| is_due(check, release));
-    due.map(|check| Open {
-        key: QuestionKey::metric(&release.id, release.tick, check),
-        kind: QuestionKind::Metric { check: Box::new(check.clone()), window: window(check, release) },
-        from: release.due,
-        allowance: METRIC_ANSWER_MAX,
-    })
-    .collect()
+    let tick = tick(release);
+    let due = policy.checks.iter().filter(|(key, check)| is_due(key, check, release));
+    due.map(|(key, check)| Open::metric(&tick, key, check, window(check, release), release.due)).collect()
 }
 
 /// A check with a cadence of its own is left out of ticks that come too early for it.
-fn is_due(check: &Check, release: &Release) -> bool {
-    let judged = release.counts.iter().find(|count| count.name == check.name).map(|count| count.judged);
+fn is_due(key: &Key, check: &Check, release: &Release) -> bool {
+    let judged = release.counts.iter().find(|count| count.check == *key).and_then(|count| count.judged);
     match (check.every, judged) {
         (Some(every), Some(judged)) => after(judged, every) <= release.due,
         (Some(_) | None, _) => true,
@@ -202,8 +239,8 @@ fn gates(policy: &Policy, observed: &Observed, release: &Release, kind: HookKind
     if now < release.due {
         return Vec::new();
     }
-    let phase = release.stage.flagger_phase();
-    let all = hooks(policy, kind).map(|hook| Open::hook(hook_key(release, hook), hook, phase, release.due));
+    let (tick, phase) = (tick(release), release.stage.flagger_phase());
+    let all = hooks(policy, kind).map(|(key, hook)| Open::hook(&tick, key, hook, phase, release.due));
     let mut open = one_after_the_other(all, observed, now);
     open.extend(rollback_hooks(policy, release, now));
     open
@@ -213,18 +250,18 @@ fn rollback_hooks(policy: &Policy, release: &Release, now: Timestamp) -> Vec<Ope
     if now < release.due {
         return Vec::new();
     }
-    let phase = release.stage.flagger_phase();
+    let (tick, phase) = (tick(release), release.stage.flagger_phase());
     hooks(policy, HookKind::Rollback)
-        .map(|hook| Open::hook(hook_key(release, hook), hook, phase, release.due))
+        .map(|(key, hook)| Open::hook(&tick, key, hook, phase, release.due))
         .collect()
 }
 
-fn hook_key(release: &Release, hook: &Hook) -> QuestionKey {
-    QuestionKey::hook(&release.id, release.tick, hook)
+fn tick(release: &Release) -> Tick {
+    Tick { release: release.id.clone(), number: release.tick }
 }
 
-fn hooks(policy: &Policy, kind: HookKind) -> impl Iterator<Item = &Hook> {
-    policy.hooks.iter().filter(move |hook| hook.kind == kind)
+fn hooks(policy: &Policy, kind: HookKind) -> impl Iterator<Item = (&Key, &Hook)> {
+    policy.hooks.iter().filter(move |(_, hook)| hook.kind == kind)
 }
 
 /// A hook may rely on those before it, so it is asked once they have accepted.

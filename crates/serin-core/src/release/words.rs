@@ -1,8 +1,8 @@
 //! Events in Flagger's words.
 
-use crate::analysis::{Breach, Reading, Verdict, breach, words};
+use crate::analysis::{Breach, Check, CheckSource, Reading, Verdict, breach, words};
 
-use super::policy::{Check, CheckSource, Names};
+use super::policy::Names;
 use super::report::Event;
 
 /// `request-success-rate 69.17% < 99%`: a failed value against its limit, for causes.
@@ -93,9 +93,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::analysis::{Range, judge};
+    use crate::analysis::{OnMissing, Range, judge};
     use crate::model::NamespacedName;
-    use crate::release::OnMissing;
 
     fn names() -> Names {
         Names {

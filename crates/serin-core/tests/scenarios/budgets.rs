@@ -16,7 +16,7 @@ fn policy() -> Policy {
     policy.steps = (1..=5)
         .flat_map(|step| [PolicyStep::SetWeight(Weights::canary_percent(step * 10)), PolicyStep::Analyse])
         .collect();
-    policy.checks = vec![check("rate", None, None)];
+    policy.checks = [check("rate", None, None)].into_iter().collect();
     policy
 }
 

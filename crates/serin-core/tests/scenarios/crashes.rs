@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serin_core::analysis::Reading;
 use serin_core::model::Weights;
-use serin_core::release::{OutcomeKind, Policy, PolicyStep, RouteObserved};
+use serin_core::release::{HookKind, OutcomeKind, Policy, PolicyStep, RouteObserved};
 
 use super::properties::{check, hook};
 use super::world::{Reaction, World, plain_policy};
@@ -29,9 +29,8 @@ fn policy() -> Policy {
         .into_iter()
         .flat_map(|weight| [PolicyStep::SetWeight(Weights::canary_percent(weight)), PolicyStep::Analyse])
         .collect();
-    policy.checks = vec![check("rate", None, None)];
-    policy.hooks =
-        vec![hook(serin_core::release::HookKind::PreRollout), hook(serin_core::release::HookKind::Rollout)];
+    policy.checks = [check("rate", None, None)].into_iter().collect();
+    policy.hooks = [HookKind::PreRollout, HookKind::Rollout].into_iter().map(hook).collect();
     policy
 }
 

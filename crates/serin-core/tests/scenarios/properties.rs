@@ -92,7 +92,8 @@ fn policy(gated: bool, skip: bool, stable: bool) -> Policy {
         .flat_map(|weight| [PolicyStep::SetWeight(Weights::canary_percent(weight)), PolicyStep::Analyse])
         .chain([PolicyStep::Pause(Some(Duration::from_secs(40))), PolicyStep::Analyse])
         .collect();
-    policy.checks = vec![check("rate", None, None), check("cost", Some(Duration::from_secs(90)), Some(2))];
+    let checks = [check("rate", None, None), check("cost", Some(Duration::from_secs(90)), Some(2))];
+    policy.checks = checks.into_iter().collect();
     let kinds: &[HookKind] = if gated {
         &[
             HookKind::ConfirmRollout,
@@ -127,7 +128,7 @@ pub(super) fn hook(kind: HookKind) -> Hook {
     Hook {
         name: kind.as_str().to_owned(),
         kind,
-        url: String::new(),
+        url: format!("http://test/{}", kind.as_str()),
         timeout: Duration::from_secs(5),
         retries: 1,
         disable_tls: false,

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `set interval=1m threshold=5 deadline=2m drain=5s hold=10` | policy numbers |
 //! | `steps 10 analyse 20 analyse pause:5m pause` | the policy's steps |
-//! | `check NAME min=99 max=500 window=30s every=10m limit=1 nodata=hold error=hold` | a metric check |
-//! | `webhook NAME KIND` | a webhook |
+//! | `check NAME min=99 max=500 window=30s every=10m limit=1 nodata=hold error=hold as=LABEL` | a metric check |
+//! | `webhook NAME KIND LABEL` | a webhook; without a label `metric` and `hook` below know both by their names |
 //! | `skip-analysis on`, `suspend on`, `promotion switch-stable`, `stamps off` | switches |
 //! | `push v2`, `push-again v2`, `edit v2`, `delete target` | Git, or somebody by hand |
 //! | `canary waiting WHY`, `canary stalled WHY`, `canary auto`; the same for `primary`; `serves 2` | pods |
@@ -299,10 +299,7 @@ fn check(text: &str) -> Check {
     let source = match name {
         "request-success-rate" => CheckSource::SuccessRate,
         "request-duration" => CheckSource::Duration,
-        other => CheckSource::Template {
-            template: NamespacedName::new("istio-system", other),
-            variables: BTreeMap::new(),
-        },
+        other => template(other),
     };
     let mut check = Check {
         name: name.to_owned(),
@@ -324,14 +321,20 @@ fn check(text: &str) -> Check {
             "limit" => check.failure_limit = Some(value.parse().unwrap()),
             "nodata" => check.on_no_data = missing(value),
             "error" => check.on_error = missing(value),
+            "as" => check.source = template(value),
             other => panic!("unknown key {other}"),
         }
     }
     check
 }
 
+fn template(label: &str) -> CheckSource {
+    CheckSource::Template { template: NamespacedName::new("istio-system", label), variables: BTreeMap::new() }
+}
+
 fn hook(text: &str) -> Hook {
     let (name, kind) = text.split_once(' ').unwrap();
+    let (kind, label) = kind.split_once(' ').unwrap_or((kind, name));
     let kinds = [
         HookKind::ConfirmRollout,
         HookKind::PreRollout,
@@ -344,7 +347,7 @@ fn hook(text: &str) -> Hook {
     Hook {
         name: name.to_owned(),
         kind: kinds.into_iter().find(|known| known.as_str() == kind).expect("a hook kind"),
-        url: "http://flagger-loadtester.test/".to_owned(),
+        url: format!("http://flagger-loadtester.test/{label}"),
         timeout: Duration::from_secs(10),
         retries: 0,
         disable_tls: false,

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serin_core::analysis::{Measurement, Reading};
 use serin_core::model::{CommitId, Digest, NamespacedName, Revision, Weights};
 use serin_core::release::{
-    Action, Answer, AnswerOutcome, HookReply, Names, Observed, Policy, Promotion, QuestionKey, QuestionKind,
-    Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask, step,
+    Action, Answer, Answers, CheckSource, HookKind, HookReply, Keyed, Names, Observed, Policy, Promotion, Question,
+    QuestionKey, Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask, step,
 };
 
 /// Most rounds until nothing changes any more.
@@ -157,8 +157,8 @@ pub(super) fn plain_policy() -> Policy {
         skip_analysis: false,
         suspended: false,
         steps: Vec::new(),
-        checks: Vec::new(),
-        hooks: Vec::new(),
+        checks: Keyed::default(),
+        hooks: Keyed::default(),
         promotion: Promotion::CopyToPrimary,
         drain: Duration::from_secs(5),
         settle: Duration::from_secs(2),
@@ -259,7 +259,7 @@ impl World {
             replaced: self.replaced.clone(),
             size: self.size,
             request: self.request.clone(),
-            answers: self.answers.clone(),
+            answers: Answers::new(self.answers.clone()),
             asking_since: self.asking_since,
             recorded: None,
             unrecorded: self.unrecorded.clone(),
@@ -453,17 +453,12 @@ impl World {
         let questions = ask(&self.policy, &self.observe(), &self.state, self.now);
         let mut answered = false;
         for question in questions {
-            let name = match &question.kind {
-                QuestionKind::Metric { check, .. } => check.name.clone(),
-                QuestionKind::Hook { hook, .. } => hook.name.clone(),
-                QuestionKind::Providers { .. } => "providers".to_owned(),
-            };
-            if !self.asked.iter().any(|(_, key)| *key == question.key) {
-                self.asked.push((self.now, question.key.clone()));
+            if !self.asked.iter().any(|(_, key)| *key == question.key()) {
+                self.asked.push((self.now, question.key()));
             }
-            let reaction = self.reactions.get(&name).cloned();
-            let Some(outcome) = react(reaction, &question.kind, self.now) else { continue };
-            self.answers.push(Answer { key: question.key, at: self.now, outcome });
+            let reaction = self.reactions.get(&label(&question)).cloned();
+            let Some(answer) = react(reaction, question, self.now) else { continue };
+            self.answers.push(answer);
             answered = true;
         }
         answered
@@ -495,21 +490,42 @@ impl World {
     }
 }
 
-fn react(reaction: Option<Reaction>, kind: &QuestionKind, now: Timestamp) -> Option<AnswerOutcome> {
-    let reply = |accepted, body: String| Some(AnswerOutcome::Hook(HookReply { accepted, body }));
-    let measured = |reading| Some(AnswerOutcome::Measured(Measurement { reading, query: String::new(), at: now }));
-    match (reaction, kind) {
-        (Some(Reaction::Silent), _) => None,
-        (Some(Reaction::Reads(reading)), QuestionKind::Metric { .. }) => measured(reading),
-        (None, QuestionKind::Metric { check, .. }) => {
-            measured(Reading::Value { value: check.range.min.or(check.range.max).unwrap_or(0.0) })
-        }
-        (Some(Reaction::Refuses(body)), _) => reply(false, body),
-        (Some(Reaction::Accepts), _) => reply(true, String::new()),
-        // A rollback hook that accepts asks for a rollback: by default it does not.
-        (_, QuestionKind::Hook { hook, .. }) if hook.kind == serin_core::release::HookKind::Rollback => {
-            reply(false, String::new())
-        }
-        (_, QuestionKind::Hook { .. } | QuestionKind::Providers { .. }) => reply(true, String::new()),
+/// What a script calls it: unlike names, never twice the same.
+fn label(question: &Question) -> String {
+    match question {
+        Question::Providers { .. } => "providers".to_owned(),
+        Question::Metric { check, .. } => match &check.source {
+            CheckSource::Template { template, .. } => template.name.clone(),
+            CheckSource::SuccessRate | CheckSource::Duration | CheckSource::Query(_) => check.name.clone(),
+        },
+        Question::Hook { hook, .. } => hook.url.rsplit('/').next().unwrap_or_default().to_owned(),
     }
+}
+
+fn react(reaction: Option<Reaction>, question: Question, now: Timestamp) -> Option<Answer> {
+    if matches!(reaction, Some(Reaction::Silent)) {
+        return None;
+    }
+    Some(match question {
+        Question::Metric { key, check, .. } => {
+            let reading = match reaction {
+                Some(Reaction::Reads(reading)) => reading,
+                _ => Reading::Value { value: check.range.min.or(check.range.max).unwrap_or(0.0) },
+            };
+            Answer::Metric(key, Measurement { reading, query: String::new(), at: now })
+        }
+        Question::Hook { key, hook, .. } => {
+            let reply = match reaction {
+                Some(Reaction::Refuses(body)) => HookReply { accepted: false, body },
+                Some(Reaction::Accepts) => HookReply { accepted: true, body: String::new() },
+                // A rollback hook that accepts asks for a rollback: by default it does not.
+                _ => HookReply { accepted: hook.kind != HookKind::Rollback, body: String::new() },
+            };
+            Answer::Hook(key, reply)
+        }
+        Question::Providers { key, .. } => match reaction {
+            Some(Reaction::Refuses(body)) => Answer::Providers(key, Err(body)),
+            _ => Answer::Providers(key, Ok(())),
+        },
+    })
 }

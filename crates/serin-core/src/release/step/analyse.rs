@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::analysis::HookKind;
 use crate::model::Weights;
 use crate::release::attempt::{Release, Stage};
-use crate::release::policy::{HookKind, Policy, PolicyStep};
-use crate::release::questions::{self, Open, Reply};
+use crate::release::policy::{Policy, PolicyStep};
+use crate::release::questions::{self, Open};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::time::after;
 
@@ -31,7 +32,7 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         Some(PolicyStep::SetWeight(weights)) => set_weight(cx, release, *weights),
         Some(PolicyStep::Analyse) => watch(cx, release),
         Some(PolicyStep::Pause(duration)) => pause(cx, release, *duration),
-        None if gates::has(cx, HookKind::ConfirmPromotion) => {
+        None if cx.policy.has_hook(HookKind::ConfirmPromotion) => {
             release.stage = Stage::ConfirmingPromotion;
             release.tick += 1;
             (release.opened, release.due) = (cx.now, cx.now);
@@ -76,7 +77,7 @@ fn window(policy: &Policy, step: usize) -> Duration {
     match before {
         Some(PolicyStep::Analyse) => policy.interval,
         Some(PolicyStep::SetWeight(_) | PolicyStep::Pause(_)) | None => {
-            policy.checks.iter().map(|check| check.window).fold(policy.interval, Duration::max)
+            policy.checks.values().map(|check| check.window).fold(policy.interval, Duration::max)
         }
     }
 }
@@ -102,7 +103,7 @@ fn decide_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) 
     if steer(cx, intended) == Steered::Waiting || held(cx, release) {
         return Next::Rest;
     }
-    if weights > intended && gates::has(cx, HookKind::ConfirmTrafficIncrease) {
+    if weights > intended && cx.policy.has_hook(HookKind::ConfirmTrafficIncrease) {
         match gates::look(cx, release, HookKind::ConfirmTrafficIncrease) {
             Gates::Open(names) => {
                 for name in names {
@@ -195,7 +196,7 @@ pub(super) fn await_promotion(cx: &mut Context<'_>, release: &mut Release) -> Ne
 fn await_answers(cx: &mut Context<'_>, release: &Release) {
     let open = questions::of_release(cx.policy, cx.observed, release, cx.now);
     let pending: Vec<&Open> =
-        open.iter().filter(|open| open.reply(cx.observed, cx.now) == Reply::Pending).collect();
+        open.iter().filter(|open| open.is_pending(cx.observed, cx.now)).collect();
     cx.wait_for_answers(&pending);
 }
 

@@ -106,7 +106,7 @@ impl<'a> Context<'a> {
     /// come quickly.
     pub(super) fn wait_for_answers(&mut self, open: &[&Open]) {
         let Some(from) = open.iter().map(|open| open.from).min() else { return };
-        let names = open.iter().map(|open| open.name().to_owned()).collect();
+        let names = open.iter().map(|open| open.question.name().to_owned()).collect();
         let keeps = self.before.as_ref().is_some_and(|before| {
             matches!(before, WaitingOn::Gate { .. } | WaitingOn::Data { .. } | WaitingOn::Window { .. })
         });

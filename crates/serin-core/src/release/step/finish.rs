@@ -1,10 +1,10 @@
 //! The end of a release and what remains of it.
 
+use crate::analysis::HookKind;
 use crate::model::{Digest, ReleaseId, Revision};
 use crate::release::attempt::{Cause, End, Release};
 use crate::release::observed::Observed;
 use crate::release::outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
-use crate::release::policy::HookKind;
 use crate::release::report::Event;
 use crate::release::state::{Phase, Promoted, State};
 
@@ -58,7 +58,7 @@ pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
         OutcomeKind::Failed => quarantine(state, Quarantined { revision: revision.clone(), release: id.clone() }),
         OutcomeKind::Initialized | OutcomeKind::Superseded => {}
     }
-    let has_post = cx.policy.hooks.iter().any(|hook| hook.kind == HookKind::PostRollout);
+    let has_post = cx.policy.has_hook(HookKind::PostRollout);
     if has_post && kind != OutcomeKind::Superseded {
         state.post_rollout = Some(PostRollout { release: id.clone(), kind, since: cx.now });
     }

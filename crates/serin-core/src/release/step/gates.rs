@@ -1,9 +1,8 @@
 //! Gates and hooks that have to accept before a release goes on.
 
-use crate::release::ask::{AnswerOutcome, HookReply, QuestionKind};
+use crate::analysis::{HookKind, HookReply};
 use crate::release::attempt::{Cause, End, Release};
-use crate::release::policy::HookKind;
-use crate::release::questions::{self, Open, Reply};
+use crate::release::questions::{self, Called, Open, Reply};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::time::after;
 
@@ -46,14 +45,18 @@ pub(super) fn look(cx: &mut Context<'_>, release: &mut Release, kind: HookKind) 
         return Gates::RollBack(next);
     }
     let mut names = Vec::new();
-    for question in open.iter().filter(|open| is_kind(open, kind)) {
-        match reply(cx, question) {
+    for question in &open {
+        let Some(called) = question.called(cx.observed, cx.now).filter(|called| called.hook.kind == kind) else {
+            continue;
+        };
+        let name = called.hook.name.clone();
+        match said(&called) {
             None => {
                 cx.wait_for_answers(&[question]);
                 return Gates::Waiting;
             }
-            Some(Ok(())) => names.push(question.name().to_owned()),
-            Some(Err(reason)) => return Gates::Closed { name: question.name().to_owned(), reason },
+            Some(Ok(())) => names.push(name),
+            Some(Err(reason)) => return Gates::Closed { name, reason },
         }
     }
     Gates::Open(names)
@@ -63,9 +66,9 @@ pub(super) fn look(cx: &mut Context<'_>, release: &mut Release, kind: HookKind) 
 pub(super) fn roll_back(cx: &mut Context<'_>, release: &mut Release, open: &[Open]) -> Option<Next> {
     let hook = open
         .iter()
-        .filter(|open| is_kind(open, HookKind::Rollback))
-        .find(|open| matches!(reply(cx, open), Some(Ok(()))))?;
-    let name = hook.name().to_owned();
+        .filter_map(|open| open.called(cx.observed, cx.now))
+        .find(|called| called.hook.kind == HookKind::Rollback && called.accepts())?;
+    let name = hook.hook.name.clone();
     cx.say(Event::warning(format!("Rollback check {name} passed")));
     cx.say(Event::warning(format!("Rolling back {} manual webhook invoked", cx.target())));
     ending::begin(
@@ -97,19 +100,11 @@ pub(super) fn reopen(cx: &Context<'_>, release: &mut Release) {
 }
 
 /// `None` while pending; what a hook said if it did not accept.
-pub(super) fn reply(cx: &Context<'_>, open: &Open) -> Option<Result<(), String>> {
-    match open.reply(cx.observed, cx.now) {
+pub(super) fn said(called: &Called<'_>) -> Option<Result<(), String>> {
+    match called.reply {
         Reply::Pending => None,
-        Reply::Here(AnswerOutcome::Hook(HookReply { accepted: true, .. })) => Some(Ok(())),
-        Reply::Here(AnswerOutcome::Hook(HookReply { accepted: false, body })) => Some(Err(body.clone())),
-        Reply::Here(AnswerOutcome::Measured(_)) | Reply::Late => Some(Err(NO_ANSWER.to_owned())),
+        Reply::Here(HookReply { accepted: true, .. }) => Some(Ok(())),
+        Reply::Here(HookReply { accepted: false, body }) => Some(Err(body.clone())),
+        Reply::Late => Some(Err(NO_ANSWER.to_owned())),
     }
-}
-
-pub(super) fn is_kind(open: &Open, kind: HookKind) -> bool {
-    matches!(&open.kind, QuestionKind::Hook { hook, .. } if hook.kind == kind)
-}
-
-pub(super) fn has(cx: &Context<'_>, kind: HookKind) -> bool {
-    cx.policy.hooks.iter().any(|hook| hook.kind == kind)
 }

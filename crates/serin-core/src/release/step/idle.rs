@@ -1,11 +1,12 @@
 //! Primary serves; a new revision on the target starts a release.
 
+use crate::analysis::HookKind;
 use crate::model::{Digest, ReleaseId, Revision, Weights};
 use crate::release::action::Action;
 use crate::release::attempt::{Release, Stage};
 use crate::release::observed::WorkloadObserved;
 use crate::release::outcome::OutcomeKind;
-use crate::release::policy::{HookKind, Promotion};
+use crate::release::policy::Promotion;
 use crate::release::report::{Event, WaitingOn};
 use crate::release::state::{Phase, State};
 
@@ -105,7 +106,7 @@ fn start(
         checks: Vec::new(),
         counts: Vec::new(),
     };
-    if !cx.policy.hooks.iter().any(|hook| hook.kind == HookKind::ConfirmRollout) {
+    if !cx.policy.has_hook(HookKind::ConfirmRollout) {
         // After a supersede the canary is already up, and `Restarting analysis` has been said.
         let restarted = last == OutcomeKind::Superseded && target.replicas > 0;
         prepare::scale_up(cx, &mut release, restarted);

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 
 use crate::model::Weights;
 use crate::release::action::Action;
-use crate::release::ask::AnswerOutcome;
 use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
 use crate::release::policy::Promotion;
 use crate::release::questions::{self, Reply};
@@ -95,8 +94,8 @@ fn hand_over(
         return Next::Rest;
     }
     match questions::providers(cx.policy, ready, &target.digest) {
-        Some(open) if !providers => {
-            cx.wait_for_answers(&[&open]);
+        Some(asked) if !providers => {
+            cx.wait_for_answers(&[&asked.open]);
             Next::Rest
         }
         Some(_) | None => Next::Initialized(primary.digest.clone()),
@@ -135,22 +134,16 @@ fn await_primary(cx: &mut Context<'_>, target: &WorkloadObserved, primary: &Work
 
 /// Says once whether the metric providers are there; initialization does not depend on it.
 fn hear_providers(cx: &mut Context<'_>, ready: Timestamp, target: &WorkloadObserved) -> bool {
-    let Some(open) = questions::providers(cx.policy, ready, &target.digest) else { return true };
-    let event = match open.reply(cx.observed, cx.now) {
+    let Some(asked) = questions::providers(cx.policy, ready, &target.digest) else { return true };
+    let event = match asked.reply(cx.observed, cx.now) {
         Reply::Pending => {
-            let until = open.until(cx.observed);
+            let until = asked.open.until(cx.observed);
             cx.wake_at(until);
             return false;
         }
-        Reply::Here(AnswerOutcome::Hook(reply)) if reply.accepted => {
-            Event::normal("all the metrics providers are available!")
-        }
-        Reply::Here(AnswerOutcome::Hook(reply)) => {
-            Event::warning(format!("Error checking metric providers: {}", reply.body))
-        }
-        Reply::Here(AnswerOutcome::Measured(_)) | Reply::Late => {
-            Event::warning("Error checking metric providers: no answer in time")
-        }
+        Reply::Here(Ok(())) => Event::normal("all the metrics providers are available!"),
+        Reply::Here(Err(reason)) => Event::warning(format!("Error checking metric providers: {reason}")),
+        Reply::Late => Event::warning("Error checking metric providers: no answer in time"),
     };
     cx.say(event);
     true

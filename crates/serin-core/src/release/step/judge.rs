@@ -1,10 +1,10 @@
 //! The verdict of a tick. All checks are evaluated and recorded; a tick is judged once.
 
-use crate::analysis::{Measurement, Reading, Verdict, judge};
-use crate::release::ask::{AnswerOutcome, QuestionKind};
+use crate::analysis::{Check, HookKind, Key, Measurement, OnMissing, Reading, Verdict, judge};
+use crate::release::ask::Question;
 use crate::release::attempt::{CheckCount, CheckResult, Release, Stage};
-use crate::release::policy::{Check, HookKind, OnMissing, PolicyStep};
-use crate::release::questions::{self, METRIC_ANSWER_MAX, Open, Reply};
+use crate::release::policy::PolicyStep;
+use crate::release::questions::{self, Called, METRIC_ANSWER_MAX, Reply};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::words;
 
@@ -35,7 +35,7 @@ pub(super) fn verdict(cx: &mut Context<'_>, release: &mut Release) -> Option<Nex
         return None;
     }
     let open = questions::of_release(cx.policy, cx.observed, release, cx.now);
-    if open.iter().any(|open| open.reply(cx.observed, cx.now) == Reply::Pending) {
+    if open.iter().any(|open| open.is_pending(cx.observed, cx.now)) {
         return None;
     }
     if let Some(next) = gates::roll_back(cx, release, &open) {
@@ -43,13 +43,13 @@ pub(super) fn verdict(cx: &mut Context<'_>, release: &mut Release) -> Option<Nex
     }
     let mut tally = Tally::default();
     for open in &open {
-        match &open.kind {
-            QuestionKind::Metric { check, .. } => {
-                let reading = reading(cx, open);
-                weigh(cx, release, check, &reading, &mut tally);
-            }
-            QuestionKind::Hook { hook, .. } => count_hook(cx, open, hook.kind, &mut tally),
-            QuestionKind::Providers { .. } => {}
+        if let (Question::Metric { key, .. }, Some((check, reply))) =
+            (&open.question, open.measured(cx.observed, cx.now))
+        {
+            weigh(cx, release, (&key.check, check), &reading(reply), &mut tally);
+        }
+        if let Some(called) = open.called(cx.observed, cx.now) {
+            count_hook(cx, &called, &mut tally);
         }
     }
     Some(conclude(cx, release, tally))
@@ -75,27 +75,30 @@ fn is_judged_here(cx: &Context<'_>, release: &Release) -> bool {
     }
 }
 
-fn reading(cx: &Context<'_>, open: &Open) -> Reading {
-    match open.reply(cx.observed, cx.now) {
-        Reply::Here(AnswerOutcome::Measured(Measurement { reading, .. })) => reading.clone(),
-        Reply::Here(AnswerOutcome::Hook(_)) => {
-            Reading::Error { reason: "a webhook's reply is no measurement".to_owned() }
-        }
+fn reading(reply: Reply<'_, Measurement>) -> Reading {
+    match reply {
+        Reply::Here(Measurement { reading, .. }) => reading.clone(),
         Reply::Late | Reply::Pending => {
             Reading::Error { reason: format!("no answer within {}s", METRIC_ANSWER_MAX.as_secs()) }
         }
     }
 }
 
-fn weigh(cx: &mut Context<'_>, release: &mut Release, check: &Check, reading: &Reading, tally: &mut Tally) {
+fn weigh(
+    cx: &mut Context<'_>,
+    release: &mut Release,
+    (key, check): (&Key, &Check),
+    reading: &Reading,
+    tally: &mut Tally,
+) {
     let verdict = judge(reading, check.range);
-    record(release, check, reading, verdict);
+    record(release, key, check, reading, verdict);
     if let Some(event) = words::halt(&cx.policy.names, check, reading, verdict) {
         cx.say(event);
     }
     let policy = match verdict {
         Verdict::Pass => {
-            count(release, check, 0);
+            count(release, key, 0);
             return;
         }
         Verdict::Fail => OnMissing::Fail,
@@ -109,11 +112,11 @@ fn weigh(cx: &mut Context<'_>, release: &mut Release, check: &Check, reading: &R
             tally.held.get_or_insert((check.name.clone(), what));
         }
         (OnMissing::Fail, None) => {
-            count(release, check, 1);
+            count(release, key, 1);
             tally.failed.push(what);
         }
         (OnMissing::Fail, Some(limit)) => {
-            if count(release, check, 1) >= limit {
+            if count(release, key, 1) >= limit {
                 tally.own_limit.get_or_insert((limit, what.clone()));
             }
             tally.failed_own.push(what);
@@ -129,33 +132,34 @@ fn describe(check: &Check, reading: &Reading) -> String {
     }
 }
 
-fn record(release: &mut Release, check: &Check, reading: &Reading, verdict: Verdict) {
+fn record(release: &mut Release, key: &Key, check: &Check, reading: &Reading, verdict: Verdict) {
     let value = match reading {
         Reading::Value { value } if value.is_finite() => Some(*value),
         Reading::Value { .. } | Reading::NoData { .. } | Reading::Error { .. } => None,
     };
     let result = CheckResult { name: check.name.clone(), verdict, value, limit: check.range.to_string() };
-    match release.checks.iter_mut().find(|known| known.name == check.name) {
+    let known = release.counts.iter().position(|count| count.check == *key);
+    match known.and_then(|index| release.checks.get_mut(index)) {
         Some(known) => *known = result,
-        None => release.checks.push(result),
+        None => {
+            release.checks.push(result);
+            release.counts.push(CheckCount { check: key.clone(), failures: 0, judged: None });
+        }
     }
 }
 
-/// Remembers that the check was judged in this tick; its failures so far.
-fn count(release: &mut Release, check: &Check, failures: u32) -> u32 {
+/// Remembers that the check passed or failed in this tick; its failures so far.
+fn count(release: &mut Release, key: &Key, failures: u32) -> u32 {
     let judged = release.due;
-    if let Some(known) = release.counts.iter_mut().find(|known| known.name == check.name) {
-        known.failures += failures;
-        known.judged = judged;
-        return known.failures;
-    }
-    release.counts.push(CheckCount { name: check.name.clone(), failures, judged });
-    failures
+    let Some(known) = release.counts.iter_mut().find(|known| known.check == *key) else { return failures };
+    known.failures += failures;
+    known.judged = Some(judged);
+    known.failures
 }
 
-fn count_hook(cx: &mut Context<'_>, open: &Open, kind: HookKind, tally: &mut Tally) {
-    let name = open.name().to_owned();
-    match (kind, gates::reply(cx, open)) {
+fn count_hook(cx: &mut Context<'_>, called: &Called<'_>, tally: &mut Tally) {
+    let name = called.hook.name.clone();
+    match (called.hook.kind, gates::said(called)) {
         (HookKind::ConfirmPromotion, Some(Ok(()))) => tally.opened.push(name),
         (HookKind::ConfirmPromotion, Some(Err(body))) => tally.closed = Some((name, body)),
         (HookKind::Rollout, Some(Err(body))) => {

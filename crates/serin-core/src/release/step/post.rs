@@ -1,7 +1,7 @@
 //! Post-rollout hooks: called when the release is over; their answers are events and nothing more.
 
-use crate::release::ask::{AnswerOutcome, HookReply};
-use crate::release::questions::{self, Open, Reply};
+use crate::analysis::HookReply;
+use crate::release::questions::{self, Called, Reply};
 use crate::release::report::Event;
 use crate::release::state::State;
 
@@ -10,12 +10,12 @@ use super::context::Context;
 /// Says what the hooks answered once all have, or one has failed.
 pub(super) fn hear(cx: &mut Context<'_>, state: &mut State) {
     let open = questions::after_release(cx.policy, cx.observed, state);
-    if open.iter().any(|open| open.reply(cx.observed, cx.now) == Reply::Pending) {
+    if open.iter().any(|open| open.is_pending(cx.observed, cx.now)) {
         return;
     }
-    for open in &open {
-        let event = said(cx, open);
-        cx.say(event);
+    let (observed, now) = (cx.observed, cx.now);
+    for called in open.iter().filter_map(|open| open.called(observed, now)) {
+        cx.say(said(&called));
     }
     state.post_rollout = None;
 }
@@ -23,22 +23,20 @@ pub(super) fn hear(cx: &mut Context<'_>, state: &mut State) {
 /// Looks again when the time of a pending answer is over.
 pub(super) fn wake(cx: &mut Context<'_>, state: &State) {
     for open in questions::after_release(cx.policy, cx.observed, state) {
-        if open.reply(cx.observed, cx.now) == Reply::Pending {
+        if open.is_pending(cx.observed, cx.now) {
             cx.wake_at(open.until(cx.observed));
         }
     }
 }
 
-fn said(cx: &Context<'_>, open: &Open) -> Event {
-    let name = open.name();
-    match open.reply(cx.observed, cx.now) {
-        Reply::Here(AnswerOutcome::Hook(HookReply { accepted: true, .. })) => {
-            Event::normal(format!("Post-rollout check {name} passed"))
-        }
-        Reply::Here(AnswerOutcome::Hook(HookReply { accepted: false, body })) => {
+fn said(called: &Called<'_>) -> Event {
+    let name = &called.hook.name;
+    match called.reply {
+        Reply::Here(HookReply { accepted: true, .. }) => Event::normal(format!("Post-rollout check {name} passed")),
+        Reply::Here(HookReply { accepted: false, body }) => {
             Event::warning(format!("Post-rollout hook {name} failed {body}"))
         }
-        Reply::Here(AnswerOutcome::Measured(_)) | Reply::Late | Reply::Pending => {
+        Reply::Late | Reply::Pending => {
             Event::warning(format!("Post-rollout hook {name} failed no answer in time"))
         }
     }

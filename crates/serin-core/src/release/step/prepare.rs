@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 
+use crate::analysis::HookKind;
 use crate::model::Weights;
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::Readiness;
-use crate::release::policy::{HookKind, PolicyStep};
+use crate::release::policy::PolicyStep;
 use crate::release::report::{Event, WaitingOn};
 use crate::release::time::after;
 
