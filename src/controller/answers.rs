@@ -51,7 +51,9 @@ impl Answers {
 
     /// What was answered so far, and since when this process has been asking for this Canary.
     pub(super) fn of(&self, canary: &NamespacedName, uid: &str) -> (release::Answers, Timestamp) {
-        self.with(canary, uid, |of| (release::Answers::new(of.answered.iter().cloned().collect()), of.asking_since))
+        self.with(canary, uid, |of| {
+            (release::Answers::new(of.answered.iter().cloned().collect()), of.asking_since)
+        })
     }
 
     /// Asks what has not been asked yet.

@@ -381,7 +381,10 @@ mod tests {
         assert!(
             matches!(&nth(&policy.checks, 2).source, CheckSource::Template { template, .. } if template.namespace == "istio-system")
         );
-        assert_eq!((nth(&policy.hooks, 0).kind, nth(&policy.hooks, 0).timeout), (HookKind::Rollout, Duration::from_secs(5)));
+        assert_eq!(
+            (nth(&policy.hooks, 0).kind, nth(&policy.hooks, 0).timeout),
+            (HookKind::Rollout, Duration::from_secs(5))
+        );
     }
 
     #[test]

@@ -25,7 +25,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("loadtest", &[]),
 ];
 /// The rooms of the pure core.
-const CORE_ROOMS: &[(&str, &[&str])] = &[("model", &[]), ("analysis", &["model"]), ("release", &["analysis", "model"])];
+const CORE_ROOMS: &[(&str, &[&str])] =
+    &[("model", &[]), ("analysis", &["model"]), ("release", &["analysis", "model"])];
 /// Wires everything together; nobody imports it.
 const CLI: &str = "cli";
 /// What the core may be built from. Its purity is this list: nothing here can wait, read, write or be random by itself.

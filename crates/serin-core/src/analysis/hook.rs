@@ -124,9 +124,13 @@ mod tests {
 
     #[test]
     fn patience_covers_every_attempt_and_the_pauses_between_them() {
-        for (timeout, retries, attempts, pauses) in
-            [(10, 0, 1, 0), (10, 1, 2, 1), (10, 3, 4, 7), (5, 10, 11, 1 + 2 + 4 + 8 + 16 + 5 * 30), (5, 99, 11, 181)]
-        {
+        for (timeout, retries, attempts, pauses) in [
+            (10, 0, 1, 0),
+            (10, 1, 2, 1),
+            (10, 3, 4, 7),
+            (5, 10, 11, 1 + 2 + 4 + 8 + 16 + 5 * 30),
+            (5, 99, 11, 181),
+        ] {
             let hook = hook(timeout, retries);
             assert_eq!(hook.attempts(), attempts);
             assert_eq!(hook.pauses().sum::<Duration>(), Duration::from_secs(pauses));

@@ -157,8 +157,8 @@ pub(super) fn after_release(policy: &Policy, observed: &Observed, state: &State)
         OutcomeKind::Failed | OutcomeKind::Superseded => "Failed",
     };
     let tick = Tick { release: post.release.clone(), number: 0 };
-    let all = hooks(policy, HookKind::PostRollout)
-        .map(|(key, hook)| Open::hook(&tick, key, hook, phase, post.since));
+    let all =
+        hooks(policy, HookKind::PostRollout).map(|(key, hook)| Open::hook(&tick, key, hook, phase, post.since));
     one_after_the_other(all, observed, post.since)
 }
 
@@ -251,9 +251,7 @@ fn rollback_hooks(policy: &Policy, release: &Release, now: Timestamp) -> Vec<Ope
         return Vec::new();
     }
     let (tick, phase) = (tick(release), release.stage.flagger_phase());
-    hooks(policy, HookKind::Rollback)
-        .map(|(key, hook)| Open::hook(&tick, key, hook, phase, release.due))
-        .collect()
+    hooks(policy, HookKind::Rollback).map(|(key, hook)| Open::hook(&tick, key, hook, phase, release.due)).collect()
 }
 
 fn tick(release: &Release) -> Tick {

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serin_core::analysis::{Measurement, Reading};
 use serin_core::model::{CommitId, Digest, NamespacedName, Revision, Weights};
 use serin_core::release::{
-    Action, Answer, Answers, CheckSource, HookKind, HookReply, Keyed, Names, Observed, Policy, Promotion, Question,
-    QuestionKey, Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask, step,
+    Action, Answer, Answers, CheckSource, HookKind, HookReply, Keyed, Names, Observed, Policy, Promotion,
+    Question, QuestionKey, Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask,
+    step,
 };
 
 /// Most rounds until nothing changes any more.

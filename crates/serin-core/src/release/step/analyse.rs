@@ -195,8 +195,7 @@ pub(super) fn await_promotion(cx: &mut Context<'_>, release: &mut Release) -> Ne
 
 fn await_answers(cx: &mut Context<'_>, release: &Release) {
     let open = questions::of_release(cx.policy, cx.observed, release, cx.now);
-    let pending: Vec<&Open> =
-        open.iter().filter(|open| open.is_pending(cx.observed, cx.now)).collect();
+    let pending: Vec<&Open> = open.iter().filter(|open| open.is_pending(cx.observed, cx.now)).collect();
     cx.wait_for_answers(&pending);
 }
 

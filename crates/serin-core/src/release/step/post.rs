@@ -32,7 +32,9 @@ pub(super) fn wake(cx: &mut Context<'_>, state: &State) {
 fn said(called: &Called<'_>) -> Event {
     let name = &called.hook.name;
     match called.reply {
-        Reply::Here(HookReply { accepted: true, .. }) => Event::normal(format!("Post-rollout check {name} passed")),
+        Reply::Here(HookReply { accepted: true, .. }) => {
+            Event::normal(format!("Post-rollout check {name} passed"))
+        }
         Reply::Here(HookReply { accepted: false, body }) => {
             Event::warning(format!("Post-rollout hook {name} failed {body}"))
         }
