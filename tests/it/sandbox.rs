@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
@@ -500,6 +501,30 @@ async fn a_namespace_goes_with_its_contents() {
         });
     tokio::time::timeout(CAP, gone).await.unwrap().unwrap();
     world.gone::<Pod>("pods").await;
+}
+
+fn job(name: &str, command: &str, backoff: i32) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"backoffLimit": backoff, "template": {"spec": {"restartPolicy": "Never",
+        "containers": [{"name": "a", "image": "alpine:3", "command": ["sh", "-c", command]}]}}}})
+}
+
+#[tokio::test]
+async fn jobs_end_as_their_commands_do() {
+    let world = World::start().await;
+    let over = |job: &Job, kind: &str| {
+        let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
+    };
+    world.create::<Job>(job("good", "sleep 0.1 && true", 0)).await;
+    world.create::<Job>(job("bad", "exit 3", 1)).await;
+    let good = world.until::<Job>("end well", "good", |job| over(job, "Complete")).await;
+    assert_eq!(good.status.unwrap().succeeded, Some(1));
+    let bad = world.until::<Job>("fail", "bad", |job| over(job, "Failed")).await;
+    assert_eq!(bad.status.unwrap().failed, Some(2), "one try and one more");
+    let pods = world.api::<Pod>().list(&ListParams::default().labels("job-name=bad")).await.unwrap();
+    let ended =
+        pods.items[0].status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0].state.clone().unwrap();
+    assert_eq!(ended.terminated.unwrap().exit_code, 3);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ pub mod behaviour;
 pub mod clock;
 pub mod controllers;
 pub mod crds;
+pub mod load;
 pub mod metrics;
 pub mod repository;
 pub mod traffic;

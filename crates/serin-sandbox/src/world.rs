@@ -76,6 +76,7 @@ impl Default for SandboxOptions {
             clock: _,
             heartbeat: _,
             speed: _,
+            loads: _,
         } = ControllerOptions::default();
         Self {
             dir: PathBuf::from("serin-sandbox"),
@@ -200,6 +201,7 @@ impl Sandbox {
             max_grace,
             heartbeat,
             speed,
+            loads: traffic.loads.clone(),
             ..ControllerOptions::default()
         };
         tasks.spawn(controllers::run(client.clone(), options, shutdown.clone()));

@@ -243,3 +243,41 @@ async fn requests_are_counted_by_client() {
     );
     assert_eq!(new.total(|_| true), 2);
 }
+
+#[tokio::test]
+async fn what_a_real_server_refuses_is_refused() {
+    let client = ApiServer::new().client();
+    let post = PostParams::default();
+    let refused = async |object: Value| refusal(configs(&client).create(&post, &typed(object)).await);
+
+    let twice = refused(json!({"metadata": {"name": "a"}, "data": {"k": "1"}, "binaryData": {"k": "MQ=="}})).await;
+    assert!(twice.is_invalid() && twice.message.contains("duplicate of key present in data[k]"), "{twice:?}");
+    let finalizer = refused(json!({"metadata": {"name": "a", "finalizers": ["mine"]}})).await;
+    assert!(
+        finalizer.message.contains("neither a standard finalizer name nor is it fully qualified"),
+        "{finalizer:?}"
+    );
+
+    let mut late = serde_json::to_value(deployment("late", "a:1")).unwrap();
+    late["spec"]["minReadySeconds"] = json!(600);
+    let late = refusal(deployments(&client).create(&post, &typed(late)).await);
+    assert!(late.message.contains("must be greater than minReadySeconds"), "{late:?}");
+
+    // What etcd does not take is told by the store, after the dry run was fine.
+    let annotations: Value = json!({"big": "x".repeat(200_000)});
+    let mut large = serde_json::to_value(deployment("large", "a:1")).unwrap();
+    large["metadata"]["annotations"] = annotations;
+    large["spec"]["template"]["spec"]["containers"][0]["env"] =
+        json!([{"name": "BIG", "value": "x".repeat(1_500_000)}]);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    deployments(&client).create(&dry, &typed(large.clone())).await.unwrap();
+    let large = refusal(deployments(&client).create(&post, &typed(large)).await);
+    assert_eq!((large.code, large.message.as_str()), (500, "etcdserver: request is too large"));
+
+    configs(&client).create(&post, &config("tested", "1")).await.unwrap();
+    let operations = json!([{"op": "test", "path": "/data/key", "value": "other"}]);
+    let patch = Patch::<ConfigMap>::Json(serde_json::from_value(operations).unwrap());
+    let lost = refusal(configs(&client).patch("tested", &PatchParams::default(), &patch).await);
+    assert_eq!(lost.code, 422);
+    assert_eq!(lost.message, "the server rejected our request due to an error in our request");
+}

@@ -26,6 +26,7 @@ pub(super) fn prepare_create(call: &mut Call, object: &mut Value) -> Result<(), 
     } else {
         remove(&mut object["metadata"], "generation");
     }
+    warn_of_hidden_variables(call, object);
     match resource.storage.as_str() {
         NAMESPACES => {
             object["spec"]["finalizers"] = json!(["kubernetes"]);
@@ -48,6 +49,9 @@ pub(super) fn prepare_update(call: &mut Call, old: &Value, new: &mut Value) -> R
         Part::Status => keep_all_but_status(resource, old, new),
         Part::Main | Part::Scale | Part::Binding if resource.has_status => keep(old, new, "status"),
         Part::Main | Part::Scale | Part::Binding | Part::Finalize => {}
+    }
+    if call.part == Part::Main {
+        warn_of_hidden_variables(call, new);
     }
     match resource.storage.as_str() {
         NAMESPACES => {
@@ -144,6 +148,36 @@ fn label_job(job: &mut Value) {
         labels[key] = value.clone();
     }
     job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+}
+
+/// A variable that is there twice is taken by the server and hides itself from whoever applies it.
+fn warn_of_hidden_variables(call: &mut Call, object: &Value) {
+    if call.resource.is_custom() {
+        return;
+    }
+    let spec = match call.resource.storage.as_str() {
+        "pods" => "/spec",
+        "cronjobs.batch" => "/spec/jobTemplate/spec/template/spec",
+        _ => "/spec/template/spec",
+    };
+    let Some(pod) = object.pointer(spec) else { return };
+    let place = spec.trim_start_matches('/').replace('/', ".");
+    for list in ["initContainers", "containers"] {
+        for (at, container) in pod[list].as_array().into_iter().flatten().enumerate() {
+            let names: Vec<&str> = container["env"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|variable| text(&variable["name"]))
+                .collect();
+            for (index, name) in names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name)) {
+                call.warnings.push(format!(
+                    "{place}.{list}[{at}].env[{index}]: hides previous definition of \"{name}\", which may be dropped when \
+                     using apply"
+                ));
+            }
+        }
+    }
 }
 
 /// Prepares a definition, and says what of it will not be enforced.

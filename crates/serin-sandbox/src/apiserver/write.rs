@@ -19,6 +19,9 @@ use super::{convert, default, defaults, definitions, strategy};
 
 /// Attempts of a write that names no resourceVersion and keeps losing to others, as in a real server's patch handler.
 const ATTEMPTS_MAX: u32 = 16;
+/// Longest request that etcd takes (its default `--max-request-bytes`, 1.5 MiB). Stored here is JSON, there protobuf for
+/// built-in kinds, which is a little shorter.
+const STORED_BYTES_MAX: usize = 1_572_864;
 /// Random characters after `generateName`.
 const SUFFIX_LEN: usize = 5;
 /// Without vowels and look-alikes, as Kubernetes chooses them.
@@ -328,6 +331,11 @@ pub(super) fn commit(
         return Ok(Arc::new(match write {
             Write::Put(object) | Write::Remove(object) => object,
         }));
+    }
+    if let Write::Put(object) = &write
+        && object.to_string().len() > STORED_BYTES_MAX
+    {
+        return Err(ApiError::unexplained("etcdserver: request is too large").into());
     }
     let storage = &call.resource.storage;
     let removes = matches!(write, Write::Remove(_));

@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 
 use super::deployment::name_suffix;
-use super::objects::{has_ended, ready_since, selects};
+use super::objects::{controlled_by, has_ended, ready_since, selects};
 use super::runner::Shared;
 use super::watch::Change;
 use super::{ControllerError, MANAGER};
@@ -146,7 +146,7 @@ fn slice(
     let incomplete =
         || ControllerError::Incomplete { object: format!("service {}", service.name_any()), field: "uid" };
     let uid = service.uid().ok_or_else(incomplete)?;
-    let owner = service.controller_owner_ref(&()).ok_or_else(incomplete)?;
+    let owner = controlled_by(service).ok_or_else(incomplete)?;
     let mut labels = service.labels().clone();
     labels.insert(SERVICE_LABEL.to_owned(), service.name_any());
     labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());

@@ -1,9 +1,11 @@
 //! HorizontalPodAutoscaler: keeps its target within `minReplicas` and `maxReplicas`.
 //!
-//! There is no metrics server, as in many a small cluster: current utilisation stays `<unknown>`, and within the bounds
-//! the target's size is left alone.
+//! What a metrics server would tell is the share of their capacity that pods with one use; it stands for cpu and memory
+//! alike. Where no pod has a capacity, utilisation stays `<unknown>`, as in a cluster without a metrics server, and within the
+//! bounds the target's size is left alone.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v1::Scale;
@@ -21,6 +23,10 @@ use super::runner::Shared;
 use super::watch::Change;
 use super::{ControllerError, MANAGER};
 
+/// How far from the wanted utilisation is near enough (kube-controller-manager's default).
+const TOLERANCE: f64 = 0.1;
+/// Pause between two looks at pods that say how busy they are; a real one is 15 s.
+const LOOK: Duration = Duration::from_secs(1);
 /// `minReplicas` when it is not given.
 const DEFAULT_MIN: i32 = 1;
 
@@ -53,11 +59,14 @@ enum Decision {
     Disabled,
     /// Outside the bounds.
     Resize { to: i32, reason: &'static str },
+    /// Within the bounds, and as busy as wanted.
+    Fits,
     /// Within the bounds, and no metric says anything else.
     Keep,
 }
 
-fn decide(spec: &HorizontalPodAutoscalerSpec, replicas: i32) -> Decision {
+/// `busy`: how much of their capacity the target's pods use on average, if they say so.
+fn decide(spec: &HorizontalPodAutoscalerSpec, replicas: i32, busy: Option<f64>) -> Decision {
     let min = spec.min_replicas.unwrap_or(DEFAULT_MIN);
     if replicas == 0 && min != 0 {
         Decision::Disabled
@@ -66,8 +75,23 @@ fn decide(spec: &HorizontalPodAutoscalerSpec, replicas: i32) -> Decision {
     } else if replicas < min {
         Decision::Resize { to: min, reason: "TooFewReplicas" }
     } else {
-        Decision::Keep
+        let Some(ratio) = busy.zip(wanted(spec)).map(|(busy, wanted)| busy / wanted) else {
+            return Decision::Keep;
+        };
+        if (ratio - 1.0).abs() <= TOLERANCE {
+            return Decision::Fits;
+        }
+        let size = (f64::from(replicas) * ratio).ceil().clamp(f64::from(min.max(1)), f64::from(spec.max_replicas));
+        let to = size as i32;
+        if to == replicas { Decision::Fits } else { Decision::Resize { to, reason: "DesiredWithinRange" } }
     }
+}
+
+/// The wanted utilisation as a share, of the first metric that names one.
+fn wanted(spec: &HorizontalPodAutoscalerSpec) -> Option<f64> {
+    let mut metrics = spec.metrics.iter().flatten();
+    let utilisation = metrics.find_map(|metric| metric.resource.as_ref()?.target.average_utilization)?;
+    (utilisation > 0).then(|| f64::from(utilisation) / 100.0)
 }
 
 /// One pass over one autoscaler.
@@ -94,7 +118,8 @@ pub(super) async fn reconcile(
         Err(Missing::Api(error)) => return Err(error.into()),
     };
     let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
-    let decision = decide(spec, replicas);
+    let busy = busy(&scale, &namespace, &shared);
+    let decision = decide(spec, replicas, busy);
     if let Decision::Resize { to, reason: _ } = decision {
         put_scale(spec, &namespace, scale.clone(), to, &shared).await?;
     }
@@ -105,10 +130,27 @@ pub(super) async fn reconcile(
         Decision::Resize { to, reason: _ } => {
             Outcome { conditions: &conditions, current, desired: to, scaled: true }
         }
-        Decision::Keep => Outcome { conditions: &conditions, current, desired: replicas, scaled: false },
+        Decision::Keep | Decision::Fits => {
+            Outcome { conditions: &conditions, current, desired: replicas, scaled: false }
+        }
     };
     write(&scaler, &namespace, outcome, &shared).await?;
-    Ok(Action::await_change())
+    Ok(busy.map_or_else(Action::await_change, |_| Action::requeue(LOOK)))
+}
+
+/// The average load of the target's ready pods that say so.
+fn busy(scale: &Scale, namespace: &str, shared: &Shared) -> Option<f64> {
+    let selector = scale.status.as_ref()?.selector.as_deref()?;
+    let wanted: Vec<(&str, &str)> = selector.split(',').filter_map(|pair| pair.split_once('=')).collect();
+    let now = Instant::now();
+    let pods = shared.pods.state_filter(|pod| {
+        pod.namespace().as_deref() == Some(namespace)
+            && super::objects::ready_since(pod).is_some()
+            && wanted.iter().all(|(key, value)| pod.labels().get(*key).is_some_and(|own| own == value))
+    });
+    let loads: Vec<f64> =
+        pods.iter().filter_map(|pod| shared.loads.of(pod.status.as_ref()?.pod_ip.as_deref()?, now)).collect();
+    (!loads.is_empty()).then(|| loads.iter().sum::<f64>() / loads.len() as f64)
 }
 
 type Condition = (&'static str, &'static str, &'static str, String);
@@ -133,6 +175,16 @@ fn conditions_of(decision: Decision) -> Vec<Condition> {
                 "True",
                 reason,
                 format!("the desired replica count was brought to its bound of {to}"),
+            ),
+        ],
+        Decision::Fits => vec![
+            able("ReadyForNewScale", "recommended size matches current size"),
+            (
+                "ScalingActive",
+                "True",
+                "ValidMetricFound",
+                "the HPA was able to successfully calculate a replica count from cpu resource utilization"
+                    .to_owned(),
             ),
         ],
         Decision::Keep => vec![
@@ -263,9 +315,26 @@ mod tests {
             max_replicas: 4,
             ..HorizontalPodAutoscalerSpec::default()
         };
-        assert_eq!(decide(&spec, 0), Decision::Disabled);
-        assert_eq!(decide(&spec, 1), Decision::Resize { to: 2, reason: "TooFewReplicas" });
-        assert_eq!(decide(&spec, 3), Decision::Keep);
-        assert_eq!(decide(&spec, 5), Decision::Resize { to: 4, reason: "TooManyReplicas" });
+        assert_eq!(decide(&spec, 0, None), Decision::Disabled);
+        assert_eq!(decide(&spec, 1, None), Decision::Resize { to: 2, reason: "TooFewReplicas" });
+        assert_eq!(decide(&spec, 3, None), Decision::Keep);
+        assert_eq!(decide(&spec, 3, Some(0.9)), Decision::Keep);
+        assert_eq!(decide(&spec, 5, None), Decision::Resize { to: 4, reason: "TooManyReplicas" });
+    }
+
+    #[test]
+    fn load_sizes_the_target_within_its_bounds() {
+        let spec: HorizontalPodAutoscalerSpec = serde_json::from_value(serde_json::json!({
+            "minReplicas": 2, "maxReplicas": 10, "scaleTargetRef": {"kind": "Deployment", "name": "podinfo"},
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu",
+                "target": {"type": "Utilization", "averageUtilization": 50}}}],
+        }))
+        .unwrap();
+        let within = "DesiredWithinRange";
+        assert_eq!(decide(&spec, 2, Some(1.2)), Decision::Resize { to: 5, reason: within });
+        assert_eq!(decide(&spec, 4, Some(0.52)), Decision::Fits);
+        assert_eq!(decide(&spec, 4, Some(0.0)), Decision::Resize { to: 2, reason: within });
+        assert_eq!(decide(&spec, 9, Some(5.0)), Decision::Resize { to: 10, reason: within });
+        assert_eq!(decide(&spec, 4, None), Decision::Keep);
     }
 }

@@ -9,6 +9,7 @@ mod deployment;
 mod endpoints;
 mod garbage;
 mod hpa;
+mod job;
 mod namespace;
 mod node;
 mod objects;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::load::Loads;
 
 /// Who the controllers say they are in `managedFields`.
 const MANAGER: &str = "kube-controller-manager";
@@ -57,6 +59,8 @@ pub struct ControllerOptions {
     pub heartbeat: Heartbeat,
     /// Divides the times that pods' specs give: probes' delays, hooks and commands that sleep.
     pub speed: f64,
+    /// How busy pods are, where somebody says so: what a metrics server tells the autoscalers.
+    pub loads: Loads,
 }
 
 /// Whether the node proves that it is alive.
@@ -78,6 +82,7 @@ impl Default for ControllerOptions {
             clock: Clock::following(Timestamp::now()),
             heartbeat: Heartbeat::Once,
             speed: 1.0,
+            loads: Loads::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Namespace: a `default` ServiceAccount while it lives; when it is deleted, its contents first, then the namespace.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -11,6 +12,7 @@ use kube::discovery::Discovery;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
+use tokio::time::Instant;
 
 use super::runner::Shared;
 use super::{ControllerError, MANAGER};
@@ -22,6 +24,26 @@ const DEFAULT_ACCOUNT: &str = "default";
 
 /// How often a namespace that is going away is looked at: contents end without an event of the namespace itself.
 const DRAIN_CHECK: Duration = Duration::from_millis(250);
+
+/// How long a namespace is at least `Terminating`: a real one is for seconds, and refuses new objects meanwhile.
+const LINGERS: Duration = Duration::from_secs(1);
+
+/// Since when namespaces go away, by uid.
+#[derive(Debug, Default)]
+pub(super) struct Leaving(Mutex<HashMap<String, Instant>>);
+
+impl Leaving {
+    /// How long this one has still to be seen going.
+    fn left(&self, uid: &str) -> Duration {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *all.entry(uid.to_owned()).or_insert_with(Instant::now);
+        LINGERS.saturating_sub(since.elapsed())
+    }
+
+    fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
 
 /// One pass over one namespace.
 pub(super) async fn reconcile(namespace: Arc<Namespace>, shared: Arc<Shared>) -> Result<Action, ControllerError> {
@@ -36,7 +58,13 @@ pub(super) async fn reconcile(namespace: Arc<Namespace>, shared: Arc<Shared>) ->
     if drain(&namespace.name_any(), &shared).await? > 0 {
         return Ok(Action::requeue(DRAIN_CHECK));
     }
+    let uid = namespace.uid().unwrap_or_default();
+    let left = shared.leaving.left(&uid);
+    if !left.is_zero() {
+        return Ok(Action::requeue(left));
+    }
     finalize(&namespace, &shared).await?;
+    shared.leaving.forget(&uid);
     Ok(Action::await_change())
 }
 

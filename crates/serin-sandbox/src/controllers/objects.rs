@@ -7,10 +7,18 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference, Time,
 };
+use kube::Resource;
 
 /// The owner that manages the object.
 pub(super) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+/// The reference to an owner that manages an object and waits for it when it is deleted in the foreground.
+pub(super) fn controlled_by<K: Resource<DynamicType = ()>>(owner: &K) -> Option<OwnerReference> {
+    owner
+        .controller_owner_ref(&())
+        .map(|reference| OwnerReference { block_owner_deletion: Some(true), ..reference })
 }
 
 /// Whether the object is managed by the object with that uid.

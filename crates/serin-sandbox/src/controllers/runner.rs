@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::{FutureExt as _, StreamExt as _, pin_mut};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -22,8 +23,9 @@ use super::objects::controller_of;
 use super::replicaset::Expectations;
 use super::watch::{Change, Listed, Reflector, Wakes, Watched};
 use super::{ControllerError, ControllerOptions, Parts, RETRY_AFTER};
-use super::{deployment, endpoints, hpa, namespace, replicaset};
+use super::{deployment, endpoints, hpa, job, namespace, replicaset};
 use crate::clock::Clock;
+use crate::load::Loads;
 
 /// Objects one controller works on at a time: enough to hide a round trip, few enough to leave the API server to others.
 const CONCURRENCY: u16 = 8;
@@ -34,6 +36,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) deployments: Store<Deployment>,
     pub(super) sets: Store<ReplicaSet>,
+    pub(super) jobs: Store<Job>,
     pub(super) pods: Store<Pod>,
     pub(super) services: Store<Service>,
     pub(super) slices: Store<EndpointSlice>,
@@ -41,6 +44,8 @@ pub(super) struct Shared {
     pub(super) namespaces: Store<Namespace>,
     pub(super) accounts: Store<ServiceAccount>,
     pub(super) expectations: Expectations,
+    pub(super) leaving: namespace::Leaving,
+    pub(super) loads: Loads,
 }
 
 /// Starts everything on `tasks`.
@@ -64,6 +69,7 @@ pub(super) fn spawn(
 struct Reflectors {
     deployments: Reflector<Deployment>,
     sets: Reflector<ReplicaSet>,
+    jobs: Reflector<Job>,
     pods: Reflector<Pod>,
     services: Reflector<Service>,
     slices: Reflector<EndpointSlice>,
@@ -83,6 +89,7 @@ fn spawn_control(
     let mut reflectors = Reflectors {
         deployments: Reflector::new(Api::all(client.clone())),
         sets: Reflector::new(Api::all(client.clone())),
+        jobs: Reflector::new(Api::all(client.clone())),
         pods,
         services: Reflector::new(Api::all(client.clone())),
         slices: Reflector::new(Api::all(client.clone())),
@@ -98,6 +105,7 @@ fn spawn_control(
         clock: options.clock,
         deployments: reflectors.deployments.store(),
         sets: reflectors.sets.store(),
+        jobs: reflectors.jobs.store(),
         pods: reflectors.pods.store(),
         services: reflectors.services.store(),
         slices: reflectors.slices.store(),
@@ -105,6 +113,8 @@ fn spawn_control(
         namespaces: reflectors.namespaces.store(),
         accounts: reflectors.accounts.store(),
         expectations: Expectations::default(),
+        leaving: namespace::Leaving::default(),
+        loads: options.loads.clone(),
     });
     let wakes = AllWakes::connect(&shared, &mut reflectors);
     watch_garbage(tasks, client, &mut reflectors, shutdown);
@@ -114,11 +124,22 @@ fn spawn_control(
 
 impl Reflectors {
     fn listed(&self) -> Vec<Listed> {
-        let Self { deployments, sets, pods, services, slices, autoscalers, namespaces, accounts, definitions } =
-            self;
+        let Self {
+            deployments,
+            sets,
+            jobs,
+            pods,
+            services,
+            slices,
+            autoscalers,
+            namespaces,
+            accounts,
+            definitions,
+        } = self;
         vec![
             deployments.listed(),
             sets.listed(),
+            jobs.listed(),
             pods.listed(),
             services.listed(),
             slices.listed(),
@@ -130,10 +151,21 @@ impl Reflectors {
     }
 
     fn run(self, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
-        let Self { deployments, sets, pods, services, slices, autoscalers, namespaces, accounts, definitions } =
-            self;
+        let Self {
+            deployments,
+            sets,
+            jobs,
+            pods,
+            services,
+            slices,
+            autoscalers,
+            namespaces,
+            accounts,
+            definitions,
+        } = self;
         tasks.spawn(deployments.run(shutdown.clone()));
         tasks.spawn(sets.run(shutdown.clone()));
+        tasks.spawn(jobs.run(shutdown.clone()));
         tasks.spawn(pods.run(shutdown.clone()));
         tasks.spawn(services.run(shutdown.clone()));
         tasks.spawn(slices.run(shutdown.clone()));
@@ -148,6 +180,7 @@ impl Reflectors {
 struct AllWakes {
     deployments: Wakes<ObjectRef<Deployment>>,
     sets: Wakes<ObjectRef<ReplicaSet>>,
+    jobs: Wakes<ObjectRef<Job>>,
     services: Wakes<ObjectRef<Service>>,
     autoscalers: Wakes<ObjectRef<HorizontalPodAutoscaler>>,
     namespaces: Wakes<ObjectRef<Namespace>>,
@@ -159,17 +192,20 @@ impl AllWakes {
         let wakes = Self {
             deployments: Wakes::new(),
             sets: Wakes::new(),
+            jobs: Wakes::new(),
             services: Wakes::new(),
             autoscalers: Wakes::new(),
             namespaces: Wakes::new(),
         };
         wake_self(&mut reflectors.deployments, &wakes.deployments);
         wake_self(&mut reflectors.sets, &wakes.sets);
+        wake_self(&mut reflectors.jobs, &wakes.jobs);
         wake_self(&mut reflectors.services, &wakes.services);
         wake_self(&mut reflectors.autoscalers, &wakes.autoscalers);
         wake_self(&mut reflectors.namespaces, &wakes.namespaces);
         wake_controller(&mut reflectors.sets, "Deployment", &wakes.deployments);
         wake_controller(&mut reflectors.pods, "ReplicaSet", &wakes.sets);
+        wake_controller(&mut reflectors.pods, "Job", &wakes.jobs);
         wakes.on_sets(shared, reflectors);
         wakes.on_pods(shared, reflectors);
         wakes.on_rest(shared, reflectors);
@@ -287,6 +323,7 @@ fn watch_garbage(
     let garbage = Garbage::new(client);
     garbage.observe(&mut reflectors.deployments);
     garbage.observe(&mut reflectors.sets);
+    garbage.observe(&mut reflectors.jobs);
     garbage.observe(&mut reflectors.pods);
     garbage.observe(&mut reflectors.services);
     garbage.observe(&mut reflectors.slices);
@@ -306,7 +343,7 @@ fn drive_all(
     options: &ControllerOptions,
     shutdown: &CancellationToken,
 ) {
-    let AllWakes { deployments, sets, services, autoscalers, namespaces } = wakes;
+    let AllWakes { deployments, sets, jobs, services, autoscalers, namespaces } = wakes;
     let usual = Config::default().concurrency(CONCURRENCY);
     let lazy = usual.clone().debounce(options.autoscaler_delay);
     let stop = || shutdown.clone();
@@ -327,6 +364,15 @@ fn drive_all(
         usual.clone(),
         context(),
         replicaset::reconcile,
+        stop(),
+    ));
+    tasks.spawn(drive(
+        listed.to_vec(),
+        all.jobs.clone(),
+        jobs.clone(),
+        usual.clone(),
+        context(),
+        job::reconcile,
         stop(),
     ));
     tasks.spawn(drive(

@@ -31,6 +31,7 @@ pub use mesh::RetryMode;
 pub use programs::{PodContext, Programs};
 pub use telemetry::{FailedAttempt, Failure, RequestCounts};
 
+use super::load::Loads;
 use super::metrics::{self, SAMPLE_STEP, SharedStore};
 use hold::Holds;
 use mesh::Mesh;
@@ -65,6 +66,8 @@ pub struct TrafficOptions {
     pub sample_step: Duration,
     /// What pods run instead of podinfo, by image.
     pub programs: Programs,
+    /// Where pods with a capacity say how busy they are.
+    pub loads: Loads,
 }
 
 impl Default for TrafficOptions {
@@ -80,6 +83,7 @@ impl Default for TrafficOptions {
             speed: NonZeroU32::MIN,
             sample_step: SAMPLE_STEP,
             programs: Programs::default(),
+            loads: Loads::default(),
         }
     }
 }
@@ -156,11 +160,12 @@ pub async fn start(
         speed,
         sample_step,
         programs,
+        loads,
     } = options;
     let store = SharedStore::default();
     let mesh = Arc::new(Mesh {
         routes: RwLock::default(),
-        pods: Pods::new(programs, speed, shutdown.clone()),
+        pods: Pods::new(programs, loads, speed, shutdown.clone()),
         telemetry: Telemetry::new(store.clone()),
         random: Mutex::new(fastrand::Rng::with_seed(seed)),
         retries,

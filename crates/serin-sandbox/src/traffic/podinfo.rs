@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
@@ -20,6 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::behaviour::Behaviour;
+use crate::load::Loads;
 
 /// Longest `/delay`.
 const DELAY_MAX: Duration = Duration::from_secs(60);
@@ -33,29 +33,13 @@ struct App {
     hostname: String,
     environment: Vec<String>,
     served: AtomicU64,
-    load: Mutex<Load>,
-}
-
-/// Requests taken in the second that is under way.
-#[derive(Debug)]
-struct Load {
-    since: Instant,
-    taken: u32,
-}
-
-impl Load {
-    /// Takes one more request, if it is within the capacity; zero: there is none.
-    fn take(&mut self, capacity: u32, now: Instant) -> bool {
-        if now.duration_since(self.since) >= Duration::from_secs(1) {
-            *self = Self { since: now, taken: 0 };
-        }
-        self.taken = self.taken.saturating_add(1);
-        capacity == 0 || self.taken <= capacity
-    }
+    /// The pod's address, by which its load is known.
+    address: String,
+    loads: Loads,
 }
 
 /// The application of a pod.
-pub(super) fn router(pod: &Value) -> Router {
+pub(super) fn router(pod: &Value, loads: Loads) -> Router {
     let environment = pod["spec"]["containers"][0]["env"].as_array().map_or(&[][..], Vec::as_slice);
     let app = Arc::new(App {
         behaviour: Behaviour::of(pod),
@@ -65,7 +49,8 @@ pub(super) fn router(pod: &Value) -> Router {
             .filter_map(|variable| Some(format!("{}={}", variable["name"].as_str()?, variable["value"].as_str()?)))
             .collect(),
         served: AtomicU64::new(0),
-        load: Mutex::new(Load { since: Instant::now(), taken: 0 }),
+        address: pod["status"]["podIP"].as_str().unwrap_or_default().to_owned(),
+        loads,
     });
     Router::new()
         .route("/", get(home))
@@ -90,7 +75,7 @@ async fn misbehave(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
     let number = app.served.fetch_add(1, Ordering::Relaxed) + 1;
     let Behaviour { errors, not_found, slow, capacity, .. } = &app.behaviour;
-    if !app.load.lock().unwrap_or_else(PoisonError::into_inner).take(*capacity, Instant::now()) {
+    if *capacity > 0 && !app.loads.take(&app.address, *capacity, Instant::now()) {
         return failure(StatusCode::SERVICE_UNAVAILABLE, "simulated overload");
     }
     if !slow.is_zero() {
@@ -189,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_like_podinfo() {
-        let router = router(&pod("3.1.0"));
+        let router = router(&pod("3.1.0"), Loads::default());
         assert!(ask(&router, "GET", "/version").await.1.contains("\"3.1.0\""));
         assert!(ask(&router, "POST", "/token").await.1.contains("\"token\""));
         assert_eq!(ask(&router, "GET", "/status/418").await.0, 418);
@@ -199,12 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_no_more_than_its_capacity() {
-        let mut load = Load { since: Instant::now(), taken: 0 };
-        let now = load.since;
-        assert_eq!((0..30).filter(|_| load.take(20, now)).count(), 20);
-        assert!(load.take(20, now + Duration::from_secs(1)));
-        assert_eq!((0..30).filter(|_| load.take(0, now)).count(), 30);
-        let router = router(&pod("1-capacity-1"));
+        let router = router(&pod("1-capacity-1"), Loads::default());
         let answers = [
             ask(&router, "GET", "/").await.0,
             ask(&router, "GET", "/").await.0,
@@ -215,13 +195,13 @@ mod tests {
 
     #[tokio::test]
     async fn misbehaves_in_exact_shares() {
-        let router = router(&pod("3.1.2-errors-30"));
+        let router = router(&pod("3.1.2-errors-30"), Loads::default());
         let mut failed = 0;
         for _ in 0..100 {
             failed += u32::from(ask(&router, "GET", "/").await.0 == 500);
         }
         assert_eq!(failed, 30);
-        let bad = super::router(&pod("3.1.2-errors-100-badtoken"));
+        let bad = super::router(&pod("3.1.2-errors-100-badtoken"), Loads::default());
         assert_eq!(ask(&bad, "GET", "/healthz").await.0, 200);
         let (status, body) = ask(&bad, "POST", "/token").await;
         assert_eq!(status, 500);

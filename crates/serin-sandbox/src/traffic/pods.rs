@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::load::Loads;
+
 use super::podinfo;
 use super::programs::{PodContext, Programs};
 use super::routes::{Endpoint, name_of};
@@ -69,13 +71,14 @@ struct Addresses {
 pub(super) struct Pods {
     addresses: Arc<Mutex<Addresses>>,
     programs: Programs,
+    loads: Loads,
     speed: NonZeroU32,
     shutdown: CancellationToken,
 }
 
 impl Pods {
-    pub(super) fn new(programs: Programs, speed: NonZeroU32, shutdown: CancellationToken) -> Self {
-        Self { addresses: Arc::default(), programs, speed, shutdown }
+    pub(super) fn new(programs: Programs, loads: Loads, speed: NonZeroU32, shutdown: CancellationToken) -> Self {
+        Self { addresses: Arc::default(), programs, loads, speed, shutdown }
     }
 
     fn lock(&self) -> MutexGuard<'_, Addresses> {
@@ -131,9 +134,11 @@ impl Pods {
 
     /// Takes no more connections for a pod; answers under way are finished.
     pub(super) fn stop(&self, uid: &str) {
-        let stopped: Vec<Running> =
-            self.lock().pods.extract_if(|_, pod| pod.uid == uid).map(|(_, pod)| pod).collect();
-        stopped.into_iter().for_each(Running::end);
+        let stopped: Vec<(String, Running)> = self.lock().pods.extract_if(|_, pod| pod.uid == uid).collect();
+        for (address, pod) in stopped {
+            self.loads.forget(&address);
+            pod.end();
+        }
     }
 
     /// Lets a pod serve until its grace ends, which is what its deletion timestamp says.
@@ -207,7 +212,7 @@ impl Pods {
     fn application(&self, pod: &Value, proxy: &str, stop: &CancellationToken) -> Router {
         let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
         let context = PodContext { proxy: proxy.to_owned(), speed: self.speed, stop: stop.clone() };
-        self.programs.start(image, context).unwrap_or_else(|| podinfo::router(pod))
+        self.programs.start(image, context).unwrap_or_else(|| podinfo::router(pod, self.loads.clone()))
     }
 }
 

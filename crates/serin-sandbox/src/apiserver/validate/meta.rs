@@ -10,6 +10,9 @@ use super::names;
 /// All annotations of an object together, as in Kubernetes.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
+/// Finalizers without a domain that built-in kinds may carry.
+const STANDARD_FINALIZERS: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+
 /// What is wrong with an object's metadata.
 pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let metadata = &object["metadata"];
@@ -18,9 +21,16 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     validate_labels(&metadata["labels"], "metadata.labels", &mut errors);
     validate_annotations(&metadata["annotations"], "metadata.annotations", &mut errors);
     validate_owners(&metadata["ownerReferences"], &mut errors);
-    for finalizer in strings(&metadata["finalizers"]) {
+    for (index, finalizer) in strings(&metadata["finalizers"]).enumerate() {
         if let Some(why) = names::qualified_name(finalizer) {
             errors.push(FieldError::invalid("metadata.finalizers", &Value::from(finalizer), why));
+        } else if !resource.is_custom() && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(
+                format!("metadata.finalizers[{index}]"),
+                &Value::from(finalizer),
+                why,
+            ));
         }
     }
     errors
@@ -34,7 +44,8 @@ fn validate_name(resource: &Resource, metadata: &Value, errors: &mut Vec<FieldEr
     }
     let problem = match resource.storage.as_str() {
         "namespaces" => names::dns_label(name),
-        "services" => names::dns_1035_label(name),
+        // Since 1.36 a name may begin with a digit.
+        "services" => names::dns_label(name),
         storage if storage.ends_with(".rbac.authorization.k8s.io") => names::path_segment(name),
         _ => names::dns_subdomain(name),
     };

@@ -29,20 +29,6 @@ pub(super) fn dns_label(text: &str) -> Option<String> {
     })
 }
 
-/// Why `text` is no RFC 1035 label, as Services need.
-pub(super) fn dns_1035_label(text: &str) -> Option<String> {
-    if text.len() > LABEL_LEN_MAX {
-        return Some(format!("must be no more than {LABEL_LEN_MAX} characters"));
-    }
-    let starts_with_letter = text.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
-    (!is_label(text) || !starts_with_letter).then(|| {
-        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
-         character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation \
-         is '[a-z]([-a-z0-9]*[a-z0-9])?')"
-            .to_owned()
-    })
-}
-
 /// Why `text` is no RFC 1123 subdomain.
 pub(super) fn dns_subdomain(text: &str) -> Option<String> {
     if text.len() > SUBDOMAIN_LEN_MAX {
@@ -137,7 +123,6 @@ mod tests {
     #[test]
     fn knows_names_from_nonsense() {
         assert!(dns_label("my-name").is_none() && dns_label("-x").is_some() && dns_label("A").is_some());
-        assert!(dns_1035_label("1a").is_some() && dns_1035_label("a1").is_none());
         assert!(dns_subdomain("a.b-c.d").is_none() && dns_subdomain("a..b").is_some());
         assert!(qualified_name("serin.dev/pending").is_none() && qualified_name("a/b/c").is_some());
         assert!(label_value("").is_none() && label_value("v1:x").is_some());

@@ -110,6 +110,12 @@ pub(super) fn validate_data(object: &Value, errors: &mut Vec<FieldError>) {
             size += text(value).len();
         }
     }
+    for (key, _) in object["binaryData"].as_object().into_iter().flatten() {
+        if object["data"].get(key).is_some() {
+            let why = format!("duplicate of key present in data[{key}]");
+            errors.push(FieldError::invalid(format!("binaryData[{key}]"), &Value::from(key.as_str()), why));
+        }
+    }
     if size > DATA_BYTES_MAX {
         let problem = Problem::TooLong(format!("may not be more than {DATA_BYTES_MAX} bytes"));
         errors.push(FieldError { path: String::new(), problem });

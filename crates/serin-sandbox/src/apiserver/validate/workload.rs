@@ -41,6 +41,11 @@ pub(super) fn validate_workload(kind: &str, spec: &Value, errors: &mut Vec<Field
         }
     }
     if kind == "Deployment" {
+        let (deadline, ready) = (&spec["progressDeadlineSeconds"], spec["minReadySeconds"].as_i64().unwrap_or(0));
+        if deadline.as_i64().is_some_and(|deadline| deadline <= ready) {
+            let why = "must be greater than minReadySeconds";
+            errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline, why));
+        }
         validate_strategy(&spec["strategy"], errors);
     }
 }

@@ -6,13 +6,13 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, Replica
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use super::hash::template_hash;
 use super::incomplete;
 use super::rollout::{Desired, Resize, Size, next_new};
-use crate::controllers::objects::is_controlled_by;
+use crate::controllers::objects::{controlled_by, is_controlled_by};
 use crate::controllers::runner::Shared;
 use crate::controllers::{ControllerError, MANAGER};
 
@@ -174,7 +174,7 @@ fn new_set(
     let mut annotations = copied_annotations(deployment);
     annotations.insert(REVISION.to_owned(), revision.to_string());
     annotations.extend(size_annotations(desired));
-    let owner = deployment.controller_owner_ref(&()).ok_or_else(|| incomplete(deployment, "uid"))?;
+    let owner = controlled_by(deployment).ok_or_else(|| incomplete(deployment, "uid"))?;
     Ok(ReplicaSet {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", deployment.name_any())),

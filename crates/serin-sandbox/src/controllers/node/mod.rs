@@ -73,8 +73,16 @@ pub(super) fn spawn(
     pods: &mut Reflector<Pod>,
     shutdown: &CancellationToken,
 ) {
-    let ControllerOptions { parts: _, readiness_delay, max_grace, autoscaler_delay: _, clock, heartbeat, speed } =
-        options;
+    let ControllerOptions {
+        parts: _,
+        readiness_delay,
+        max_grace,
+        autoscaler_delay: _,
+        clock,
+        heartbeat,
+        speed,
+        loads: _,
+    } = options;
     let node = Arc::new(Node {
         client: client.clone(),
         clock: *clock,

@@ -12,12 +12,12 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::controller::Action;
-use kube::{Api, Resource as _, ResourceExt};
+use kube::{Api, ResourceExt};
 
 pub(super) use expectations::Expectations;
 
 use super::claim::claim;
-use super::objects::{available_at, is_active, ready_since};
+use super::objects::{available_at, controlled_by, is_active, ready_since};
 use super::runner::Shared;
 use super::{ControllerError, MANAGER};
 
@@ -124,7 +124,7 @@ async fn delete(
 fn pod_of(set: &ReplicaSet) -> Result<Pod, ControllerError> {
     let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
     let meta = template.metadata.unwrap_or_default();
-    let owner = set.controller_owner_ref(&()).ok_or_else(|| incomplete(set, "uid"))?;
+    let owner = controlled_by(set).ok_or_else(|| incomplete(set, "uid"))?;
     Ok(Pod {
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", set.name_any())),
