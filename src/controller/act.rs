@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::api::annotations::WRITTEN;
 use crate::manifest::template_digest;
-use crate::model::{Digest, Frozen, Weights};
-use crate::release::Action;
+use crate::model::{Digest, Frozen, Routing};
+use crate::release::{Action, RouteObserved};
 use crate::router::{ServiceSet, merge_update};
 use crate::workload::{
     DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name, new_primary,
@@ -23,8 +23,7 @@ pub(super) async fn act(action: &Action, look: &Look<'_>, hands: &mut Hands<'_>)
         Action::CreatePrimary { expect } => create_primary(look, hands, expect).await,
         Action::EnsurePrimaryAutoscaler => ensure_primary_autoscaler(look, hands).await,
         Action::EnsureServices => ensure_services(look, hands).await,
-        Action::EnsureRoute(weights) => ensure_route(look, hands, *weights).await,
-        Action::SetWeights(weights) => set_weights(look, hands, *weights).await,
+        Action::Route(routing) => route(look, hands, routing).await,
         Action::ScaleTarget { up } => scale_target(look, hands, *up).await,
         Action::ScalePrimary { replicas } => scale_primary(look, hands, *replicas).await,
         Action::StoreLastGood { expect } => store_last_good(look, hands, expect).await,
@@ -138,10 +137,23 @@ async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), A
     Ok(())
 }
 
-async fn ensure_route(look: &Look<'_>, hands: &mut Hands<'_>, weights: Weights) -> Result<(), ActError> {
+/// Only what the routing says changes, unless more than that is not as it should be.
+async fn route(look: &Look<'_>, hands: &mut Hands<'_>, routing: &Routing) -> Result<(), ActError> {
+    let Some(request) = look.route_request() else { return Ok(()) };
+    let live = look.caches.routes_in(request.namespace);
+    if !matches!(look.router.observe(&request, &live), RouteObserved::Present { current: true, .. }) {
+        return write_route(look, hands, routing).await;
+    }
+    let Some(shift) = look.router.shift(&request, &live, routing) else { return Ok(()) };
+    let kind = Tracked::Route(shift.kind);
+    let before = look.caches.version(kind, request.namespace, &shift.name);
+    hands.json_patch(kind, &shift.name, before, &shift.patch).await
+}
+
+async fn write_route(look: &Look<'_>, hands: &mut Hands<'_>, routing: &Routing) -> Result<(), ActError> {
     let Some(request) = look.route_request() else { return Ok(()) };
     let live_routes = look.caches.routes_in(request.namespace);
-    for (kind, desired) in look.router.render(&request, weights) {
+    for (kind, desired) in look.router.render(&request, routing) {
         let name = desired["metadata"]["name"].as_str().unwrap_or_default();
         match crate::router::LiveRoutes::get(&live_routes, kind, name) {
             None => {
@@ -162,15 +174,6 @@ async fn ensure_route(look: &Look<'_>, hands: &mut Hands<'_>, weights: Weights) 
         }
     }
     Ok(())
-}
-
-async fn set_weights(look: &Look<'_>, hands: &mut Hands<'_>, weights: Weights) -> Result<(), ActError> {
-    let Some(request) = look.route_request() else { return Ok(()) };
-    let live = look.caches.routes_in(request.namespace);
-    let Some(shift) = look.router.shift(&request, &live, weights) else { return Ok(()) };
-    let kind = Tracked::Route(shift.kind);
-    let before = look.caches.version(kind, request.namespace, &shift.name);
-    hands.json_patch(kind, &shift.name, before, &shift.patch).await
 }
 
 /// Up: what the target has, else its autoscaler's minimum, else as many as primary.

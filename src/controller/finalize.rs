@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::CanarySpec;
 use crate::api::annotations::{FINALIZER, FINALIZER_FLAGGER, MANAGER_SYNC};
-use crate::model::Weights;
+use crate::model::Routing;
 use crate::release::{Action, Readiness, RouteObserved};
 use crate::router::{LiveRoutes, ServiceSet, merge_update};
 use crate::workload::{DeploymentView, left_to};
@@ -143,20 +143,16 @@ async fn leads_to_target(
     hands: &mut Hands<'_>,
     target: &DeploymentView,
 ) -> Result<bool, ActError> {
-    let everything = Weights::canary_percent(100);
+    let everything = Routing::candidate_percent(100);
     if let Some(request) = look.route_request() {
         let live = look.caches.routes_in(request.namespace);
         match look.router.observe(&request, &live) {
             // Once left behind it is not ours any more.
             RouteObserved::Missing | RouteObserved::Unusable(_) => {}
-            RouteObserved::Present { weights, current: true } if weights == everything => {}
-            RouteObserved::Present { current: true, .. } => {
-                act(&Action::SetWeights(everything), look, hands).await?;
-                return Ok(false);
-            }
-            // Somebody writes it already as it shall be without the Canary, e.g. Git: our last word is the same.
-            RouteObserved::Present { current: false, .. } => {
-                act(&Action::EnsureRoute(everything), look, hands).await?;
+            RouteObserved::Present { routing, current: true } if routing == everything => {}
+            // Where somebody writes it already as it shall be without the Canary, e.g. Git: our last word is the same.
+            RouteObserved::Present { .. } => {
+                act(&Action::Route(everything), look, hands).await?;
                 return Ok(false);
             }
         }

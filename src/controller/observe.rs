@@ -191,8 +191,8 @@ impl Look<'_> {
         let Some(request) = self.route_request() else { return RouteObserved::Missing };
         let live = self.caches.routes_in(&self.canary.key.namespace);
         match self.router.observe(&request, &live) {
-            RouteObserved::Present { weights, current } => {
-                RouteObserved::Present { weights, current: current && self.services_are_current(&request) }
+            RouteObserved::Present { routing, current } => {
+                RouteObserved::Present { routing, current: current && self.services_are_current(&request) }
             }
             other @ (RouteObserved::Missing | RouteObserved::Unusable(_)) => other,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::analysis::Range;
 use crate::api::duration::DurationError;
 use crate::api::{CanaryAnalysis, CanarySpec, Metric, Provider, Webhook, WebhookType};
-use crate::model::{NamespacedName, Weights};
+use crate::model::{NamespacedName, Routing};
 use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};
 
 use super::caches::template_key;
@@ -249,7 +249,7 @@ fn steps(spec: &CanarySpec) -> Result<Vec<PolicyStep>, PolicyError> {
     }
     Ok(weights
         .into_iter()
-        .flat_map(|weight| [PolicyStep::SetWeight(Weights::canary_percent(weight)), PolicyStep::Analyse])
+        .flat_map(|weight| [PolicyStep::Route(Routing::candidate_percent(weight)), PolicyStep::Analyse])
         .collect())
 }
 
@@ -374,7 +374,7 @@ mod tests {
     fn the_seeds_canary_has_five_weights_each_followed_by_an_analysis() {
         let policy = compiled(json!({}), 1.0).unwrap();
         assert_eq!(policy.steps.len(), 10);
-        assert_eq!(policy.steps[8], PolicyStep::SetWeight(Weights::canary_percent(50)));
+        assert_eq!(policy.steps[8], PolicyStep::Route(Routing::candidate_percent(50)));
         assert_eq!(policy.steps[9], PolicyStep::Analyse);
         assert_eq!(nth(&policy.checks, 0).range, Range { min: Some(99.0), max: None });
         assert_eq!(nth(&policy.checks, 1).range, Range { min: None, max: Some(500.0) });

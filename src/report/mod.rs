@@ -15,5 +15,4 @@ mod target;
 pub mod writer;
 
 pub use record::TargetReport;
-pub use target::weight_step;
 pub use writer::{Condition, GitReporter, Projection, ReporterSettings, RollbackCommits};

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::manifest::{Manifest, parse_each};
-use crate::model::{Digest, NamespacedName, ObjectRef, ReleaseId, Revision, Weights};
+use crate::model::{Digest, NamespacedName, ObjectRef, ReleaseId, Revision};
 use crate::release::{CheckResult, Outcome};
 
 pub(super) use open::open_rollbacks;
@@ -54,8 +54,8 @@ pub struct TargetReport {
     pub release: Option<ReleaseId>,
     /// What it releases.
     pub revision: Option<Revision>,
-    /// Where traffic goes.
-    pub weight: Weights,
+    /// The candidate's share of the traffic, in percent.
+    pub weight: u8,
     /// `3 of 6`.
     pub step: Option<String>,
     /// What it waits for, in words.

@@ -37,7 +37,7 @@ fn report() -> TargetReport {
         since: time(1),
         release: None,
         revision: None,
-        weight: Weights::PRIMARY,
+        weight: 0,
         step: None,
         waiting_on: None,
         promoted: Some(revision('a')),

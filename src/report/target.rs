@@ -1,8 +1,8 @@
 //! A Canary's status as the record tells it. Pure.
 
 use crate::api::{Canary, CanarySpec};
-use crate::model::{NamespacedName, ObjectRef, Weights};
-use crate::release::{OutcomeKind, Phase, Release, State};
+use crate::model::{NamespacedName, ObjectRef};
+use crate::release::{OutcomeKind, Phase, State, StepProgress};
 
 use super::TargetReport;
 
@@ -11,7 +11,6 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
     let status = canary.status.as_ref()?;
     let state: State = serde_json::from_value(status.serin.as_ref()?.state.clone()).ok()?;
     let spec = &canary.spec;
-    let weights = spec.analysis.weights();
     let failed = state.last_outcome.as_ref().filter(|outcome| outcome.kind == OutcomeKind::Failed);
     let release = state.release();
     let since = match &state.phase {
@@ -25,10 +24,8 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         since,
         release: release.map(|release| release.id.clone()),
         revision: release.map(|release| release.revision.clone()),
-        weight: Weights::canary_percent(state.canary_weight()),
-        step: release
-            .and_then(|release| weight_step(release, weights.len()))
-            .map(|(step, steps)| format!("{step} of {steps}")),
+        weight: state.canary_weight(),
+        step: state.progress.map(|StepProgress { step, of }| format!("{step} of {of}")),
         waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
         promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
         policy: Some(policy_words(spec)),
@@ -53,13 +50,6 @@ fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {
         namespace: Some(key.namespace.clone()),
         name: target.name.clone(),
     }
-}
-
-/// Which of a Canary's weights a release is at, from 1, and how many there are. Each weight is two steps of the policy:
-/// shift, then analyse.
-pub fn weight_step(release: &Release, weights: usize) -> Option<(u32, u32)> {
-    let weights = u32::try_from(weights).ok().filter(|weights| *weights > 0)?;
-    Some(((release.step / 2 + 1).min(weights), weights))
 }
 
 fn policy_words(spec: &CanarySpec) -> String {

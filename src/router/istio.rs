@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::{CanaryService, Retries, Rewrite};
-use crate::model::Weights;
+use crate::model::Routing;
 use crate::release::RouteObserved;
 
 use super::metadata::{generated, has_metadata_of};
@@ -43,11 +43,12 @@ impl Router for Istio {
         None
     }
 
-    fn render(&self, request: &RouteRequest<'_>, weights: Weights) -> Vec<(RouteKind, Value)> {
+    fn render(&self, request: &RouteRequest<'_>, routing: &Routing) -> Vec<(RouteKind, Value)> {
         let rule =
             |side: &str| (DESTINATION_RULE, destination_rule(request, &format!("{}-{side}", request.service)));
         let side = |name: &str, weight: u8| json!({"destination": destination(request, &format!("{}-{name}", request.service)), "weight": weight});
-        let route = json!([side("primary", weights.primary()), side("canary", weights.canary())]);
+        let base = &routing.base;
+        let route = json!([side("primary", base.stable()), side("canary", base.candidate())]);
         vec![rule("primary"), rule("canary"), (VIRTUAL_SERVICE, virtual_service(request, &route))]
     }
 
@@ -68,27 +69,27 @@ impl Router for Istio {
                 request.namespace, request.service, request.owner.name
             ));
         }
-        let weights = live_weights(&route, request.service);
-        let wanted = self.render(request, weights.unwrap_or(Weights::PRIMARY));
-        let current = weights.is_some()
+        let routing = live_routing(&route, request.service);
+        let wanted = self.render(request, &routing.clone().unwrap_or_default());
+        let current = routing.is_some()
             && wanted.iter().all(|(kind, object)| {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 live.get(*kind, name)
                     .is_some_and(|live| live["spec"] == object["spec"] && has_metadata_of(&live, object))
             });
-        RouteObserved::Present { weights: weights.unwrap_or(Weights::PRIMARY), current }
+        RouteObserved::Present { routing: routing.unwrap_or_default(), current }
     }
 
-    fn shift(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes, weights: Weights) -> Option<Shift> {
+    fn shift(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes, routing: &Routing) -> Option<Shift> {
         let route = live.get(VIRTUAL_SERVICE, request.service)?;
-        if live_weights(&route, request.service) == Some(weights) {
+        if live_routing(&route, request.service).as_ref() == Some(routing) {
             return None;
         }
         let (rule, primary, canary) = destinations(&route, request.service)?;
         let mut patch = vec![json!({
             "op": "test", "path": "/metadata/resourceVersion", "value": route["metadata"]["resourceVersion"]
         })];
-        for (index, weight) in [(primary, weights.primary()), (canary, weights.canary())] {
+        for (index, weight) in [(primary, routing.base.stable()), (canary, routing.base.candidate())] {
             let base = format!("/spec/http/{rule}/route/{index}");
             let host = route.pointer(&format!("{base}/destination/host")).cloned().unwrap_or_default();
             patch.push(json!({"op": "test", "path": format!("{base}/destination/host"), "value": host}));
@@ -111,12 +112,13 @@ fn destinations(route: &Value, service: &str) -> Option<(usize, usize, usize)> {
 }
 
 /// What the route says, if both destinations are there and add up.
-fn live_weights(route: &Value, service: &str) -> Option<Weights> {
+fn live_routing(route: &Value, service: &str) -> Option<Routing> {
     let (rule, primary, canary) = destinations(route, service)?;
     let weight = |index: usize| route["spec"]["http"][rule]["route"][index]["weight"].as_u64().unwrap_or(0);
     let canary = u8::try_from(weight(canary)).ok()?;
-    let weights = Weights::canary_percent(canary);
-    (weights.canary() == canary && u64::from(weights.primary()) == weight(primary)).then_some(weights)
+    let routing = Routing::candidate_percent(canary);
+    let adds_up = routing.base.candidate() == canary && u64::from(routing.base.stable()) == weight(primary);
+    adds_up.then_some(routing)
 }
 
 fn destination_rule(request: &RouteRequest<'_>, host: &str) -> Value {
@@ -234,9 +236,9 @@ mod tests {
         RouteRequest { namespace: "test", service: "podinfo", spec, owner, target: "podinfo" }
     }
 
-    fn written(request: &RouteRequest<'_>, weights: Weights) -> Live {
+    fn written(request: &RouteRequest<'_>, routing: &Routing) -> Live {
         let mut live = Live::default();
-        for (kind, object) in Istio.render(request, weights) {
+        for (kind, object) in Istio.render(request, routing) {
             live.write(kind, object);
         }
         live
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn renders_the_seeds_canary_as_flagger_does() {
         let (spec, owner) = (spec(json!({})), owner());
-        let objects = Istio.render(&request(&spec, &owner), Weights::canary_percent(10));
+        let objects = Istio.render(&request(&spec, &owner), &Routing::candidate_percent(10));
         assert_eq!(
             objects[0].1["spec"],
             json!({"host": "podinfo-primary", "trafficPolicy": {"tls": {"mode": "DISABLE"}}})
@@ -270,7 +272,7 @@ mod tests {
     fn hosts_and_gateways_default_to_the_mesh() {
         let (spec, owner) =
             (spec(json!({"hosts": ["a.example"], "gateways": null, "portDiscovery": true})), owner());
-        let objects = Istio.render(&request(&spec, &owner), Weights::PRIMARY);
+        let objects = Istio.render(&request(&spec, &owner), &Routing::default());
         assert_eq!(objects[2].1["spec"]["hosts"], json!(["a.example", "podinfo"]));
         assert_eq!(objects[2].1["spec"]["gateways"], json!(["mesh"]));
         assert_eq!(objects[2].1["spec"]["http"][0]["route"][0]["destination"], json!({"host": "podinfo-primary"}));
@@ -279,16 +281,16 @@ mod tests {
     #[test]
     fn weights_are_read_back_and_drift_elsewhere_keeps_them() {
         let (first, owner) = (spec(json!({})), owner());
-        let thirty = Weights::canary_percent(30);
-        let live = written(&request(&first, &owner), thirty);
+        let thirty = Routing::candidate_percent(30);
+        let live = written(&request(&first, &owner), &thirty);
         assert_eq!(
             Istio.observe(&request(&first, &owner), &live),
-            RouteObserved::Present { weights: thirty, current: true }
+            RouteObserved::Present { routing: thirty.clone(), current: true }
         );
         let edited = spec(json!({"timeout": "15s"}));
         assert_eq!(
             Istio.observe(&request(&edited, &owner), &live),
-            RouteObserved::Present { weights: thirty, current: false }
+            RouteObserved::Present { routing: thirty, current: false }
         );
     }
 
@@ -297,11 +299,11 @@ mod tests {
         let (spec, owner) = (spec(json!({})), owner());
         let request = request(&spec, &owner);
         assert_eq!(Istio.observe(&request, &Live::default()), RouteObserved::Missing);
-        let mut live = written(&request, Weights::PRIMARY);
+        let mut live = written(&request, &Routing::default());
         live.0.remove(&(DESTINATION_RULE, "podinfo-canary".to_owned()));
         assert_eq!(
             Istio.observe(&request, &live),
-            RouteObserved::Present { weights: Weights::PRIMARY, current: false }
+            RouteObserved::Present { routing: Routing::default(), current: false }
         );
         let stranger = Owner { uid: "u2".into(), ..owner.clone() };
         let foreign = RouteRequest { owner: &stranger, ..request };
@@ -327,13 +329,13 @@ mod tests {
     fn a_shift_changes_weights_only_and_tests_what_it_expects() {
         let (spec, owner) = (spec(json!({})), owner());
         let request = request(&spec, &owner);
-        let live = written(&request, Weights::PRIMARY);
-        assert_eq!(Istio.shift(&request, &live, Weights::PRIMARY), None);
-        let shift = Istio.shift(&request, &live, Weights::canary_percent(20)).unwrap();
+        let live = written(&request, &Routing::default());
+        assert_eq!(Istio.shift(&request, &live, &Routing::default()), None);
+        let shift = Istio.shift(&request, &live, &Routing::candidate_percent(20)).unwrap();
         let mut object = live.get(VIRTUAL_SERVICE, "podinfo").unwrap();
         let patch: json_patch::Patch = serde_json::from_value(shift.patch.clone()).unwrap();
         json_patch::patch(&mut object, &patch).unwrap();
-        assert_eq!(live_weights(&object, "podinfo"), Some(Weights::canary_percent(20)));
+        assert_eq!(live_routing(&object, "podinfo"), Some(Routing::candidate_percent(20)));
         object["metadata"]["resourceVersion"] = json!("8");
         assert!(json_patch::patch(&mut object, &patch).is_err());
     }

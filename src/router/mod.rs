@@ -11,7 +11,7 @@ mod services;
 use serde_json::Value;
 
 use crate::api::CanaryService;
-use crate::model::Weights;
+use crate::model::Routing;
 use crate::release::RouteObserved;
 use crate::workload::{Owner, is_left_to};
 
@@ -59,7 +59,7 @@ pub trait LiveRoutes {
     fn get(&self, kind: RouteKind, name: &str) -> Option<Value>;
 }
 
-/// A change of weights only.
+/// A change of what the routing says only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shift {
     /// The kind of the route object.
@@ -79,7 +79,7 @@ pub trait Router: Send + Sync {
     fn refuse(&self, request: &RouteRequest<'_>) -> Option<String>;
 
     /// The generated objects, in the order in which they are written, without apiVersion: it is discovered.
-    fn render(&self, request: &RouteRequest<'_>, weights: Weights) -> Vec<(RouteKind, Value)>;
+    fn render(&self, request: &RouteRequest<'_>, routing: &Routing) -> Vec<(RouteKind, Value)>;
 
     /// The route as it stays behind without the Canary: all requests go to the apex service. Without apiVersion.
     fn leave(&self, request: &RouteRequest<'_>) -> (RouteKind, Value);
@@ -87,6 +87,6 @@ pub trait Router: Send + Sync {
     /// What the live objects say.
     fn observe(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved;
 
-    /// How to bring the live route to `weights`; `None` if it is not there or already has them.
-    fn shift(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes, weights: Weights) -> Option<Shift>;
+    /// How to bring the live route to `routing`; `None` if it is not there or already shows it.
+    fn shift(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes, routing: &Routing) -> Option<Shift>;
 }

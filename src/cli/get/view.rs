@@ -110,7 +110,7 @@ impl View {
             events: Vec::new(),
         };
         match state {
-            Ok(Some(state)) => view.read(state, analysis.weights().len()),
+            Ok(Some(state)) => view.read(state),
             Ok(None) => {}
             Err(error) => {
                 let reason =
@@ -140,7 +140,7 @@ impl View {
         }
     }
 
-    fn read(&mut self, state: State, weights: usize) {
+    fn read(&mut self, state: State) {
         self.promoted = state.promoted.map(|promoted| promoted.revision.to_string());
         self.events = state.journal;
         if let Some(WaitingOn::Quarantine { revision }) = state.waiting_on {
@@ -157,7 +157,7 @@ impl View {
             }
             Phase::Releasing(release) => {
                 self.since = Some(release.started);
-                self.step = crate::report::weight_step(&release, weights);
+                self.step = state.progress.map(|progress| (progress.step, progress.of));
                 self.checks = release.checks;
             }
         }

@@ -220,7 +220,7 @@ pub(super) fn target(report: &TargetReport, promoted: Option<PromotedRecord>) ->
         outbox: _,
         outbox_merged,
     } = report.clone();
-    let (weight, untold) = (weight.canary(), outbox_merged);
+    let untold = outbox_merged;
     yaml(&TargetRecord {
         canary,
         target,

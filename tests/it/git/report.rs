@@ -7,7 +7,7 @@ use pretty_assertions::assert_eq;
 use serin::cluster::{Claim, Writer};
 use serin::git::{Identity, Store};
 use serin::manifest::{template_digest, value_at};
-use serin::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId, Revision, Weights};
+use serin::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId, Revision};
 use serin::release::{Cause, Outcome, OutcomeKind};
 use serin::report::record::{Record, TargetReport};
 use serin::report::writer::{BATCH, FOREIGN_LIVE, GitReporter, Projection, ReporterSettings, RollbackCommits};
@@ -71,7 +71,7 @@ fn report(promoted: &Revision) -> TargetReport {
         since: at(0),
         release: None,
         revision: None,
-        weight: Weights::PRIMARY,
+        weight: 0,
         step: None,
         waiting_on: None,
         promoted: Some(promoted.clone()),
@@ -243,7 +243,7 @@ async fn progress_comes_in_batches_and_ends_at_once() {
     story.report.phase = "Progressing".into();
     assert!(story.project(&mut reporter, 0).await.commit.is_some());
     for (second, weight) in [(1, 10), (5, 20), (14, 30)] {
-        story.report.weight = Weights::canary_percent(weight);
+        story.report.weight = weight;
         assert_eq!(story.project(&mut reporter, second).await.again, Some(at(15)));
     }
     assert_eq!(story.commits(STATUS), 1);

@@ -1,4 +1,4 @@
-//! The nouns every room speaks: object references, digests, commits, revisions, weights.
+//! The nouns every room speaks: object references, digests, commits, revisions, routings.
 //!
 //! Imports no other room and does no I/O. A type lives here only when two rooms need it.
 
@@ -6,10 +6,10 @@ mod digest;
 mod frozen;
 mod object;
 mod revision;
-mod weights;
+mod routing;
 
 pub use digest::{Digest, DigestError};
 pub use frozen::Frozen;
 pub use object::{NamespacedName, ObjectRef};
 pub use revision::{CommitId, CommitIdError, ReleaseId, Revision, RevisionError};
-pub use weights::Weights;
+pub use routing::{Affinity, Cookie, Extra, Routing, Rule, Split, Sticky};

@@ -1,6 +1,6 @@
 //! Changes to the cluster, decided here and carried out elsewhere.
 
-use crate::model::{Digest, Revision, Weights};
+use crate::model::{Digest, Revision, Routing};
 
 /// One idempotent change. Carrying it out twice, or late, does no harm: each names what it expects.
 ///
@@ -16,10 +16,9 @@ pub enum Action {
     EnsurePrimaryAutoscaler,
     /// Create or update `<service>`, `<service>-primary`, `<service>-canary`. The apex selects primary pods from here on.
     EnsureServices,
-    /// Create or update the generated route objects, with these weights written in the same request.
-    EnsureRoute(Weights),
-    /// Shift traffic: only the weights change.
-    SetWeights(Weights),
+    /// Make the route show this: its objects are created or updated where they are not as the Canary wants them, else
+    /// only what the routing says changes.
+    Route(Routing),
     /// Scale the target: to 0, or from 0 to what its autoscaler or primary has.
     ScaleTarget {
         /// `true`: scale up to the autoscaler's minimum or primary's count; `false`: to 0.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Key, Verdict};
-use crate::model::{ReleaseId, Revision, Weights};
+use crate::model::{ReleaseId, Revision, Routing};
 
 use super::observed::WorkloadObserved;
 use super::time::after;
@@ -38,12 +38,13 @@ pub struct Release {
     pub failed_checks: u32,
     /// Held ticks in a row.
     pub held: u32,
-    /// Intended weights; repair may lower the live ones to it, never raise them above it.
-    pub weights: Weights,
-    /// When the current weights were first seen on the router: windows start here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights_since: Option<Timestamp>,
-    /// When this revision first had traffic; no query window reaches before it.
+    /// Where traffic is meant to go; repair may lower the live routing to it, never raise it above.
+    #[serde(alias = "weights")]
+    pub routing: Routing,
+    /// When the router was first seen to show it: windows start here.
+    #[serde(default, alias = "weightsSince", skip_serializing_if = "Option::is_none")]
+    pub shown_since: Option<Timestamp>,
+    /// When this revision first had traffic, copies included; no query window reaches before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_traffic: Option<Timestamp>,
     /// Since when the canary has been ready: proxies learn of its endpoints a little later.
@@ -83,6 +84,12 @@ pub struct Progress {
 }
 
 impl Release {
+    /// Means traffic to go there from now on; what was seen of the routing before says nothing about it.
+    pub(super) fn aim(&mut self, routing: Routing) {
+        self.routing = routing;
+        self.shown_since = None;
+    }
+
     /// When `side` has had its time to become ready: `limit` after the wait began, or after it last came nearer.
     pub(super) fn ready_deadline(
         &mut self,

@@ -33,7 +33,7 @@ pub use outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
 pub use policy::{Names, Policy, PolicyStep, Promotion};
 pub use projection::PromotedCondition;
 pub use report::{Event, EventType, Report, WaitingOn};
-pub use state::{JournalEntry, Phase, Promoted, State};
+pub use state::{JournalEntry, Phase, Promoted, State, StepProgress};
 pub use step::{Step, step};
 
 pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range};

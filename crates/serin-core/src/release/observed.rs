@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{Digest, ReleaseId, Revision, Weights};
+use crate::model::{Digest, ReleaseId, Revision, Routing};
 
 use super::ask::Answers;
 
@@ -81,10 +81,10 @@ pub enum RouteObserved {
     /// Not there (yet).
     #[default]
     Missing,
-    /// There, and routing with these weights.
+    /// There, and leading somewhere.
     Present {
         /// What the route object says now.
-        weights: Weights,
+        routing: Routing,
         /// Whether everything else in generated services and routes is as the Canary wants it.
         current: bool,
     },

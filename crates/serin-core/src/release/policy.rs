@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::analysis::{Check, Hook, HookKind, Keyed};
-use crate::model::{NamespacedName, Weights};
+use crate::model::{NamespacedName, Routing};
+
+use super::state::StepProgress;
 
 /// Everything the engine needs to know about how one target is released.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +44,22 @@ impl Policy {
     pub(super) fn has_hook(&self, kind: HookKind) -> bool {
         self.hooks.values().any(|hook| hook.kind == kind)
     }
+
+    /// Where traffic goes while nothing is being released: all of it to the stable side.
+    pub fn at_rest(&self) -> Routing {
+        Routing::default()
+    }
+
+    /// How far a release at the step of index `step` is, from 1, of how many. What takes time counts; shifts belong to what
+    /// follows them. `None` without anything that takes time.
+    pub(super) fn progress(&self, step: u32) -> Option<StepProgress> {
+        let takes_time = |step: &&PolicyStep| matches!(step, PolicyStep::Analyse | PolicyStep::Pause(_));
+        let count =
+            |steps: &[PolicyStep]| u32::try_from(steps.iter().filter(takes_time).count()).unwrap_or(u32::MAX);
+        let of = count(&self.steps);
+        let done = count(self.steps.get(..step as usize).unwrap_or(&self.steps));
+        (of > 0).then(|| StepProgress { step: done.saturating_add(1).min(of), of })
+    }
 }
 
 /// Names as Flagger composes them.
@@ -77,8 +95,8 @@ impl Names {
 /// One step of a strategy.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PolicyStep {
-    /// Shift traffic; done when the router shows the weights.
-    SetWeight(Weights),
+    /// Shift traffic; done when the router shows it.
+    Route(Routing),
     /// Judge all checks once; a failure counts towards the threshold and the step is judged again after the interval.
     Analyse,
     /// Wait; without a duration until somebody resumes.

@@ -54,9 +54,9 @@ impl State {
         }
     }
 
-    /// Flagger's `status.canaryWeight`: the intended weight.
+    /// Flagger's `status.canaryWeight`: the candidate's intended share of the requests that no rule treats apart.
     pub fn canary_weight(&self) -> u8 {
-        self.release().map_or(0, |release| release.weights.canary())
+        self.release().map_or(0, |release| release.routing.base.candidate())
     }
 
     /// Flagger's `status.failedChecks`.

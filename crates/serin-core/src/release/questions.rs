@@ -171,7 +171,7 @@ pub(super) fn of_release(policy: &Policy, observed: &Observed, release: &Release
         Stage::Confirming => gates(policy, observed, release, HookKind::ConfirmRollout, now),
         Stage::Preparing => gates(policy, observed, release, HookKind::PreRollout, now),
         Stage::Analysing => match policy.steps.get(release.step as usize) {
-            Some(PolicyStep::SetWeight(weights)) if *weights > release.weights => {
+            Some(PolicyStep::Route(routing)) if routing.exposes_more_than(&release.routing) => {
                 gates(policy, observed, release, HookKind::ConfirmTrafficIncrease, now)
             }
             Some(PolicyStep::Analyse) if window_is_open(observed, release) => {
@@ -182,7 +182,7 @@ pub(super) fn of_release(policy: &Policy, observed: &Observed, release: &Release
                 open.extend(at_close(policy, release, now));
                 open
             }
-            Some(PolicyStep::Analyse | PolicyStep::SetWeight(_) | PolicyStep::Pause(_)) | None => Vec::new(),
+            Some(PolicyStep::Analyse | PolicyStep::Route(_) | PolicyStep::Pause(_)) | None => Vec::new(),
         },
         Stage::ConfirmingPromotion => {
             let mut open = gates(policy, observed, release, HookKind::ConfirmPromotion, now);
@@ -195,10 +195,10 @@ pub(super) fn of_release(policy: &Policy, observed: &Observed, release: &Release
     }
 }
 
-/// A window counts only while the router shows the intended weights.
+/// A window counts only while the router shows the intended routing.
 pub(super) fn window_is_open(observed: &Observed, release: &Release) -> bool {
-    let shown = matches!(observed.route, RouteObserved::Present { weights, .. } if weights == release.weights);
-    shown && release.weights_since.is_some()
+    let shown = matches!(&observed.route, RouteObserved::Present { routing, .. } if *routing == release.routing);
+    shown && release.shown_since.is_some()
 }
 
 /// Metrics and rollback hooks, asked when the window closes.

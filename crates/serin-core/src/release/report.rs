@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Revision, Weights};
+use crate::model::{Revision, Routing};
 
 /// What happened in a step and what the release waits for now.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -60,10 +60,11 @@ pub enum WaitingOn {
         /// When the release fails for it.
         deadline: Timestamp,
     },
-    /// The router does not show the weights yet.
-    Weights {
+    /// The router does not show what was asked for yet.
+    #[serde(alias = "weights")]
+    Route {
         /// What was asked for.
-        wanted: Weights,
+        wanted: Routing,
     },
     /// The analysis window of this tick is open.
     Window {
@@ -147,7 +148,7 @@ impl fmt::Display for WaitingOn {
             Self::Readiness { workload, reason, deadline } => {
                 write!(f, "{workload} to become ready until {deadline:.0}: {reason}")
             }
-            Self::Weights { wanted } => write!(f, "the router to show {wanted}"),
+            Self::Route { wanted } => write!(f, "the router to show {wanted}"),
             Self::Window { until } => write!(f, "the analysis window to close at {until:.0}"),
             Self::Answers { names } => write!(f, "answers from {}", names.join(", ")),
             Self::Data { check, reason, held, limit } => {

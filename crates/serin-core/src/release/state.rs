@@ -63,6 +63,18 @@ pub struct State {
     /// What the last step waited on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
+    /// How far the release under way is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<StepProgress>,
+}
+
+/// How far a release is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepProgress {
+    /// The step that it is at, from 1.
+    pub step: u32,
+    /// How many there are.
+    pub of: u32,
 }
 
 impl State {
@@ -86,6 +98,7 @@ impl State {
             handled_request: None,
             unrecorded: None,
             waiting_on: None,
+            progress: None,
         }
     }
 
@@ -159,4 +172,28 @@ pub struct JournalEntry {
 
 fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::Routing;
+
+    #[test]
+    fn a_state_that_knew_weights_only_is_read() {
+        let at = "2026-01-01T00:00:00Z";
+        let state: State = serde_json::from_value(json!({
+            "phase": {"name": "releasing", "id": "2-a6fb26d2", "revision": format!("v1:{}", "a".repeat(20)),
+                "started": at, "stage": {"name": "analysing"}, "step": 5, "steps": 10, "tick": 4, "opened": at, "due": at,
+                "failedChecks": 1, "held": 0, "weights": 30, "weightsSince": at, "firstTraffic": at},
+            "waitingOn": {"kind": "weights", "wanted": 30}
+        }))
+        .unwrap();
+        let release = state.release().unwrap();
+        assert_eq!(release.routing, Routing::candidate_percent(30));
+        assert!(release.shown_since.is_some());
+        assert_eq!(state.waiting_on, Some(WaitingOn::Route { wanted: Routing::candidate_percent(30) }));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serin_core::model::Weights;
+use serin_core::model::Routing;
 use serin_core::release::{Policy, PolicyStep, ask, step};
 
 use super::properties::check;
@@ -14,7 +14,7 @@ const WRITES_PER_STEP: usize = 2;
 fn policy() -> Policy {
     let mut policy = plain_policy();
     policy.steps = (1..=5)
-        .flat_map(|step| [PolicyStep::SetWeight(Weights::canary_percent(step * 10)), PolicyStep::Analyse])
+        .flat_map(|step| [PolicyStep::Route(Routing::candidate_percent(step * 10)), PolicyStep::Analyse])
         .collect();
     policy.checks = [check("rate", None, None)].into_iter().collect();
     policy

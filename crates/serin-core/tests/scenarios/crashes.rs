@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serin_core::analysis::Reading;
-use serin_core::model::Weights;
+use serin_core::model::Routing;
 use serin_core::release::{HookKind, OutcomeKind, Policy, PolicyStep, RouteObserved};
 
 use super::properties::{check, hook};
@@ -19,7 +19,7 @@ struct Ending {
     outcomes: Vec<(String, OutcomeKind, Option<String>)>,
     primary: String,
     replicas: i32,
-    weights: Weights,
+    routing: Routing,
 }
 
 fn policy() -> Policy {
@@ -27,7 +27,7 @@ fn policy() -> Policy {
     policy.threshold = 2;
     policy.steps = [20, 50]
         .into_iter()
-        .flat_map(|weight| [PolicyStep::SetWeight(Weights::canary_percent(weight)), PolicyStep::Analyse])
+        .flat_map(|weight| [PolicyStep::Route(Routing::candidate_percent(weight)), PolicyStep::Analyse])
         .collect();
     policy.checks = [check("rate", None, None)].into_iter().collect();
     policy.hooks = [HookKind::PreRollout, HookKind::Rollout].into_iter().map(hook).collect();
@@ -47,7 +47,7 @@ fn play(story: Story, die_after: Option<usize>) -> (Ending, usize) {
     advance(&mut world, 60);
     story(&mut world, &mut advance);
     assert!(world.broken.is_empty(), "died after {die_after:?}: {}", world.broken.join("\n"));
-    let RouteObserved::Present { weights, .. } = world.route else { panic!("no route") };
+    let RouteObserved::Present { routing, .. } = world.route.clone() else { panic!("no route") };
     let outcomes = world.state.outbox.iter().map(|outcome| {
         (outcome.release.to_string(), outcome.kind, outcome.cause.as_ref().map(|cause| cause.message.clone()))
     });
@@ -55,7 +55,7 @@ fn play(story: Story, die_after: Option<usize>) -> (Ending, usize) {
         outcomes: outcomes.collect(),
         primary: world.primary.as_ref().unwrap().digest.to_string(),
         replicas: world.target.as_ref().unwrap().replicas,
-        weights,
+        routing,
         events,
     };
     (ending, world.persisted)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serin_core::analysis::{Reading, Verdict};
-use serin_core::model::{NamespacedName, Weights};
+use serin_core::model::{NamespacedName, Routing};
 use serin_core::release::{
     Check, CheckSource, Hook, HookKind, OnMissing, Phase, Policy, PolicyStep, Promotion, Range, Readiness,
     RouteObserved, State, Verb,
@@ -89,7 +89,7 @@ fn policy(gated: bool, skip: bool, stable: bool) -> Policy {
     policy.promotion = if stable { Promotion::SwitchStable } else { Promotion::CopyToPrimary };
     policy.steps = [10, 30, 60]
         .into_iter()
-        .flat_map(|weight| [PolicyStep::SetWeight(Weights::canary_percent(weight)), PolicyStep::Analyse])
+        .flat_map(|weight| [PolicyStep::Route(Routing::candidate_percent(weight)), PolicyStep::Analyse])
         .chain([PolicyStep::Pause(Some(Duration::from_secs(40))), PolicyStep::Analyse])
         .collect();
     let checks = [check("rate", None, None), check("cost", Some(Duration::from_secs(90)), Some(2))];
@@ -169,7 +169,7 @@ impl Witness {
             assert!(release.failed_checks == self.failed + 1, "a tick counted more than once");
             assert!(release.tick > self.tick, "a failure was counted and its tick left open");
         }
-        let weight = release.weights.canary();
+        let weight = release.routing.base.candidate();
         if weight > self.highest && self.highest > 0 {
             let passed = |name: &str| {
                 release.checks.iter().any(|check| check.name == name && check.verdict == Verdict::Pass)
@@ -204,7 +204,7 @@ fn apply(world: &mut World, op: &Op, nonce: usize) {
         Op::Route(weight) => {
             world.meddled = true;
             world.route = weight.map_or(RouteObserved::Missing, |weight| RouteObserved::Present {
-                weights: Weights::canary_percent(weight),
+                routing: Routing::candidate_percent(weight),
                 current: weight != 30,
             });
         }
@@ -277,8 +277,8 @@ fn assert_settled(world: &World) {
     let target = world.target.as_ref().unwrap();
     assert_eq!(target.replicas, 0, "the canary still runs");
     assert_eq!(world.pending, None, "a revision was never written");
-    let RouteObserved::Present { weights, .. } = &world.route else { panic!("no route") };
-    assert_eq!(*weights, Weights::PRIMARY);
+    let RouteObserved::Present { routing, .. } = &world.route else { panic!("no route") };
+    assert!(!routing.exposes(), "{routing}");
     let promoted = &state.promoted.as_ref().unwrap().revision.digest;
     assert_eq!(&world.primary.as_ref().unwrap().digest, promoted, "primary runs something else");
     let quarantined = state.quarantine.iter().any(|entry| entry.revision.digest == target.digest);

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serin_core::analysis::Reading;
-use serin_core::model::{NamespacedName, Weights};
+use serin_core::model::{NamespacedName, Routing};
 use serin_core::release::{
     Action, Check, CheckSource, EventType, Hook, HookKind, OnMissing, PolicyStep, Promotion, Range, Readiness,
     RouteObserved, Verb,
@@ -188,8 +188,8 @@ impl Player {
             }
             ("route", "missing") => world.route = RouteObserved::Missing,
             ("route", weight) => {
-                let weights = Weights::canary_percent(weight.parse().unwrap());
-                world.route = RouteObserved::Present { weights, current: true };
+                let routing = Routing::candidate_percent(weight.parse().unwrap());
+                world.route = RouteObserved::Present { routing, current: true };
             }
             ("router", switch) => world.router_works = switch == "on",
             ("copies", switch) => world.copies_show = switch == "on",
@@ -248,8 +248,7 @@ fn action_words(action: &Action) -> String {
         Action::CreatePrimary { expect } => format!("CreatePrimary {}", named(expect.as_str())),
         Action::EnsurePrimaryAutoscaler => "EnsurePrimaryAutoscaler".to_owned(),
         Action::EnsureServices => "EnsureServices".to_owned(),
-        Action::EnsureRoute(weights) => format!("EnsureRoute {weights}"),
-        Action::SetWeights(weights) => format!("SetWeights {weights}"),
+        Action::Route(routing) => format!("Route {routing}"),
         Action::ScaleTarget { up: true } => "ScaleTarget up".to_owned(),
         Action::ScaleTarget { up: false } => "ScaleTarget down".to_owned(),
         Action::ScalePrimary { replicas } => format!("ScalePrimary {replicas}"),
@@ -290,7 +289,7 @@ fn policy_step(word: &str) -> PolicyStep {
         Some(("pause", time)) => PolicyStep::Pause(Some(duration(time))),
         None if word == "pause" => PolicyStep::Pause(None),
         None if word == "analyse" => PolicyStep::Analyse,
-        _ => PolicyStep::SetWeight(Weights::canary_percent(word.parse().unwrap())),
+        _ => PolicyStep::Route(Routing::candidate_percent(word.parse().unwrap())),
     }
 }
 

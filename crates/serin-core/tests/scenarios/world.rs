@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serin_core::analysis::{Measurement, Reading};
-use serin_core::model::{CommitId, Digest, NamespacedName, Revision, Weights};
+use serin_core::model::{CommitId, Digest, NamespacedName, Revision, Routing};
 use serin_core::release::{
     Action, Answer, Answers, CheckSource, HookKind, HookReply, Keyed, Names, Observed, Policy, Promotion,
     Question, QuestionKey, Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask,
@@ -374,7 +374,7 @@ impl World {
                 }
             }
             Action::EnsurePrimaryAutoscaler | Action::EnsureServices => {}
-            Action::EnsureRoute(weights) | Action::SetWeights(weights) => self.shift(*weights),
+            Action::Route(routing) => self.shift(routing),
             Action::ScaleTarget { up } => self.scale_target(*up),
             Action::ScalePrimary { replicas } => {
                 if let Some(primary) = &mut self.primary {
@@ -410,30 +410,30 @@ impl World {
         Workload { told: self.primary_told.clone(), ..Workload::new(digest, replicas) }
     }
 
-    fn shift(&mut self, weights: Weights) {
-        let before = match self.route {
-            RouteObserved::Present { weights, .. } => weights,
-            RouteObserved::Missing | RouteObserved::Unusable(_) => Weights::PRIMARY,
+    fn shift(&mut self, routing: &Routing) {
+        let before = match &self.route {
+            RouteObserved::Present { routing, .. } => routing.clone(),
+            RouteObserved::Missing | RouteObserved::Unusable(_) => Routing::default(),
         };
         let ready = |side: &Option<Workload>| {
             side.as_ref().is_some_and(|side| side.replicas > 0 && side.readiness() == Readiness::Ready)
         };
-        if weights > before && !ready(&self.target) {
-            self.broken.push(format!("traffic to an unready canary: {weights}"));
+        if routing.exposes_more_than(&before) && !ready(&self.target) {
+            self.broken.push(format!("traffic to an unready canary: {routing}"));
         }
         let serves = |side: &Option<Workload>| {
             side.as_ref().is_some_and(|side| side.observe().available > 0 && side.replicas > 0)
         };
-        if weights < before && !serves(&self.primary) && serves(&self.target) {
-            self.broken.push(format!("traffic to an unready primary: {weights}"));
+        if before.exposes_more_than(routing) && !serves(&self.primary) && serves(&self.target) {
+            self.broken.push(format!("traffic to an unready primary: {routing}"));
         }
         if self.router_works {
-            self.route = RouteObserved::Present { weights, current: true };
+            self.route = RouteObserved::Present { routing: routing.clone(), current: true };
         }
     }
 
     fn has_traffic(&self) -> bool {
-        matches!(self.route, RouteObserved::Present { weights, .. } if weights > Weights::PRIMARY)
+        matches!(&self.route, RouteObserved::Present { routing, .. } if routing.exposes())
     }
 
     fn scale_target(&mut self, up: bool) {

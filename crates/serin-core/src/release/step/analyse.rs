@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::analysis::HookKind;
-use crate::model::Weights;
+use crate::model::Routing;
 use crate::release::attempt::{Release, Stage};
 use crate::release::policy::{Policy, PolicyStep};
 use crate::release::questions::{self, Open};
@@ -29,7 +29,7 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return promote::begin(cx, release);
     }
     match cx.policy.steps.get(release.step as usize) {
-        Some(PolicyStep::SetWeight(weights)) => set_weight(cx, release, *weights),
+        Some(PolicyStep::Route(routing)) => shift(cx, release, routing),
         Some(PolicyStep::Analyse) => watch(cx, release),
         Some(PolicyStep::Pause(duration)) => pause(cx, release, *duration),
         None if cx.policy.has_hook(HookKind::ConfirmPromotion) => {
@@ -52,8 +52,7 @@ fn start_over(cx: &mut Context<'_>, release: &mut Release) -> Next {
     cx.say(Event::normal(format!("Analysis of {} was changed, starting it again", cx.target())));
     release.steps = count(cx.policy);
     release.step = 0;
-    release.weights = Weights::PRIMARY;
-    release.weights_since = None;
+    release.aim(cx.policy.at_rest());
     open_step(cx.policy, release, cx.now);
     Next::Again
 }
@@ -76,34 +75,33 @@ fn window(policy: &Policy, step: usize) -> Duration {
     let before = policy.steps.iter().take(step).rev().find(|step| !matches!(step, PolicyStep::Pause(_)));
     match before {
         Some(PolicyStep::Analyse) => policy.interval,
-        Some(PolicyStep::SetWeight(_) | PolicyStep::Pause(_)) | None => {
+        Some(PolicyStep::Route(_) | PolicyStep::Pause(_)) | None => {
             policy.checks.values().map(|check| check.window).fold(policy.interval, Duration::max)
         }
     }
 }
 
-fn set_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) -> Next {
-    if release.weights != weights {
-        return decide_weight(cx, release, weights);
+fn shift(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Next {
+    if release.routing != *routing {
+        return decide(cx, release, routing);
     }
-    if steer(cx, weights) == Steered::Waiting {
+    if steer(cx, routing) == Steered::Waiting {
         return Next::Rest;
     }
-    release.weights_since = Some(cx.now);
+    release.shown_since = Some(cx.now);
     // At step 0 the analysis (re)starts: what earlier pods did does not count.
-    if weights > Weights::PRIMARY && release.step == 0 {
+    if routing.exposes() && release.step == 0 {
         release.first_traffic = Some(cx.now);
     }
     next_step(cx, release)
 }
 
 /// Everything before this step has passed; only a raise asks the traffic gates.
-fn decide_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) -> Next {
-    let intended = release.weights;
-    if steer(cx, intended) == Steered::Waiting || held(cx, release) {
+fn decide(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Next {
+    if steer(cx, &release.routing) == Steered::Waiting || held(cx, release) {
         return Next::Rest;
     }
-    if weights > intended && cx.policy.has_hook(HookKind::ConfirmTrafficIncrease) {
+    if routing.exposes_more_than(&release.routing) && cx.policy.has_hook(HookKind::ConfirmTrafficIncrease) {
         match gates::look(cx, release, HookKind::ConfirmTrafficIncrease) {
             Gates::Open(names) => {
                 for name in names {
@@ -117,25 +115,24 @@ fn decide_weight(cx: &mut Context<'_>, release: &mut Release, weights: Weights) 
             Gates::RollBack(next) => return next,
         }
     }
-    release.weights = weights;
-    release.weights_since = None;
-    if weights > Weights::PRIMARY {
+    release.aim(routing.clone());
+    if routing.exposes() {
         // Intended is as good as shown when it comes to draining: the router may be ahead of what is observed.
         release.first_traffic.get_or_insert(cx.now);
     }
     release.tick += 1;
-    cx.say(Event::normal(format!("Advance {} canary weight {}", cx.target(), weights.canary())));
+    cx.say(Event::normal(format!("Advance {} canary weight {}", cx.target(), routing.base.candidate())));
     Next::Again
 }
 
-/// The window of an analysis: it counts only while the router shows the intended weights.
+/// The window of an analysis: it counts only while the router shows the intended routing.
 fn watch(cx: &mut Context<'_>, release: &mut Release) -> Next {
-    if steer(cx, release.weights) == Steered::Waiting {
-        release.weights_since = None;
+    if steer(cx, &release.routing) == Steered::Waiting {
+        release.shown_since = None;
         return Next::Rest;
     }
-    if release.weights_since.is_none() {
-        release.weights_since = Some(cx.now);
+    if release.shown_since.is_none() {
+        release.shown_since = Some(cx.now);
         open_step(cx.policy, release, cx.now);
         return Next::Again;
     }
@@ -155,7 +152,7 @@ fn watch(cx: &mut Context<'_>, release: &mut Release) -> Next {
 }
 
 fn pause(cx: &mut Context<'_>, release: &mut Release, duration: Option<Duration>) -> Next {
-    steer(cx, release.weights);
+    steer(cx, &release.routing);
     if held(cx, release) {
         return Next::Rest;
     }
@@ -177,7 +174,7 @@ pub(super) fn await_promotion(cx: &mut Context<'_>, release: &mut Release) -> Ne
     if promote::is_skipped(cx, release) {
         return promote::begin(cx, release);
     }
-    steer(cx, release.weights);
+    steer(cx, &release.routing);
     if held(cx, release) {
         return Next::Rest;
     }

@@ -73,7 +73,7 @@ fn abort(cx: &mut Context<'_>, release: &mut Release) -> Result<(), String> {
         | Stage::ScalingUp { .. }
         | Stage::Preparing
         | Stage::Analysing
-        | Stage::ConfirmingPromotion => ending::begin(release, End::Failed { cause }),
+        | Stage::ConfirmingPromotion => ending::begin(cx, release, End::Failed { cause }),
     }
     release.paused = false;
     cx.say(Event::warning(format!("Rolling back {} abort requested", cx.target())));

@@ -1,6 +1,5 @@
 //! The way out of a release, whatever its end: weight 0, observed, drained, then scaled down.
 
-use crate::model::Weights;
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::report::{Event, WaitingOn};
@@ -11,10 +10,9 @@ use super::mend;
 use super::route::{Steered, steer};
 
 /// From here on all traffic belongs to primary.
-pub(super) fn begin(release: &mut Release, end: End) {
+pub(super) fn begin(cx: &Context<'_>, release: &mut Release, end: End) {
     release.stage = Stage::Ending { end, zero_since: None, scaling_down: false };
-    release.weights = Weights::PRIMARY;
-    release.weights_since = None;
+    release.aim(cx.policy.at_rest());
     release.unready_since = None;
     release.paused = false;
     release.tick += 1;
@@ -25,7 +23,7 @@ pub(super) fn threshold_reached(cx: &mut Context<'_>, release: &mut Release, lim
     let target = cx.target();
     cx.say(Event::warning(format!("Rolling back {target} failed checks threshold reached {limit}")));
     let checks = if limit == 1 { "1 failed check".to_owned() } else { format!("{limit} failed checks") };
-    begin(release, End::Failed { cause: Cause { message: format!("{what} ({checks})") } });
+    begin(cx, release, End::Failed { cause: Cause { message: format!("{what} ({checks})") } });
     Next::Again
 }
 
@@ -33,13 +31,13 @@ pub(super) fn threshold_reached(cx: &mut Context<'_>, release: &mut Release, lim
 pub(super) fn held_too_long(cx: &mut Context<'_>, release: &mut Release, what: &str) -> Next {
     let limit = cx.policy.hold_limit;
     cx.say(Event::warning(format!("Rolling back {} held without data {limit} times", cx.target())));
-    begin(release, End::Failed { cause: Cause { message: format!("{what} (held {limit} times)") } });
+    begin(cx, release, End::Failed { cause: Cause { message: format!("{what} (held {limit} times)") } });
     Next::Again
 }
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     notice_promotion(cx, release);
-    if steer(cx, Weights::PRIMARY) == Steered::Waiting {
+    if steer(cx, &cx.policy.at_rest()) == Steered::Waiting {
         if let Stage::Ending { zero_since, .. } = &mut release.stage {
             *zero_since = None;
         }

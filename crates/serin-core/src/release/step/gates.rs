@@ -72,6 +72,7 @@ pub(super) fn roll_back(cx: &mut Context<'_>, release: &mut Release, open: &[Ope
     cx.say(Event::warning(format!("Rollback check {name} passed")));
     cx.say(Event::warning(format!("Rolling back {} manual webhook invoked", cx.target())));
     ending::begin(
+        cx,
         release,
         End::Failed { cause: Cause { message: format!("the rollback hook {name} asked for it") } },
     );

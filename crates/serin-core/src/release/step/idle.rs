@@ -1,7 +1,7 @@
 //! Primary serves; a new revision on the target starts a release.
 
 use crate::analysis::HookKind;
-use crate::model::{Digest, ReleaseId, Revision, Weights};
+use crate::model::{Digest, ReleaseId, Revision};
 use crate::release::action::Action;
 use crate::release::attempt::{Release, Stage};
 use crate::release::observed::WorkloadObserved;
@@ -20,7 +20,7 @@ pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind
         return Next::Rest;
     };
     rebaseline(state, target);
-    if !primary_is_there(cx, state, target) || steer(cx, Weights::PRIMARY) == Steered::Waiting {
+    if !primary_is_there(cx, state, target) || steer(cx, &cx.policy.at_rest()) == Steered::Waiting {
         return Next::Rest;
     }
     if let Some(reason) = &cx.observed.blocked {
@@ -94,8 +94,8 @@ fn start(
         due: cx.now,
         failed_checks: 0,
         held: 0,
-        weights: Weights::PRIMARY,
-        weights_since: None,
+        routing: cx.policy.at_rest(),
+        shown_since: None,
         first_traffic: None,
         ready_since: None,
         unready_since: None,

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use crate::model::Weights;
 use crate::release::action::Action;
 use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
 use crate::release::policy::Promotion;
@@ -61,7 +60,7 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         cx.wake_at(known);
         return Next::Rest;
     }
-    if steer(cx, Weights::PRIMARY) == Steered::Waiting {
+    if steer(cx, &cx.policy.at_rest()) == Steered::Waiting {
         *routed = None;
         return Next::Rest;
     }

@@ -104,6 +104,7 @@ fn admit_same_template(cx: &Context<'_>, state: &mut State) {
 }
 
 fn conclude(cx: Context<'_>, mut state: State) -> Step {
+    state.progress = state.release().and_then(|release| cx.policy.progress(release.step));
     let Context { now, events, actions, waiting, quiet, wake, .. } = cx;
     for event in &events {
         state.announce(event.clone(), now);

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::analysis::HookKind;
-use crate::model::Weights;
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::Readiness;
@@ -35,7 +34,7 @@ pub(super) fn confirm(cx: &mut Context<'_>, release: &mut Release) -> Next {
         scale_up(cx, release, false);
         return Next::Again;
     }
-    steer(cx, Weights::PRIMARY);
+    steer(cx, &cx.policy.at_rest());
     if held(cx, release) {
         return Next::Rest;
     }
@@ -63,7 +62,7 @@ pub(super) fn scale_up(cx: &mut Context<'_>, release: &mut Release, restarted: b
 
 /// The canary scales up and becomes ready.
 pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: Timestamp) -> Next {
-    steer(cx, Weights::PRIMARY);
+    steer(cx, &cx.policy.at_rest());
     match health(cx) {
         Health::Ready => {
             if promote::is_skipped(cx, release) {
@@ -105,7 +104,7 @@ pub(super) fn call_hooks(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if promote::is_skipped(cx, release) {
         return promote::begin(cx, release);
     }
-    steer(cx, Weights::PRIMARY);
+    steer(cx, &cx.policy.at_rest());
     if held(cx, release) {
         return Next::Rest;
     }
@@ -160,14 +159,14 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
     let reason = match health(cx) {
         Health::Ready => {
             release.unready_since = None;
-            let resting = release.weights == Weights::PRIMARY && !is_known(cx, release);
+            let resting = release.routing == cx.policy.at_rest() && !is_known(cx, release);
             return resting.then(|| {
-                steer(cx, Weights::PRIMARY);
+                steer(cx, &cx.policy.at_rest());
                 Next::Rest
             });
         }
         Health::Stalled(reason) => return Some(give_up(cx, release, &reason)),
-        Health::Down(_) if release.weights > Weights::PRIMARY => {
+        Health::Down(_) if release.routing.exposes() => {
             retreat(cx, release);
             return Some(Next::Again);
         }
@@ -175,18 +174,17 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
     };
     release.ready_since = None;
     let since = *release.unready_since.get_or_insert(cx.now);
-    steer(cx, release.weights);
+    steer(cx, &release.routing);
     Some(not_ready(cx, release, since, &reason))
 }
 
-/// Back to the step that set the present weight, with everything on primary.
+/// Back to the step that set the present routing, with everything on primary.
 fn retreat(cx: &Context<'_>, release: &mut Release) {
     let until = cx.policy.steps.iter().take(release.step as usize + 1);
-    let last = until.enumerate().rfind(|(_, step)| matches!(step, PolicyStep::SetWeight(_)));
+    let last = until.enumerate().rfind(|(_, step)| matches!(step, PolicyStep::Route(_)));
     release.step = last.and_then(|(index, _)| u32::try_from(index).ok()).unwrap_or(0);
     release.stage = Stage::Analysing;
-    release.weights = Weights::PRIMARY;
-    release.weights_since = None;
+    release.aim(cx.policy.at_rest());
     analyse::open_step(cx.policy, release, cx.now);
 }
 
@@ -216,7 +214,7 @@ fn give_up(cx: &mut Context<'_>, release: &mut Release, reason: &str) -> Next {
     let target = cx.target();
     let message = format!("canary deployment {target} not ready: {reason}");
     cx.say(Event::warning(format!("Rolling back {target} progress deadline exceeded {message}")));
-    ending::begin(release, End::Failed { cause: Cause { message } });
+    ending::begin(cx, release, End::Failed { cause: Cause { message } });
     Next::Again
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::{Digest, Weights};
+use crate::model::Digest;
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Readiness, WorkloadObserved};
@@ -38,7 +38,7 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
     if lower(cx, release) {
         return Next::Again;
     }
-    steer(cx, release.weights);
+    steer(cx, &release.routing);
     let primary = cx.observed.primary.as_ref();
     let deadline = release.ready_deadline(since, primary, cx.now, cx.policy.progress_deadline);
     let digest = &release.revision.digest;
@@ -48,7 +48,7 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
             if release.first_traffic.is_some() {
                 cx.say(Event::normal("Routing all traffic to primary"));
             }
-            ending::begin(release, End::Succeeded);
+            ending::begin(cx, release, End::Succeeded);
             return Next::Again;
         }
         Side::Stalled(reason) => return fail(cx, release, &reason),
@@ -126,16 +126,16 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if lower(cx, release) {
         return Next::Again;
     }
-    steer(cx, release.weights);
+    steer(cx, &release.routing);
     let deadline =
         release.ready_deadline(since, cx.observed.primary.as_ref(), cx.now, cx.policy.progress_deadline);
     let Some(promoted) = cx.promoted.as_ref().map(|promoted| promoted.digest.clone()) else {
-        ending::begin(release, End::Failed { cause });
+        ending::begin(cx, release, End::Failed { cause });
         return Next::Again;
     };
     match state_of(cx.observed.primary.as_ref(), &promoted) {
         Side::Ready => {
-            ending::begin(release, End::Failed { cause });
+            ending::begin(cx, release, End::Failed { cause });
             return Next::Again;
         }
         Side::Other => {
@@ -152,11 +152,9 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
 fn lower(cx: &Context<'_>, release: &mut Release) -> bool {
     let trusted = cx.observed.target.as_ref().is_some_and(|target| target.digest == release.revision.digest);
     let down = matches!(health(cx), Health::Down(_)) || !can_serve(cx.observed.target.as_ref());
-    let lower =
-        release.weights > Weights::PRIMARY && (down || !trusted) && can_serve(cx.observed.primary.as_ref());
+    let lower = release.routing.exposes() && (down || !trusted) && can_serve(cx.observed.primary.as_ref());
     if lower {
-        release.weights = Weights::PRIMARY;
-        release.weights_since = None;
+        release.aim(cx.policy.at_rest());
     }
     lower
 }

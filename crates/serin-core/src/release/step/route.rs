@@ -1,74 +1,69 @@
-//! Steering: the live weights are brought to the intended ones.
+//! Steering: the live routing is brought to the intended one.
 
-use crate::model::Weights;
+use crate::model::Routing;
 use crate::release::action::Action;
 use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
 use crate::release::report::WaitingOn;
 
 use super::context::{Context, can_serve};
 
-/// What became of the intended weights.
+/// What became of the intended routing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Steered {
-    /// The router shows them.
+    /// The router shows it.
     Shown,
     /// Not yet; what is waited for has been noted.
     Waiting,
 }
 
-/// Wants `weights` on the router. Never moves traffic to a side that cannot take it.
-pub(super) fn steer(cx: &mut Context<'_>, weights: Weights) -> Steered {
+/// Wants `routing` on the router. Never moves traffic to a side that cannot take it.
+pub(super) fn steer(cx: &mut Context<'_>, routing: &Routing) -> Steered {
     match &cx.observed.route {
         RouteObserved::Missing => {
-            let able = not_able(cx, Weights::PRIMARY, weights).is_none();
-            let first = if able { weights } else { Weights::PRIMARY };
+            let rest = cx.policy.at_rest();
+            let first = if not_able(cx, &rest, routing).is_none() { routing.clone() } else { rest };
             cx.act(Action::EnsureServices);
-            cx.act(Action::EnsureRoute(first));
-            cx.wait_silently(WaitingOn::Weights { wanted: first });
+            cx.act(Action::Route(first.clone()));
+            cx.wait_silently(WaitingOn::Route { wanted: first });
             Steered::Waiting
         }
         RouteObserved::Unusable(reason) => {
             cx.wait_blocked(reason);
             Steered::Waiting
         }
-        RouteObserved::Present { weights: live, current } => {
-            let (live, current) = (*live, *current);
-            if live == weights {
-                if !current {
-                    cx.act(Action::EnsureServices);
-                    cx.act(Action::EnsureRoute(weights));
-                }
-                return Steered::Shown;
-            }
-            if let Some(waiting) = not_able(cx, live, weights) {
+        RouteObserved::Present { routing: live, current } => {
+            let is_shown = live == routing;
+            if !is_shown && let Some(waiting) = not_able(cx, live, routing) {
                 cx.wait_silently(waiting);
                 return Steered::Waiting;
             }
-            if current {
-                cx.act(Action::SetWeights(weights));
-            } else {
+            if !current {
                 cx.act(Action::EnsureServices);
-                cx.act(Action::EnsureRoute(weights));
             }
-            cx.wait_silently(WaitingOn::Weights { wanted: weights });
+            if !current || !is_shown {
+                cx.act(Action::Route(routing.clone()));
+            }
+            if is_shown {
+                return Steered::Shown;
+            }
+            cx.wait_silently(WaitingOn::Route { wanted: routing.clone() });
             Steered::Waiting
         }
     }
 }
 
-/// Why the side that would get more traffic must not get it.
-fn not_able(cx: &Context<'_>, live: Weights, wanted: Weights) -> Option<WaitingOn> {
+/// Why a side that would get more traffic must not get it.
+fn not_able(cx: &Context<'_>, live: &Routing, wanted: &Routing) -> Option<WaitingOn> {
     let (canary, primary) = (cx.observed.target.as_ref(), cx.observed.primary.as_ref());
     let names = &cx.policy.names;
-    if wanted == live {
-        return None;
-    }
-    if wanted > live {
+    if wanted.exposes_more_than(live) {
         let ready = canary.is_some_and(|canary| canary.replicas > 0 && canary.readiness == Readiness::Ready);
-        return (!ready).then(|| cannot_serve(&names.target, canary));
+        if !ready {
+            return Some(cannot_serve(&names.target, canary));
+        }
     }
     // Primary is the known good side: it gets the traffic unless only the canary is able to serve.
-    let stuck = !can_serve(primary) && can_serve(canary);
+    let stuck = live.exposes_more_than(wanted) && !can_serve(primary) && can_serve(canary);
     stuck.then(|| cannot_serve(&names.primary(), primary))
 }
 

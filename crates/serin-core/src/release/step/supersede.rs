@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use crate::model::Weights;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::WorkloadObserved;
 use crate::release::report::{Event, WaitingOn};
@@ -47,7 +46,7 @@ fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
     } else {
         format!("New revision detected! Restarting analysis for {target}")
     }));
-    ending::begin(release, End::Superseded);
+    ending::begin(cx, release, End::Superseded);
     Next::Again
 }
 
@@ -55,7 +54,7 @@ fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
 fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserved) -> Next {
     match release.stage {
         Stage::Confirming => {
-            steer(cx, Weights::PRIMARY);
+            steer(cx, &cx.policy.at_rest());
             cx.wait_silently(WaitingOn::Drift);
             Next::Rest
         }
@@ -74,8 +73,7 @@ fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserve
             release.stage = Stage::ScalingUp { since: cx.now };
             release.step = 0;
             release.tick += 1;
-            release.weights = Weights::PRIMARY;
-            release.weights_since = None;
+            release.aim(cx.policy.at_rest());
             (release.ready_since, release.unready_since) = (None, None);
             Next::Again
         }
@@ -83,12 +81,12 @@ fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserve
 }
 
 fn await_correction(cx: &mut Context<'_>, release: &mut Release, since: Timestamp) -> Next {
-    steer(cx, Weights::PRIMARY);
+    steer(cx, &cx.policy.at_rest());
     let deadline = after(since, cx.policy.progress_deadline);
     if cx.now >= deadline {
         let message = format!("{} was changed in the cluster and not put right in time", cx.target());
         cx.say(Event::warning(format!("Rolling back {} progress deadline exceeded {message}", cx.target())));
-        ending::begin(release, End::Failed { cause: Cause { message } });
+        ending::begin(cx, release, End::Failed { cause: Cause { message } });
         return Next::Again;
     }
     cx.wake_at(deadline);
