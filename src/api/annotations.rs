@@ -11,6 +11,12 @@ pub const PENDING: &str = "serin.dev/pending";
 /// On the target, by `sync`: revisions that a newer one replaced before the engine took them up, `<digest>@<commit>` each,
 /// separated by blanks.
 pub const REPLACED: &str = "serin.dev/replaced";
+/// On the target, by `sync`, when the cluster knows nothing of it: `<digest>@<commit>` that the record in Git says was promoted
+/// last. It is what is written first.
+pub const RECORD_PROMOTED: &str = "serin.dev/record-promoted";
+/// On the target, by `sync`, beside [`RECORD_PROMOTED`]: what the record says failed, `<release>=<digest>@<commit>` each,
+/// separated by blanks.
+pub const RECORD_FAILED: &str = "serin.dev/record-failed";
 /// On the Canary, by the CLI: `<verb>/<release or digest>/<nonce>`.
 pub const REQUEST: &str = "serin.dev/request";
 /// On the Canary, by `report`: id of the newest release whose outcome is in Git.

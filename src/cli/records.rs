@@ -33,6 +33,7 @@ impl Records {
         Ok(promoted.map(|PromotedManifest { revision, template, target: _, path: _, text: _ }| Recorded {
             revision,
             template,
+            failed: record.failed(canary),
         }))
     }
 }

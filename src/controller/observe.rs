@@ -115,6 +115,7 @@ impl Look<'_> {
         Observed {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
             replaced: target.as_ref().map(|view| view.replaced.clone()).unwrap_or_default(),
+            remembered: target.as_ref().and_then(|view| view.remembered.clone()),
             blocked: self.blocked(target.as_deref()).or_else(|| unusable(&route)),
             size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
             target: target.map(|view| view.as_target(self.target_minimum())),

@@ -9,8 +9,8 @@ use super::desired::Desired;
 use super::pass::Until;
 use super::source::Recorded;
 use super::target::{self, Admission, CanaryFacts, LiveTarget};
-use crate::api::annotations::{MANAGER_PENDING, MANAGER_SYNC, REVISION};
-use crate::api::{self, Canary, TargetResult};
+use crate::api::annotations::{COPIED_FROM, MANAGER_PENDING, MANAGER_SYNC, REVISION};
+use crate::api::{self, Canary, CanaryPhase, TargetResult};
 use crate::cluster::{ResolveError, call};
 use crate::manifest::{canonical_template, describe_change, template_digest};
 use crate::model::{Digest, NamespacedName, Revision};
@@ -24,12 +24,14 @@ impl Applier<'_> {
     ) -> Result<Prepared, Trouble> {
         let looked = self.look(object).await?;
         let facts = self.canary(canary).await?;
-        if let Some(recorded) = self.recorded_first(object, canary, &facts).await?
+        let recorded = self.recorded_first(object, canary, &facts).await?;
+        if let Some(recorded) = &recorded
             && recorded.revision.digest != *digest
-            && looked.live.as_ref().is_none_or(|live| runs(live, &recorded.revision.digest))
+            && looked.live.as_ref().is_none_or(|live| gives_way(live, recorded))
         {
             return self.prepare_recorded(object, &looked, canary, digest, recorded).await;
         }
+        let recorded = recorded.as_ref().filter(|recorded| recorded.revision.digest == *digest);
         let live = looked.live.as_ref().map(LiveTarget::of);
         let replaced = live.as_ref().map(|live| live.replaced_by(digest, &facts)).unwrap_or_default();
         let known = live.as_ref().map_or(&[][..], |live| &live.replaced);
@@ -40,7 +42,7 @@ impl Applier<'_> {
                 Ok(announce(object, canary, revision, already && !owed, &replaced))
             }
             Admission::Same { stamp, drop_pending, template_may_change } => {
-                let exact = self.prepare_exact(object, &looked, &object.body, &stamp).await?;
+                let exact = self.prepare_exact(object, &looked, &object.body, &stamp, recorded).await?;
                 if exact.changes_template && !template_may_change {
                     let reason =
                         format!("its template was changed in the cluster; put right when {canary} has no traffic");
@@ -56,7 +58,7 @@ impl Applier<'_> {
             }
             Admission::Write { stamp, drop_pending } => {
                 let Exact { mut prepared, changes_template } =
-                    self.prepare_exact(object, &looked, &object.body, &stamp).await?;
+                    self.prepare_exact(object, &looked, &object.body, &stamp, recorded).await?;
                 if owed {
                     prepared.writes.insert(0, drop_announcement(object, &replaced));
                 } else {
@@ -81,8 +83,12 @@ impl Applier<'_> {
         looked: &Looked,
         wanted: &Value,
         stamp: &Revision,
+        recorded: Option<&Recorded>,
     ) -> Result<Exact, Trouble> {
-        let body = target::body(wanted, stamp);
+        let mut body = target::body(wanted, stamp);
+        if let Some(recorded) = recorded {
+            target::remember(&mut body, &recorded.remembered());
+        }
         let dry_run = self.dry_run(object, &looked.api, &body).await?;
         let template = body["spec"]["template"].clone();
         let mut prepared = prepared(object, looked, body, &dry_run);
@@ -116,19 +122,22 @@ impl Applier<'_> {
         Ok(serde_json::to_value(call(&what, api.patch(&object.id.name, &params, &patch)).await?)?)
     }
 
-    /// What the record says, if the cluster knows nothing of the target yet.
+    /// What the record says, if the cluster knows nothing of the target yet: no Canary has taken it up, or the one that did is
+    /// gone and left a primary that goes with it.
     async fn recorded_first(
         &self,
         object: &Desired,
         canary: &NamespacedName,
         facts: &CanaryFacts,
     ) -> Result<Option<Recorded>, Trouble> {
-        if facts.has_status {
+        // One that waits for its target has not taken it up.
+        if facts.has_status && facts.phase != CanaryPhase::Initializing {
             return Ok(None);
         }
         let api = self.api(object).await?;
         let primary = format!("{}-primary", object.id.name);
-        if call("look for the primary", api.get_opt(&primary)).await?.is_some() {
+        let primary = call("look for the primary", api.get_opt(&primary)).await?;
+        if primary.is_some_and(|primary| !is_orphan(&primary, facts)) {
             return Ok(None);
         }
         self.records.recorded(canary).await.map_err(|message| {
@@ -143,12 +152,13 @@ impl Applier<'_> {
         looked: &Looked,
         canary: &NamespacedName,
         digest: &Digest,
-        recorded: Recorded,
+        recorded: &Recorded,
     ) -> Result<Prepared, Trouble> {
-        let Recorded { revision, template } = recorded;
+        let Recorded { revision, template, failed: _ } = recorded;
         let mut wanted = object.body.clone();
-        wanted["spec"]["template"] = template;
-        let Prepared { writes, outcome } = self.prepare_exact(object, looked, &wanted, &revision).await?.prepared;
+        wanted["spec"]["template"] = template.clone();
+        let Prepared { writes, outcome } =
+            self.prepare_exact(object, looked, &wanted, revision, Some(recorded)).await?.prepared;
         let reason = format!("first {revision}, which the record says was promoted last, then Git's");
         let hold = Prepared::waiting(canary, Until::Admits(digest.clone()), reason).outcome;
         Ok(Prepared { writes, outcome: Outcome { change: outcome.change, ..hold } })
@@ -172,10 +182,19 @@ impl Applier<'_> {
     }
 }
 
-/// Whether a live target runs this digest. One that runs another serves it already, without a Canary: that is not taken
-/// back to what was promoted when there was one.
-fn runs(live: &Value, digest: &Digest) -> bool {
-    template_digest(&live["spec"]["template"]) == *digest
+/// Whether a live target may be brought to what the record says: it runs that, or what failed. One that runs another revision
+/// serves it already, without a Canary, and is not taken back to what was promoted when there was one.
+fn gives_way(live: &Value, recorded: &Recorded) -> bool {
+    let runs = template_digest(&live["spec"]["template"]);
+    runs == recorded.revision.digest || recorded.has_failed(&runs)
+}
+
+/// Whether a generated primary is of another Canary than the one that there is now. Somebody else's has no such mark.
+fn is_orphan(primary: &DynamicObject, facts: &CanaryFacts) -> bool {
+    let annotations = primary.metadata.annotations.as_ref();
+    let is_generated = annotations.is_some_and(|all| all.contains_key(COPIED_FROM));
+    let owners = primary.metadata.owner_references.as_deref().unwrap_or_default();
+    is_generated && !owners.iter().any(|owner| Some(&owner.uid) == facts.uid.as_ref())
 }
 
 /// Whether the API server would store the template as it is. One that it changes (it drops fields of features that are

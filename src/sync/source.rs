@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::manifest::{FileCache, Manifest, ManifestError, Parsed, parse_each, template_digest};
-use crate::model::{CommitId, Digest, Frozen, NamespacedName, Revision};
+use crate::model::{CommitId, Digest, Frozen, NamespacedName, Quarantined, Remembered, Revision};
 
 /// A repository, a branch and a path in it.
 pub trait Source: Send + Sync {
@@ -147,6 +147,20 @@ pub struct Recorded {
     pub revision: Revision,
     /// Its pod template, as it was in Git.
     pub template: Value,
+    /// Revisions that failed and have not succeeded since.
+    pub failed: Vec<Quarantined>,
+}
+
+impl Recorded {
+    /// What the engine is told of it.
+    pub(super) fn remembered(&self) -> Remembered {
+        Remembered { promoted: self.revision.clone(), failed: self.failed.clone() }
+    }
+
+    /// Whether this digest failed.
+    pub(super) fn has_failed(&self, digest: &Digest) -> bool {
+        self.failed.iter().any(|entry| entry.revision.digest == *digest)
+    }
 }
 
 /// No record: for a cluster that is not rebuilt from one.

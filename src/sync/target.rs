@@ -6,10 +6,10 @@
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use crate::api::annotations::{PENDING, REPLACED, REPLICAS, REVISION};
+use crate::api::annotations::{PENDING, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION};
 use crate::api::{Canary, CanaryPhase};
 use crate::cluster::{Reflected, SharedWatch};
-use crate::model::{CommitId, Digest, Revision};
+use crate::model::{CommitId, Digest, Remembered, Revision};
 
 /// Replaced revisions that wait to be seen by the engine; it sees each within a second, so more are never waiting.
 const REPLACED_MAX: usize = 20;
@@ -19,6 +19,10 @@ const REPLACED_MAX: usize = 20;
 pub(super) struct CanaryFacts {
     /// Whether the engine has taken it up. A status that only says why it does not is none.
     pub(super) has_status: bool,
+    /// Its uid; `None` if it does not exist.
+    pub(super) uid: Option<String>,
+    /// It is being deleted, and hands its target back.
+    pub(super) deleting: bool,
     pub(super) phase: CanaryPhase,
     pub(super) weight: i64,
     /// The revision that the engine lets in.
@@ -67,13 +71,16 @@ pub fn watched_canaries(watch: &mut SharedWatch) -> Reflected<WatchedCanary> {
 impl CanaryFacts {
     /// Reads them off a Canary.
     pub(super) fn of(canary: &Canary) -> Self {
+        let (uid, deleting) = (canary.metadata.uid.clone(), canary.metadata.deletion_timestamp.is_some());
         let Some(status) = &canary.status else {
-            return Self::default();
+            return Self { uid, deleting, ..Self::default() };
         };
         let state = status.serin.as_ref().map(|serin| &serin.state);
         let revision = |pointer: &str| state?.pointer(pointer)?.as_str()?.parse().ok();
         let waits_for = state.and_then(|state| state["waitingOn"]["kind"].as_str()).unwrap_or_default();
         Self {
+            uid,
+            deleting,
             has_status: status.phase != CanaryPhase::Unset || state.is_some_and(|state| !state.is_null()),
             phase: status.phase,
             weight: status.canary_weight,
@@ -102,7 +109,7 @@ impl CanaryFacts {
             | CanaryPhase::Terminating
             | CanaryPhase::Terminated => false,
         };
-        idle && self.weight == 0
+        idle && self.weight == 0 && !self.deleting
     }
 
     /// Whether a revision with this digest may be written now.
@@ -221,6 +228,16 @@ pub(super) fn body(desired: &Value, stamp: &Revision) -> Value {
         metadata["annotations"][REPLICAS] = json!(replicas.to_string());
     }
     body
+}
+
+/// Adds what the record says to a target that the cluster knows nothing of.
+pub(super) fn remember(body: &mut Value, record: &Remembered) {
+    let annotations = &mut body["metadata"]["annotations"];
+    annotations[RECORD_PROMOTED] = json!(record.promoted.to_string());
+    if !record.failed.is_empty() {
+        let failed: Vec<String> = record.failed.iter().map(ToString::to_string).collect();
+        annotations[RECORD_FAILED] = json!(failed.join(" "));
+    }
 }
 
 /// The announcement alone, with what it or an earlier one replaced; `None` drops it.
@@ -366,6 +383,12 @@ mod tests {
         assert_eq!(live.replaced_by(&digest("newer"), &running), [revision("x", '9'), revision("new", '2')]);
         let seen = CanaryFacts { ended: vec![revision("x", '9'), revision("new", '2')], ..running };
         assert_eq!(live.replaced_by(&digest("newer"), &seen), []);
+    }
+
+    #[test]
+    fn a_canary_that_is_going_lets_nothing_in() {
+        let idle = CanaryFacts { deleting: true, ..canary(CanaryPhase::Failed, 0, None) };
+        assert!(!idle.admits(&digest("new")) && !idle.allows_correction());
     }
 
     #[test]

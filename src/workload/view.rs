@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api::annotations::{COPIED_FROM, PENDING, REPLACED, REPLICAS, REVISION, WRITTEN};
+use crate::api::annotations::{
+    COPIED_FROM, PENDING, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION, WRITTEN,
+};
 use crate::manifest::template_digest;
-use crate::model::{Digest, Revision};
+use crate::model::{Digest, Quarantined, Remembered, Revision};
 use crate::release::{Readiness, WorkloadObserved};
 
 use super::metadata::controller_of;
@@ -40,6 +42,8 @@ pub struct DeploymentView {
     pub pending: Option<Revision>,
     /// Annotation: what was replaced before it was taken up.
     pub replaced: Vec<Revision>,
+    /// Annotations: what the record in Git says of a target that the cluster knew nothing of.
+    pub remembered: Option<Remembered>,
     /// Annotation: the replica count that Git names.
     pub size: Option<i32>,
     /// The label that tells primary and canary pods apart.
@@ -87,6 +91,10 @@ impl DeploymentView {
             revision: annotation(REVISION).and_then(|text| text.parse().ok()),
             pending: annotation(PENDING).and_then(|text| text.parse().ok()),
             replaced: annotation(REPLACED).map(Revision::list).unwrap_or_default(),
+            remembered: annotation(RECORD_PROMOTED).and_then(|promoted| {
+                let failed = annotation(RECORD_FAILED).map(Quarantined::list).unwrap_or_default();
+                Some(Remembered { promoted: promoted.parse().ok()?, failed })
+            }),
             size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
             label: SelectorLabel::of(deployment, selector_labels),
             owner_uid: controller_of(deployment),

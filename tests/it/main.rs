@@ -21,5 +21,6 @@ mod prometheus;
 mod sandbox;
 mod support;
 mod sync;
+mod together;
 mod traffic;
 mod zero_failures;

@@ -15,12 +15,14 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use serin::api::annotations::{MANAGER_ENGINE, PENDING, REPLICAS, REVISION};
+use serin::api::annotations::{
+    COPIED_FROM, MANAGER_ENGINE, PENDING, RECORD_FAILED, RECORD_PROMOTED, REPLICAS, REVISION,
+};
 use serin::api::{self, Canary, Inventory};
 use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, SharedWatch, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
 use serin::manifest::template_digest;
-use serin::model::{CommitId, NamespacedName, Revision};
+use serin::model::{CommitId, NamespacedName, Quarantined, ReleaseId, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
     self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,

@@ -8,7 +8,8 @@ use super::wire::{self, FinishedRecord, Header, TargetRecord};
 use super::{Files, HEADER, VERSION, recorded_copy};
 use crate::git::{GitError, Remote, Store};
 use crate::manifest::{template_digest, value_at};
-use crate::model::{CommitId, NamespacedName, ObjectRef, Revision};
+use crate::model::{CommitId, NamespacedName, ObjectRef, Quarantined, Revision};
+use crate::release::OutcomeKind;
 
 /// What a status branch says.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,12 +128,35 @@ impl Record {
         Ok(Some(PromotedManifest { revision, target, path, text, template }))
     }
 
+    /// Revisions of a target that failed and have not succeeded since, oldest first.
+    pub fn failed(&self, canary: &NamespacedName) -> Vec<Quarantined> {
+        failed(self.history(canary))
+    }
+
     /// Finished releases of a target, oldest first; what cannot be read is left out.
     pub fn history(&self, canary: &NamespacedName) -> Vec<FinishedRecord> {
         let folder = super::history_folder(canary);
         let files = self.files.iter().filter(|(path, _)| path.starts_with(&folder));
         files.filter_map(|(_, bytes)| wire::read(bytes).ok()).collect()
     }
+}
+
+/// What failed and has not succeeded since, oldest first; `finished` likewise.
+fn failed(finished: Vec<FinishedRecord>) -> Vec<Quarantined> {
+    let mut failed: Vec<Quarantined> = Vec::new();
+    for FinishedRecord { outcome, revision, release, .. } in finished {
+        match outcome {
+            OutcomeKind::Failed => {
+                failed.retain(|entry| entry.revision.digest != revision.digest);
+                failed.push(Quarantined { revision, release });
+            }
+            OutcomeKind::Initialized | OutcomeKind::Succeeded => {
+                failed.retain(|entry| entry.revision.digest != revision.digest);
+            }
+            OutcomeKind::Superseded => {}
+        }
+    }
+    failed
 }
 
 /// The targets' records: `<namespace>/<name>.yaml`, two segments.

@@ -9,6 +9,7 @@ async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
     let recorded = Recorded {
         revision: Revision { digest: old.documents[0].thaw().template.unwrap(), commit: Some(commit(9)) },
         template: old.documents[0].thaw().object["spec"]["template"].clone(),
+        failed: Vec::new(),
     };
     *world.records.0.lock().unwrap() = Some(Err("the branch cannot be fetched".into()));
     world.repository.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]);
@@ -35,6 +36,7 @@ async fn a_target_that_serves_without_a_canary_is_not_taken_back_to_the_record()
     *world.records.0.lock().unwrap() = Some(Ok(Recorded {
         revision: Revision { digest: old.documents[0].thaw().template.unwrap(), commit: Some(commit(9)) },
         template: old.documents[0].thaw().object["spec"]["template"].clone(),
+        failed: Vec::new(),
     }));
     world.repository.push(&[("app.yaml", &[NAMESPACE, &deployment("2")].join("---\n"))]);
     world.start();
@@ -42,6 +44,57 @@ async fn a_target_that_serves_without_a_canary_is_not_taken_back_to_the_record()
     assert_eq!(world.image().await, "podinfo:2");
     world.push(&[("canary.yaml", CANARY)]).await;
     assert_eq!(world.image().await, "podinfo:2");
+}
+
+/// What the record says: `1` was promoted last, `2` failed.
+fn record_of_a_failure() -> Recorded {
+    let digest_of = |tag: &str| {
+        let file =
+            Content::parse(commit(9), [("a", "a", deployment(tag).as_str())], &mut DocumentCache::default());
+        file.documents[0].thaw().template.unwrap()
+    };
+    let old = Content::parse(commit(9), [("a", "a", deployment("1").as_str())], &mut DocumentCache::default());
+    let failed = Revision { digest: digest_of("2"), commit: Some(commit(8)) };
+    Recorded {
+        revision: Revision { digest: digest_of("1"), commit: Some(commit(9)) },
+        template: old.documents[0].thaw().object["spec"]["template"].clone(),
+        failed: vec![Quarantined { release: ReleaseId::new(4, &failed.digest), revision: failed }],
+    }
+}
+
+#[tokio::test]
+async fn what_the_record_says_failed_is_told_to_the_engine_and_never_serves_first() {
+    let mut world = World::new().await;
+    let recorded = record_of_a_failure();
+    *world.records.0.lock().unwrap() = Some(Ok(recorded.clone()));
+    // It runs already: left behind by a Canary that is gone, or written by hand.
+    world.repository.push(&[("app.yaml", &[NAMESPACE, &deployment("2")].join("---\n"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    assert_eq!(world.image().await, "podinfo:2");
+    world.push(&[("canary.yaml", CANARY)]).await;
+    assert_eq!(world.image().await, "podinfo:1");
+    assert_eq!(world.annotation(RECORD_PROMOTED).await, Some(recorded.revision.to_string()));
+    assert_eq!(world.annotation(RECORD_FAILED).await, Some(recorded.failed[0].to_string()));
+}
+
+#[tokio::test]
+async fn a_primary_that_a_former_canary_left_does_not_hide_the_record() {
+    let mut world = World::new().await;
+    *world.records.0.lock().unwrap() = Some(Ok(record_of_a_failure()));
+    world.repository.push(&[("app.yaml", &[NAMESPACE, &deployment("1")].join("---\n"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let api = world.resource("apps", "v1", "Deployment", "test").await;
+    let mut primary: Value = serde_json::to_value(api.get("podinfo").await.unwrap()).unwrap();
+    let of = json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "podinfo", "uid": "former",
+        "controller": true});
+    primary["metadata"] = json!({"name": "podinfo-primary", "annotations": {COPIED_FROM: "v1:x"},
+        "ownerReferences": [of]});
+    api.create(&PostParams::default(), &serde_json::from_value(primary).unwrap()).await.unwrap();
+    // Git brings the Canary back together with what failed.
+    world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]).await;
+    assert_eq!(world.image().await, "podinfo:1");
 }
 
 #[tokio::test(start_paused = true)]

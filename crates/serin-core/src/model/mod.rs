@@ -11,5 +11,5 @@ mod routing;
 pub use digest::{Digest, DigestError};
 pub use frozen::Frozen;
 pub use object::{NamespacedName, ObjectRef};
-pub use revision::{CommitId, CommitIdError, ReleaseId, Revision, RevisionError};
+pub use revision::{CommitId, CommitIdError, Quarantined, ReleaseId, Remembered, Revision, RevisionError};
 pub use routing::{Affinity, Cookie, Extra, Routing, Rule, Split, Sticky};

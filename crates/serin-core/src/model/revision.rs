@@ -151,3 +151,58 @@ impl fmt::Display for ReleaseId {
         f.write_str(&self.0)
     }
 }
+
+/// A revision that failed, and in which release. Written `<release>=<digest>@<commit>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantined {
+    /// Which, with the last commit that brought it.
+    pub revision: Revision,
+    /// In which release.
+    pub release: ReleaseId,
+}
+
+impl Quarantined {
+    /// Reads those that are separated by blanks; what is none is left out.
+    pub fn list(text: &str) -> Vec<Self> {
+        let one = |word: &str| {
+            let (release, revision) = word.split_once('=')?;
+            Some(Self { revision: revision.parse().ok()?, release: ReleaseId(release.to_owned()) })
+        };
+        text.split_whitespace().filter_map(one).collect()
+    }
+}
+
+impl fmt::Display for Quarantined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.release, self.revision)
+    }
+}
+
+/// What the record in Git says of a target whose cluster knows nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remembered {
+    /// What was promoted last: the first to serve again.
+    pub promoted: Revision,
+    /// What failed and has not succeeded since.
+    pub failed: Vec<Quarantined>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_read_as_it_is_written() {
+        let digest = Digest::of_canonical(b"x");
+        let revision = Revision { digest: digest.clone(), commit: Some("a".repeat(40).parse().unwrap()) };
+        let all = [
+            Quarantined { release: ReleaseId::new(3, &digest), revision },
+            Quarantined { release: ReleaseId::new(7, &digest), revision: Revision { digest, commit: None } },
+        ];
+        let text = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!(Quarantined::list(&text), all);
+        assert_eq!(Quarantined::list("nothing 3=v1:no"), []);
+    }
+}

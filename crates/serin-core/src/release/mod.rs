@@ -29,7 +29,7 @@ pub use action::Action;
 pub use ask::{Answer, Answers, HookKey, MetricKey, Question, QuestionKey, Tick, ask};
 pub use attempt::{Cause, CheckCount, CheckResult, End, Progress, Release, Stage};
 pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};
-pub use outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
+pub use outcome::{Outcome, OutcomeKind, PostRollout};
 pub use policy::{Names, Policy, PolicyStep, Promotion};
 pub use projection::PromotedCondition;
 pub use report::{Event, EventType, Report, WaitingOn};
@@ -37,3 +37,4 @@ pub use state::{JournalEntry, Phase, Promoted, State, StepProgress};
 pub use step::{Step, step};
 
 pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range};
+pub use crate::model::Quarantined;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{Digest, ReleaseId, Revision, Routing};
+use crate::model::{Digest, ReleaseId, Remembered, Revision, Routing};
 
 use super::ask::Answers;
 
@@ -23,6 +23,9 @@ pub struct Observed {
     pub pending: Option<Revision>,
     /// Revisions that a newer one replaced before the engine took them up (annotation `serin.dev/replaced` on the target).
     pub replaced: Vec<Revision>,
+    /// What the record in Git says of a target that the cluster knew nothing of (annotations `serin.dev/record-promoted` and
+    /// `serin.dev/record-failed` on the target).
+    pub remembered: Option<Remembered>,
     /// An unanswered command (annotation `serin.dev/request` on the Canary).
     pub request: Option<Request>,
     /// Answers to earlier questions.

@@ -45,16 +45,6 @@ pub enum OutcomeKind {
     Superseded,
 }
 
-/// A revision that failed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Quarantined {
-    /// Which, with the last commit that brought it.
-    pub revision: Revision,
-    /// In which release.
-    pub release: ReleaseId,
-}
-
 /// Post-rollout hooks still to be answered; the release is over whatever they say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, Revision};
+use crate::model::{Digest, Quarantined, Remembered, Revision};
 
 use super::attempt::Release;
-use super::outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
+use super::outcome::{Outcome, OutcomeKind, PostRollout};
 use super::report::{Event, WaitingOn};
 
 /// Everything that survives a restart.
@@ -81,7 +81,13 @@ impl State {
     /// The state of a target at first sight.
     pub fn new(now: Timestamp) -> Self {
         Self {
-            phase: Phase::Initializing { since: now, ready: None, routed: None, providers: false },
+            phase: Phase::Initializing {
+                since: now,
+                ready: None,
+                routed: None,
+                providers: false,
+                remembered: None,
+            },
             last_applied: None,
             generation: None,
             promoted: None,
@@ -135,6 +141,9 @@ pub enum Phase {
         /// The metric providers were asked and have answered.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         providers: bool,
+        /// The record in Git knows the target: it begins with what was promoted last and with nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remembered: Option<Remembered>,
     },
     /// Primary serves, nothing is being released.
     Idle {

@@ -8,6 +8,7 @@
 //! | `webhook NAME KIND LABEL` | a webhook; without a label `metric` and `hook` below know both by their names |
 //! | `skip-analysis on`, `suspend on`, `promotion switch-stable`, `stamps off` | switches |
 //! | `push v2`, `push-again v2`, `edit v2`, `delete target` | Git, or somebody by hand |
+//! | `rebuild v1 v2 v3` | the cluster is made anew, the record says that v1 was promoted last and that the others failed |
 //! | `canary waiting WHY`, `canary stalled WHY`, `canary auto`; the same for `primary`; `serves 2` | pods |
 //! | `metric NAME 69.17`, `metric NAME nodata WHY`, `metric NAME error WHY`, `metric NAME silent` | providers |
 //! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
@@ -162,6 +163,7 @@ impl Player {
             ("push-again", name) => world.push_again(name),
             ("size", replicas) => world.size = Some(replicas.parse().unwrap()),
             ("edit", name) => world.edit(name),
+            ("rebuild", promoted) => world.rebuild(promoted, &tail.split_whitespace().collect::<Vec<_>>()),
             ("delete", "target") => world.target = None,
             ("delete", "primary") => world.primary = None,
             ("edit-primary", name) => world.primary.as_mut().expect("a primary").template(&digest(name)),

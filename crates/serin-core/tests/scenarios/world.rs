@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serin_core::analysis::{Measurement, Reading};
-use serin_core::model::{CommitId, Digest, NamespacedName, Revision, Routing};
+use serin_core::model::{CommitId, Digest, NamespacedName, Quarantined, ReleaseId, Remembered, Revision, Routing};
 use serin_core::release::{
     Action, Answer, Answers, CheckSource, HookKind, HookReply, Keyed, Names, Observed, Policy, Promotion,
     Question, QuestionKey, Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask,
@@ -103,6 +103,8 @@ pub(super) struct World {
     pub(super) pending: Option<Revision>,
     /// What a newer revision replaced before it was let in.
     pub(super) replaced: Vec<Revision>,
+    /// What the record says of a target that the cluster knew nothing of.
+    pub(super) remembered: Option<Remembered>,
     /// Git's replica count.
     pub(super) size: Option<i32>,
     pub(super) request: Option<Request>,
@@ -179,6 +181,7 @@ impl World {
             route: RouteObserved::Missing,
             pending: None,
             replaced: Vec::new(),
+            remembered: None,
             size: None,
             request: None,
             blocked: None,
@@ -221,6 +224,19 @@ impl World {
         }
     }
 
+    /// A cluster made anew: the record says what was promoted last and what failed, `sync` writes the former.
+    pub(super) fn rebuild(&mut self, promoted: &str, failed: &[&str]) {
+        let failed = failed.iter().enumerate().map(|(index, name)| Quarantined {
+            release: ReleaseId::new(index as u64 + 1, &digest(name)),
+            revision: revision(name),
+        });
+        self.remembered = Some(Remembered { promoted: revision(promoted), failed: failed.collect() });
+        (self.target, self.primary, self.last_good) = (None, None, None);
+        (self.route, self.pending) = (RouteObserved::Missing, None);
+        self.state = State::new(self.now);
+        self.push(promoted);
+    }
+
     /// The same template by another commit.
     pub(super) fn push_again(&mut self, name: &str) {
         let mut wanted = revision(name);
@@ -258,6 +274,7 @@ impl World {
             route: self.route.clone(),
             pending: self.pending.clone(),
             replaced: self.replaced.clone(),
+            remembered: self.remembered.clone(),
             size: self.size,
             request: self.request.clone(),
             answers: Answers::new(self.answers.clone()),

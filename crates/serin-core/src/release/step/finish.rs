@@ -1,10 +1,10 @@
 //! The end of a release and what remains of it.
 
 use crate::analysis::HookKind;
-use crate::model::{Digest, ReleaseId, Revision};
+use crate::model::{Digest, Quarantined, ReleaseId, Remembered, Revision};
 use crate::release::attempt::{Cause, End, Release};
 use crate::release::observed::Observed;
-use crate::release::outcome::{Outcome, OutcomeKind, PostRollout, Quarantined};
+use crate::release::outcome::{Outcome, OutcomeKind, PostRollout};
 use crate::release::report::Event;
 use crate::release::state::{Phase, Promoted, State};
 
@@ -145,6 +145,15 @@ pub(super) fn prune_outbox(state: &mut State, observed: &Observed) {
     if let Some(newest) = state.outbox.iter().rposition(|outcome| outcome.release == *recorded) {
         state.outbox.drain(..=newest);
         state.outbox_merged = 0;
+    }
+}
+
+/// What the record says failed is not released by itself after a rebuild either.
+pub(super) fn remember(state: &mut State, record: &Remembered) {
+    for entry in &record.failed {
+        if entry.revision.digest != record.promoted.digest {
+            quarantine(state, entry.clone());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::model::Remembered;
 use crate::release::action::Action;
 use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
 use crate::release::policy::Promotion;
@@ -11,8 +12,8 @@ use crate::release::state::{Phase, State};
 use crate::release::time::after;
 
 use super::context::{Context, Next, live};
-use super::mend;
 use super::route::{Steered, steer};
+use super::{finish, mend};
 
 /// How far initialization is.
 pub(super) struct Progress<'a> {
@@ -22,10 +23,20 @@ pub(super) struct Progress<'a> {
     pub(super) routed: &'a mut Option<Timestamp>,
     /// The metric providers have answered.
     pub(super) providers: &'a mut bool,
+    /// What the record in Git says of the target.
+    pub(super) remembered: Option<&'a Remembered>,
+}
+
+/// Whether primary has been made of what is to serve first, and serves or is about to.
+fn serves(cx: &Context<'_>) -> bool {
+    cx.observed
+        .primary
+        .as_ref()
+        .is_some_and(|primary| primary.readiness == Readiness::Ready && primary.replicas > 0)
 }
 
 pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress<'_>) -> Next {
-    let Progress { ready, routed, providers } = progress;
+    let Progress { ready, routed, providers, remembered } = progress;
     if let Some(reason) = &cx.observed.blocked {
         cx.wait_blocked(reason);
         return Next::Rest;
@@ -34,6 +45,11 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         cx.wait_silently(WaitingOn::Target { name: cx.policy.names.target.clone() });
         return Next::Rest;
     };
+    if remembered.is_some_and(|record| record.promoted.digest != target.digest) && !serves(cx) {
+        // Not what the record says, and nobody asked for it here: `sync` puts it right.
+        cx.wait_silently(WaitingOn::Drift);
+        return Next::Rest;
+    }
     if cx.policy.promotion == Promotion::CopyToPrimary {
         cx.act(Action::EnsurePrimaryAutoscaler);
     }
@@ -148,11 +164,30 @@ fn hear_providers(cx: &mut Context<'_>, ready: Timestamp, target: &WorkloadObser
     true
 }
 
-/// While primary has never been ready, a newer revision may be written at once: it is the repair.
-pub(super) fn admit_repair(cx: &Context<'_>, state: &mut State) {
-    let Phase::Initializing { .. } = state.phase else { return };
+/// Takes up, once, what the record says of a target that the cluster knew nothing of.
+pub(super) fn remember(cx: &Context<'_>, state: &mut State) {
+    let Some(record) = &cx.observed.remembered else { return };
+    let Phase::Initializing { remembered: remembered @ None, .. } = &mut state.phase else { return };
+    *remembered = Some(record.clone());
+    finish::remember(state, record);
+}
+
+/// A first revision that will not start, and has not served anybody, is repaired by the next one: only then is that written
+/// at once, without a release. What the record says was promoted last has served before: what comes after it is released.
+pub(super) fn admit_repair(cx: &mut Context<'_>, state: &mut State) {
+    let Phase::Initializing { since, remembered, .. } = &state.phase else { return };
     let Some(pending) = &cx.observed.pending else { return };
-    let primary_ready = cx.observed.primary.as_ref().is_some_and(|primary| primary.readiness == Readiness::Ready);
-    let free = cx.observed.blocked.is_none() && cx.observed.route == RouteObserved::Missing && !primary_ready;
-    state.admitted = free.then(|| pending.clone());
+    let stuck = match cx.observed.primary.as_ref().map(|primary| &primary.readiness) {
+        Some(Readiness::Ready) => false,
+        Some(Readiness::Stalled(_)) => true,
+        Some(Readiness::Waiting(_)) | None => {
+            let deadline = after(*since, cx.policy.progress_deadline);
+            cx.wake_at(deadline);
+            cx.now >= deadline
+        }
+    };
+    let failed = state.quarantine.iter().any(|entry| entry.revision.digest == pending.digest);
+    let untried = cx.observed.blocked.is_none() && cx.observed.route == RouteObserved::Missing;
+    let is_repair = stuck && untried && remembered.is_none() && !failed;
+    state.admitted = is_repair.then(|| pending.clone());
 }

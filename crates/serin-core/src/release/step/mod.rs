@@ -58,6 +58,7 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
     post::hear(&mut cx, &mut state);
     commands::handle(&mut cx, &mut state);
     freeze::note(&cx, &mut state);
+    init::remember(&cx, &mut state);
     // An admission holds for what is seen now and no longer.
     state.admitted = None;
     if policy.suspended {
@@ -75,8 +76,9 @@ fn run(cx: &mut Context<'_>, state: &mut State) {
     for _ in 0..PASSES_MAX {
         cx.start_pass();
         let next = match &mut state.phase {
-            Phase::Initializing { since, ready, routed, providers } => {
-                init::advance(cx, *since, init::Progress { ready, routed, providers })
+            Phase::Initializing { since, ready, routed, providers, remembered } => {
+                let remembered = remembered.as_ref();
+                init::advance(cx, *since, init::Progress { ready, routed, providers, remembered })
             }
             Phase::Idle { last, .. } => {
                 let last = *last;
