@@ -194,10 +194,7 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
         #[cfg(feature = "sandbox")]
         Verb::Demo(args) => demo::run(args, &log).await,
         #[cfg(feature = "sandbox")]
-        Verb::Sandbox(args) => {
-            log.init()?;
-            sandbox::run(args).await
-        }
+        Verb::Sandbox(args) => sandbox::run(args, &log).await,
         Verb::Run(args) => {
             log.init()?;
             run::run(*args).await

@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use futures::FutureExt as _;
 use serde::Serialize;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliError, Exit};
-use super::{output, signal};
+use super::{LogOptions, output, signal};
+use crate::config::RunArgs;
+use crate::sandbox::behaviour::TAGS;
 use crate::sandbox::controllers::Parts;
 use crate::sandbox::repository::{BRANCH, FileEdit};
 use crate::sandbox::traffic::TrafficOptions;
-use crate::sandbox::world::{ClusterChoice, Sandbox, SandboxError, SandboxOptions};
+use crate::sandbox::world::{ClusterChoice, FolderError, Sandbox, SandboxError, SandboxOptions, mark};
 
 /// Largest file that is seeded: manifests are far smaller, and a repository full of binaries is a mistyped folder.
 const SEED_FILE_MAX: u64 = 1024 * 1024;
@@ -22,11 +27,7 @@ const SEED_DEPTH_MAX: usize = 16;
 
 /// Arguments of `serin sandbox`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  serin sandbox --seed-dir examples/podinfo\n  serin sandbox --dir /tmp/serin --port 6443\n  \
-    serin sandbox --attach ~/.kube/config\n\nThen, in other terminals:\n  serin run --install-crds --config DIR/serin.yaml\n  \
-    kubectl --kubeconfig DIR/kubeconfig get canaries -A --watch\n  git clone DIR/repo.git"
-)]
+#[command(after_help = after_help())]
 pub struct SandboxArgs {
     /// Folder for repo.git, kubeconfig, serin.yaml, logs and state; otherwise a temporary one, removed at the end
     #[arg(long, value_name = "DIR")]
@@ -34,11 +35,14 @@ pub struct SandboxArgs {
     /// Port of the API server on 127.0.0.1; 0 takes any free one
     #[arg(long, default_value_t = 0, value_name = "N")]
     port: u16,
-    /// Be the only node of a real control plane instead of running one
-    #[arg(long, value_name = "KUBECONFIG", conflicts_with = "port")]
+    /// Run the daemon, too; its log goes to DIR/logs/serin.log
+    #[arg(long)]
+    with_daemon: bool,
+    /// Be the only node of a control plane that has none: for tests of Serin itself, never for a cluster in use
+    #[arg(long, value_name = "KUBECONFIG", conflicts_with = "port", help_heading = "For developers of Serin")]
     attach: Option<PathBuf>,
     /// The control plane has no controller manager: run its controllers, too
-    #[arg(long, requires = "attach")]
+    #[arg(long, requires = "attach", help_heading = "For developers of Serin")]
     attach_controllers: bool,
     /// Commit this folder's files to the repository if it is empty
     #[arg(long, value_name = "DIR")]
@@ -58,6 +62,18 @@ pub struct SandboxArgs {
     /// How the addresses are printed
     #[arg(short, long, value_enum, default_value = "text")]
     output: SandboxFormat,
+}
+
+/// The end of the help: examples, and what tags of images do.
+fn after_help() -> String {
+    let tags: String = TAGS.iter().map(|(tag, effect)| format!("\n  {tag:<13} {effect}")).collect();
+    format!(
+        "Examples:\n  serin sandbox --with-daemon --seed-dir examples/podinfo --dir /tmp/serin --speed 30\n  \
+         serin sandbox --dir /tmp/serin --port 6443\n\nThen, in other terminals:\n  \
+         serin run --install-crds --config DIR/serin.yaml      not with --with-daemon\n  \
+         kubectl --kubeconfig DIR/kubeconfig get canaries -A --watch\n  git clone DIR/repo.git\n\n\
+         What an image's tag makes its pods do, as in podinfo:3.1.2-errors-50:{tags}\nAny other tag is healthy."
+    )
 }
 
 /// How the addresses are printed.
@@ -102,10 +118,11 @@ struct Addresses {
 ///
 /// # Errors
 /// When it cannot be started or seeded.
-pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
+pub async fn run(args: SandboxArgs, log: &LogOptions) -> anyhow::Result<u8> {
     let SandboxArgs {
         dir,
         port,
+        with_daemon,
         attach,
         attach_controllers,
         seed_dir,
@@ -124,6 +141,14 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
         (None, Some(temporary)) => temporary.path().to_owned(),
         (None, None) => bail!("no folder to work in"),
     };
+    mark(&dir).map_err(|error| start_failed(error.into()))?;
+    if with_daemon {
+        let logs = dir.join("logs");
+        std::fs::create_dir_all(&logs).with_context(|| format!("failed to make {}", logs.display()))?;
+        log.init_to(&logs.join("serin.log"))?;
+    } else {
+        log.init()?;
+    }
     let cluster = match attach {
         None => ClusterChoice::Embedded { port },
         Some(kubeconfig) => {
@@ -139,10 +164,29 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<u8> {
     if let Some(folder) = seed_dir {
         seed_repository(&sandbox, &folder)?;
     }
-    print(&sandbox, output)?;
-    told_to_stop.await;
+    let shutdown = CancellationToken::new();
+    let daemon = with_daemon.then(|| daemon(&sandbox, shutdown.clone())).transpose()?;
+    print(&sandbox, output, with_daemon)?;
+    let ended = match daemon {
+        None => told_to_stop.map(|_| Ok(())).await,
+        Some(mut daemon) => tokio::select! {
+            _ = told_to_stop => {
+                shutdown.cancel();
+                daemon.await.context("the daemon's task ended")?
+            }
+            // By itself it ends only for an error.
+            ended = &mut daemon => ended.context("the daemon's task ended")?,
+        },
+    };
     sandbox.shutdown().await;
-    Ok(Exit::Done.code())
+    ended.map(|()| Exit::Done.code())
+}
+
+/// Starts the daemon with the world's settings.
+fn daemon(sandbox: &Sandbox, shutdown: CancellationToken) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let config = sandbox.dir().join("serin.yaml");
+    let args = RunArgs { config: Some(config), install_crds: true, ..RunArgs::default() };
+    Ok(tokio::spawn(super::run::daemon(args.settings()?, shutdown)))
 }
 
 fn start_failed(error: SandboxError) -> anyhow::Error {
@@ -151,18 +195,28 @@ fn start_failed(error: SandboxError) -> anyhow::Error {
         SandboxError::Kubeconfig { .. } | SandboxError::NoKubeconfig { .. } => {
             "name a readable kubeconfig with --attach"
         }
-        SandboxError::Client(_) | SandboxError::Object { .. } | SandboxError::NotServed { .. } => {
+        SandboxError::Client(_)
+        | SandboxError::Nodes(_)
+        | SandboxError::Object { .. }
+        | SandboxError::NotServed { .. } => {
             "is the control plane up, and may you create definitions, namespaces and services?"
         }
-        SandboxError::Write { .. } | SandboxError::Repository(_) => "choose another --dir",
+        SandboxError::Folder(FolderError::InUse { .. }) => "stop that sandbox, or choose another --dir",
+        SandboxError::Folder(_) | SandboxError::Write { .. } | SandboxError::Repository(_) => {
+            "choose another --dir: a new or an empty folder"
+        }
+        SandboxError::OtherNodes { .. } => {
+            "--attach makes a node that runs no images: only for a control plane without nodes"
+        }
         SandboxError::Definitions(_) => return anyhow::Error::new(error),
     };
-    let unreachable = matches!(&error, SandboxError::Object { .. } | SandboxError::NotServed { .. });
+    let unreachable =
+        matches!(&error, SandboxError::Nodes(_) | SandboxError::Object { .. } | SandboxError::NotServed { .. });
     let error = if unreachable { CliError::unreachable(error) } else { CliError::input(error) };
     error.hint(hint).into()
 }
 
-fn print(sandbox: &Sandbox, format: SandboxFormat) -> anyhow::Result<()> {
+fn print(sandbox: &Sandbox, format: SandboxFormat, with_daemon: bool) -> anyhow::Result<()> {
     let path = |path: &Path| path.display().to_string();
     let addresses = Addresses {
         kubeconfig: path(sandbox.kubeconfig()),
@@ -188,11 +242,26 @@ fn print(sandbox: &Sandbox, format: SandboxFormat) -> anyhow::Result<()> {
                 ("proxy", proxy, "http_proxy, under which service names resolve"),
                 ("settings", config, "serin run --install-crds --config"),
             ];
-            let lines = lines.map(|(name, value, hint)| format!("{name:<11} {value:<44} {hint}"));
-            format!("{}\n\nCtrl-C stops it", lines.join("\n"))
+            let lines: Vec<String> = lines
+                .iter()
+                // With the daemon in this process there is nothing to run with the settings.
+                .filter(|(name, ..)| !with_daemon || *name != "settings")
+                .map(|(name, value, hint)| format!("{name:<11} {value:<44} {hint}"))
+                .collect();
+            let next = if with_daemon { now(kubeconfig, repository) } else { String::new() };
+            format!("{}\n{next}\nCtrl-C stops it", lines.join("\n"))
         }
     };
     output::data(&format!("{text}\n")).context("failed to print the addresses")
+}
+
+/// What to do with a world in which the daemon runs.
+fn now(kubeconfig: &str, repository: &str) -> String {
+    let tags: String = TAGS.iter().map(|(tag, effect)| format!("\n  podinfo:3.1.2{tag:<13} {effect}")).collect();
+    format!(
+        "\nNow, in another terminal:\n  export KUBECONFIG={kubeconfig}\n  serin get -A --watch\nand in a third one push a \
+         version:\n  git clone {repository} && cd repo    # change the image's tag, commit, push\n\nTags to try:{tags}\n"
+    )
 }
 
 fn seed_repository(sandbox: &Sandbox, folder: &Path) -> anyhow::Result<()> {

@@ -16,6 +16,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// What a tag can say and what it does, for people.
+pub const TAGS: [(&str, &str); 7] = [
+    ("-errors-50", "50 % of requests are answered 500"),
+    ("-notfound-20", "20 % of requests are answered 404"),
+    ("-slow-300", "every answer takes 300 ms"),
+    ("-capacity-20", "requests beyond 20 a second and pod are answered 503"),
+    ("-unready", "pods never become ready"),
+    ("-badtoken", "the acceptance test fails"),
+    ("-nopull", "the image cannot be pulled"),
+];
+
 /// Longest simulated latency; beyond it every client in use has given up.
 const SLOW_MAX: Duration = Duration::from_secs(60);
 

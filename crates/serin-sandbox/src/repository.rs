@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use git2::build::TreeUpdateBuilder;
-use git2::{ErrorCode, FileMode, Oid, Repository as Bare, RepositoryInitOptions, Signature};
+use git2::{DiffFormat, ErrorCode, FileMode, Oid, Repository as Bare, RepositoryInitOptions, Signature};
 
 use serin_core::model::{CommitId, CommitIdError};
 
@@ -19,6 +19,9 @@ const RETRIES_MAX: usize = 10;
 
 /// Most commits that are told at once: between two looks there are a handful.
 const SINCE_MAX: usize = 100;
+
+/// Longest patch that is shown: a rollback is a few lines.
+const PATCH_BYTES_MAX: usize = 16 * 1024;
 
 /// A bare repository on disk.
 #[derive(Debug, Clone)]
@@ -129,6 +132,29 @@ impl Repository {
         Ok(Commit { id: oid.to_string().parse()?, subject, message, author })
     }
 
+    /// What a commit changed, as `git show` prints it; at most [`PATCH_BYTES_MAX`].
+    pub fn patch(&self, commit: &CommitId) -> Result<String, RepositoryError> {
+        let bare = self.bare()?;
+        let text = self.diff(&bare, commit).map_err(|source| self.error(source))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn diff(&self, bare: &Bare, commit: &CommitId) -> Result<Vec<u8>, git2::Error> {
+        let commit = bare.find_commit(Oid::from_str(commit.as_str())?)?;
+        let parent = commit.parents().next().map(|parent| parent.tree()).transpose()?;
+        let diff = bare.diff_tree_to_tree(parent.as_ref(), Some(&commit.tree()?), None)?;
+        let mut text = Vec::new();
+        diff.print(DiffFormat::Patch, |_, _, line| {
+            if matches!(line.origin(), '+' | '-' | ' ') {
+                text.push(line.origin() as u8);
+            }
+            text.extend_from_slice(line.content());
+            text.len() <= PATCH_BYTES_MAX
+        })
+        .or_else(|error| if text.len() > PATCH_BYTES_MAX { Ok(()) } else { Err(error) })?;
+        Ok(text)
+    }
+
     /// A file of the newest commit of a branch.
     pub fn read(&self, branch: &str, path: &str) -> Result<String, RepositoryError> {
         let bare = self.bare()?;
@@ -233,6 +259,7 @@ mod tests {
         let tip = repository.tip(BRANCH)?.ok_or("no tip")?;
         assert_eq!((tip.id.clone(), tip.subject.as_str()), (second, "second"));
         assert_eq!(repository.read(BRANCH, "a/b.yaml")?, "12");
+        assert!(repository.patch(&tip.id)?.contains("\n-1\n"), "{}", repository.patch(&tip.id)?);
         let third = repository.commit("third", |_| Ok(edit("3")))?;
         let first = repository.since(BRANCH, None)?.first().map(|commit| commit.id.clone()).ok_or("no commit")?;
         let ids: Vec<_> = repository.since(BRANCH, Some(&first))?.into_iter().map(|commit| commit.id).collect();

@@ -2,6 +2,7 @@
 //!
 //! Everything lives in one folder: `repo.git`, `kubeconfig`, `serin.yaml`, `logs/`, `state/`.
 
+mod folder;
 mod setup;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,8 +10,10 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node;
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config, ResourceExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +23,11 @@ use super::controllers::{self, ControllerOptions, Heartbeat, Parts};
 use super::crds::CrdError;
 use super::repository::{Repository, RepositoryError};
 use super::traffic::{self, Traffic, TrafficError, TrafficOptions};
+use folder::Held;
+pub use folder::{FolderError, mark};
+
+/// Nodes named when there are others.
+const NODES_TOLD_MAX: u32 = 3;
 
 /// How long the parts may take to stop: they only have to notice.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -93,6 +101,18 @@ impl Default for SandboxOptions {
 /// Why the world could not be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
+    /// The folder is somebody else's, or in use.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The control plane to attach to has nodes of its own.
+    #[error("the control plane has nodes already: {}", names.join(", "))]
+    OtherNodes {
+        /// Some of them.
+        names: Vec<String>,
+    },
+    /// The nodes of the control plane to attach to cannot be listed.
+    #[error("failed to list the control plane's nodes")]
+    Nodes(#[source] kube::Error),
     /// A folder or file of the world.
     #[error("failed to write {}", path.display())]
     Write {
@@ -162,6 +182,7 @@ pub enum SandboxError {
 /// A running world. Dropping it stops everything without waiting; [`Sandbox::shutdown`] waits.
 pub struct Sandbox {
     dir: PathBuf,
+    _held: Held,
     kubeconfig: PathBuf,
     repository: Repository,
     api: Option<ApiServer>,
@@ -178,6 +199,7 @@ impl Sandbox {
     /// When a part cannot be started; parts already started are stopped.
     pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
         let SandboxOptions { dir, cluster, speed, readiness_delay, max_grace, traffic, prometheus } = options;
+        let held = folder::take(&dir)?;
         let dir = prepare(&dir)?;
         let repository = Repository::open_or_init(&dir.join("repo.git"))?;
         let shutdown = CancellationToken::new();
@@ -213,7 +235,7 @@ impl Sandbox {
         traffic.register(IpAddr::V4(setup::PROMETHEUS_ADDRESS), prometheus);
         traffic.register(IpAddr::V4(setup::INGRESS_ADDRESS), traffic.ingress_address);
         stop_on_error.disarm();
-        let sandbox = Self { dir, kubeconfig, repository, api, client, traffic, shutdown, tasks };
+        let sandbox = Self { dir, _held: held, kubeconfig, repository, api, client, traffic, shutdown, tasks };
         let settings = sandbox.dir.join("serin.yaml");
         write(&settings, &sandbox.serin_yaml(speed))?;
         Ok(sandbox)
@@ -345,7 +367,17 @@ async fn attach(path: &Path) -> Result<(Client, PathBuf), SandboxError> {
     let kubeconfig = Kubeconfig::read_from(&absolute).map_err(unreadable)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let client = Client::try_from(config.map_err(unreadable)?).map_err(SandboxError::Client)?;
+    refuse_other_nodes(&client).await?;
     Ok((client, absolute))
+}
+
+/// A made-up node beside real ones would take real pods, so the sandbox is the only node of a control plane or none.
+async fn refuse_other_nodes(client: &Client) -> Result<(), SandboxError> {
+    let params = ListParams::default().limit(NODES_TOLD_MAX);
+    let nodes = Api::<Node>::all(client.clone()).list_metadata(&params).await.map_err(SandboxError::Nodes)?;
+    let names: Vec<String> =
+        nodes.items.iter().map(ResourceExt::name_any).filter(|name| name != controllers::NODE).collect();
+    if names.is_empty() { Ok(()) } else { Err(SandboxError::OtherNodes { names }) }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), SandboxError> {

@@ -15,7 +15,14 @@ pub(super) enum DemoEvent {
     /// Somebody pushed.
     Pushed { commit: String, subject: String },
     /// Serin committed.
-    Committed { branch: String, commit: String, subject: String },
+    Committed {
+        branch: String,
+        commit: String,
+        subject: String,
+        /// The rest of the message and what was changed, where it is the branch that people push to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shown: Option<Shown>,
+    },
     /// A Kubernetes Event of the Canary.
     Message {
         #[serde(rename = "type")]
@@ -35,7 +42,31 @@ pub(super) enum DemoEvent {
     /// A scenario ended.
     Ended { name: &'static str, ok: bool, seconds: f64 },
     /// All is over.
-    Finished { ok: bool, hints: Vec<String> },
+    Finished { ok: bool, played: Vec<Played>, hints: Vec<String> },
+}
+
+/// A commit as `git show` has it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Shown {
+    /// The message below its subject.
+    pub(super) body: String,
+    /// What was changed.
+    pub(super) patch: String,
+}
+
+/// How a scenario went, for the table at the end.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Played {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Whether it ended as it should.
+    pub(super) ok: bool,
+    /// How long it took.
+    pub(super) seconds: f64,
+    /// Requests of users meanwhile.
+    pub(super) asked: u64,
+    /// Those that failed.
+    pub(super) failed: u64,
 }
 
 /// An event with its time since the demo began.

@@ -7,6 +7,7 @@ mod print;
 mod scenario;
 mod users;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{RunArgs, Settings};
 use crate::sandbox::repository::{BRANCH, Repository};
 use crate::sandbox::traffic::TrafficOptions;
-use crate::sandbox::world::{Sandbox, SandboxOptions};
+use crate::sandbox::world::{Sandbox, SandboxOptions, mark};
 
 use super::LogOptions;
 use super::exit::{CliError, Exit};
@@ -53,6 +54,9 @@ pub struct DemoArgs {
     /// Keep everything in this folder: repo.git, kubeconfig, logs, state; otherwise it is removed at the end
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Show every Event in Flagger's words, too
+    #[arg(long)]
+    verbose: bool,
     /// How it is shown
     #[arg(short, long, value_enum, default_value = "text")]
     output: DemoFormat,
@@ -78,7 +82,7 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 
 /// Plays the scenarios.
 pub async fn run(args: DemoArgs, log: &LogOptions) -> anyhow::Result<u8> {
-    let DemoArgs { scenario, speed, dir, output } = args;
+    let DemoArgs { scenario, speed, dir, verbose, output } = args;
     check_programs()?;
     let temporary =
         if dir.is_none() { Some(tempfile::tempdir().context("failed to make a folder")?) } else { None };
@@ -89,11 +93,12 @@ pub async fn run(args: DemoArgs, log: &LogOptions) -> anyhow::Result<u8> {
         (None, None) => anyhow::bail!("no folder to work in"),
     };
     refuse_used(&folder)?;
+    mark(&folder).map_err(|error| CliError::input(error).hint("name a new or an empty folder with --dir"))?;
     let made = std::fs::create_dir_all(folder.join("logs"));
     made.with_context(|| format!("failed to make {}", folder.display()))
         .map_err(|error| CliError::input(error).hint("name another folder with --dir"))?;
     log.init_to(&folder.join("logs/serin.log"))?;
-    let printer = Arc::new(Printer::new(output == DemoFormat::Json));
+    let printer = Arc::new(Printer::new(output == DemoFormat::Json, verbose));
     let ok = play(scenario, speed, &folder, kept, printer).await?;
     Ok(if ok { Exit::Done } else { Exit::Failed }.code())
 }
@@ -127,7 +132,8 @@ async fn play(
     let canary = tokio::spawn(canary);
     let watched = vec![BRANCH.to_owned(), status_branch.clone()];
     let repository: Repository = sandbox.repository().clone();
-    let branches = observe::branches(repository.clone(), watched, printer.clone(), shutdown.clone());
+    let (told_tx, told) = watch::channel(BTreeSet::new());
+    let branches = observe::branches(repository.clone(), watched, printer.clone(), told_tx, shutdown.clone());
     let branches = tokio::spawn(branches);
 
     let users = Arc::new(Users::default());
@@ -139,7 +145,16 @@ async fn play(
     });
 
     let told_to_stop = signal::stop()?;
-    let mut stage = Stage { repository, client, seen, users, printer: printer.clone(), status_branch };
+    let mut stage = Stage {
+        repository,
+        client,
+        seen,
+        told,
+        users,
+        printer: printer.clone(),
+        status_branch,
+        played: Vec::new(),
+    };
     let played = tokio::select! {
         played = play_all(&mut stage, scenario) => played,
         // The daemon ends by itself only for an error; that is the news then, not the time-out that follows from it.
@@ -153,7 +168,7 @@ async fn play(
     }
     sandbox.shutdown().await;
     let ok = played?;
-    printer.event(DemoEvent::Finished { ok, hints: hints(kept, dir) });
+    printer.event(DemoEvent::Finished { ok, played: stage.played, hints: hints(kept, dir) });
     Ok(ok)
 }
 
@@ -225,9 +240,10 @@ fn hints(kept: bool, dir: &Path) -> Vec<String> {
         ];
     }
     vec![
-        "serin sandbox --seed-dir examples/podinfo   the same world, left running for your kubectl and git push"
+        "serin sandbox --with-daemon --seed-dir examples/podinfo   the same world, yours: push any tag and watch"
             .into(),
-        "serin demo --dir /tmp/serin                 keep the repository, the logs and the state".into(),
-        "serin validate DIR                          check your own manifests".into(),
+        "serin demo --dir /tmp/serin                               keep the repository, the logs and the state"
+            .into(),
+        "serin validate DIR                                        check your own manifests".into(),
     ]
 }

@@ -1,5 +1,6 @@
 //! Follows the Canary and the repository's branches and tells what changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use crate::api::Canary;
 use crate::cli::output;
 use crate::model::CommitId;
 use crate::release::{CheckResult, Outcome, OutcomeKind, Phase, State};
-use crate::sandbox::repository::{Commit, DEVELOPER, Repository};
+use crate::sandbox::repository::{BRANCH, Commit, DEVELOPER, Repository};
 
-use super::event::DemoEvent;
+use super::event::{DemoEvent, Shown};
 use super::print::Printer;
 
 /// Time between two looks at the branches: two small file reads, quick enough for the eye.
@@ -141,11 +142,23 @@ impl Teller {
     }
 }
 
-/// Tells Serin's commits on the branches, until cancelled.
+/// What is told of a commit: of one on the branch that people push to, everything.
+fn committed(repository: &Repository, branch: &str, commit: Commit) -> DemoEvent {
+    let Commit { id, subject, message, author: _ } = commit;
+    let body = message.split_once('\n').map(|(_, body)| body.trim().to_owned()).unwrap_or_default();
+    let shown = (branch == BRANCH).then(|| match repository.patch(&id) {
+        Ok(patch) => Shown { body, patch },
+        Err(error) => Shown { body, patch: format!("(the change cannot be shown: {error})\n") },
+    });
+    DemoEvent::Committed { branch: branch.to_owned(), commit: id.to_string(), subject, shown }
+}
+
+/// Tells Serin's commits on the branches, and publishes which commits were told, until cancelled.
 pub(super) async fn branches(
     repository: Repository,
     branches: Vec<String>,
     printer: Arc<Printer>,
+    told: watch::Sender<BTreeSet<CommitId>>,
     shutdown: CancellationToken,
 ) {
     let mut last: Vec<Option<CommitId>> = vec![None; branches.len()];
@@ -158,11 +171,14 @@ pub(super) async fn branches(
         for (branch, last) in branches.iter().zip(&mut last) {
             match repository.since(branch, last.as_ref()) {
                 Ok(commits) => {
-                    for Commit { id, subject, message: _, author } in commits {
-                        if author != DEVELOPER {
-                            let (branch, commit) = (branch.clone(), id.to_string());
-                            printer.event(DemoEvent::Committed { branch, commit, subject });
+                    for commit in commits {
+                        let id = commit.id.clone();
+                        if commit.author != DEVELOPER {
+                            printer.event(committed(&repository, branch, commit));
                         }
+                        told.send_modify(|told| {
+                            told.insert(id.clone());
+                        });
                         *last = Some(id);
                     }
                 }

@@ -9,7 +9,7 @@ use crate::analysis::Verdict;
 use crate::cli::output::{self, Paint};
 use crate::release::{CheckResult, EventType};
 
-use super::event::{DemoEvent, Timed};
+use super::event::{DemoEvent, Played, Shown, Timed};
 
 /// Cells of the weight bar.
 const BAR_CELLS: usize = 20;
@@ -17,6 +17,8 @@ const BAR_CELLS: usize = 20;
 const COLUMNS: usize = 80;
 /// What Flagger's words for a side that is not ready have in common; the side's name stands before.
 const NOT_READY: &str = " not ready: ";
+/// How Events begin that say what the line of checks before them shows: the next weight, a check that failed.
+const SHOWN: [&str; 2] = ["Advance ", "Halt "];
 /// Returns to the line's start and clears it.
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
 
@@ -26,6 +28,7 @@ pub(super) struct Printer {
     json: bool,
     colours: bool,
     live: bool,
+    verbose: bool,
     /// Serialises printing.
     screen: Mutex<Screen>,
 }
@@ -39,13 +42,14 @@ struct Screen {
 }
 
 impl Printer {
-    pub(super) fn new(json: bool) -> Self {
+    pub(super) fn new(json: bool, verbose: bool) -> Self {
         let colours = output::colours();
         Self {
             began: Instant::now(),
             json,
             colours,
             live: !json && stdout().is_terminal() && colours,
+            verbose,
             screen: Mutex::default(),
         }
     }
@@ -80,6 +84,11 @@ impl Printer {
             DemoEvent::Pushed { .. } | DemoEvent::Phase { .. } => {
                 screen.unready.clear();
                 false
+            }
+            DemoEvent::Message { message, .. }
+                if !self.verbose && SHOWN.iter().any(|word| message.starts_with(word)) =>
+            {
+                true
             }
             DemoEvent::Message { kind: EventType::Warning, message } => match message.split_once(NOT_READY) {
                 Some((workload, _)) => self.live || !screen.unready.insert(workload.to_owned()),
@@ -118,8 +127,10 @@ impl Printer {
             DemoEvent::Pushed { commit, subject } => {
                 format!("{at}  {} {} {subject}\n", Paint::Bold.apply("git push", on), short(commit))
             }
-            DemoEvent::Committed { branch, commit, subject } => {
-                format!("{at}  {} {} {branch}: {subject}\n", Paint::Bold.apply("serin commits", on), short(commit))
+            DemoEvent::Committed { branch, commit, subject, shown } => {
+                let head = Paint::Bold.apply("serin commits", on);
+                let shown = shown.as_ref().map(|shown| self.shown(shown)).unwrap_or_default();
+                format!("{at}  {head} {} {branch}: {subject}\n{shown}", short(commit))
             }
             DemoEvent::Message { kind, message } => match kind {
                 EventType::Normal => format!("{at}  {message}\n"),
@@ -141,7 +152,7 @@ impl Printer {
             }
             DemoEvent::Waiting { .. } => String::new(),
             DemoEvent::Users { asked, failed } => {
-                format!("          users asked {asked} times, {failed} requests failed\n")
+                format!("          your users saw {failed} of {asked} requests fail\n")
             }
             DemoEvent::Expected { what, ok, found } => {
                 if *ok {
@@ -155,16 +166,31 @@ impl Printer {
                     if *ok { ("ended as it should", Paint::Green) } else { ("FAILED", Paint::Red) };
                 format!("{at}  {} after {seconds:.1} s\n", colour.apply(&format!("{name} {word}"), on))
             }
-            DemoEvent::Finished { ok, hints } => {
+            DemoEvent::Finished { ok, played, hints } => {
                 let head = if *ok {
                     "Every scenario ended as it should."
                 } else {
                     "A scenario did not end as it should."
                 };
                 let hints: String = hints.iter().map(|hint| format!("  {hint}\n")).collect();
-                format!("\n{head}\n{hints}")
+                format!("\n{head}\n{}\n{hints}", table(played))
             }
         }
+    }
+
+    /// A commit's message and patch, indented as the transcript is.
+    fn shown(&self, shown: &Shown) -> String {
+        let Shown { body, patch } = shown;
+        let line = |line: &str| {
+            let painted = match line.chars().next() {
+                Some('+') => Paint::Green.apply(line, self.colours),
+                Some('-') => Paint::Red.apply(line, self.colours),
+                _ => Paint::Dim.apply(line, self.colours),
+            };
+            format!("            {painted}\n")
+        };
+        let body = body.lines().map(|line| format!("            {line}\n"));
+        body.chain(["\n".to_owned()]).chain(patch.lines().map(line)).collect()
     }
 
     fn check(&self, result: &CheckResult) -> String {
@@ -179,6 +205,15 @@ impl Printer {
             }
         }
     }
+}
+
+/// What was played, a line each.
+fn table(played: &[Played]) -> String {
+    let line = |Played { name, ok, seconds, asked, failed }: &Played| {
+        let mark = if *ok { "✓" } else { "✗" };
+        format!("  {mark} {name:<10} {seconds:>5.1} s   {failed:>3} of {asked} requests of users failed\n")
+    };
+    played.iter().map(line).collect()
 }
 
 /// Cells behind the transcript's time, on as many lines as a terminal of this width needs.
@@ -231,8 +266,14 @@ mod tests {
 
     #[test]
     fn a_workload_is_said_not_to_be_ready_once_a_phase() {
-        let printer =
-            Printer { began: Instant::now(), json: false, colours: false, live: false, screen: Mutex::default() };
+        let printer = Printer {
+            began: Instant::now(),
+            json: false,
+            colours: false,
+            live: false,
+            verbose: false,
+            screen: Mutex::default(),
+        };
         let mut screen = Screen::default();
         let unready = |workload: &str| DemoEvent::Message {
             kind: EventType::Warning,

@@ -1,5 +1,6 @@
 //! The scenarios: what is pushed, what has to come of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::model::CommitId;
 use crate::release::OutcomeKind;
 use crate::sandbox::repository::{BRANCH, Commit, FileEdit, Repository, RepositoryError};
 
-use super::event::DemoEvent;
+use super::event::{DemoEvent, Played};
 use super::example::{self, DEPLOYMENT};
 use super::observe::Seen;
 use super::print::Printer;
@@ -69,9 +70,13 @@ pub(super) struct Stage {
     pub(super) repository: Repository,
     pub(super) client: Client,
     pub(super) seen: watch::Receiver<Seen>,
+    /// Commits that the display has told of.
+    pub(super) told: watch::Receiver<BTreeSet<CommitId>>,
     pub(super) users: Arc<Users>,
     pub(super) printer: Arc<Printer>,
     pub(super) status_branch: String,
+    /// What was played, for the end.
+    pub(super) played: Vec<Played>,
 }
 
 impl Stage {
@@ -109,6 +114,13 @@ impl Stage {
             && (scenario == Scenario::Rollback
                 || self.expect("no user's request failed", failed == 0, &format!("{failed} of {asked}")));
         self.ended(scenario.name(), ok, began);
+        self.played.push(Played {
+            name: scenario.name(),
+            ok,
+            seconds: began.elapsed().as_secs_f64(),
+            asked,
+            failed,
+        });
         Ok(ok)
     }
 
@@ -136,6 +148,7 @@ impl Stage {
         ok &= self.expect("primary was not touched", unchanged, "another generation");
         let wanted = pushed.replacen(tag, &before, 1);
         let restored = self.wait_file(&wanted).await;
+        self.wait_told().await?;
         let found = self.repository.tip(BRANCH)?.map(|tip| tip.subject).unwrap_or_default();
         ok &= self.expect(&format!("Git names {before} again, every other byte as it was"), restored, &found);
         let trailer = self.repository.tip(BRANCH)?.is_some_and(|tip| tip.message.contains("Serin-Rollback:"));
@@ -183,6 +196,13 @@ impl Stage {
     async fn wait_outcome(&mut self, commit: &CommitId) -> Option<OutcomeKind> {
         let ended = self.wait("the release's end", |seen| seen.outcome(commit).is_some()).await;
         ended.ok().and_then(|seen| seen.outcome(commit))
+    }
+
+    /// Waits until the display has told of the newest commit.
+    async fn wait_told(&mut self) -> anyhow::Result<()> {
+        let Some(tip) = self.repository.tip(BRANCH)? else { return Ok(()) };
+        let told = tokio::time::timeout(WAIT_MAX, self.told.wait_for(|told| told.contains(&tip.id))).await;
+        told.context("the newest commit was not told")?.map(drop).context("the branches are not watched any more")
     }
 
     async fn wait_file(&self, wanted: &str) -> bool {

@@ -17,6 +17,8 @@ mod replicaset;
 mod runner;
 mod watch;
 
+pub(crate) use node::NODE;
+
 use std::time::Duration;
 
 use jiff::Timestamp;

@@ -32,7 +32,7 @@ use life::{Moment, Pace};
 use status::name_of;
 
 /// The node's name.
-const NODE: &str = "sandbox";
+pub(crate) const NODE: &str = "sandbox";
 /// The node's address; nothing listens there.
 const NODE_ADDRESS: &str = "10.41.0.1";
 /// Who the node says it is in `managedFields`.
