@@ -45,10 +45,19 @@ fn good_manifests_pass_in_yaml_and_json() {
 }
 
 #[test]
-fn the_example_has_one_warning_the_one_that_sync_gives() {
+fn the_example_has_nothing_to_complain_of() {
     let example = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/podinfo"));
     insta::assert_snapshot!("validate-example", screen(&run(example, &["validate"])));
-    assert_eq!(run(example, &["validate", "--deny-warnings"]).status.code(), Some(2));
+    assert_eq!(run(example, &["validate", "--deny-warnings"]).status.code(), Some(0));
+}
+
+#[test]
+fn an_old_api_version_is_a_warning_as_in_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = include_str!("../../../examples/podinfo/hpa.yaml").replace("autoscaling/v2", "autoscaling/v2beta2");
+    std::fs::write(folder.path().join("hpa.yaml"), old).unwrap();
+    insta::assert_snapshot!("validate-old-version", screen(&run(folder.path(), &["validate"])));
+    assert_eq!(run(folder.path(), &["validate", "--deny-warnings"]).status.code(), Some(2));
 }
 
 #[test]
