@@ -18,6 +18,7 @@ pub mod run;
 pub mod sandbox;
 mod signal;
 pub mod validate;
+pub mod wait;
 
 use std::process::ExitCode;
 
@@ -78,7 +79,10 @@ enum Verb {
     /// Check manifests offline: syntax, schema, references
     Validate(validate::ValidateArgs),
     /// Show releases and what they wait for
+    #[command(aliases = ["status", "list"])]
     Get(get::GetArgs),
+    /// Wait until a release is over, for CI
+    Wait(wait::WaitArgs),
     /// Release a revision again that failed before
     #[command(after_help = asked("retry podinfo -n test"))]
     Retry(request::RequestArgs),
@@ -86,6 +90,7 @@ enum Verb {
     #[command(after_help = asked("promote podinfo -n test"))]
     Promote(request::RequestArgs),
     /// Roll a release back now
+    #[command(aliases = ["rollback", "terminate"])]
     #[command(after_help = asked("abort podinfo -n test"))]
     Abort(request::RequestArgs),
     /// Keep a release at its weight
@@ -201,6 +206,7 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
         }
         Verb::Validate(args) => validate::run(&args),
         Verb::Get(args) => get::run(args).await,
+        Verb::Wait(args) => wait::run(args).await,
         Verb::Retry(args) => request::run(Asked::Retry, args).await,
         Verb::Promote(args) => request::run(Asked::Promote, args).await,
         Verb::Abort(args) => request::run(Asked::Abort, args).await,

@@ -271,3 +271,30 @@ async fn a_request_waits_for_its_answer() {
     tokio::time::timeout(PATIENCE, daemon).await.expect("in time").expect("the daemon answers");
     assert_eq!(output.status.code(), Some(1), "{}", screen(&output));
 }
+
+#[tokio::test]
+async fn wait_ends_with_the_release_and_says_how() {
+    let world = World::start().await;
+    world.canary("good", json!({}), progressing()).await;
+    world.canary("bad", json!({}), failed()).await;
+
+    let early = world.serin(&["wait", "good", "--timeout", "1s"]).await;
+    assert_eq!(early.status.code(), Some(1), "{}", screen(&early));
+    assert!(screen(&early).contains("Progressing 30 %, waits for the analysis window"), "{}", screen(&early));
+
+    let at = "2026-01-01T00:00:00Z";
+    let over = json!({"phase": "Succeeded", "canaryWeight": 0, "serin": {"version": 1, "waitingOn": null, "state": {
+        "phase": {"name": "idle", "last": "Succeeded", "since": at},
+        "promoted": {"revision": revision(NEXT), "at": at}}}});
+    let (waited, ()) = tokio::join!(world.serin(&["wait", "good", "--commit", COMMIT]), async {
+        world.status("good", over).await;
+    });
+    assert_eq!(waited.status.code(), Some(0), "{}", screen(&waited));
+    assert!(screen(&waited).contains("Succeeded: a6fb26d2"), "{}", screen(&waited));
+
+    let bad = world.serin(&["wait", "bad", "--commit", COMMIT]).await;
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(screen(&bad).contains("Failed: request-success-rate 51.28% < 99%"), "{}", screen(&bad));
+    assert_eq!(world.serin(&["wait", "bad", "--for", "failed"]).await.status.code(), Some(0));
+    assert_eq!(world.serin(&["wait", "nobody"]).await.status.code(), Some(2));
+}
