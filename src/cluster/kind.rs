@@ -76,7 +76,7 @@ impl WriteError {
     /// What it means.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotHeld => ErrorKind::NotHeld,
+            Self::NotHeld | Self::Lost { .. } => ErrorKind::NotHeld,
             Self::TimedOut { .. } | Self::Api(_) | Self::Failed(_) => {
                 self.status().map_or(ErrorKind::Later, ErrorKind::of)
             }
@@ -156,6 +156,7 @@ mod tests {
             assert_eq!(written.kind(), expected, "{code} {message}");
         }
         assert_eq!(WriteError::NotHeld.kind(), ErrorKind::NotHeld);
+        assert_eq!(WriteError::Lost { key: "a".into() }.kind(), ErrorKind::NotHeld);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Clock;
 use super::connect::{CallError, Cluster, call};
 use super::explain;
 use super::said::Said;
@@ -52,7 +53,7 @@ pub enum LeaseError {
     Call(#[from] CallError),
 }
 
-/// What a writer asks: do we hold the lease now, and for how long at most?
+/// What a writer asks: do we hold the lease now, and until when?
 #[derive(Debug, Clone)]
 pub struct Claim(Held);
 
@@ -74,14 +75,28 @@ impl Claim {
         (Self(Held::Until(sender.subscribe())), sender)
     }
 
-    /// How much longer it is surely held; `None` when it is not.
-    pub fn remaining(&self) -> Option<Duration> {
+    /// Whether it is held now.
+    pub fn is_held(&self) -> bool {
         match &self.0 {
-            Held::Always => Some(Duration::MAX),
-            Held::Until(expiry) => {
-                let expiry = (*expiry.borrow())?;
-                let left = expiry.saturating_duration_since(Instant::now());
-                (!left.is_zero()).then_some(left)
+            Held::Always => true,
+            Held::Until(expiry) => expiry.borrow().is_some_and(|at| at > Instant::now()),
+        }
+    }
+
+    /// Returns when the claim is not held any more: given up, taken, or run out without a renewal. What waits for
+    /// something slow waits for this beside it, so that every renewal lets it wait on.
+    pub async fn lost(&self) {
+        let Held::Until(expiry) = &self.0 else { return std::future::pending().await };
+        let mut expiry = expiry.clone();
+        loop {
+            let at = *expiry.borrow_and_update();
+            let Some(at) = at.filter(|at| *at > Instant::now()) else { return };
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                moved = expiry.changed() => if moved.is_err() {
+                    // Nobody renews it any more.
+                    return tokio::time::sleep_until(at).await;
+                },
             }
         }
     }
@@ -106,6 +121,7 @@ pub struct Lease {
     api: Api<LeaseObject>,
     config: LeaseConfig,
     identity: String,
+    clock: Clock,
     claim: Arc<watch::Sender<Option<Instant>>>,
     /// Somebody else's claim as last seen: resourceVersion and since when it has not changed.
     seen: Option<(String, Instant)>,
@@ -135,6 +151,7 @@ impl Lease {
             api: Api::namespaced(cluster.client(), &config.namespace),
             config,
             identity,
+            clock: cluster.clock(),
             claim: Arc::new(watch::Sender::new(None)),
             seen: None,
             held: false,
@@ -217,7 +234,7 @@ impl Lease {
     }
 
     fn spec(&self, old: &LeaseSpec, transitions: i32) -> LeaseSpec {
-        let now = MicroTime(jiff::Timestamp::now());
+        let now = MicroTime(self.clock.now());
         let same = old.holder_identity.as_deref() == Some(self.identity.as_str());
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),

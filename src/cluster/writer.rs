@@ -72,6 +72,12 @@ pub enum WriteError {
     /// This process does not hold the lease; nothing was sent.
     #[error("this process does not hold the lease, so it does not write")]
     NotHeld,
+    /// The lease was lost while this was under way: it may or may not have happened, so whoever holds it now observes first.
+    #[error("the lease was lost while writing {key}")]
+    Lost {
+        /// What was written.
+        key: String,
+    },
     /// No answer in time: it may or may not have happened, so observe before repeating.
     #[error("no answer within {} s while writing {key}", .after.as_secs())]
     TimedOut {
@@ -107,7 +113,7 @@ impl WriteError {
                 kube::Error::Api(status) => Some(status),
                 _ => None,
             },
-            Self::NotHeld | Self::TimedOut { .. } | Self::Failed(_) => None,
+            Self::NotHeld | Self::Lost { .. } | Self::TimedOut { .. } | Self::Failed(_) => None,
         }
     }
 
@@ -171,8 +177,9 @@ impl Writer {
         self.effect_within(EFFECT_TIMEOUT, kind, key, future).await
     }
 
-    /// Changes the outside, within `limit` and never longer than the lease is held: what is still under way when another
-    /// process may take over must not be waited for as if it were ours.
+    /// Changes the outside, within `limit` however long the lease was still held when it began: the lease fences the write,
+    /// and is renewed while something slow (a webhook, a push) is waited for. It ends when the lease is lost: what is still
+    /// under way when another process may take over must not be waited for as if it were ours.
     ///
     /// # Errors
     /// When the lease is not held, time runs out or the change fails.
@@ -183,18 +190,21 @@ impl Writer {
         key: &str,
         future: impl Future<Output = Result<T, E>>,
     ) -> Result<T, WriteError> {
-        if self.claim.remaining().is_none() {
+        if !self.claim.is_held() {
             return Err(WriteError::NotHeld);
         }
         self.probe.before(kind, key).await;
         // Asked after the probe: a process that slept there must not write with a claim of the past.
-        let Some(held) = self.claim.remaining() else {
+        if !self.claim.is_held() {
             return Err(WriteError::NotHeld);
-        };
-        let after = limit.min(held);
-        let result = match tokio::time::timeout(after, future).await {
-            Err(_elapsed) => Err(WriteError::TimedOut { key: key.to_owned(), after }),
-            Ok(result) => result.map_err(Into::into),
+        }
+        let result = tokio::select! {
+            biased;
+            done = tokio::time::timeout(limit, future) => match done {
+                Err(_elapsed) => Err(WriteError::TimedOut { key: key.to_owned(), after: limit }),
+                Ok(result) => result.map_err(Into::into),
+            },
+            () = self.claim.lost() => Err(WriteError::Lost { key: key.to_owned() }),
         };
         tracing::debug!(effect.kind = ?kind, effect.key = key, ok = result.is_ok(), "effect {key}");
         self.probe.after(kind, key).await;
@@ -206,6 +216,10 @@ impl Writer {
 mod tests {
     use std::convert::Infallible;
     use std::sync::Mutex;
+
+    use tokio::time::Instant;
+
+    use crate::cluster::ErrorKind;
 
     use super::*;
 
@@ -230,15 +244,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_sent_without_the_lease_and_no_longer_than_it_is_held() {
+    async fn nothing_is_sent_without_the_lease_and_nothing_waited_for_after_it() {
         let log = Arc::new(Log::default());
-        let (claim, holder) = Claim::held_until(tokio::time::Instant::now() + Duration::from_secs(5));
+        let (claim, holder) = Claim::held_until(Instant::now() + Duration::from_secs(5));
         let writer = Writer::new(claim).with_probe(log.clone());
 
         let done = writer.effect(EffectKind::Apply, "a", async { Ok::<_, Infallible>(1) }).await;
         assert!(matches!(done, Ok(1)));
+        let began = Instant::now();
         let hung = writer.effect(EffectKind::Apply, "b", std::future::pending::<Result<(), Infallible>>()).await;
-        assert!(matches!(hung, Err(WriteError::TimedOut { after, .. }) if after <= Duration::from_secs(5)));
+        assert!(matches!(hung, Err(WriteError::Lost { .. })) && began.elapsed() <= Duration::from_secs(6));
         let late = writer.effect(EffectKind::Apply, "c", async { Ok::<_, Infallible>(1) }).await;
         assert!(matches!(late, Err(WriteError::NotHeld)), "the claim has expired meanwhile");
         assert_eq!(
@@ -247,5 +262,59 @@ mod tests {
             "an effect that is refused is not announced"
         );
         drop(holder);
+    }
+
+    fn is_unheld(error: &WriteError) -> bool {
+        error.kind() == ErrorKind::NotHeld
+    }
+
+    /// Takes this long to answer.
+    async fn slow(seconds: u64) -> Result<u64, Infallible> {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        Ok(seconds)
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_slow_is_waited_for_as_long_as_the_lease_is_renewed() {
+        let lease = Duration::from_secs(15);
+        let (claim, holder) = Claim::held_until(Instant::now() + lease);
+        let writer = Writer::new(claim);
+        let renewing = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                holder.send_replace(Some(Instant::now() + lease));
+            }
+        });
+        let hook = writer.effect_within(Duration::from_secs(60), EffectKind::Hook, "webhook", slow(22)).await;
+        assert!(matches!(hook, Ok(22)), "{hook:?}");
+        let push = writer.effect_within(Duration::from_secs(180), EffectKind::Push, "main", slow(170)).await;
+        assert!(matches!(push, Ok(170)), "{push:?}");
+        let late = writer.effect_within(Duration::from_secs(60), EffectKind::Hook, "webhook", slow(61)).await;
+        assert!(matches!(late, Err(WriteError::TimedOut { after, .. }) if after.as_secs() == 60), "its own limit");
+
+        renewing.abort();
+        let began = Instant::now();
+        let lost = writer.effect_within(HOUR, EffectKind::Hook, "webhook", slow(3000)).await;
+        assert!(lost.as_ref().is_err_and(is_unheld), "{lost:?}");
+        assert!(began.elapsed() <= lease + Duration::from_secs(1), "ended with the lease, not with its own limit");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_given_up_ends_what_is_under_way_at_once() {
+        let (claim, holder) = Claim::held_until(Instant::now() + HOUR);
+        let writer = Writer::new(claim);
+        let waits = tokio::spawn(async move {
+            writer
+                .effect_within(HOUR, EffectKind::Hook, "webhook", slow(3000))
+                .await
+                .map_err(|error| is_unheld(&error))
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let given_up = Instant::now();
+        holder.send_replace(None);
+        assert_eq!(waits.await.unwrap(), Err(true));
+        assert!(given_up.elapsed() < Duration::from_secs(1));
     }
 }

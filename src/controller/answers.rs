@@ -5,28 +5,29 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Clock;
 use crate::model::NamespacedName;
 use crate::release::{self, Answer, Question, QuestionKey};
 
+use super::places::Places;
 use super::wakeups::Wakeups;
 
 /// Metric queries at once over all Canaries: enough for hundreds of targets with three checks each per interval, few
 /// enough not to be an attack on the metric system.
 const QUERIES: usize = 32;
-/// Webhooks at once over all Canaries. Their own number, since acceptance tests take minutes and queries must not wait.
-const HOOKS: usize = 64;
+/// Webhooks at once over all Canaries, each a connection. Their own number, since acceptance tests take minutes and queries
+/// must not wait; few enough for a process that may open 512 files.
+const HOOKS: usize = 128;
 /// Answers kept per Canary: more than the checks and hooks of two ticks.
 const KEPT: usize = 128;
 
 /// Answers of all Canaries.
 pub(super) struct Answers {
     inner: Mutex<HashMap<NamespacedName, OfCanary>>,
-    queries: Semaphore,
-    hooks: Semaphore,
+    queries: Places,
+    hooks: Places,
     wakeups: Arc<Wakeups>,
     clock: Clock,
     shutdown: CancellationToken,
@@ -45,26 +46,30 @@ struct OfCanary {
 impl Answers {
     /// No answers yet; tasks end with `shutdown`.
     pub(super) fn new(wakeups: Arc<Wakeups>, clock: Clock, shutdown: CancellationToken) -> Self {
-        let (queries, hooks) = (Semaphore::new(QUERIES), Semaphore::new(HOOKS));
+        let (queries, hooks) = (Places::new(QUERIES), Places::new(HOOKS));
         Self { inner: Mutex::default(), queries, hooks, wakeups, clock, shutdown }
     }
 
     /// What was answered so far, and since when this process has been asking for this Canary.
     pub(super) fn of(&self, canary: &NamespacedName, uid: &str) -> (release::Answers, Timestamp) {
+        let now = self.clock.now();
         self.with(canary, uid, |of| {
+            // The clock may have been set back.
+            of.asking_since = of.asking_since.min(now);
             (release::Answers::new(of.answered.iter().cloned().collect()), of.asking_since)
         })
     }
 
-    /// Asks what has not been asked yet.
+    /// Asks what has not been asked yet. What `find_out` does not find out (the lease was not held) is open again, with all
+    /// the time that an answer may take.
     pub(super) fn ask<F, T>(self: &Arc<Self>, canary: &NamespacedName, uid: &str, open: Vec<Question>, find_out: F)
     where
         F: Fn(Question) -> T,
-        T: Future<Output = Answer> + Send + 'static,
+        T: Future<Output = Option<Answer>> + Send + 'static,
     {
         for question in open {
             let key = question.key();
-            let new = self.with(canary, uid, |of| of.start(key));
+            let new = self.with(canary, uid, |of| of.start(key.clone()));
             if !new {
                 continue;
             }
@@ -75,17 +80,21 @@ impl Answers {
                 let shutdown = answers.shutdown.clone();
                 let answer = tokio::select! {
                     () = shutdown.cancelled() => return,
-                    answer = answers.permitted(is_hook, asking) => answer,
+                    answer = answers.permitted(&canary.namespace, is_hook, asking) => answer,
                 };
-                answers.with(&canary, &uid, |of| of.finish(answer));
+                let at = answers.clock.now();
+                answers.with(&canary, &uid, |of| match answer {
+                    Some(answer) => of.finish(answer),
+                    None => of.reopen(&key, at),
+                });
                 answers.wakeups.wake(&canary);
             });
         }
     }
 
-    async fn permitted(&self, is_hook: bool, asking: impl Future<Output = Answer>) -> Answer {
-        // The semaphores are never closed; if they were, asking without a permit would be the harmless reading of it.
-        let _permit = if is_hook { self.hooks.acquire().await } else { self.queries.acquire().await };
+    async fn permitted<T>(&self, namespace: &str, is_hook: bool, asking: impl Future<Output = T>) -> T {
+        let places = if is_hook { &self.hooks } else { &self.queries };
+        let _place = places.take(namespace).await;
         asking.await
     }
 
@@ -118,6 +127,12 @@ impl OfCanary {
             self.pending.push(key);
         }
         !known
+    }
+
+    /// The question is asked anew by whoever looks next, as if this process had just started to ask.
+    fn reopen(&mut self, key: &QuestionKey, now: Timestamp) {
+        self.pending.retain(|pending| pending != key);
+        self.asking_since = self.asking_since.max(now);
     }
 
     fn finish(&mut self, answer: Answer) {
@@ -155,7 +170,7 @@ mod tests {
             answers.ask(&canary, uid, vec![question(tick), question(tick)], move |question| {
                 asked.fetch_add(1, Ordering::Relaxed);
                 let Question::Providers { key, .. } = question else { panic!("asked something else") };
-                async { Answer::Providers(key, Ok(())) }
+                async { Some(Answer::Providers(key, Ok(()))) }
             });
         };
         ask("u1", 1);
@@ -165,5 +180,22 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         assert_ne!(answers.of(&canary, "u1").0, release::Answers::default());
         assert_eq!(answers.of(&canary, "u2").0, release::Answers::default(), "a Canary made anew starts afresh");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_the_lease_ended_is_open_again_and_has_its_whole_time() {
+        let wakeups = Arc::new(Wakeups::default());
+        let clock = Clock::following("2026-01-01T00:00:00Z".parse().unwrap());
+        let answers = Arc::new(Answers::new(wakeups.clone(), clock, CancellationToken::new()));
+        let canary = NamespacedName::new("test", "podinfo");
+        let (_, first) = answers.of(&canary, "u1");
+        for round in 0..2 {
+            answers.ask(&canary, "u1", vec![question(1)], |_| async { None });
+            wakeups.rung().await;
+            assert_eq!(wakeups.take(), [canary.clone()].into(), "asked in round {round}");
+        }
+        let (answered, since) = answers.of(&canary, "u1");
+        assert_eq!(answered, release::Answers::default());
+        assert!(since > first);
     }
 }

@@ -9,7 +9,7 @@ use kube::Api;
 
 use crate::analysis::{Measurement, Reading};
 use crate::api::{CanarySpec, MetricTemplate, MetricTemplateSpec};
-use crate::cluster::{Clock, Cluster, EffectKind, WriteError, Writer, call, explain};
+use crate::cluster::{Clock, Cluster, EffectKind, ErrorKind, WriteError, Writer, call, explain};
 use crate::hook::{HookCall, HookCaller, HookPayload};
 use crate::metrics::{
     Credentials, Endpoint, MetricProvider, PROMETHEUS, QueryContext, REQUEST_DURATION, REQUEST_SUCCESS_RATE,
@@ -46,17 +46,18 @@ pub(super) struct Asker {
 }
 
 impl Finder {
-    /// Never fails: what goes wrong is an answer in words.
-    pub(super) async fn find_out(self, asker: Asker, question: Question) -> Answer {
+    /// Never fails: what goes wrong is an answer in words. `None`: nobody may call webhooks but who holds the lease; it is
+    /// held again now, so the question can be asked anew.
+    pub(super) async fn find_out(self, asker: Asker, question: Question) -> Option<Answer> {
         match question {
             Question::Metric { key, check, window } => {
-                Answer::Metric(key, self.measure(&asker, &check, window).await)
+                Some(Answer::Metric(key, self.measure(&asker, &check, window).await))
             }
             Question::Hook { key, hook, phase } => {
-                let reply = self.call(asker, key.clone(), *hook, phase).await;
-                Answer::Hook(key, reply)
+                let reply = self.call(asker, key.clone(), *hook, phase).await?;
+                Some(Answer::Hook(key, reply))
             }
-            Question::Providers { key, checks } => Answer::Providers(key, self.ping(&asker, &checks).await),
+            Question::Providers { key, checks } => Some(Answer::Providers(key, self.ping(&asker, &checks).await)),
         }
     }
 
@@ -143,7 +144,7 @@ impl Finder {
             .ok_or_else(|| format!("Secret {namespace}/{name} has neither the key `token` nor `username`"))
     }
 
-    async fn call(&self, asker: Asker, key: HookKey, hook: Hook, phase: String) -> HookReply {
+    async fn call(&self, asker: Asker, key: HookKey, hook: Hook, phase: String) -> Option<HookReply> {
         let Asker { canary, spec: _, checksum } = asker;
         let metadata = hook.metadata.clone();
         let payload = HookPayload { name: canary.name, namespace: canary.namespace, phase, checksum, metadata };
@@ -155,7 +156,15 @@ impl Finder {
                 Ok::<_, WriteError>(self.hooks.call(&call).await)
             })
             .await;
-        done.unwrap_or_else(|error| HookReply { accepted: false, body: explain(&error) })
+        match done {
+            Ok(reply) => Some(reply),
+            // That the lease was lost says nothing about the version.
+            Err(error) if error.kind() == ErrorKind::NotHeld => {
+                self.writer.claim().acquired().await;
+                None
+            }
+            Err(error) => Some(HookReply { accepted: false, body: explain(&error) }),
+        }
     }
 
     /// Asks each provider once.

@@ -16,6 +16,7 @@ mod hands;
 mod measure;
 mod observe;
 mod persist;
+mod places;
 mod policy;
 mod reconcile;
 mod run;

@@ -17,6 +17,9 @@ const HOLD_LIMIT: u32 = 10;
 /// Shortest interval and window after division by the demonstration's speed: below it a query has no two samples.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// Longest timeout of a webhook: a load test of a day holds its place among the others that long.
+const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A Canary that cannot be carried out, in words for its condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
@@ -310,6 +313,13 @@ fn hook(index: usize, webhook: &Webhook) -> Result<Hook, PolicyError> {
         what: format!("webhook `{}`: timeout", webhook.name),
         source,
     })?;
+    if timeout > HOOK_TIMEOUT_MAX {
+        let hours = HOOK_TIMEOUT_MAX.as_secs() / 3600;
+        return Err(PolicyError::Invalid {
+            path: format!("spec.analysis.webhooks[{index}].timeout"),
+            message: format!("webhook `{}`: timeout is longer than {hours} h", webhook.name),
+        });
+    }
     Ok(Hook {
         name: webhook.name.clone(),
         kind: match webhook.type_ {
@@ -426,6 +436,10 @@ mod tests {
             (
                 json!({"analysis": {"webhooks": [{"name": "h", "url": "u", "timeout": "soon"}]}}),
                 "webhook `h`: timeout",
+            ),
+            (
+                json!({"analysis": {"webhooks": [{"name": "h", "url": "u", "timeout": "24h1s"}]}}),
+                "webhook `h`: timeout is longer than 24 h",
             ),
         ];
         for (patch, expected) in cases {

@@ -62,14 +62,14 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> Rec
     if let Some(reason) = &pruned {
         tracing::error!("{reason}");
     }
-    let answers = Arc::new(Answers::new(wakeups.clone(), clock, shutdown));
+    let answers = Arc::new(Answers::new(wakeups.clone(), clock.clone(), shutdown));
     let finder = Finder {
         cluster: cluster.clone(),
         writer: writer.clone(),
         caches: caches.clone(),
         metrics,
         hooks,
-        clock,
+        clock: clock.clone(),
         metrics_address: settings.metrics_address.clone(),
     };
     Reconciler {

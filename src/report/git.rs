@@ -206,7 +206,7 @@ async fn tell(
             Ok(_) => {}
             // Deleted meanwhile: nobody is left to tell.
             Err(error) if error.is_not_found() => {}
-            Err(error @ (WriteError::NotHeld | WriteError::TimedOut { .. })) => {
+            Err(error @ (WriteError::NotHeld | WriteError::Lost { .. } | WriteError::TimedOut { .. })) => {
                 tracing::debug!("Canary {key} is not told what Git has: {error}");
                 all_told = false;
             }
