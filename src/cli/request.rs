@@ -5,11 +5,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
 
 use crate::api::Canary;
@@ -22,6 +20,9 @@ use super::output;
 
 /// Longest wait for the daemon's answer: it looks at a changed Canary at once, unless it is not there.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Time between two looks for the answer.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Arguments of the verbs that ask something of a release.
 #[derive(Debug, Args)]
@@ -61,7 +62,7 @@ pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
         let silent = anyhow::anyhow!("no answer within {} s", ANSWER_MAX.as_secs());
         CliError::unreachable(silent).hint("is `serin run` up? It answers when it is; the request stays")
     })?;
-    let Event { kind, message } = answer?;
+    let Event { kind, message } = answer;
     match kind {
         EventType::Normal => output::data(&format!("{message}\n"))?,
         EventType::Warning => output::message(&message),
@@ -89,18 +90,18 @@ fn state_of(canary: &Canary) -> Option<State> {
     serde_json::from_value(serin.state.clone()).ok()
 }
 
-/// Waits until the request is handled; the answer is the newest journal entry about it.
-async fn answer(api: Api<Canary>, name: &str, raw: &str, verb: Verb) -> anyhow::Result<Event> {
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut changes = watcher(api, config).default_backoff().applied_objects().boxed();
+/// Asks until the request is handled; the answer is the newest journal entry about it. Reading again and again needs no right
+/// but the one to read this Canary; an API server that is away for a moment is asked again, too.
+async fn answer(api: Api<Canary>, name: &str, raw: &str, verb: Verb) -> Event {
     let about = format!("Request to {verb} ");
-    while let Some(canary) = changes.try_next().await? {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Ok(canary) = api.get(name).await else { continue };
         let Some(state) = state_of(&canary).filter(|state| state.handled_request.as_deref() == Some(raw)) else {
             continue;
         };
         let said = state.journal.into_iter().rev().map(|entry| entry.event);
         let said = said.into_iter().find(|event| event.message.starts_with(&about));
-        return Ok(said.unwrap_or_else(|| Event::normal(format!("Request to {verb} {name} handled"))));
+        return said.unwrap_or_else(|| Event::normal(format!("Request to {verb} {name} handled")));
     }
-    anyhow::bail!("the watch on Canary {name} ended")
 }

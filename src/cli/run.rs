@@ -49,11 +49,11 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// The real ones, through the configured proxy.
+    /// The real ones, through the configured proxy, by the cluster's clock.
     ///
     /// # Errors
     /// When the proxy's address is not one, or the port is taken.
-    pub async fn over_http(settings: &Settings) -> anyhow::Result<Self> {
+    pub async fn over_http(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Self> {
         let listen = settings.http.listen;
         let listener = TcpListener::bind(listen)
             .await
@@ -64,7 +64,7 @@ impl Backends {
             metrics: Arc::new(Prometheus::new(clients.clone())),
             hooks: Arc::new(HttpHooks::new(clients)),
             probe: Arc::new(NoProbe),
-            clock: Clock::System,
+            clock: cluster.clock(),
             listener: Some(listener),
         })
     }
@@ -96,7 +96,7 @@ pub async fn daemon(settings: Settings, shutdown: CancellationToken) -> anyhow::
     let cluster = Cluster::connect(&options).await.map_err(|error| {
         CliError::input(error).hint("name a cluster with --kubeconfig or $KUBECONFIG; `serin sandbox` makes one")
     })?;
-    let backends = Backends::over_http(&settings).await?;
+    let backends = Backends::over_http(&settings, &cluster).await?;
     daemon_with(settings, cluster, backends, shutdown).await
 }
 
@@ -150,6 +150,8 @@ pub async fn daemon_with(
     // Not before its definition is there: a list of a kind that is not served is only tried again later.
     canaries.start(stop.clone());
 
+    let reporters_clock = clock.clone();
+    let now: report::events::Now = Arc::new(move || reporters_clock.now());
     let records = Records::new(store.clone(), remote.clone(), settings.git.status_branch.clone());
     let reporter = report::git::Context {
         cluster: cluster.clone(),
@@ -158,7 +160,7 @@ pub async fn daemon_with(
         store,
         remote,
         settings: report_settings(&settings),
-        now: Arc::new(move || clock.now()),
+        now: now.clone(),
     };
     let context = ControllerContext {
         cluster: cluster.clone(),
@@ -193,7 +195,6 @@ pub async fn daemon_with(
         Ok(())
     });
     loops.spawn(async move {
-        let now = Arc::new(move || clock.now());
         report::events::run(cluster, writer, namespace, journals, now, stop_events).await;
         Ok(())
     });

@@ -12,8 +12,10 @@ use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigEr
 use kube::{Api, Client, Config};
 use tokio::sync::OnceCell;
 
+use super::clock::{Clock, ServerTime};
 use super::discovery::{Discovery, ResolveError, Resolved};
 use super::explain::is_not_found;
+use super::transport;
 
 /// Longest time one read may take: beyond it an API server is as good as down, and the loop must not hang on it.
 /// (kube sets no read timeout of its own.)
@@ -140,6 +142,7 @@ pub struct Cluster {
     server: Arc<str>,
     discovery: Arc<Discovery>,
     uid: Arc<OnceCell<String>>,
+    time: Arc<ServerTime>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -170,12 +173,19 @@ impl Cluster {
 
     /// Uses a client that exists already, e.g. one over an in-process service.
     pub fn from_client(client: Client) -> Self {
-        Self { client, server: Arc::default(), discovery: Arc::default(), uid: Arc::default() }
+        let time = Arc::<ServerTime>::default();
+        let client = transport::passing(client, time.clone());
+        Self { client, server: Arc::default(), discovery: Arc::default(), uid: Arc::default(), time }
     }
 
     /// The client.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The API server's clock.
+    pub fn clock(&self) -> Clock {
+        Clock::Server(self.time.clone())
     }
 
     /// Its address, for messages; empty when the client is in this process.

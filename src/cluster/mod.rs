@@ -1,6 +1,7 @@
 //! Clients, discovery, compact caches, guarded writes and the lease.
 //!
-//! Reads go through [`Cluster`] (each with a deadline), what is watched through [`Reflected`] (one stream per kind, shared),
+//! Everything passes one transport, which keeps watches from being begun anew at once and learns the API server's time. Reads
+//! go through [`Cluster`] (each with a deadline), what is watched through [`Reflected`] (one stream per kind, shared),
 //! and every change of the outside through [`Writer::effect`], which asks the lease first.
 
 mod clock;
@@ -11,9 +12,11 @@ mod kind;
 mod lease;
 mod reflected;
 mod said;
+mod transport;
+mod watch;
 mod writer;
 
-pub use clock::Clock;
+pub use clock::{Clock, ServerTime};
 pub use connect::{CALL_TIMEOUT, CallError, Cluster, ClusterError, ConnectOptions, call};
 pub use discovery::{ResolveError, Resolved};
 pub use explain::explain;
@@ -21,4 +24,5 @@ pub use kind::{ErrorKind, tests_hold};
 pub use lease::{Claim, Lease, LeaseConfig, LeaseError};
 pub use reflected::{Listener, Reflected, SharedWatch, Wake};
 pub use said::Said;
+pub use watch::watch;
 pub use writer::{EFFECT_TIMEOUT, EffectKind, EffectProbe, NoProbe, ProbeFuture, WriteError, Writer};

@@ -7,12 +7,13 @@ use futures::{StreamExt as _, pin_mut};
 use kube::Api;
 use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Cluster;
-use super::explain::{api_status, explain, is_not_found};
+use super::explain::{explain, is_not_found};
+use super::watch::{status_of, watch as watched};
 use crate::model::NamespacedName;
 
 /// Wakes everybody who listens; carries no data, so a wake-up that is late or doubled does no harm.
@@ -94,10 +95,6 @@ const GONE: u16 = 410;
 /// From here on HTTP statuses say that the server is in trouble.
 const UNAVAILABLE: u16 = 500;
 
-fn status_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::core::Status> {
-    api_status(error).or_else(|| status_of(error.source()?))
-}
-
 fn is_not_served(error: &watcher::Error) -> bool {
     status_of(error).is_some_and(is_not_found)
 }
@@ -172,7 +169,7 @@ impl SharedWatch {
         tokio::spawn(async move {
             let kind = api.resource_url().to_owned();
             let mut told = None;
-            let stream = watcher(api, config).default_backoff();
+            let stream = watched(api, config);
             pin_mut!(stream);
             loop {
                 let event = tokio::select! {

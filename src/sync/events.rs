@@ -1,7 +1,7 @@
 //! Warnings on the objects that Git could not bring into the cluster.
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::PostParams;
 
@@ -17,7 +17,7 @@ const MESSAGE_MAX: usize = 1024;
 /// for people: that one cannot be written is logged and nothing more.
 pub(super) async fn warn(cluster: &Cluster, writer: &Writer, id: &ObjectRef, version: &str, message: &str) {
     let namespace = id.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let now = Time(jiff::Timestamp::now());
+    let now = cluster.clock().stamp();
     let api_version = if id.group.is_empty() { version.to_owned() } else { format!("{}/{version}", id.group) };
     let name = event_name(id, message);
     let event = Event {

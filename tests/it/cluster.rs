@@ -1,5 +1,7 @@
 //! The cluster room against the embedded API server: caches that survive bad objects, and the lease.
 
+mod bad_server;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -88,11 +90,11 @@ async fn one_daemon_writes_and_the_next_takes_over_at_once_when_it_leaves() {
     let (second, _stop, _task) = lease(&cluster, "second");
     // Far beyond the lease's duration: it is renewed all the time.
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(first.remaining().is_some() && second.remaining().is_none());
+    assert!(first.is_held() && !second.is_held());
 
     stop_first.cancel();
     ended.await.unwrap().unwrap();
-    assert!(first.remaining().is_none());
+    assert!(!first.is_held());
     within("the second claim", second.acquired()).await;
 }
 
@@ -105,7 +107,7 @@ async fn a_claim_that_is_not_renewed_expires_and_is_taken_over() {
     task.abort();
     let (second, _stop_second, second_task) = lease(&cluster, "second");
     within("the second claim", second.acquired()).await;
-    assert!(first.remaining().is_none(), "never two claims at once");
+    assert!(!first.is_held(), "never two claims at once");
 
     // The first wakes up again under its old identity and finds out.
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(cluster.client(), "default");
@@ -113,5 +115,5 @@ async fn a_claim_that_is_not_renewed_expires_and_is_taken_over() {
     leases.patch("serin", &PatchParams::default(), &patch).await.unwrap();
     let lost = within("the end of the second", second_task).await.unwrap();
     assert!(matches!(lost, Err(LeaseError::Lost { holder, .. }) if holder == "third"));
-    assert!(second.remaining().is_none());
+    assert!(!second.is_held());
 }

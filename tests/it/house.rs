@@ -99,6 +99,19 @@ fn pure_rooms_know_no_world() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn the_daemon_reads_one_clock() {
+    // A person's command runs on the person's machine.
+    let exempt = |path: &Path| path.ends_with("cluster/clock.rs") || path.starts_with(product().join("cli"));
+    let mut wrong = Vec::new();
+    for path in sources_of(&product()).into_iter().filter(|path| !exempt(path)) {
+        let code = code(&path);
+        let named = ["Timestamp::now", "Zoned::now", "SystemTime"].into_iter().filter(|word| names(&code, word));
+        wrong.extend(named.map(|word| format!("{} names {word}", path.display())));
+    }
+    assert!(wrong.is_empty(), "ask cluster::Clock: {}", wrong.join("\n"));
+}
+
 /// Calls that change the cluster.
 const WRITES: &[&str] = &[
     ".create(",

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Canary;
 use crate::cli::output;
+use crate::cluster;
 use crate::model::CommitId;
 use crate::release::{CheckResult, Outcome, OutcomeKind, Phase, State};
 use crate::sandbox::repository::{BRANCH, Commit, DEVELOPER, Repository};
@@ -53,7 +54,7 @@ pub(super) async fn canary(
 ) {
     let api: Api<Canary> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut changes = Box::pin(watcher(api, config).default_backoff().applied_objects());
+    let mut changes = Box::pin(cluster::watch(api, config).applied_objects());
     let mut teller = Teller {
         printer,
         next_seq: 0,

@@ -13,10 +13,10 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::Api;
 use kube::api::ListParams;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 
 use crate::api::Canary;
-use crate::cluster::{Said, explain};
+use crate::cluster::{self, Said, explain};
 
 use super::connect::{ClusterArgs, Connection};
 use super::exit::{CliError, Exit};
@@ -149,7 +149,7 @@ impl Screen {
             Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
             None => watcher::Config::default(),
         };
-        let mut changes = watcher(self.api.clone(), config).default_backoff().boxed();
+        let mut changes = cluster::watch(self.api.clone(), config).boxed();
         let mut redraw = tokio::time::interval(REDRAW);
         let mut said = Said::default();
         loop {

@@ -22,7 +22,7 @@ use crate::git::world::World as Repository;
 const STATUS: &str = "serin/status/c1";
 
 fn report(world: &World, repository: &Repository) -> DropGuard {
-    let (shutdown, clock) = (CancellationToken::new(), world.clock);
+    let (shutdown, clock) = (CancellationToken::new(), world.clock.clone());
     let mut watch = SharedWatch::of::<Canary>(&world.cluster, None);
     let canaries = watched_canaries(&mut watch);
     watch.start(shutdown.clone());

@@ -213,11 +213,11 @@ impl World {
             },
             metrics: self.outside.clone(),
             hooks: self.outside.clone(),
-            clock: self.clock,
+            clock: self.clock.clone(),
             telemetry: Telemetry::default(),
         };
         tokio::spawn(controller::run(context, shutdown.clone()));
-        let clock = self.clock;
+        let clock = self.clock.clone();
         let now: events::Now = Arc::new(move || clock.now());
         watch.start(shutdown.clone());
         tokio::spawn(events::run(self.cluster.clone(), writer, None, journals, now, shutdown.clone()));

@@ -66,10 +66,14 @@ pub(super) fn play(story: Story, image: &Image, keep: Keep) -> Played {
 }
 
 /// The same clock for the sandbox's controllers.
-fn world_clock(clock: serin::cluster::Clock) -> serin::sandbox::clock::Clock {
+fn world_clock(clock: &serin::cluster::Clock) -> serin::sandbox::clock::Clock {
     match clock {
-        serin::cluster::Clock::Following { start, since } => serin::sandbox::clock::Clock { start, since },
-        serin::cluster::Clock::System => serin::sandbox::clock::Clock::following(jiff::Timestamp::now()),
+        serin::cluster::Clock::Following { start, since } => {
+            serin::sandbox::clock::Clock { start: *start, since: *since }
+        }
+        serin::cluster::Clock::System | serin::cluster::Clock::Server(_) => {
+            serin::sandbox::clock::Clock::following(jiff::Timestamp::now())
+        }
     }
 }
 
@@ -78,7 +82,7 @@ async fn run(story: Story, image: &Image, keep: Keep) -> Played {
     fastrand::seed(image.server.version());
     let world = Outside::from(image);
     let client = world.server.client();
-    let options = ControllerOptions { clock: world_clock(world.clock), ..ControllerOptions::default() };
+    let options = ControllerOptions { clock: world_clock(&world.clock), ..ControllerOptions::default() };
     tokio::spawn(controllers::run(client.clone(), options, CancellationToken::new()));
     prepare(&client).await;
     let repository = Repository::open_or_init(&world.repository()).unwrap();
@@ -91,7 +95,7 @@ async fn run(story: Story, image: &Image, keep: Keep) -> Played {
             Keep::Images => recorder.clone(),
             Keep::Nothing => Arc::new(NoProbe),
         },
-        clock: world.clock,
+        clock: world.clock.clone(),
         listener: None,
     };
     story.begin(&repository);

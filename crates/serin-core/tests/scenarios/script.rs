@@ -14,7 +14,7 @@
 //! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
 //! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `unrecorded WHY` | the surroundings |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
-//! | `advance 60s`, `crash`, `lose actions`, `show` | time and fate |
+//! | `advance 60s`, `clock-back 120m`, `crash`, `lose actions`, `show` | time and fate |
 //!
 //! Changes joined by ` ; ` are seen at once.
 
@@ -120,6 +120,8 @@ impl Player {
             self.show();
         } else if word == "advance" {
             self.world.advance(duration(rest), |round| self.transcript.note(round));
+        } else if word == "clock-back" {
+            self.world.set_back(duration(rest));
         } else {
             for change in line.split(" ; ") {
                 let (word, rest) = change.split_once(' ').unwrap_or((change, ""));

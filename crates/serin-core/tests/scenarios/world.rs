@@ -325,6 +325,14 @@ impl World {
         true
     }
 
+    /// The clock is set back; what the world remembers of the past is as long ago as before.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        self.now -= by;
+        self.last_traffic = self.last_traffic.map(|at| at - by);
+        // Whoever waits hears of it.
+        self.wake = Some(self.now);
+    }
+
     /// Lets time pass, stopping at every wake-up on the way.
     pub(super) fn advance(&mut self, duration: Duration, mut note: impl FnMut(&Round)) {
         let end = self.now + duration;

@@ -16,6 +16,7 @@ mod idle;
 mod init;
 mod judge;
 mod mend;
+mod past;
 mod pilot;
 mod post;
 mod prepare;
@@ -52,6 +53,7 @@ pub struct Step {
 /// Decides what happens next. Never waits: an answer that is pending is simply not there yet.
 pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timestamp) -> Step {
     let mut cx = Context::new(policy, observed, &state, now);
+    past::settle(&mut state, now);
     finish::prune_outbox(&mut state, observed);
     git::tell(&mut cx, &mut state);
     finish::replaced(&mut cx, &mut state);

@@ -1,0 +1,80 @@
+//! What was noted in the future cannot have been.
+//!
+//! Deadlines count from points of the wall clock, which is set back, or differs on the machine that takes over. A point
+//! that lies ahead of now would hold a release until the clock comes by again; so it is now, and a window that lies further
+//! away than its own length is opened anew.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::release::attempt::{CheckCount, Progress, Release, Stage};
+use crate::release::outcome::PostRollout;
+use crate::release::state::{Phase, State};
+use crate::release::time::between;
+
+/// Moves every point from which something counts into the past. No `..` here: a new point must be thought of.
+pub(super) fn settle(state: &mut State, now: Timestamp) {
+    match &mut state.phase {
+        Phase::Initializing { since, ready, routed, providers: _ } => {
+            past([Some(since), ready.as_mut(), routed.as_mut()], now);
+        }
+        Phase::Idle { last: _, since } => past([Some(since)], now),
+        Phase::Releasing(release) => of_release(release, now),
+    }
+    if let Some(PostRollout { release: _, kind: _, since }) = &mut state.post_rollout {
+        past([Some(since)], now);
+    }
+}
+
+fn of_release(release: &mut Release, now: Timestamp) {
+    let Release {
+        id: _,
+        revision: _,
+        started: _,
+        stage,
+        step: _,
+        steps: _,
+        tick: _,
+        opened,
+        due,
+        failed_checks: _,
+        held: _,
+        weights: _,
+        weights_since,
+        first_traffic,
+        ready_since,
+        unready_since,
+        progress,
+        paused: _,
+        frozen: _,
+        skip: _,
+        checks: _,
+        counts,
+    } = release;
+    let ahead = between(now, *opened);
+    if ahead > Duration::ZERO {
+        *due = due.checked_sub(ahead).unwrap_or(now);
+    }
+    past([Some(opened), weights_since.as_mut(), first_traffic.as_mut()], now);
+    past([ready_since.as_mut(), unready_since.as_mut()], now);
+    if let Some(Progress { available: _, at }) = progress {
+        past([Some(at)], now);
+    }
+    for CheckCount { name: _, failures: _, judged } in counts {
+        past([Some(judged)], now);
+    }
+    match stage {
+        Stage::ScalingUp { since } | Stage::Promoting { since } | Stage::Restoring { since, cause: _ } => {
+            past([Some(since)], now);
+        }
+        Stage::Ending { end: _, zero_since, scaling_down: _ } => past([zero_since.as_mut()], now),
+        Stage::Confirming | Stage::Preparing | Stage::Analysing | Stage::ConfirmingPromotion => {}
+    }
+}
+
+fn past<const N: usize>(points: [Option<&mut Timestamp>; N], now: Timestamp) {
+    for point in points.into_iter().flatten() {
+        *point = now.min(*point);
+    }
+}
