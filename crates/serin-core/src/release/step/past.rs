@@ -61,8 +61,8 @@ fn of_release(release: &mut Release, now: Timestamp) {
     if let Some(Progress { available: _, at }) = progress {
         past([Some(at)], now);
     }
-    for CheckCount { name: _, failures: _, judged } in counts {
-        past([Some(judged)], now);
+    for CheckCount { check: _, failures: _, judged } in counts {
+        past([judged.as_mut()], now);
     }
     match stage {
         Stage::ScalingUp { since } | Stage::Promoting { since } | Stage::Restoring { since, cause: _ } => {
