@@ -40,8 +40,8 @@ fn of_release(release: &mut Release, now: Timestamp) {
         due,
         failed_checks: _,
         held: _,
-        weights: _,
-        weights_since,
+        routing: _,
+        shown_since,
         first_traffic,
         ready_since,
         unready_since,
@@ -56,7 +56,7 @@ fn of_release(release: &mut Release, now: Timestamp) {
     if ahead > Duration::ZERO {
         *due = due.checked_sub(ahead).unwrap_or(now);
     }
-    past([Some(opened), weights_since.as_mut(), first_traffic.as_mut()], now);
+    past([Some(opened), shown_since.as_mut(), first_traffic.as_mut()], now);
     past([ready_since.as_mut(), unready_since.as_mut()], now);
     if let Some(Progress { available: _, at }) = progress {
         past([Some(at)], now);
