@@ -16,7 +16,7 @@ use crate::release::time::between;
 /// Moves every point from which something counts into the past. No `..` here: a new point must be thought of.
 pub(super) fn settle(state: &mut State, now: Timestamp) {
     match &mut state.phase {
-        Phase::Initializing { since, ready, routed, providers: _ } => {
+        Phase::Initializing { since, ready, routed, providers: _, remembered: _ } => {
             past([Some(since), ready.as_mut(), routed.as_mut()], now);
         }
         Phase::Idle { last: _, since } => past([Some(since)], now),
