@@ -126,7 +126,7 @@ impl World {
             metrics: self.outside.clone(),
             hooks: self.outside.clone(),
             probe: Arc::new(NoProbe),
-            clock: self.clock,
+            clock: self.clock.clone(),
             listener: None,
         };
         let stop = CancellationToken::new();
