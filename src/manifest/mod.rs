@@ -3,12 +3,15 @@
 //! Pure: text in, values out. Everything works on one tree of nodes with byte ranges (`tree`), so what is read, what a
 //! caret points at and what an edit replaces are the same bytes.
 
+mod budget;
 mod cache;
+mod chunk;
 mod defaults;
 mod describe;
 mod digest;
 mod error;
 mod kustomization;
+mod lines;
 mod padding;
 mod position;
 mod quantity;
@@ -22,6 +25,7 @@ pub use cache::{FileCache, ParseCache};
 pub use describe::describe_change;
 pub use digest::{canonical_template, template_digest};
 pub use error::{ManifestError, snippet};
+pub use lines::LineIndex;
 pub use position::Locator;
 pub use read::{Manifest, Parsed, parse, parse_each};
 pub use splice::{SpliceError, restore, value_at};

@@ -8,12 +8,18 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::lines::LineIndex;
 use super::quotes::{Quoted, Scan};
+
+/// Most blanks that are put into one file: a long text that begins far to the right would want them for each of its lines.
+const ADDED_MAX: usize = 16 << 20;
 
 /// Lines that get blanks in front, in order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Padding {
     pads: Vec<Pad>,
+    /// How many blanks the pads before each one have together.
+    added: Vec<usize>,
     /// Starts of lines that must have none.
     wrong: BTreeSet<usize>,
 }
@@ -48,15 +54,21 @@ impl Padding {
 
     /// The byte of the file that is this byte of the copy.
     pub(super) fn byte(&self, copied: usize) -> usize {
-        let mut added = 0;
-        for Pad { at, line: _, blanks } in &self.pads {
-            if at + added >= copied {
-                break;
-            }
-            // A place among the blanks is the line's start.
-            added += (*blanks).min(copied - at - added);
+        let begins =
+            |index: usize| self.pads.get(index).zip(self.added.get(index)).map(|(pad, added)| pad.at + added);
+        // The last pad that begins before.
+        let (mut low, mut high) = (0, self.pads.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if begins(middle).is_some_and(|at| at < copied) { low = middle + 1 } else { high = middle }
         }
-        copied - added
+        let Some((pad, added)) =
+            low.checked_sub(1).and_then(|index| self.pads.get(index).zip(self.added.get(index)))
+        else {
+            return copied;
+        };
+        // A place among the blanks is the line's start.
+        copied - added - pad.blanks.min(copied - pad.at - added)
     }
 
     /// The column of the file, from 0, that is this column of the copy.
@@ -68,23 +80,38 @@ impl Padding {
 
     /// Indents the quoted text that opens at byte `open` of the file, and all that seem to follow it: a definition has
     /// hundreds of them. `false` if that is not what is wrong: it is never closed, or indented already.
-    pub(super) fn indent(&mut self, text: &str, open: usize) -> bool {
+    pub(super) fn indent(&mut self, text: &str, lines: &LineIndex, open: usize) -> bool {
         let before = self.pads.len();
         let known: BTreeSet<usize> = self.pads.iter().map(|pad| pad.at).collect();
-        let mut line = Lines { text, at: 0, number: 1 };
+        let mut added: usize = self.pads.iter().map(|pad| pad.blanks).sum();
         for Quoted { open, close } in Scan::new(text, open, text.len()) {
             let Some(close) = close else { break };
-            let blanks = 1 + open - line.start_of(open);
-            while let Some(at) = line.next_start(close) {
+            let blanks = 1 + open - lines.start_of(open);
+            for (at, line) in lines.starting_in(open + 1..close + 1) {
                 // What looks like the document's end is the document's end.
                 let marker = text.get(at..).is_some_and(|line| line.starts_with("---") || line.starts_with("..."));
                 if !marker && !known.contains(&at) && !self.wrong.contains(&at) {
-                    self.pads.push(Pad { at, line: line.number, blanks });
+                    added += blanks;
+                    if added > ADDED_MAX {
+                        return false;
+                    }
+                    self.pads.push(Pad { at, line, blanks });
                 }
             }
         }
-        self.pads.sort_by_key(|pad| pad.at);
+        self.count();
         self.pads.len() > before
+    }
+
+    /// Puts the pads in order and counts their blanks.
+    fn count(&mut self) {
+        self.pads.sort_by_key(|pad| pad.at);
+        let before = self.pads.iter().scan(0, |sum, pad| {
+            let before = *sum;
+            *sum += pad.blanks;
+            Some(before)
+        });
+        self.added = before.collect();
     }
 
     /// Takes back what was put, before `until`, into something else than the quoted texts that the parser found. Whether
@@ -99,33 +126,9 @@ impl Padding {
         };
         let (right, wrong): (Vec<Pad>, Vec<Pad>) = self.pads.iter().partition(|pad| inside(pad));
         self.pads = right;
+        self.count();
         self.wrong.extend(wrong.iter().map(|pad| pad.at));
         !wrong.is_empty()
-    }
-}
-
-/// Where lines start; asked in order.
-struct Lines<'a> {
-    text: &'a str,
-    /// Start of the current line.
-    at: usize,
-    /// Its number, from 1.
-    number: usize,
-}
-
-impl Lines<'_> {
-    /// The next line's start, unless it is behind `until`.
-    fn next_start(&mut self, until: usize) -> Option<usize> {
-        let newline = self.text.get(self.at..until)?.find('\n')?;
-        self.at += newline + 1;
-        self.number += 1;
-        Some(self.at)
-    }
-
-    /// The start of the line that holds this byte.
-    fn start_of(&mut self, byte: usize) -> usize {
-        while self.next_start(byte).is_some() {}
-        self.at
     }
 }
 
@@ -136,10 +139,10 @@ mod tests {
     #[test]
     fn places_are_counted_back() {
         let text = "a:\n  b: 'x\n  y\nz'  # é\n  c: d\n";
-        let mut padding = Padding::default();
+        let (mut padding, lines) = (Padding::default(), LineIndex::new(text));
         let open = text.find('\'').unwrap();
-        assert!(padding.indent(text, open));
-        assert!(!padding.indent(text, open), "once is enough");
+        assert!(padding.indent(text, &lines, open));
+        assert!(!padding.indent(text, &lines, open), "once is enough");
         let copy = padding.apply(text);
         assert_eq!(copy, "a:\n  b: 'x\n        y\n      z'  # é\n  c: d\n");
         for word in ["b:", "x", "y", "z", "#", "c:"] {
@@ -151,6 +154,23 @@ mod tests {
             "the parser found a shorter text"
         );
         assert_eq!(padding.apply(text), text);
-        assert!(!padding.indent(text, open), "not tried twice");
+        assert!(!padding.indent(text, &lines, open), "not tried twice");
+    }
+
+    #[test]
+    fn every_byte_is_counted_back_as_by_walking() {
+        let text = "a: 'x\ny\n\nz'\nb: [\"c\nd\", 'e\nf']\ng: h\n";
+        let (mut padding, lines) = (Padding::default(), LineIndex::new(text));
+        assert!(padding.indent(text, &lines, text.find('\'').unwrap()));
+        for copied in 0..=padding.apply(text).len() {
+            let mut added = 0;
+            for Pad { at, line: _, blanks } in &padding.pads {
+                if at + added >= copied {
+                    break;
+                }
+                added += (*blanks).min(copied - at - added);
+            }
+            assert_eq!(padding.byte(copied), copied - added, "{copied}");
+        }
     }
 }

@@ -11,8 +11,7 @@ pub struct Locator {
 impl Locator {
     /// Reads a file. What is no YAML has no fields.
     pub fn new(text: &str) -> Self {
-        let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self { documents: tree::read(body).unwrap_or_default() }
+        Self { documents: tree::read(text).unwrap_or_default() }
     }
 
     /// Where the key of the field at `path` is in the `document`-th document (from 0); an item of a list, written as its

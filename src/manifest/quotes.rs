@@ -87,11 +87,11 @@ impl<'a> Scan<'a> {
 
     /// Jumps behind a block scalar, if its header starts here: what is indented deeper than the header's line.
     fn skip_block(&mut self) -> bool {
-        let rest = self.text.get(self.at..self.until).unwrap_or("");
-        let header = rest.lines().next().unwrap_or("");
-        let indicators =
-            header.get(1..).unwrap_or("").trim_start_matches(['+', '-', '1', '2', '3', '4', '5', '6']);
-        if !indicators.trim_start().is_empty() && !indicators.starts_with(" #") {
+        // No further than its own blanks: a line may have many of these.
+        let rest = self.text.get(self.at + 1..self.until).unwrap_or("");
+        let indicators = rest.trim_start_matches(['+', '-', '1', '2', '3', '4', '5', '6']);
+        let after = indicators.trim_start_matches([' ', '\t', '\r']);
+        if !(after.is_empty() || after.starts_with('\n') || indicators.starts_with(" #")) {
             return false;
         }
         let start =

@@ -6,9 +6,13 @@ use serde_json::Value;
 
 use crate::model::ObjectRef;
 
-use super::error::{ManifestError, hint_for, snippet};
+use super::error::{Faults, ManifestError};
 use super::kustomization;
 use super::tree::{self, Document, Fault, Position};
+
+/// Most text of one object, in bytes: etcd's limit for a request. More is refused by every cluster, in words that name no
+/// file.
+const OBJECT_BYTES_MAX: usize = 3 << 19;
 
 /// One Kubernetes object as a file has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,44 +97,38 @@ pub fn parse(path: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
     parse_each(path, text).whole()
 }
 
-/// Like [`parse`], document by document: one that is no object does not hide the others.
+/// Like [`parse`], document by document and item by item: one that is no object does not hide the others.
 pub fn parse_each(path: &str, text: &str) -> Parsed {
-    let text_body = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut parsed = Parsed::default();
-    let documents = match tree::read(text_body) {
-        Ok(documents) => documents,
-        Err(fault) => {
-            parsed.faults.push(report(path, text_body, fault));
-            return parsed;
+    let mut faults = Faults::new(path, text);
+    let mut manifests = Vec::new();
+    match tree::read(text) {
+        Ok(documents) => {
+            for (number, Document { root }) in documents.into_iter().enumerate() {
+                document(Place { path, number }, &root, &mut manifests, &mut faults);
+            }
         }
-    };
-    for (number, Document { root }) in documents.into_iter().enumerate() {
-        let place = Place { path, number };
-        if let Err(fault) = document(place, &root, &mut parsed.manifests) {
-            parsed.faults.push(report(path, text_body, fault));
-        }
+        Err(fault) => faults.add(fault, None),
     }
-    parsed
+    Parsed { manifests, faults: faults.into_errors() }
 }
 
 /// One document's objects: none if it is empty or only lists files for kustomize.
-fn document(place: Place<'_>, root: &tree::Node, into: &mut Vec<Manifest>) -> Result<(), Fault> {
-    let object = root.value()?;
+fn document(place: Place<'_>, root: &tree::Node, into: &mut Vec<Manifest>, faults: &mut Faults<'_>) {
+    let object = match root.value() {
+        Ok(object) => object,
+        Err(fault) => return faults.add(fault, None),
+    };
     if object.is_null() {
-        return Ok(());
+        return;
     }
     if kustomization::is_one(place.path, &object) {
-        return match kustomization::what_it_changes(&object) {
-            None => Ok(()),
-            Some(what) => Err(Fault { at: start_of(&root.at), message: what }),
-        };
+        if let Some(what) = kustomization::what_it_changes(&object) {
+            faults.add(Fault { at: start_of(&root.at), message: what }, None);
+        }
+        return;
     }
     let found = Found { place, item: None, at: &root.at, object };
-    if is_list(&found.object) {
-        return expand(found, root, into);
-    }
-    into.push(found.check()?);
-    Ok(())
+    if is_list(&found.object) { expand(found, root, into, faults) } else { found.take(into, faults) }
 }
 
 /// Which document of which file.
@@ -153,47 +151,78 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn check(self) -> Result<Manifest, Fault> {
+    fn take(self, into: &mut Vec<Manifest>, faults: &mut Faults<'_>) {
         let Self { place: Place { path, number }, item, at, object } = self;
-        let fault = |message: String| Err(Fault { at: start_of(at), message });
-        if !object.is_object() {
-            return fault("a manifest must be a mapping with `apiVersion`, `kind` and `metadata`".to_owned());
+        let (file, line, range) = (path.to_owned(), at.line, at.range.clone());
+        let fault = |message: String| Fault { at: start_of(at), message };
+        if let Some(message) = no_object(&object) {
+            return faults.add(fault(message), None);
         }
-        if !text(&object, &["metadata", "generateName"]).is_empty()
-            && text(&object, &["metadata", "name"]).is_empty()
-        {
-            return fault(
-                "`metadata.generateName` makes another object at every apply: give it a `metadata.name`"
-                    .to_owned(),
-            );
+        let manifest = Manifest { file, document: number, item, line, range, object };
+        match unusable(&manifest.object) {
+            Some(message) => faults.add(fault(message), Some(manifest.object_ref())),
+            None => into.push(manifest),
         }
-        for key in [&["apiVersion"][..], &["kind"], &["metadata", "name"]] {
-            let found = key.iter().try_fold(&object, |value, part| value.get(part));
-            match found {
-                Some(Value::String(text)) if !text.is_empty() => {}
-                Some(Value::Null) | None => {
-                    return fault(format!("not a Kubernetes object: `{}` is missing", key.join(".")));
-                }
-                Some(_) => return fault(format!("`{}` must be text that is not empty", key.join("."))),
+    }
+}
+
+/// Why something is no object that could be named.
+fn no_object(object: &Value) -> Option<String> {
+    if !object.is_object() {
+        return Some("a manifest must be a mapping with `apiVersion`, `kind` and `metadata`".to_owned());
+    }
+    if !text(object, &["metadata", "generateName"]).is_empty() && text(object, &["metadata", "name"]).is_empty() {
+        let message = "`metadata.generateName` makes another object at every apply: give it a `metadata.name`";
+        return Some(message.to_owned());
+    }
+    for key in [&["apiVersion"][..], &["kind"], &["metadata", "name"]] {
+        let found = key.iter().try_fold(object, |value, part| value.get(part));
+        match found {
+            Some(Value::String(text)) if !text.is_empty() => {}
+            Some(Value::Null) | None => {
+                return Some(format!("not a Kubernetes object: `{}` is missing", key.join(".")));
             }
+            Some(_) => return Some(format!("`{}` must be text that is not empty", key.join("."))),
         }
-        for key in [&["metadata", "name"][..], &["metadata", "namespace"]] {
-            let value = text(&object, key);
-            if value.contains("{{") || value.contains("${") {
-                return fault(format!(
-                    "`{}` is a placeholder, `{value}`: what fills it in must run first",
-                    key.join(".")
-                ));
-            }
+    }
+    if !matches!(object["metadata"].get("namespace"), Some(Value::String(_) | Value::Null) | None) {
+        return Some("`metadata.namespace` must be text: put it in quotes".to_owned());
+    }
+    for key in [&["metadata", "name"][..], &["metadata", "namespace"]] {
+        let value = text(object, key);
+        if value.contains("{{") || value.contains("${") {
+            return Some(format!(
+                "`{}` is a placeholder, `{value}`: what fills it in must run first",
+                key.join(".")
+            ));
         }
-        Ok(Manifest {
-            file: path.to_owned(),
-            document: number,
-            item,
-            line: at.line,
-            range: at.range.clone(),
-            object,
-        })
+    }
+    None
+}
+
+/// Why an object is not for a cluster as it is.
+fn unusable(object: &Value) -> Option<String> {
+    if object["sops"].get("mac").is_some() || object["sops"].get("lastmodified").is_some() {
+        return Some(
+            "it is encrypted with SOPS, and nothing here decrypts it: the cluster would get the cipher text; keep it out \
+             of this path, and let what holds the key create it"
+                .to_owned(),
+        );
+    }
+    let bytes = bytes_of(object);
+    (bytes > OBJECT_BYTES_MAX).then(|| {
+        let tenths = bytes * 10 / (1 << 20);
+        format!("it holds {}.{} MiB of text, and etcd takes 1.5 MiB for an object", tenths / 10, tenths % 10)
+    })
+}
+
+/// The text of keys and values: what an object takes at least, however it is stored.
+fn bytes_of(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes_of).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| key.len() + bytes_of(value)).sum(),
     }
 }
 
@@ -207,11 +236,11 @@ fn is_list(object: &Value) -> bool {
     }
 }
 
-fn expand(list: Found<'_>, root: &tree::Node, into: &mut Vec<Manifest>) -> Result<(), Fault> {
+fn expand(list: Found<'_>, root: &tree::Node, into: &mut Vec<Manifest>, faults: &mut Faults<'_>) {
     let Found { place, item: _, at, mut object } = list;
     let (version, kind) =
         (object["apiVersion"].clone(), text(&object, &["kind"]).trim_end_matches("List").to_owned());
-    let Some(Value::Array(items)) = object.get_mut("items").map(Value::take) else { return Ok(()) };
+    let Some(Value::Array(items)) = object.get_mut("items").map(Value::take) else { return };
     let nodes = root.target().entry("items").map(|(_, value)| value.target());
     for (index, mut object) in items.into_iter().enumerate() {
         let at = match nodes.map(|node| &node.kind) {
@@ -223,21 +252,7 @@ fn expand(list: Found<'_>, root: &tree::Node, into: &mut Vec<Manifest>) -> Resul
             map.entry("apiVersion").or_insert_with(|| version.clone());
             map.entry("kind").or_insert_with(|| Value::String(kind.clone()));
         }
-        into.push(Found { place, item: Some(index), at, object }.check()?);
-    }
-    Ok(())
-}
-
-fn report(path: &str, text: &str, fault: Fault) -> ManifestError {
-    let Fault { at, message } = fault;
-    let width = text.get(at.range.clone()).map_or(1, |source| source.lines().next().unwrap_or("").chars().count());
-    ManifestError {
-        file: path.to_owned(),
-        line: at.line,
-        column: at.column,
-        message,
-        hint: hint_for(path, text, at.line),
-        snippet: snippet(text, at.line, at.column, width.max(1)),
+        Found { place, item: Some(index), at, object }.take(into, faults);
     }
 }
 

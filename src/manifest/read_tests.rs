@@ -184,3 +184,135 @@ fn what_people_keep_beside_manifests_is_told_apart() {
     let rule = told("r.yaml", "a: b: c\ndescription: 'at {{ $value }}'\n");
     assert!(!rule.contains("Helm"), "a text with braces is no template: {rule}");
 }
+
+#[test]
+fn each_document_is_read_as_if_it_were_alone() {
+    let secret = |name: &str| format!("{{apiVersion: v1, kind: Secret, metadata: {{name: {name}}}}}\n");
+    let names = |text: &str| {
+        let manifests = parse("m.yaml", text).unwrap();
+        manifests.iter().map(|found| (found.name().to_owned(), found.document, found.line)).collect::<Vec<_>>()
+    };
+    let marked = format!("\u{feff}{}---\n\u{feff}{}", secret("a"), secret("b"));
+    assert_eq!(names(&marked), [("a".to_owned(), 0, 1), ("b".to_owned(), 1, 3)]);
+    let json = |name: &str| {
+        format!("{{\"apiVersion\": \"v1\", \"kind\": \"Secret\",\n\"metadata\": {{\"name\": \"{name}\"}}}}")
+    };
+    let stream = format!("{}{}\n\n{}\n---\n{}", json("a"), json("b"), json("c"), secret("d"));
+    let expected = [("a", 0, 1), ("b", 1, 2), ("c", 2, 5), ("d", 3, 8)];
+    assert_eq!(names(&stream), expected.map(|(name, document, line)| (name.to_owned(), document, line)));
+    // Places are those of the file.
+    let error = parse("m.yaml", &format!("{}{}{{\"x\": 1, \"x\": 2}}", json("a"), json("b"))).unwrap_err();
+    assert_eq!(error.line, 3, "{error}");
+    let text = format!("# é\n---\n{}--- # é\n{}", secret("a"), secret("b"));
+    let manifests = parse("m.yaml", &text).unwrap();
+    assert_eq!(&text[manifests[1].range.clone()], secret("b").trim_end());
+}
+
+#[test]
+fn a_bad_item_does_not_hide_those_after_it() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: a}}\n- {kind: x}\n- 5\n\
+                - {apiVersion: v1, kind: Secret, metadata: {name: z}}\n";
+    let Parsed { manifests, faults } = parse_each("m.yaml", text);
+    assert_eq!(
+        manifests.iter().map(|found| (found.name(), found.item)).collect::<Vec<_>>(),
+        [("a", Some(0)), ("z", Some(3))]
+    );
+    assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [5, 6]);
+}
+
+#[test]
+fn what_is_no_indentation_is_shown_where_it_is() {
+    let error = one("data:\n\u{a0}\u{a0}a: b\n").unwrap_err();
+    assert_eq!((error.line, error.column), (5, 1), "{error}");
+    assert!(error.message.contains("U+00A0"), "{error}");
+    assert!(one("data: {\"\u{a0}a\": b}\n").is_ok(), "in quotes it is meant");
+}
+
+#[test]
+fn objects_that_no_cluster_takes_are_named() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: test}\n";
+    let sops = format!("{secret}data: {{a: 'ENC[AES256_GCM,data:x]'}}\nsops: {{mac: 'ENC[x]', version: 3.8.1}}\n");
+    let Parsed { manifests, faults } =
+        parse_each("s.yaml", &format!("{sops}---\n{}", secret.replace("name: s", "name: t")));
+    assert_eq!(manifests.len(), 1);
+    assert!(faults[0].message.contains("SOPS"), "{}", faults[0]);
+    assert_eq!(faults[0].object.as_ref().map(ToString::to_string).as_deref(), Some("Secret test/s"));
+    let big = format!("{secret}stringData:\n  a: &a {}\n  b: *a\n", "x".repeat(900_000));
+    let fault = &parse_each("b.yaml", &big).faults[0];
+    assert!(fault.message.starts_with("it holds 1.7 MiB of text") && fault.object.is_some(), "{fault}");
+}
+
+/// CPU time of this thread; the clock's where there is none.
+fn cpu(work: impl FnOnce()) -> std::time::Duration {
+    let spent = || {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(std::time::Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
+    };
+    let (began, before) = (std::time::Instant::now(), spent());
+    work();
+    before.zip(spent()).map_or_else(|| began.elapsed(), |(before, after)| after - before)
+}
+
+/// Shapes of text that some step could take quadratic time for, of a given number of repetitions.
+fn shapes(count: usize) -> Vec<(&'static str, String)> {
+    let lines = |line: &str| line.repeat(count);
+    let numbered = |line: fn(usize) -> String| (0..count).map(line).collect::<String>();
+    vec![
+        (
+            "quotes that are not indented",
+            format!("{CONFIG}data:\n{}", numbered(|n| format!("  k{n}: 'x\ny\nz'\n"))),
+        ),
+        (
+            "quotes and apostrophes",
+            format!("{CONFIG}data:\n{}", numbered(|n| format!("  k{n}: \"x'\ny'\"\n  l{n}: it's\n"))),
+        ),
+        ("quotes on one line after one that is not indented", format!("a: 'x\ny'\nb: [{}]\n", lines("'a', "))),
+        ("block headers on one line", format!("a: 'x\ny'\n{}\n", lines(": | "))),
+        ("a long text far to the right", format!("a: {}'{}'\n", " ".repeat(count), lines("x\n"))),
+        ("documents that are no objects", lines("---\nkind: A\n")),
+        ("items that are no objects", format!("kind: List\nitems:\n{}", lines("- {}\n"))),
+        ("items on one line", format!("kind: List\nitems: [{}]\n", lines("{}, "))),
+        ("keys without a colon", format!("a:\n{}", lines("  ? b\n"))),
+        ("absent values", format!("{CONFIG}data:\n{}", numbered(|n| format!("  k{n}:\n")))),
+        ("documents in JSON", lines("{\"a\": 1}\n")),
+        ("merges", format!("a: &a {{b: 1}}\nc:\n{}", numbered(|n| format!("  k{n}:\n    <<: *a\n")))),
+        ("anchors", format!("{CONFIG}data:\n{}", numbered(|n| format!("  k{n}: &a{n} v\n")))),
+        ("byte order marks", format!("{}{CONFIG}", lines("\u{feff}"))),
+        ("ends of documents", lines("...\n")),
+        ("open brackets", lines("[")),
+        ("question marks", lines("? ")),
+        ("a key that is said twice", format!("{CONFIG}data:\n  {0}: 1\n  {0}: 2\n", lines("k"))),
+    ]
+}
+
+#[test]
+fn no_file_costs_more_than_its_size() {
+    const MANY: usize = 12_000;
+    // Twice the size may take twice the time and, with caches and allocators in between, somewhat more; not four times.
+    const RATIO: f64 = 3.0;
+    /// Below this a ratio is noise.
+    const FLOOR: std::time::Duration = std::time::Duration::from_millis(250);
+    for ((name, half), (_, whole)) in shapes(MANY / 2).into_iter().zip(shapes(MANY)) {
+        let once = cpu(|| drop(parse_each("m.yaml", &half)));
+        let twice = cpu(|| drop(parse_each("m.yaml", &whole)));
+        let limit = once.mul_f64(RATIO).max(FLOOR);
+        assert!(twice <= limit, "{name}: {once:?} for half, {twice:?} for all of it");
+    }
+}
+
+#[test]
+fn aliases_are_counted_in_bytes_too() {
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), ["*a"; 3_000].join(","));
+    let two = format!("a: &a {}\nb: &b [{1}]\nc: [{1}]\n", "x".repeat(40_000), ["*a"; 300].join(","));
+    let nested = format!(
+        "a: &a {}\nb: &b [{}]\nc: [{}]\n",
+        "x".repeat(40_000),
+        ["*a"; 300].join(","),
+        ["*b"; 300].join(",")
+    );
+    let keys = format!("a: &a {}\nb: {{{}}}\n", "x".repeat(200_000), ["? *a"; 200].join(", "));
+    for text in [long, two, nested, keys] {
+        let message = parse("b.yaml", &text).unwrap_err().message;
+        assert!(message.contains("MiB of text, aliases expanded"), "{message}");
+    }
+}

@@ -1,5 +1,6 @@
 //! A YAML file as a tree of nodes with exact byte ranges: what reading, carets and in-place edits share.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -7,14 +8,15 @@ use std::rc::Rc;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 use serde_json::{Map, Value};
 
+use super::budget::{Budget, Cost};
+use super::chunk::{self, Chunk};
+use super::lines::LineIndex;
 use super::padding::Padding;
 use super::quotes::{self, Blame};
 use super::scalar::{self, Quoting};
 
 /// Deepest nesting: Kubernetes objects stay below 30, and recursion must end before the stack does.
 const DEPTH_MAX: usize = 100;
-/// Most nodes of one file, aliases expanded: far above a big CRD bundle (50,000), and it stops alias bombs.
-const NODES_MAX: usize = 500_000;
 
 /// Where something is: a byte range, and line and column (in characters) from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,10 +79,38 @@ const READINGS_MAX: usize = 20;
 
 /// All documents of a file; empty ones are kept, so that numbers stay stable.
 pub(super) fn read(text: &str) -> Result<Vec<Document>, Fault> {
+    let mut budget = Budget::of_a_file();
+    let mut documents = Vec::new();
+    for chunk in chunk::chunks(text) {
+        documents.extend(read_chunk(chunk, &mut budget)?);
+    }
+    Ok(documents)
+}
+
+fn read_chunk(chunk: Chunk<'_>, budget: &mut Budget) -> Result<Vec<Document>, Fault> {
+    let before = *budget;
+    let fault = match read_indented(chunk, budget) {
+        Ok(documents) => return Ok(documents),
+        Err(fault) => fault,
+    };
+    let Some(objects) = chunk::concatenated(chunk) else { return Err(fault) };
+    *budget = before;
+    let mut documents = Vec::new();
+    for object in objects {
+        documents.extend(read_indented(object, budget)?);
+    }
+    Ok(documents)
+}
+
+/// Reads quoted texts that are not indented, too.
+fn read_indented(chunk: Chunk<'_>, budget: &mut Budget) -> Result<Vec<Document>, Fault> {
+    let (text, before) = (chunk.text, *budget);
     let mut padding = Padding::default();
+    let lines = OnceCell::new();
     for _ in 1..READINGS_MAX {
+        *budget = before;
         let copy = padding.apply(text);
-        let mut reader = Reader::new(text, &copy, &padding);
+        let mut reader = Reader::new(chunk, &copy, &padding, budget);
         let read = reader.documents();
         let Reader { quoted, outdented, read: until, .. } = reader;
         // Behind another error a guess proves nothing, and may be what is wrong.
@@ -88,43 +118,36 @@ pub(super) fn read(text: &str) -> Result<Vec<Document>, Fault> {
             continue;
         }
         match outdented {
-            Some(open) if padding.indent(text, open) => {}
+            Some(open) if padding.indent(text, lines.get_or_init(|| LineIndex::new(text)), open) => {}
             Some(_) | None => return read,
         }
     }
-    Reader::new(text, text, &Padding::default()).documents()
+    *budget = before;
+    Reader::new(chunk, text, &Padding::default(), budget).documents()
 }
 
 struct Reader<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
-    /// The file.
-    text: &'a str,
+    /// What is read. Places within it are counted from its start, places of nodes from the file's.
+    chunk: Chunk<'a>,
     /// How what the parser reads differs from it.
     padding: &'a Padding,
-    anchors: HashMap<usize, (Rc<Node>, usize)>,
-    nodes: usize,
-    /// Byte behind the last event.
+    budget: &'a mut Budget,
+    anchors: HashMap<usize, (Rc<Node>, Cost)>,
+    /// Byte of the chunk behind the last event.
     read: usize,
-    /// Quoted texts.
+    /// Quoted texts of the chunk.
     quoted: Vec<Range<usize>>,
     /// Where the quote opens whose text the parser wants indented, if that is what stopped it.
     outdented: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a str, copy: &'a str, padding: &'a Padding) -> Self {
+    fn new(chunk: Chunk<'a>, copy: &'a str, padding: &'a Padding, budget: &'a mut Budget) -> Self {
         // Comments would only be dropped here: edits copy bytes, they do not need to know which of them are comments.
         let parser = Parser::new_from_str_with_options(copy, granit_parser::options! { emit_comments: false });
-        Self {
-            parser,
-            text,
-            padding,
-            anchors: HashMap::new(),
-            nodes: 0,
-            read: 0,
-            quoted: Vec::new(),
-            outdented: None,
-        }
+        let (anchors, quoted) = (HashMap::new(), Vec::new());
+        Self { parser, chunk, padding, budget, anchors, read: 0, quoted, outdented: None }
     }
 
     fn documents(&mut self) -> Result<Vec<Document>, Fault> {
@@ -143,7 +166,7 @@ impl<'a> Reader<'a> {
         match self.parser.next_event().transpose() {
             Ok(found) => {
                 if let Some((_, span)) = &found {
-                    self.read = self.read.max(self.position(span).range.end);
+                    self.read = self.read.max(self.local(span).end);
                 }
                 Ok(found)
             }
@@ -154,35 +177,52 @@ impl<'a> Reader<'a> {
     fn fault(&mut self, error: &ScanError) -> Fault {
         let mark = error.marker();
         let start = self.padding.byte(mark.byte_offset().unwrap_or(0));
+        let text = self.chunk.text;
         if *error.kind() == ErrorKind::InvalidQuotedScalarIndent {
-            let quoted = quotes::last_quoted(self.text, self.read, start);
+            let quoted = quotes::last_quoted(text, self.read, start);
             self.outdented = quoted.filter(|quoted| quoted.close.is_none()).map(|quoted| quoted.open);
         }
-        if let Some(Blame { at, message }) = quotes::blame(self.text, self.read, start, mark.line(), error.kind())
-        {
+        let line = mark.line() + self.chunk.lines;
+        if let Some(Blame { at, message }) = quotes::blame(text, self.read, start, line, error.kind()) {
             return Fault { at: self.place(at), message };
         }
-        let column = self.padding.column(mark.line(), mark.col());
-        let at = Position { range: start..start, line: count(mark.line()), column: count(column + 1) };
+        let at = self.at(start..start, mark.line(), self.padding.column(mark.line(), mark.col()));
         Fault { at, message: error.info() }
     }
 
-    fn position(&self, span: &Span) -> Position {
+    /// Bytes of the chunk.
+    fn local(&self, span: &Span) -> Range<usize> {
         let Range { start, end } = span.byte_range().unwrap_or_default();
+        self.padding.byte(start)..self.padding.byte(end)
+    }
+
+    fn position(&self, span: &Span) -> Position {
         let (line, column) = (span.start.line(), span.start.col());
+        self.at(self.local(span), line, self.padding.column(line, column))
+    }
+
+    /// A place of the chunk, with its line from 1 and its column from 0, as one of the file.
+    fn at(&self, range: Range<usize>, line: usize, column: usize) -> Position {
+        let Chunk { at, lines, columns, .. } = self.chunk;
+        let before = if line <= 1 { columns } else { 0 };
         Position {
-            range: self.padding.byte(start)..self.padding.byte(end),
-            line: count(line),
-            column: count(self.padding.column(line, column) + 1),
+            range: range.start + at..range.end + at,
+            line: count(line + lines),
+            column: count(column + before + 1),
         }
     }
 
-    /// A byte's line and column.
+    /// A byte of the chunk as a place of the file.
     fn place(&self, byte: usize) -> Position {
-        let before = self.text.get(..byte).unwrap_or("");
+        let before = self.chunk.text.get(..byte).unwrap_or("");
         let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        Position { range: byte..byte + 1, line: count(line), column: count(column) }
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count();
+        self.at(byte..byte + 1, line, column)
+    }
+
+    /// Takes the cost of something at a place.
+    fn take(&mut self, cost: Cost, at: &Position) -> Result<(), Fault> {
+        self.budget.take(cost).map_err(|exhausted| Fault { at: at.clone(), message: exhausted.to_string() })
     }
 
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Rc<Node>, Fault> {
@@ -190,13 +230,14 @@ impl<'a> Reader<'a> {
         if depth > DEPTH_MAX {
             return Err(Fault { at, message: format!("nested more than {DEPTH_MAX} levels deep") });
         }
-        self.nodes += 1;
-        let before = self.nodes;
+        let before = *self.budget;
+        let bytes = if let Event::Scalar(text, ..) = &event { text.len() } else { 0 };
+        self.take(Cost { values: 1, bytes }, &at)?;
         let (kind, anchor, tag) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
                 if matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted) {
-                    self.quoted.push(at.range.clone());
+                    self.quoted.push(self.local(&span));
                 }
                 let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
                 // A value that is not there at all is reported as `~`.
@@ -223,20 +264,18 @@ impl<'a> Reader<'a> {
                 (Kind::Mapping { entries, flow }, anchor, tag)
             }
             Event::Alias(id) => {
-                let Some((node, size)) = self.anchors.get(&id) else {
+                let Some((node, cost)) = self.anchors.get(&id) else {
                     return Err(Fault { at, message: "an anchor must not contain itself".to_owned() });
                 };
-                self.nodes += size;
-                (Kind::Alias(Rc::clone(node)), 0, None)
+                let (node, cost) = (Rc::clone(node), *cost);
+                self.take(cost, &at)?;
+                (Kind::Alias(node), 0, None)
             }
             _ => return Err(Fault { at, message: "expected a value".to_owned() }),
         };
-        if self.nodes > NODES_MAX {
-            return Err(Fault { at, message: format!("more than {NODES_MAX} values, aliases expanded") });
-        }
         let node = Rc::new(Node { at, anchored: anchor > 0, tag: tag.as_deref().map(tag_text), kind });
         if anchor > 0 {
-            self.anchors.insert(anchor, (Rc::clone(&node), self.nodes - before + 1));
+            self.anchors.insert(anchor, (Rc::clone(&node), self.budget.since(&before)));
         }
         Ok(node)
     }
@@ -249,7 +288,7 @@ impl<'a> Reader<'a> {
             }
             items.push(self.node(event, span, depth + 1)?);
         }
-        Ok((items, self.text.len()))
+        Ok((items, self.chunk.at + self.chunk.text.len()))
     }
 
     #[expect(clippy::type_complexity, reason = "the pairs are read once, right above")]
@@ -263,14 +302,17 @@ impl<'a> Reader<'a> {
             let Some((event, span)) = self.next()? else { break };
             let mut value = self.node(event, span, depth + 1)?;
             if let (true, Some(node)) = (value.at.range.is_empty(), Rc::get_mut(&mut value)) {
-                // An absent value sits right behind `key:`; the parser reports where the next token starts.
-                let colon = self.text.get(key.at.range.end..).and_then(|rest| rest.find(':'));
-                let end = key.at.range.end + colon.map_or(0, |offset| offset + 1);
+                // An absent value sits right behind `key:`; the parser reports where the next token starts, and no further
+                // than there is looked.
+                let (from, until) = (key.at.range.end, node.at.range.start + 1);
+                let within = |byte: usize| byte.saturating_sub(self.chunk.at).min(self.chunk.text.len());
+                let gap = self.chunk.text.get(within(from)..within(until).max(within(from)));
+                let end = from + gap.and_then(|gap| gap.find(':')).map_or(0, |offset| offset + 1);
                 node.at = Position { range: end..end, ..key.at.clone() };
             }
             entries.push((key, value));
         }
-        Ok((entries, self.text.len()))
+        Ok((entries, self.chunk.at + self.chunk.text.len()))
     }
 }
 
@@ -317,6 +359,14 @@ impl Node {
         scalar::key_text(&self.value().ok()?).ok()
     }
 
+    /// What a plain key begins with that people take for indentation: editors and chats make such blanks of spaces.
+    fn looks_indented_by(&self) -> Option<char> {
+        let Kind::Scalar { text, quoting: Quoting::Plain, .. } = &self.kind else { return None };
+        let invisible =
+            |c: &char| !c.is_ascii() && (c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}'));
+        text.chars().next().filter(invisible)
+    }
+
     /// The merge key `<<`.
     pub(super) fn is_merge(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, quoting: Quoting::Plain, .. } if text == "<<" && self.tag.is_none())
@@ -332,10 +382,16 @@ fn mapping_value(entries: &[(Rc<Node>, Rc<Node>)]) -> Result<Map<String, Value>,
             merge(value, &mut map)?;
             continue;
         }
-        let name = scalar::key_text(&key.value()?).map_err(|message| Fault { at: key.at.clone(), message })?;
+        let fault = |message: String| Fault { at: key.at.clone(), message };
+        let name = scalar::key_text(&key.value()?).map_err(fault)?;
+        if let Some(blank) = key.looks_indented_by() {
+            return Err(fault(format!(
+                "the line begins with U+{:04X}, which looks like a blank and is none: indent it with spaces",
+                u32::from(blank)
+            )));
+        }
         if let Some(line) = explicit.insert(name.clone(), key.at.line) {
-            let message = format!("duplicate key `{name}`, first on line {line}");
-            return Err(Fault { at: key.at.clone(), message });
+            return Err(fault(format!("duplicate key `{name}`, first on line {line}")));
         }
         map.insert(name, value.value()?);
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::BoxFuture;
 
 use super::source::{Content, DocumentCache, Source, SourceError, Unreadable};
-use crate::git::{Limits, Remote, Store};
+use crate::git::{Limits, Reference, Remote, Snapshot, Store, TreePath};
 use crate::model::CommitId;
 
 /// A branch and a path of a repository, read through the bare store.
@@ -14,46 +14,51 @@ use crate::model::CommitId;
 pub struct GitSource {
     store: Store,
     remote: Remote,
-    /// Fully qualified, so that no tag of the same name is taken for it.
-    reference: String,
-    path: String,
-    cache: Mutex<DocumentCache>,
+    watched: Reference,
+    path: TreePath,
+    cache: Arc<Mutex<DocumentCache>>,
 }
 
 impl GitSource {
-    /// Manifests below `path` on `branch`.
-    pub fn new(store: Store, remote: Remote, branch: &str, path: &str) -> Self {
-        let reference =
-            if branch.starts_with("refs/") { branch.to_owned() } else { format!("refs/heads/{branch}") };
-        Self { store, remote, reference, path: path.to_owned(), cache: Mutex::default() }
+    /// Manifests below `path` at what is watched.
+    pub fn new(store: Store, remote: Remote, watched: Reference, path: TreePath) -> Self {
+        Self { store, remote, watched, path, cache: Arc::default() }
     }
 
     fn missing(&self) -> SourceError {
-        let branch = self.reference.strip_prefix("refs/heads/").unwrap_or(&self.reference);
-        let url = self.remote.url();
-        SourceError(format!("{url} has no branch `{branch}`; push it, or name another in git.branch").into())
+        let Self { remote, watched, .. } = self;
+        let tag =
+            if watched.is_branch() { format!(" (a tag is refs/tags/{})", watched.short()) } else { String::new() };
+        SourceError(format!("{remote} has no {watched}; push it, or name another in git.branch{tag}").into())
     }
 
     async fn read(&self) -> Result<Arc<Content>, SourceError> {
         let fail = |error: crate::git::GitError| SourceError(Box::new(error));
-        let fetched = self.store.fetch(&self.remote, &self.reference).await.map_err(fail)?;
+        let fetched = self.store.fetch(&self.remote, self.watched.qualified()).await.map_err(fail)?;
         let commit = fetched.ok_or_else(|| self.missing())?;
-        let snapshot = self.store.snapshot(&commit, &self.path, Limits::default()).await.map_err(fail)?;
-        let files = snapshot.files.iter().map(|file| (file.path.as_str(), file.oid.as_str(), &*file.text));
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut content = Content::parse(snapshot.commit.clone(), files, &mut cache);
-        content.unreadable.extend(snapshot.skipped.iter().map(|skipped| Unreadable {
-            file: skipped.path.clone(),
-            message: format!("{}: not read: {}", skipped.path, skipped.reason),
-        }));
-        Ok(Arc::new(content))
+        let snapshot = self.store.snapshot(&commit, self.path.as_str(), Limits::default()).await.map_err(fail)?;
+        let cache = Arc::clone(&self.cache);
+        // Others' files are read beside the threads that answer, however many and large they are.
+        let read = tokio::task::spawn_blocking(move || documents(&snapshot, &cache)).await;
+        read.map(Arc::new).map_err(|error| SourceError(Box::new(error)))
     }
+}
+
+fn documents(snapshot: &Snapshot, cache: &Mutex<DocumentCache>) -> Content {
+    let files = snapshot.files.iter().map(|file| (file.path.as_str(), file.oid.as_str(), &*file.text));
+    let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut content = Content::parse(snapshot.commit.clone(), files, &mut cache);
+    content.unreadable.extend(snapshot.skipped.iter().map(|skipped| Unreadable {
+        file: skipped.path.clone(),
+        message: format!("{}: not read: {}", skipped.path, skipped.reason),
+    }));
+    content
 }
 
 impl Source for GitSource {
     fn tip(&self) -> BoxFuture<'_, Result<CommitId, SourceError>> {
         Box::pin(async {
-            let tip = self.store.probe(&self.remote, &self.reference).await;
+            let tip = self.store.probe(&self.remote, self.watched.qualified()).await;
             tip.map_err(|error| SourceError(Box::new(error)))?.ok_or_else(|| self.missing())
         })
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::cli::exit::CliError;
-use crate::manifest::Locator;
+use crate::manifest::{LineIndex, Locator};
 
 use super::finding::Finding;
 
@@ -27,12 +27,18 @@ pub(super) struct Source {
     /// Without a byte order mark.
     pub(super) text: String,
     locator: OnceCell<Locator>,
+    lines: OnceCell<LineIndex>,
 }
 
 impl Source {
     /// Where its fields are.
     pub(super) fn locator(&self) -> &Locator {
         self.locator.get_or_init(|| Locator::new(&self.text))
+    }
+
+    /// A line, from 1.
+    pub(super) fn line(&self, number: u32) -> &str {
+        self.lines.get_or_init(|| LineIndex::new(&self.text)).line(&self.text, number)
     }
 }
 
@@ -88,7 +94,7 @@ impl Files {
         match String::from_utf8(bytes) {
             Ok(text) => {
                 let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-                self.sources.push(Source { path: name, text, locator: OnceCell::new() });
+                self.sources.push(Source { path: name, text, locator: OnceCell::new(), lines: OnceCell::new() });
             }
             Err(_) => self.findings.push(Finding::unread(name, "it is not UTF-8 text")),
         }

@@ -35,7 +35,7 @@ pub(super) struct Finding {
 impl Finding {
     /// A file that is not YAML as Kubernetes reads it.
     pub(super) fn syntax(error: &ManifestError) -> Self {
-        let ManifestError { file, line, column, message, hint, snippet } = error;
+        let ManifestError { file, line, column, message, hint, snippet, object: _ } = error;
         let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
         Self {
             severity: Severity::Error,
@@ -74,7 +74,7 @@ impl Finding {
             let width = text.get(position.range.clone()).map_or(1, |key| key.lines().next().map_or(1, str::len));
             (position.line, position.column, u32::try_from(width).unwrap_or(1).max(1))
         });
-        let snippet = Some(manifest::snippet(text, line, column, width as usize));
+        let snippet = Some(manifest::snippet(source.line(line), line, column, width as usize));
         Self { severity, file: manifest.file.clone(), line, column, message, snippet }
     }
 
