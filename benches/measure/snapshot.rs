@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serin::git::{Credentials, Limits, Remote, Store};
+use serin::git::{Credentials, Limits, Remote, Store, TreePath};
 use serin::sync::{GitSource, Source as _};
 
 use super::figure::Figure;
@@ -27,7 +27,7 @@ pub(crate) async fn measure() -> Result<()> {
 
     let store = Store::open(dir.path().join("store"))?;
     let remote = Remote::new(&bare.display().to_string(), Credentials::None)?;
-    let source = GitSource::new(store.clone(), remote.clone(), "main", "");
+    let source = GitSource::new(store.clone(), remote.clone(), "main".parse()?, TreePath::default());
     let began = Instant::now();
     let tip = store.fetch(&remote, MAIN).await?.ok_or("no main")?;
     say(&format!("first fetch of {files} files"), began.elapsed(), None);

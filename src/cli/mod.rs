@@ -195,6 +195,8 @@ impl LogOptions {
 }
 
 async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
+    // Also where nothing is logged: a mistake that is passed over is found when it matters.
+    log.filter()?;
     match verb {
         #[cfg(feature = "sandbox")]
         Verb::Demo(args) => demo::run(args, &log).await,

@@ -7,7 +7,7 @@ use std::error::Error;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use crate::git::{Remote, Store};
+use crate::git::{Reference, Remote, Store};
 use crate::model::NamespacedName;
 use crate::report::record::{PromotedManifest, Record};
 use crate::sync::{RecordSource, Recorded};
@@ -16,12 +16,12 @@ use crate::sync::{RecordSource, Recorded};
 pub(super) struct Records {
     store: Store,
     remote: Remote,
-    branch: String,
+    branch: Reference,
 }
 
 impl Records {
     /// Reads `branch`.
-    pub(super) fn new(store: Store, remote: Remote, branch: String) -> Self {
+    pub(super) fn new(store: Store, remote: Remote, branch: Reference) -> Self {
         Self { store, remote, branch }
     }
 

@@ -18,7 +18,7 @@ use crate::cluster::{
 };
 use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
-use crate::git::{Credentials, Identity, Remote, Store};
+use crate::git::{Identity, Store};
 use crate::hook::{HookCaller, HttpHooks};
 use crate::metrics::{HttpClients, MetricProvider, Prometheus};
 use crate::report::writer::BATCH;
@@ -111,7 +111,7 @@ pub async fn daemon_with(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = open_store(&settings)?;
-    let remote = remote(&settings)?;
+    let remote = settings.git.remote.clone();
 
     // The loops stop before the lease is given back: no other process may write while they still can.
     let stop = shutdown.child_token();
@@ -128,7 +128,8 @@ pub async fn daemon_with(
     let recorded_canaries = report::git::watched_canaries(&mut canaries);
     let journals = report::events::Journals::of(&mut canaries);
     let released_canaries = controller::Canaries::of(&mut canaries);
-    let source = GitSource::new(store.clone(), remote.clone(), &settings.git.branch, &settings.git.path);
+    let source =
+        GitSource::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.clone());
 
     let ready_canaries = synced_canaries.clone();
     let state = ServerState {
@@ -281,26 +282,6 @@ fn open_store(settings: &Settings) -> anyhow::Result<Store> {
         .map_err(|error| CliError::input(error).hint("name a writable folder with --state-dir or stateDir").into())
 }
 
-fn remote(settings: &Settings) -> anyhow::Result<Remote> {
-    let git = &settings.git;
-    let credentials = match (&git.token_file, &git.key_file, &git.known_hosts_file) {
-        (Some(token_file), _, _) => {
-            Credentials::Token { username: git.username.clone(), token_file: token_file.clone() }
-        }
-        (None, Some(key_file), Some(known_hosts)) => {
-            Credentials::Key { key_file: key_file.clone(), known_hosts: known_hosts.clone() }
-        }
-        (None, Some(_), None) => {
-            let error = anyhow::anyhow!("git.keyFile is set without git.knownHostsFile");
-            return Err(CliError::input(error)
-                .hint("`ssh-keyscan HOST > known_hosts` writes one; compare it")
-                .into());
-        }
-        (None, None, _) => Credentials::None,
-    };
-    Ok(Remote::new(&git.url, credentials).map_err(CliError::input)?)
-}
-
 fn readiness(sync: &SyncStatus, canaries: &Reflected<WatchedCanary>) -> Result<(), String> {
     if let Some(error) = &sync.error {
         return Err(format!("sync: {error}\n"));
@@ -318,7 +299,7 @@ fn report_settings(settings: &Settings) -> ReporterSettings {
         // Known once the cluster answers.
         writer: String::new(),
         branch: git.branch.clone(),
-        path: git.path.clone(),
+        path: git.path.to_string(),
         status_branch: git.status_branch.clone(),
         identity: Identity { name: git.author_name.clone(), email: git.author_email.clone() },
         rollback: match settings.rollback {

@@ -63,6 +63,12 @@ pub enum ClusterError {
     /// The named context is none of the kubeconfig's.
     #[error("the kubeconfig has no context `{0}`")]
     NoContext(String),
+    /// The environment names a file that is not there.
+    #[error("$KUBECONFIG names {0}, which is not there")]
+    Variable(PathBuf),
+    /// No context is named anywhere.
+    #[error("the kubeconfig has no current context; name one with --context, or `kubectl config use-context NAME`")]
+    NoCurrentContext,
     /// Nothing was named and nothing was found.
     #[error("found no cluster: there is no kubeconfig and no pod's service account")]
     Nowhere,
@@ -238,6 +244,7 @@ async fn config_of(options: &ConnectOptions) -> Result<Config, ClusterError> {
     let named = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
     let in_context = |source| match source {
         KubeconfigError::LoadContext(missing) => ClusterError::NoContext(missing),
+        KubeconfigError::CurrentContextNotSet => ClusterError::NoCurrentContext,
         source => ClusterError::Context {
             context: context.clone().unwrap_or_else(|| "(current)".to_owned()),
             source: Box::new(source),
@@ -261,9 +268,13 @@ fn inferred(error: InferConfigError) -> ClusterError {
     let cause = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<KubeconfigError>());
     match cause {
         None | Some(KubeconfigError::FindPath) => ClusterError::Nowhere,
-        Some(KubeconfigError::ReadConfig(source, _)) if source.kind() == std::io::ErrorKind::NotFound => {
-            ClusterError::Nowhere
+        Some(KubeconfigError::ReadConfig(source, path)) if source.kind() == std::io::ErrorKind::NotFound => {
+            match std::env::var_os("KUBECONFIG") {
+                Some(named) if !named.is_empty() => ClusterError::Variable(path.clone()),
+                Some(_) | None => ClusterError::Nowhere,
+            }
         }
+        Some(KubeconfigError::CurrentContextNotSet) => ClusterError::NoCurrentContext,
         Some(cause) => ClusterError::Infer(cause.to_string().into()),
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::reader::ConfigError;
-use super::settings::Settings;
+use super::settings::{Here, Settings};
 
 /// Flags of `serin run`; each overrides its field in serin.yaml.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -74,6 +74,6 @@ impl RunArgs {
                 (name, text)
             }
         };
-        Settings::from_text(&name, &text, self)
+        Settings::from_text(&name, &text, self, Here::Needed)
     }
 }

@@ -1,9 +1,11 @@
 //! What was typed becomes settings: `serin.yaml` and flags in, [`Settings`] out, all errors at once, with line and caret.
 
 mod args;
+mod git;
 mod reader;
 mod settings;
 
 pub use args::RunArgs;
+pub use git::GitSettings;
 pub use reader::ConfigError;
-pub use settings::{GitSettings, HttpSettings, LeaseSettings, RollbackMode, Settings};
+pub use settings::{Here, HttpSettings, LeaseSettings, RollbackMode, Settings};

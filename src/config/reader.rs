@@ -128,7 +128,11 @@ impl<'a> Errors<'a> {
     }
 
     pub(super) fn into_result<T>(self, value: T) -> Result<T, ConfigError> {
-        if self.all.is_empty() { Ok(value) } else { Err(ConfigError::Invalid(self.all)) }
+        if self.all.is_empty() { Ok(value) } else { Err(self.into_error()) }
+    }
+
+    pub(super) fn into_error(self) -> ConfigError {
+        ConfigError::Invalid(self.all)
     }
 }
 
@@ -229,6 +233,17 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// As [`Fields::parsed`], with its place.
+    pub(super) fn parsed_at<T, E: fmt::Display>(
+        &mut self,
+        field: &'static str,
+        errors: &mut Errors<'_>,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<(T, Place)> {
+        let place = self.fields.iter().find(|(key, _)| key.value == field).map(|(_, value)| Place::from(value));
+        self.parsed(field, errors, parse).map(|value| (value, place.unwrap_or_default()))
     }
 
     /// `true` or `false`.

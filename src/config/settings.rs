@@ -1,17 +1,15 @@
 //! What the settings mean.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::RunArgs;
+use super::git::{self, GitSettings};
 use super::reader::{ConfigError, Errors, Fields, Place};
 use crate::api::duration;
 
-/// Default time between two looks at the repository: local repositories are watched, pushes can call a webhook.
-const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// Shortest accepted time between two looks: a Git host would take less for an attack.
-const POLL_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Default time the canary is kept after weight 0 has been observed.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Default time a side must have been ready before it gets traffic: how much later than the control plane proxies learn of
@@ -59,31 +57,13 @@ pub struct Settings {
     pub install_crds: bool,
 }
 
-/// Where releases come from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GitSettings {
-    /// A path, `https://` or `ssh://` URL.
-    pub url: String,
-    /// The watched branch.
-    pub branch: String,
-    /// Folder of the manifests.
-    pub path: String,
-    /// Time between two looks; jittered.
-    pub poll_interval: Duration,
-    /// User name for https, with the token as password.
-    pub username: Option<String>,
-    /// File with a token.
-    pub token_file: Option<PathBuf>,
-    /// File with a private SSH key.
-    pub key_file: Option<PathBuf>,
-    /// File with the SSH host keys to trust.
-    pub known_hosts_file: Option<PathBuf>,
-    /// Name on our commits.
-    pub author_name: String,
-    /// E-mail address on our commits.
-    pub author_email: String,
-    /// Branch of the record.
-    pub status_branch: String,
+/// Whether what the settings name on this machine is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Here {
+    /// The daemon is about to use it: a file that cannot be read is an error.
+    Needed,
+    /// The settings are for another machine.
+    Elsewhere,
 }
 
 /// What a failed release does in Git.
@@ -120,16 +100,20 @@ impl Settings {
     ///
     /// # Errors
     /// With everything that is wrong.
-    pub fn from_text(name: &str, text: &str, args: &RunArgs) -> Result<Self, ConfigError> {
+    pub fn from_text(name: &str, text: &str, args: &RunArgs, here: Here) -> Result<Self, ConfigError> {
         let mut fields = Fields::parse(name, text)?;
         let mut errors = Errors::new(name, text);
-        let settings = read(&mut fields, args, &mut errors);
+        let settings = read(&mut fields, args, here, &mut errors);
         fields.finish(&mut errors);
-        errors.into_result(settings)
+        match settings {
+            Some(settings) => errors.into_result(settings),
+            None => Err(errors.into_error()),
+        }
     }
 }
 
-fn read(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> Settings {
+/// `None` if what cannot be left out is wrong; `errors` has it.
+fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>) -> Option<Settings> {
     let RunArgs {
         config: _,
         cluster_name,
@@ -150,11 +134,13 @@ fn read(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> Setting
     let cluster_name = read_cluster_name(fields, cluster_name.as_ref(), errors);
     let file_kubeconfig = fields.text("kubeconfig", errors).map(|(path, _)| PathBuf::from(path));
     let file_context = fields.text("context", errors).map(|(context, _)| context);
-    let git = read_git(fields, args, &cluster_name, errors);
+    let git = git::read(fields, args, &cluster_name, here, errors);
     let rollback = fields.parsed("rollback", errors, parse_rollback).unwrap_or(RollbackMode::Commit);
     let mut metrics = fields.section("metrics", errors);
     let metrics_address = metrics.parsed("address", errors, parse_http_url);
     metrics.finish(errors);
+    let metrics_address =
+        flag("--metrics-server", metrics_server.as_ref(), errors, parse_http_url).or(metrics_address);
     let http = read_http(fields, args, errors);
     let lease = read_lease(fields, args, errors);
     let file_state_dir = fields.text("stateDir", errors).map(|(dir, _)| PathBuf::from(dir));
@@ -171,13 +157,13 @@ fn read(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> Setting
     let settle = fields.parsed("settle", errors, duration::parse).unwrap_or(SETTLE);
     let file_namespace = fields.text("namespace", errors).map(|(namespace, _)| namespace);
     let selector_labels = fields.texts("selectorLabels", errors).filter(|labels| !labels.is_empty());
-    Settings {
+    Some(Settings {
         cluster_name,
         kubeconfig: kubeconfig.clone().or(file_kubeconfig),
         context: context.clone().or(file_context),
-        git,
+        git: git?,
         rollback,
-        metrics_address: metrics_server.clone().or(metrics_address).unwrap_or_else(|| METRICS_ADDRESS.to_owned()),
+        metrics_address: metrics_address.unwrap_or_else(|| METRICS_ADDRESS.to_owned()),
         http,
         lease,
         state_dir: state_dir.clone().or(file_state_dir).unwrap_or_else(|| PathBuf::from("/var/lib/serin")),
@@ -188,6 +174,22 @@ fn read(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> Setting
         selector_labels: selector_labels
             .unwrap_or_else(|| SELECTOR_LABELS.iter().map(|&label| label.to_owned()).collect()),
         install_crds: *install_crds,
+    })
+}
+
+/// What a flag says, if it was given and can be used.
+pub(super) fn flag<T, E: fmt::Display>(
+    name: &str,
+    text: Option<&String>,
+    errors: &mut Errors<'_>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Option<T> {
+    match parse(text?) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            errors.add(Place::default(), &format!("{name}: {error}"));
+            None
+        }
     }
 }
 
@@ -216,43 +218,6 @@ fn read_cluster_name(fields: &mut Fields, flag: Option<&String>, errors: &mut Er
     name
 }
 
-fn read_git(fields: &mut Fields, args: &RunArgs, cluster: &str, errors: &mut Errors<'_>) -> GitSettings {
-    let mut git = fields.section("git", errors);
-    let text = |git: &mut Fields, field: &'static str, errors: &mut Errors<'_>| {
-        git.text(field, errors).map(|(text, _)| text).filter(|text| !text.is_empty())
-    };
-    let url = args.git_url.clone().or(text(&mut git, "url", errors));
-    if url.is_none() {
-        errors.add(Place::default(), "`git.url` is missing: it names the repository to release from");
-    }
-    let branch = text(&mut git, "branch", errors);
-    let path = text(&mut git, "path", errors);
-    let poll_interval = git.parsed("pollInterval", errors, parse_poll_interval).unwrap_or(POLL_INTERVAL);
-    let username = text(&mut git, "username", errors);
-    let token_file = text(&mut git, "tokenFile", errors).map(PathBuf::from);
-    let key_file = text(&mut git, "keyFile", errors).map(PathBuf::from);
-    let known_hosts_file = text(&mut git, "knownHostsFile", errors).map(PathBuf::from);
-    let mut author = git.section("author", errors);
-    let author_name = text(&mut author, "name", errors);
-    let author_email = text(&mut author, "email", errors);
-    author.finish(errors);
-    let status_branch = text(&mut git, "statusBranch", errors);
-    git.finish(errors);
-    GitSettings {
-        url: url.unwrap_or_default(),
-        branch: args.branch.clone().or(branch).unwrap_or_else(|| "main".to_owned()),
-        path: args.path.clone().or(path).unwrap_or_else(|| ".".to_owned()),
-        poll_interval,
-        username,
-        token_file,
-        key_file,
-        known_hosts_file,
-        author_name: author_name.unwrap_or_else(|| "serin".to_owned()),
-        author_email: author_email.unwrap_or_else(|| "serin@localhost".to_owned()),
-        status_branch: status_branch.unwrap_or_else(|| format!("serin/status/{cluster}")),
-    }
-}
-
 fn read_http(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> HttpSettings {
     let mut http = fields.section("http", errors);
     let listen = http.parsed("listen", errors, str::parse::<SocketAddr>);
@@ -260,7 +225,7 @@ fn read_http(fields: &mut Fields, args: &RunArgs, errors: &mut Errors<'_>) -> Ht
     http.finish(errors);
     HttpSettings {
         listen: args.listen.or(listen).unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))),
-        proxy: args.http_proxy.clone().or(proxy),
+        proxy: flag("--http-proxy", args.http_proxy.as_ref(), errors, parse_http_url).or(proxy),
     }
 }
 
@@ -293,14 +258,6 @@ fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
-fn parse_poll_interval(text: &str) -> Result<Duration, String> {
-    let interval = duration::parse(text).map_err(|error| error.to_string())?;
-    if interval < POLL_INTERVAL_MIN {
-        return Err(format!("`{text}` is shorter than {} s", POLL_INTERVAL_MIN.as_secs()));
-    }
-    Ok(interval)
-}
-
 fn parse_http_url(text: &str) -> Result<String, String> {
     match text.parse::<http::Uri>() {
         Ok(uri) if uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")) => {
@@ -317,8 +274,8 @@ mod tests {
     #[test]
     fn the_smallest_file_has_defaults_and_flags_override() {
         let text = "cluster: {name: prod}\ngit: {url: https://git.example.com/a.git, pollInterval: 1m}\n";
-        let settings = Settings::from_text("serin.yaml", text, &RunArgs::default()).unwrap();
-        assert_eq!(settings.git.status_branch, "serin/status/prod");
+        let settings = Settings::from_text("serin.yaml", text, &RunArgs::default(), Here::Elsewhere).unwrap();
+        assert_eq!(settings.git.status_branch.short(), "serin/status/prod");
         assert_eq!(settings.git.poll_interval, Duration::from_secs(60));
         assert_eq!(settings.http.listen.to_string(), "0.0.0.0:8080");
         assert!(settings.lease.enabled);
@@ -329,8 +286,8 @@ mod tests {
             cluster_name: Some("demo".into()),
             ..RunArgs::default()
         };
-        let settings = Settings::from_text("serin.yaml", text, &args).unwrap();
-        assert_eq!((settings.git.branch.as_str(), settings.speed), ("live", 30.0));
+        let settings = Settings::from_text("serin.yaml", text, &args, Here::Elsewhere).unwrap();
+        assert_eq!((settings.git.branch.short(), settings.speed), ("live", 30.0));
         assert_eq!(settings.cluster_name, "demo");
         assert!(!settings.lease.enabled);
     }
@@ -341,22 +298,45 @@ mod tests {
 cluster:
   nam: prod
 git:
-  url: a.git
+  url: ftp://git.example.com/a.git
+  branch: a..b
+  path: ../../etc
   pollInterval: soon
+  keyFile: /none/key
+  statusBranch: refs/tags/v1
 rollback: pullRequest
 speed: 0.5
 http:
   listen: everywhere
 ";
-        let error = Settings::from_text("serin.yaml", text, &RunArgs::default()).unwrap_err().to_string();
+        let error =
+            Settings::from_text("serin.yaml", text, &RunArgs::default(), Here::Elsewhere).unwrap_err().to_string();
         insta::assert_snapshot!(error);
     }
 
     #[test]
+    fn what_is_wrong_with_flags_is_said_as_of_the_file() {
+        let text = "cluster: {name: prod}\ngit: {url: https://git.example.com/a.git}\n";
+        let args = RunArgs {
+            git_url: Some("git.example.com:a b".into()),
+            branch: Some("main ".into()),
+            path: Some("/etc".into()),
+            metrics_server: Some("prom:9090".into()),
+            http_proxy: Some("foo".into()),
+            ..RunArgs::default()
+        };
+        let error = Settings::from_text("serin.yaml", text, &args, Here::Elsewhere).unwrap_err().to_string();
+        for flag in ["--git-url", "--branch", "--path", "--metrics-server", "--http-proxy"] {
+            assert!(error.contains(&format!("error: {flag}: ")), "{flag} is not in:\n{error}");
+        }
+        assert_eq!(error.lines().count(), 5, "{error}");
+    }
+
+    #[test]
     fn text_that_is_no_yaml_says_where() {
-        let error =
-            Settings::from_text("serin.yaml", "git: {url: a", &RunArgs::default()).unwrap_err().to_string();
+        let read = |text| Settings::from_text("serin.yaml", text, &RunArgs::default(), Here::Elsewhere);
+        let error = read("git: {url: a").unwrap_err().to_string();
         assert!(error.starts_with("error: unclosed bracket") && error.contains("--> serin.yaml:1:6"), "{error}");
-        assert!(Settings::from_text("serin.yaml", "- a", &RunArgs::default()).is_err());
+        assert!(read("- a").is_err());
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use git2::{ErrorClass, ErrorCode};
 
+use super::place::TreePathError;
+
 /// A failed Git operation.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum GitError {
@@ -58,6 +60,9 @@ pub enum GitError {
         /// The limit.
         limit: usize,
     },
+    /// What was named is no place in a repository.
+    #[error(transparent)]
+    Path(#[from] TreePathError),
     /// The folder or file is not in the commit.
     #[error("path {path:?} does not exist at commit {commit}")]
     NoPath {
@@ -118,6 +123,7 @@ impl GitError {
             | Self::Denied { .. }
             | Self::Store { .. }
             | Self::TooMany { .. }
+            | Self::Path(_)
             | Self::NoPath { .. }
             | Self::NoFolder { .. } => false,
         }
@@ -156,16 +162,19 @@ pub(super) fn is_local_damage(error: &git2::Error) -> bool {
     )
 }
 
-/// Takes credentials out of URLs that libgit2 or git put into their messages.
+/// Takes what may be secret out of URLs that libgit2 or git put into their messages: user names, passwords, queries.
 pub(super) fn redact(message: &str) -> String {
+    let ends_url = |c: char| c.is_whitespace() || matches!(c, '\'' | '"');
     let mut out = String::with_capacity(message.len());
     let mut rest = message;
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        let end = tail.find(|c: char| c.is_whitespace() || matches!(c, '/' | '\'' | '"')).unwrap_or(tail.len());
-        let (authority, after) = tail.split_at(end);
+        let (url, after) = tail.split_at(tail.find(ends_url).unwrap_or(tail.len()));
+        let url = url.split(['?', '#']).next().unwrap_or(url);
+        let (authority, path) = url.split_at(url.find('/').unwrap_or(url.len()));
         out.push_str(authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+        out.push_str(path);
         rest = after;
     }
     out.push_str(rest);
@@ -195,8 +204,10 @@ mod tests {
     #[test]
     fn credentials_leave_no_trace_in_messages() {
         assert_eq!(
-            redact("fatal: 'https://bob:s3cret@host:8443/x' and ssh://git@h/y"),
-            "fatal: 'https://host:8443/x' and ssh://h/y"
+            redact(
+                "fatal: 'https://bob:s3cret@host:8443/x' and ssh://git@h/y?a=s3cret or https://h?t=s3cret#s3cret"
+            ),
+            "fatal: 'https://host:8443/x' and ssh://h/y or https://h"
         );
     }
 }

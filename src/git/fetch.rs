@@ -66,7 +66,7 @@ enum Fetched {
     New(CommitId),
 }
 
-fn probe(remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
+pub(super) fn probe(remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
     let found = match remote.location() {
         Location::Local(_) => probe_local(remote, reference)?,
         Location::Http | Location::Ssh => {

@@ -8,10 +8,21 @@ mod binary;
 mod library;
 mod wire;
 
+use std::time::Duration;
+
 use super::error::GitError;
 use super::remote::{Location, Remote};
 use super::store::{Inner, NETWORK_DEADLINE, Store};
 use crate::model::CommitId;
+
+/// Pauses before the same is tried again because of a lock: git itself waits 100 ms for one. Together as long as a slow hook
+/// of somebody else's push holds it, and no more: a lock that stays is somebody's to remove.
+const LOCKED_PAUSES: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
 
 /// How local repositories are pushed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,7 +94,59 @@ impl Store {
     }
 }
 
+/// Why one try did not move the ref.
+pub(super) enum Stopped {
+    /// The remote refuses, in its words. Whether the ref has moved is not for words to say.
+    Refused(String),
+    /// Anything else is decided.
+    Because(PushError),
+}
+
+impl<E: Into<PushError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Because(error.into())
+    }
+}
+
+/// Tries until the ref is moved, or the reason why not will last.
 fn push(inner: &Inner, step: &Move<'_>, child: &binary::Slot) -> Result<(), PushError> {
+    let mut pauses = LOCKED_PAUSES.iter();
+    loop {
+        let words = match send(inner, step, child) {
+            Ok(()) => return Ok(()),
+            Err(Stopped::Because(error)) => return Err(error),
+            Err(Stopped::Refused(words)) => super::error::redact(&words),
+        };
+        let reference = step.reference.to_owned();
+        let now = now_at(step)?;
+        if now.as_ref() == Some(step.new) {
+            return Ok(());
+        }
+        if now.as_ref() != step.old {
+            return Err(PushError::Moved { reference, reason: words });
+        }
+        // Nobody has moved it. Another's push may hold its lock just now; whatever else it is, it is not that.
+        match pauses.next().filter(|_| speaks_of_a_lock(&words)) {
+            Some(pause) => std::thread::sleep(*pause),
+            None => return Err(PushError::Denied { reference, reason: words }),
+        }
+    }
+}
+
+/// Where the remote's ref is.
+fn now_at(step: &Move<'_>) -> Result<Option<CommitId>, GitError> {
+    super::fetch::probe(step.remote, step.reference)
+}
+
+/// What `git` and libgit2 say where a ref's lock is in the way, or was when they wrote.
+fn speaks_of_a_lock(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["lock", "failed to update ref", "stale info", "fetch first", "non-fast"]
+        .iter()
+        .any(|word| words.contains(word))
+}
+
+fn send(inner: &Inner, step: &Move<'_>, child: &binary::Slot) -> Result<(), Stopped> {
     let Location::Local(path) = step.remote.location() else {
         return wire::push(inner, step);
     };
@@ -93,28 +156,4 @@ fn push(inner: &Inner, step: &Move<'_>, child: &binary::Slot) -> Result<(), Push
         LocalPush::Library => false,
     };
     if with_binary { binary::push(inner, step, path, child) } else { library::push(inner, step, path) }
-}
-
-impl Move<'_> {
-    /// What a remote's refusal of one ref means.
-    fn refused(&self, reason: &str) -> PushError {
-        let lower = reason.to_ascii_lowercase();
-        let moved = [
-            "stale info",
-            "non-fast-forward",
-            "non-fastforward",
-            "fetch first",
-            "cannot lock ref",
-            "failed to update ref",
-            "incorrect old value",
-            "reference already exists",
-            "failed to lock",
-            "unable to lock",
-        ];
-        let (reference, reason) = (self.reference.to_owned(), super::error::redact(reason));
-        if moved.iter().any(|words| lower.contains(words)) {
-            return PushError::Moved { reference, reason };
-        }
-        PushError::Denied { reference, reason }
-    }
 }

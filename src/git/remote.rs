@@ -56,44 +56,32 @@ pub enum Credentials {
     },
 }
 
-impl Remote {
-    /// A remote by path or URL.
+impl Location {
+    /// What a URL names.
     ///
     /// # Errors
-    /// If the URL carries a password, if a token would travel unencrypted, or if ssh has no key or known hosts.
-    pub fn new(url: &str, credentials: Credentials) -> Result<Self, GitError> {
-        let fail =
-            |reason: &str| Err(GitError::Remote { url: super::error::redact(url), reason: reason.to_owned() });
+    /// If it carries a secret, names no host or is of an unknown kind.
+    pub fn of(url: &str) -> Result<Self, GitError> {
         let location = locate(url);
-        if let Some(authority) = authority(url)
-            && authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
-        {
-            return fail("it carries a password; put it into a file and name that as the token file");
+        match wrong_with(url, &location) {
+            Some(reason) => Err(unusable(url, reason)),
+            None => Ok(location),
         }
-        if let Some((scheme, _)) = url.split_once("://")
-            && !SCHEMES.contains(&scheme)
-        {
-            return fail("its scheme is not known: use a path, https:// or ssh://");
+    }
+}
+
+impl Remote {
+    /// A remote by path or URL. Nothing is looked at yet.
+    ///
+    /// # Errors
+    /// If the URL carries a secret or is of an unknown kind, a token would travel unencrypted, or the credentials are not
+    /// those of such a remote.
+    pub fn new(url: &str, credentials: Credentials) -> Result<Self, GitError> {
+        let location = Location::of(url)?;
+        match mismatch(url, &location, &credentials) {
+            Some(reason) => Err(unusable(url, reason)),
+            None => Ok(Self { url: url.to_owned(), location, credentials }),
         }
-        match (&location, &credentials) {
-            (Location::Http, Credentials::Token { .. }) if url.starts_with("http://") && !is_loopback(url) => {
-                return fail("a token would travel unencrypted over http; use https");
-            }
-            (Location::Http | Location::Local(_), Credentials::Key { .. }) => {
-                return fail("a key file is for ssh remotes; use a token file for https");
-            }
-            (Location::Ssh, Credentials::Token { .. } | Credentials::None) => {
-                return fail("ssh needs a key file and a known hosts file");
-            }
-            (Location::Local(_), Credentials::Token { .. }) => return fail("a local repository takes no token"),
-            (Location::Local(path), Credentials::None) if !path.is_absolute() && !path.exists() => {
-                return fail("there is no such folder");
-            }
-            (Location::Ssh, Credentials::Key { .. })
-            | (Location::Http, Credentials::Token { .. } | Credentials::None)
-            | (Location::Local(_), Credentials::None) => {}
-        }
-        Ok(Self { url: url.to_owned(), location, credentials })
     }
 
     /// What kind of place it is.
@@ -244,6 +232,60 @@ fn certificate_error(message: &str) -> git2::Error {
     git2::Error::new(git2::ErrorCode::Certificate, git2::ErrorClass::Callback, message)
 }
 
+fn unusable(url: &str, reason: &str) -> GitError {
+    GitError::Remote { url: super::error::redact(url), reason: reason.to_owned() }
+}
+
+/// Why a URL is not taken, whatever the credentials.
+fn wrong_with(url: &str, location: &Location) -> Option<&'static str> {
+    let is_local = matches!(location, Location::Local(_));
+    if url.is_empty() || url.contains(char::is_control) || (!is_local && url.contains(char::is_whitespace)) {
+        return Some("it is empty or holds a blank");
+    }
+    if url.split_once("://").is_some_and(|(scheme, _)| !SCHEMES.contains(&scheme)) {
+        return Some("its scheme is not known: use a path, https:// or ssh://");
+    }
+    let user = authority(url).and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
+    match location {
+        // It would be in every message about the remote.
+        Location::Http if user.is_some() => Some(
+            "it carries a user name or a secret; put the name into git.username and the secret into a file that \
+             git.tokenFile names",
+        ),
+        Location::Http if url.contains(['?', '#']) => {
+            Some("it carries a query; put a token into a file that git.tokenFile names")
+        }
+        Location::Ssh if user.is_some_and(|user| user.contains(':')) => {
+            Some("it carries a password; ssh uses the key in git.keyFile")
+        }
+        Location::Http | Location::Ssh
+            if host(url).is_none_or(|host| host.is_empty() || host.starts_with('-')) =>
+        {
+            Some("it names no host")
+        }
+        Location::Local(_) | Location::Http | Location::Ssh => None,
+    }
+}
+
+/// Why these credentials are not for this URL.
+fn mismatch(url: &str, location: &Location, credentials: &Credentials) -> Option<&'static str> {
+    match (location, credentials) {
+        (Location::Http, Credentials::Token { .. }) if url.starts_with("http://") && !is_loopback(url) => {
+            Some("a token would travel unencrypted over http; use https")
+        }
+        (Location::Http | Location::Local(_), Credentials::Key { .. }) => {
+            Some("git.keyFile is for ssh remotes; https takes git.tokenFile")
+        }
+        (Location::Ssh, Credentials::Token { .. } | Credentials::None) => {
+            Some("ssh needs git.keyFile and git.knownHostsFile")
+        }
+        (Location::Local(_), Credentials::Token { .. }) => Some("a local repository takes no git.tokenFile"),
+        (Location::Ssh, Credentials::Key { .. })
+        | (Location::Http, Credentials::Token { .. } | Credentials::None)
+        | (Location::Local(_), Credentials::None) => None,
+    }
+}
+
 /// Schemes of remotes.
 const SCHEMES: [&str; 5] = ["file", "git+ssh", "http", "https", "ssh"];
 
@@ -268,6 +310,13 @@ fn locate(url: &str) -> Location {
 fn authority(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     rest.split('/').next()
+}
+
+/// The host of a URL, or of `user@host:path`.
+fn host(url: &str) -> Option<&str> {
+    let authority = authority(url).or_else(|| url.split_once(':').map(|(host, _)| host))?;
+    let host = authority.rsplit('@').next()?;
+    Some(if host.starts_with('[') { host } else { host.split(':').next().unwrap_or(host) })
 }
 
 fn port(authority: &str) -> Option<u16> {
@@ -303,7 +352,37 @@ mod tests {
         assert!(Remote::new("ssh://git@host/x", Credentials::None).is_err());
         let unknown = Remote::new("ftp://host/x", Credentials::None).unwrap_err().to_string();
         assert!(unknown.contains("its scheme is not known"), "{unknown}");
-        let error = Remote::new("https://bob:s3cret@host/x", Credentials::None).unwrap_err().to_string();
-        assert!(error.contains("https://host/x") && !error.contains("s3cret"), "{error}");
+        let key = || Credentials::Key { key_file: "/k".into(), known_hosts: "/h".into() };
+        for (url, credentials) in [
+            ("https://bob:s3cret@host/x", Credentials::None),
+            ("https://s3cret@host/x", token()),
+            ("https://host/x?private_token=s3cret", Credentials::None),
+            ("https://host/x#s3cret", Credentials::None),
+            ("ssh://bob:s3cret@host/x", key()),
+        ] {
+            let error = Remote::new(url, credentials).unwrap_err().to_string();
+            assert!(error.contains("//host/x") && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_names_nothing_is_refused() {
+        let key = || Credentials::Key { key_file: "/k".into(), known_hosts: "/h".into() };
+        for (url, credentials) in [
+            ("", Credentials::None),
+            ("https://", Credentials::None),
+            ("https:///x", Credentials::None),
+            ("https://ho st/x", Credentials::None),
+            ("https://host/\nx", Credentials::None),
+            ("ssh://-oProxyCommand=x/y", key()),
+            ("ssh://git@-oProxyCommand=x/y", key()),
+            ("-oProxyCommand=x:y", key()),
+            ("ext::sh -c x", Credentials::None),
+        ] {
+            assert!(Remote::new(url, credentials).is_err(), "{url}");
+        }
+        assert!(Remote::new("git@host:team/repo.git", key()).is_ok());
+        assert!(Remote::new("ssh://git@[::1]:2222/repo.git", key()).is_ok());
+        assert!(Remote::new("/srv/my repo.git", Credentials::None).is_ok());
     }
 }

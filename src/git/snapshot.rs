@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::error::GitError;
 use super::folder::{Folder, Found, Item, Reading, is_link};
+use super::place::TreePath;
 use super::store::{Inner, LOCAL_DEADLINE, Store, oid};
 use crate::model::CommitId;
 
@@ -107,11 +108,11 @@ impl Store {
     /// snapshot are not read again, so a small commit costs little in a large repository.
     ///
     /// # Errors
-    /// If the path is not there, there are too many files, or the store is damaged (fetch again).
+    /// If the path is none or not there, there are too many files, or the store is damaged (fetch again).
     pub async fn snapshot(&self, commit: &CommitId, path: &str, limits: Limits) -> Result<Snapshot, GitError> {
-        let (commit, path) = (commit.clone(), clean(path));
+        let (commit, path) = (commit.clone(), place(path)?);
         self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
-            inner.with(|repo| Reader::new(inner, repo, &commit, &path, limits).read())
+            inner.with(|repo| Reader::new(inner, repo, &commit, path.as_str(), limits).read())
         })
         .await
     }
@@ -121,11 +122,12 @@ impl Store {
     /// # Errors
     /// If the store is damaged, or the file is not text.
     pub async fn file(&self, commit: &CommitId, path: &str) -> Result<Option<SnapshotFile>, GitError> {
-        let (commit, path) = (commit.clone(), clean(path));
+        let (commit, path) = (commit.clone(), place(path)?);
         self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
-            let read = inner.with(|repo| Reader::new(inner, repo, &commit, &path, Limits::default()).read());
+            let path = path.as_str();
+            let read = inner.with(|repo| Reader::new(inner, repo, &commit, path, Limits::default()).read());
             match read {
-                Ok(snapshot) => Ok(snapshot.file(&path).cloned()),
+                Ok(snapshot) => Ok(snapshot.file(path).cloned()),
                 Err(GitError::NoPath { .. }) => Ok(None),
                 Err(error) => Err(error),
             }
@@ -134,9 +136,9 @@ impl Store {
     }
 }
 
-/// `./a/b/` and `a/b` are one folder.
-fn clean(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
+/// Nobody reaches libgit2 with a path that it would refuse.
+fn place(path: &str) -> Result<TreePath, GitError> {
+    path.parse().map_err(GitError::Path)
 }
 
 pub(super) fn commit_time(commit: &Commit<'_>) -> Timestamp {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use git2::{Oid, Repository};
 use tokio::sync::Semaphore;
@@ -22,6 +22,9 @@ pub(super) const LOCAL_DEADLINE: Duration = Duration::from_secs(60);
 pub(super) const PROBE_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest a fetch or push may take: a first fetch of a big repository.
 pub(super) const NETWORK_DEADLINE: Duration = Duration::from_secs(300);
+/// Shortest time between two makings of the store: what is found damaged again at once is so where it comes from, and
+/// fetching it over and over would only load the host.
+const REMADE_EVERY: Duration = Duration::from_secs(600);
 /// Longest that libgit2 waits for a connection, in milliseconds.
 const CONNECT_TIMEOUT_MS: i32 = 10_000;
 /// Longest that libgit2 waits for a server's next bytes, in milliseconds.
@@ -46,6 +49,8 @@ pub(super) struct Inner {
     /// Readers use the folder; making it again needs it alone.
     pub(super) folder: RwLock<()>,
     broken: AtomicBool,
+    /// When the store was last made again.
+    remade: Mutex<Option<Instant>>,
 }
 
 impl Store {
@@ -80,6 +85,7 @@ impl Store {
                 permits: Arc::new(Semaphore::new(JOBS_MAX)),
                 folder: RwLock::new(()),
                 broken: AtomicBool::new(false),
+                remade: Mutex::default(),
             }),
         })
     }
@@ -148,11 +154,17 @@ impl Inner {
         self.broken.store(true, Ordering::Relaxed);
     }
 
-    /// Makes the store again if damage was seen. Other operations wait.
+    /// Makes the store again if damage was seen, at most once in [`REMADE_EVERY`]. Other operations wait.
     pub(super) fn heal(&self) -> Result<(), GitError> {
-        if !self.broken.swap(false, Ordering::Relaxed) {
+        if !self.broken.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let mut remade = self.remade.lock().unwrap_or_else(PoisonError::into_inner);
+        if remade.is_some_and(|at| at.elapsed() < REMADE_EVERY) {
+            return Ok(());
+        }
+        *remade = Some(Instant::now());
+        self.broken.store(false, Ordering::Relaxed);
         tracing::warn!(git.cache = %self.dir.display(), "making the damaged git cache again");
         let _guard = self.folder.write().unwrap_or_else(PoisonError::into_inner);
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cluster::{EffectKind, WriteError, Writer};
-use crate::git::{CommitMeta, GitError, Identity, PushError, Remote, Store};
+use crate::git::{CommitMeta, GitError, Identity, PushError, Reference, Remote, Store};
 use crate::manifest::{FileCache, ParseCache};
 use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
 use crate::release::OutcomeKind;
@@ -55,11 +55,11 @@ pub struct ReporterSettings {
     /// UID of the namespace kube-system.
     pub writer: String,
     /// The watched branch.
-    pub branch: String,
+    pub branch: Reference,
     /// The folder of manifests in it.
     pub path: String,
     /// The branch of the record.
-    pub status_branch: String,
+    pub status_branch: Reference,
     /// Name and address on commits.
     pub identity: Identity,
     /// Whether failed releases are rolled back on the watched branch.

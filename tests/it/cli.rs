@@ -57,6 +57,9 @@ fn bad_usage_exits_with_2() {
         &["run", "--config", "none.yaml"],
         &["--log", "serin=loud", "run", "--cluster-name", "a", "--git-url", "b"],
         &["validate", "none.yaml"],
+        &["--log", "foo=bar=baz", "crds"],
+        &["run", "--cluster-name", "a", "--git-url", "https://h/x", "--path", "../.."],
+        &["run", "--cluster-name", "a", "--git-url", "https://h/x", "--metrics-server", "prom:9090"],
     ] {
         let output = run(folder.path(), args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", screen(&output));
@@ -71,7 +74,7 @@ fn errors_name_object_cause_and_hint_once() {
         |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("it can be written");
     write("unclosed.yaml", "cluster: [a\n");
     write("twice.yaml", "git: {url: a}\ngit: {url: b}\n");
-    write("unknown.yaml", "cluster: {name: a}\ngit: {url: x, brnch: y}\n");
+    write("unknown.yaml", "cluster: {name: a}\ngit: {url: ., brnch: y}\n");
     write(
         "kubeconfig",
         "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n\
@@ -92,7 +95,12 @@ fn errors_name_object_cause_and_hint_once() {
     .iter()
     .map(|args| format!("$ serin {}\n{}\n", args.join(" "), screen(&run(folder.path(), args))))
     .collect();
-    insta::assert_snapshot!("errors", screens);
+    write("empty", "");
+    let with_variable = |name: &str| {
+        let output = serin(folder.path()).arg("get").env("KUBECONFIG", name).output().expect("serin can be started");
+        format!("$ KUBECONFIG={name} serin get\n{}\n", screen(&output))
+    };
+    insta::assert_snapshot!("errors", screens + &with_variable("/nowhere") + &with_variable("empty"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["model"]),
     ("manifest", &["model"]),
     ("git", &["model"]),
-    ("config", &["api"]),
+    ("config", &["api", "git"]),
     ("cluster", &["model"]),
     ("sync", &["api", "cluster", "git", "manifest", "model"]),
     ("workload", &["api", "manifest", "model", "release"]),

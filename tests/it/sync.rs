@@ -455,7 +455,7 @@ async fn a_push_to_a_local_repository_is_seen_without_polling() {
     let mut world = World::new().await;
     let store = Store::open(folder.path().join("cache")).unwrap();
     let remote = Remote::new(path.to_str().unwrap(), Credentials::None).unwrap();
-    world.source = Some(Arc::new(GitSource::new(store, remote, "main", ".")));
+    world.source = Some(Arc::new(GitSource::new(store, remote, "main".parse().unwrap(), ".".parse().unwrap())));
     world.start();
     let status = world.until("the first sync", |status| status.synced).await;
     assert_eq!(status.commit, Some(first));

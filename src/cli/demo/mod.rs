@@ -114,7 +114,7 @@ async fn play(
     let options = SandboxOptions { dir: dir.to_owned(), speed, traffic, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.context("failed to start the sandbox")?;
     let settings = settings(&sandbox, speed)?;
-    let status_branch = settings.git.status_branch.clone();
+    let status_branch = settings.git.status_branch.short().to_owned();
     printer.event(DemoEvent::Started {
         dir: dir.display().to_string(),
         kubeconfig: sandbox.kubeconfig().display().to_string(),

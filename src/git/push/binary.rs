@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::super::error::{GitError, redact};
 use super::super::store::Inner;
-use super::{Move, PushError};
+use super::{Move, Stopped};
 
 /// Longest output of `git push` that is read: hooks may be talkative.
 const OUTPUT_MAX: u64 = 64 << 10;
@@ -46,7 +46,7 @@ pub(super) fn is_there() -> bool {
     })
 }
 
-pub(super) fn push(inner: &Inner, step: &Move<'_>, path: &Path, slot: &Slot) -> Result<(), PushError> {
+pub(super) fn push(inner: &Inner, step: &Move<'_>, path: &Path, slot: &Slot) -> Result<(), Stopped> {
     let Move { remote, reference, old, new } = step;
     let unreachable = |reason: String| GitError::Unreachable { url: remote.to_string(), reason: redact(&reason) };
     let lease = format!("--force-with-lease={reference}:{}", old.map_or("", |old| old.as_str()));
@@ -79,7 +79,7 @@ pub(super) fn push(inner: &Inner, step: &Move<'_>, path: &Path, slot: &Slot) -> 
         return Ok(());
     }
     match output.lines().find_map(|line| line.strip_prefix("!\t")) {
-        Some(refusal) => Err(step.refused(&reason(refusal, &errors))),
+        Some(refusal) => Err(Stopped::Refused(reason(refusal, &errors))),
         None => Err(unreachable(errors.trim().to_owned()).into()),
     }
 }

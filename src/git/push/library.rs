@@ -7,7 +7,7 @@ use git2::{Buf, ErrorCode, Oid, Repository};
 
 use super::super::error::GitError;
 use super::super::store::{Inner, oid};
-use super::{Move, PushError};
+use super::{Move, PushError, Stopped};
 
 /// Hooks that a push would run.
 const HOOKS: [&str; 7] = [
@@ -20,8 +20,8 @@ const HOOKS: [&str; 7] = [
     "push-to-checkout",
 ];
 
-pub(super) fn push(inner: &Inner, step: &Move<'_>, path: &Path) -> Result<(), PushError> {
-    let failed = |error: git2::Error| PushError::Failed(GitError::from_remote(step.remote.url(), &error));
+pub(super) fn push(inner: &Inner, step: &Move<'_>, path: &Path) -> Result<(), Stopped> {
+    let failed = |error: git2::Error| Stopped::from(GitError::from_remote(step.remote.url(), &error));
     let target = Repository::open(path).map_err(failed)?;
     refuse_where_others_decide(&target, step)?;
     let (new, old) = (oid(step.new)?, step.old.map(oid).transpose()?);
@@ -32,20 +32,17 @@ pub(super) fn push(inner: &Inner, step: &Move<'_>, path: &Path) -> Result<(), Pu
     };
     if current != old {
         let now = current.map_or_else(|| "gone".to_owned(), |id| format!("at {id}"));
-        return Err(PushError::Moved { reference: step.reference.to_owned(), reason: format!("it is {now}") });
+        return Err(Stopped::Refused(format!("it is {now}")));
     }
     inner.with(|repo| copy(repo, &target, new, old).map_err(|error| inner.local(&error)))?;
     let moved = match old {
         Some(old) => target.reference_matching(step.reference, new, true, old, "push"),
         None => target.reference(step.reference, new, false, "push"),
     };
-    match moved {
-        Ok(_) => Ok(()),
-        Err(error) if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::Locked) => {
-            Err(PushError::Moved { reference: step.reference.to_owned(), reason: error.message().to_owned() })
-        }
-        Err(error) => Err(failed(error)),
-    }
+    moved.map(drop).map_err(|error| {
+        let what = if error.code() == ErrorCode::Locked { "locked" } else { "written" };
+        Stopped::Refused(format!("{} cannot be {what}: {}", step.reference, error.message()))
+    })
 }
 
 /// We would go past hooks and past the rule that a checked-out branch does not move.

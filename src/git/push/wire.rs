@@ -8,7 +8,7 @@ use super::super::commit::is_ancestor;
 use super::super::error::GitError;
 use super::super::remote::proxy;
 use super::super::store::{Inner, oid};
-use super::{Move, PushError};
+use super::{Move, PushError, Stopped};
 
 /// Most of what a server says beside its answer: hooks may be talkative.
 const SAID_MAX: usize = 64 << 10;
@@ -20,7 +20,7 @@ fn with_words(status: &str, said: &[u8]) -> String {
     if said.is_empty() { status.to_owned() } else { format!("{status}: {}", said.join(" ")) }
 }
 
-pub(super) fn push(inner: &Inner, step: &Move<'_>) -> Result<(), PushError> {
+pub(super) fn push(inner: &Inner, step: &Move<'_>) -> Result<(), Stopped> {
     let outcome = inner.with(|repo| {
         let new = oid(step.new)?;
         // libgit2 pushes refs, not ids.
@@ -34,7 +34,7 @@ pub(super) fn push(inner: &Inner, step: &Move<'_>) -> Result<(), PushError> {
     outcome?
 }
 
-fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> Result<(), PushError> {
+fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> Result<(), Stopped> {
     let Move { remote, reference, old, new } = step;
     // A replaced history (the status branch) needs force; the comparison below is what makes that safe.
     let forward = match old {
@@ -77,18 +77,18 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
     let pushed = handle.push(&[spec], Some(&mut options));
     drop(options);
     if let Some(reason) = moved.take() {
-        return Err(PushError::Moved { reference: (*reference).to_owned(), reason });
+        return Err(PushError::Moved { reference: (*reference).to_owned(), reason }.into());
     }
     if let Some(status) = refused.take() {
-        return Err(step.refused(&with_words(&status, &said.borrow())));
+        return Err(Stopped::Refused(with_words(&status, &said.borrow())));
     }
     pushed.map_err(|error| match error.code() {
-        ErrorCode::NotFastForward | ErrorCode::Modified => step.refused("non-fast-forward"),
+        ErrorCode::NotFastForward | ErrorCode::Modified => Stopped::Refused("non-fast-forward".to_owned()),
         _ => match talk.error(&error) {
             GitError::Denied { url: _, reason } => {
-                PushError::Denied { reference: (*reference).to_owned(), reason }
+                PushError::Denied { reference: (*reference).to_owned(), reason }.into()
             }
-            other => PushError::Failed(other),
+            other => other.into(),
         },
     })
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::wire::{self, FinishedRecord, Header, TargetRecord};
 use super::{Files, HEADER, VERSION, recorded_copy};
-use crate::git::{GitError, Remote, Store};
+use crate::git::{GitError, Reference, Remote, Store};
 use crate::manifest::{template_digest, value_at};
 use crate::model::{CommitId, NamespacedName, ObjectRef, Quarantined, Revision};
 use crate::release::OutcomeKind;
@@ -75,11 +75,10 @@ impl Record {
     ///
     /// # Errors
     /// If it cannot be fetched or is no record.
-    pub async fn fetch(store: &Store, remote: &Remote, branch: &str) -> Result<Option<Self>, RecordError> {
-        let reference = format!("refs/heads/{branch}");
-        let Some(commit) = store.fetch(remote, &reference).await? else { return Ok(None) };
+    pub async fn fetch(store: &Store, remote: &Remote, branch: &Reference) -> Result<Option<Self>, RecordError> {
+        let Some(commit) = store.fetch(remote, branch.qualified()).await? else { return Ok(None) };
         let files = store.tree(&commit).await?;
-        Self::read(branch, commit, files).map(Some)
+        Self::read(branch.short(), commit, files).map(Some)
     }
 
     /// Reads the files of a status branch.

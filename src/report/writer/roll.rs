@@ -23,7 +23,7 @@ const HISTORY_MAX: usize = 500;
 
 impl GitReporter {
     fn watched_reference(&self) -> String {
-        format!("refs/heads/{}", self.settings.branch)
+        self.settings.branch.qualified().to_owned()
     }
 
     /// What has become of the rollbacks that the record holds as denied; those that still are, are left out.
@@ -105,6 +105,12 @@ impl GitReporter {
         now: Timestamp,
     ) -> Result<RollbackRecord, Stop> {
         let none = |reason: String| RollbackRecord::none(reason);
+        if !self.settings.branch.is_branch() {
+            return Ok(none(format!(
+                "{} is followed and never moved; watch a branch instead",
+                self.settings.branch
+            )));
+        }
         let promoted = failed.promoted.as_ref().or(report.promoted.as_ref());
         let manifest = match promoted {
             Some(promoted) => self.manifest_of(report, promoted).await?,
@@ -113,7 +119,7 @@ impl GitReporter {
         let mut tries = Tries::new();
         loop {
             let Some(tip) = self.store.fetch(&self.remote, &about.reference).await? else {
-                return Ok(none(format!("branch {} does not exist", self.settings.branch)));
+                return Ok(none(format!("{} does not exist", self.settings.branch)));
             };
             let snapshot = match self.snapshot(&tip).await? {
                 Some(snapshot) => snapshot,

@@ -72,7 +72,7 @@ impl StatusBranch {
 
 impl GitReporter {
     fn status_reference(&self) -> String {
-        format!("refs/heads/{}", self.settings.status_branch)
+        self.settings.status_branch.qualified().to_owned()
     }
 
     /// Reads the branch unless it is known, and makes sure that it is ours to write.

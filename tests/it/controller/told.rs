@@ -35,9 +35,9 @@ fn report(world: &World, repository: &Repository) -> DropGuard {
         settings: ReporterSettings {
             cluster: "c1".into(),
             writer: String::new(),
-            branch: "main".into(),
+            branch: "main".parse().unwrap(),
             path: ".".into(),
-            status_branch: STATUS.into(),
+            status_branch: STATUS.parse().unwrap(),
             identity: Identity { name: "serin".into(), email: "serin@example.com".into() },
             rollback: RollbackCommits::Make,
             batch: BATCH,

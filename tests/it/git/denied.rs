@@ -57,7 +57,8 @@ impl Denied {
 
     async fn history(&self) -> Vec<FinishedRecord> {
         let store = serin::git::Store::open(self.story.world.dir.path().join("reader")).unwrap();
-        let record = Record::fetch(&store, &self.story.world.remote(), STATUS).await.unwrap().unwrap();
+        let record =
+            Record::fetch(&store, &self.story.world.remote(), &STATUS.parse().unwrap()).await.unwrap().unwrap();
         record.history(&canary())
     }
 }

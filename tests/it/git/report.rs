@@ -124,9 +124,9 @@ impl Story {
         let settings = ReporterSettings {
             cluster: "c1".into(),
             writer: writer.into(),
-            branch: "main".into(),
+            branch: "main".parse().unwrap(),
             path: "deploy".into(),
-            status_branch: STATUS.into(),
+            status_branch: STATUS.parse().unwrap(),
             identity: Identity { name: "serin".into(), email: "serin@example.com".into() },
             rollback: RollbackCommits::Make,
             batch: BATCH,
@@ -307,18 +307,21 @@ async fn a_rebuilt_cluster_finds_what_ran() {
     story.world.git(&["commit", "-q", "-m", "Fresh"]);
     story.world.git(&["push", "-q", "--force", "origin", "HEAD:refs/heads/main"]);
     let store = Store::open(story.world.dir.path().join("rebuilt")).unwrap();
-    let record = Record::fetch(&store, &story.world.remote(), STATUS).await.unwrap().unwrap();
+    let record = Record::fetch(&store, &story.world.remote(), &STATUS.parse().unwrap()).await.unwrap().unwrap();
     let promoted = record.promoted(&canary()).unwrap().unwrap();
     assert_eq!((promoted.revision, promoted.text.as_str()), (story.good.clone(), GOOD));
     assert_eq!(template_digest(&promoted.template), digest(GOOD));
     assert_eq!(record.history(&canary()).len(), 1);
-    assert_eq!(Record::fetch(&store, &story.world.remote(), "serin/status/none").await.unwrap(), None);
+    assert_eq!(
+        Record::fetch(&store, &story.world.remote(), &"serin/status/none".parse().unwrap()).await.unwrap(),
+        None
+    );
     // And the new cluster's first words do not wipe it out.
     let fresh =
         TargetReport { phase: "Initializing".into(), promoted: None, outbox: Vec::new(), ..story.report.clone() };
     let later = 102 + i64::try_from(FOREIGN_LIVE.as_secs()).unwrap();
     story.reporter_of("uid-2", "rebuilt").project(&[fresh], &[], at(later)).await;
-    let record = Record::fetch(&store, &story.world.remote(), STATUS).await.unwrap().unwrap();
+    let record = Record::fetch(&store, &story.world.remote(), &STATUS.parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(record.header.writer, "uid-2");
     assert_eq!(record.promoted(&canary()).unwrap().unwrap().revision, story.good);
 }

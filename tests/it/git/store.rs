@@ -415,3 +415,57 @@ async fn a_second_snapshot_shares_what_did_not_change() {
     // Back to the first commit: nothing of the second shines through.
     assert_eq!(store.snapshot(&first, "", Limits::default()).await.unwrap().files, before.files);
 }
+
+/// Refusals that last although nobody has moved the ref, by how they are made, and a word of the remote that must be told.
+#[tokio::test]
+async fn a_refusal_while_the_ref_has_not_moved_is_a_denial_in_the_remotes_words() {
+    const STATUS: &str = "refs/heads/serin/status/x";
+    type Made = (&'static str, fn(&World), &'static str);
+    let cases: [Made; 3] = [
+        ("a branch in the way", |world| drop(world.bare_git(&["branch", "serin", "main"])), "refs/heads/serin"),
+        (
+            "a lock that stays",
+            |world| {
+                let lock = world.bare().join(format!("{STATUS}.lock"));
+                std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+                std::fs::write(lock, "").unwrap();
+            },
+            "lock",
+        ),
+        (
+            "a hook that speaks of locks",
+            |world| world.hook("update", "echo 'cannot lock ref: frozen' >&2; exit 1"),
+            "frozen",
+        ),
+    ];
+    for (name, make, words) in cases {
+        for mode in [LocalPush::Binary, LocalPush::Library] {
+            if name.contains("hook") && mode == LocalPush::Library {
+                continue;
+            }
+            let world = World::new(&[("a.yaml", "a: 1\n")]);
+            make(&world);
+            let store = Store::open_with(world.dir.path().join("c"), mode).unwrap();
+            let files = [("README.md".to_owned(), b"1".to_vec())].into();
+            let ours = store.commit_files(None, files, meta("1")).await.unwrap().unwrap();
+            let error = store.push(&world.remote(), STATUS, None, &ours).await.unwrap_err();
+            let PushError::Denied { reason, .. } = &error else { panic!("{name}, {mode:?}: {error}") };
+            assert!(reason.contains(words), "{name}, {mode:?}: {reason}");
+            assert_eq!(world.tip("serin/status/x"), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_leads_out_is_an_error_of_its_own_and_costs_no_cache() {
+    let world = World::new(&[("a.yaml", "a: 1\n")]);
+    let store = world.store();
+    let tip = store.fetch(&world.remote(), MAIN).await.unwrap().unwrap();
+    let before = listing(store.dir());
+    for path in ["../../etc", "/etc", "a/../..", ".git", "a\nb", "a.yaml/../.."] {
+        let error = store.snapshot(&tip, path, Limits::default()).await.unwrap_err();
+        assert!(matches!(error, GitError::Path(_)) && !error.is_transient(), "{path}: {error}");
+    }
+    store.fetch(&world.remote(), MAIN).await.unwrap();
+    assert_eq!(listing(store.dir()), before, "nothing was thrown away");
+}

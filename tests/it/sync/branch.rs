@@ -22,7 +22,7 @@ async fn a_forced_deleted_and_recreated_branch_costs_no_object_and_no_release() 
     let mut world = World::new().await;
     let store = Store::open(folder.path().join("cache")).unwrap();
     let remote = Remote::new(path.to_str().unwrap(), Credentials::None).unwrap();
-    world.source = Some(Arc::new(GitSource::new(store, remote, "main", ".")));
+    world.source = Some(Arc::new(GitSource::new(store, remote, "main".parse().unwrap(), ".".parse().unwrap())));
     world.start();
     world.until("the first sync", |status| status.commit.as_ref() == Some(&first)).await;
     let stamp = world.annotation(REVISION).await;
