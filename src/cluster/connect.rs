@@ -67,7 +67,9 @@ pub enum ClusterError {
     #[error("$KUBECONFIG names {0}, which is not there")]
     Variable(PathBuf),
     /// No context is named anywhere.
-    #[error("the kubeconfig has no current context; name one with --context, or `kubectl config use-context NAME`")]
+    #[error(
+        "the kubeconfig has no current context; name one with --context, or `kubectl config use-context NAME`"
+    )]
     NoCurrentContext,
     /// Nothing was named and nothing was found.
     #[error("found no cluster: there is no kubeconfig and no pod's service account")]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::reader::ConfigError;
-use super::settings::{Here, Settings};
+use super::settings::Settings;
 
 /// Flags of `serin run`; each overrides its field in serin.yaml.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -74,6 +74,6 @@ impl RunArgs {
                 (name, text)
             }
         };
-        Settings::from_text(&name, &text, self, Here::Needed)
+        Settings::for_here(&name, &text, self)
     }
 }

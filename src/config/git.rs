@@ -182,7 +182,8 @@ mod tests {
 
     fn read(git: &str, here: Here) -> Result<GitSettings, String> {
         let text = format!("cluster: {{name: prod}}\ngit: {git}\n");
-        let settings = Settings::from_text("serin.yaml", &text, &RunArgs::default(), here);
+        let make = if here == Here::Needed { Settings::for_here } else { Settings::from_text };
+        let settings = make("serin.yaml", &text, &RunArgs::default());
         settings.map(|settings| settings.git).map_err(|error| error.to_string())
     }
 

@@ -59,7 +59,7 @@ pub struct Settings {
 
 /// Whether what the settings name on this machine is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Here {
+pub(super) enum Here {
     /// The daemon is about to use it: a file that cannot be read is an error.
     Needed,
     /// The settings are for another machine.
@@ -100,7 +100,19 @@ impl Settings {
     ///
     /// # Errors
     /// With everything that is wrong.
-    pub fn from_text(name: &str, text: &str, args: &RunArgs, here: Here) -> Result<Self, ConfigError> {
+    pub fn from_text(name: &str, text: &str, args: &RunArgs) -> Result<Self, ConfigError> {
+        Self::read(name, text, args, Here::Elsewhere)
+    }
+
+    /// As [`Settings::from_text`], and what they name on this machine is looked at, too.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub fn for_here(name: &str, text: &str, args: &RunArgs) -> Result<Self, ConfigError> {
+        Self::read(name, text, args, Here::Needed)
+    }
+
+    fn read(name: &str, text: &str, args: &RunArgs, here: Here) -> Result<Self, ConfigError> {
         let mut fields = Fields::parse(name, text)?;
         let mut errors = Errors::new(name, text);
         let settings = read(&mut fields, args, here, &mut errors);
@@ -274,7 +286,7 @@ mod tests {
     #[test]
     fn the_smallest_file_has_defaults_and_flags_override() {
         let text = "cluster: {name: prod}\ngit: {url: https://git.example.com/a.git, pollInterval: 1m}\n";
-        let settings = Settings::from_text("serin.yaml", text, &RunArgs::default(), Here::Elsewhere).unwrap();
+        let settings = Settings::from_text("serin.yaml", text, &RunArgs::default()).unwrap();
         assert_eq!(settings.git.status_branch.short(), "serin/status/prod");
         assert_eq!(settings.git.poll_interval, Duration::from_secs(60));
         assert_eq!(settings.http.listen.to_string(), "0.0.0.0:8080");
@@ -286,7 +298,7 @@ mod tests {
             cluster_name: Some("demo".into()),
             ..RunArgs::default()
         };
-        let settings = Settings::from_text("serin.yaml", text, &args, Here::Elsewhere).unwrap();
+        let settings = Settings::from_text("serin.yaml", text, &args).unwrap();
         assert_eq!((settings.git.branch.short(), settings.speed), ("live", 30.0));
         assert_eq!(settings.cluster_name, "demo");
         assert!(!settings.lease.enabled);
@@ -309,8 +321,7 @@ speed: 0.5
 http:
   listen: everywhere
 ";
-        let error =
-            Settings::from_text("serin.yaml", text, &RunArgs::default(), Here::Elsewhere).unwrap_err().to_string();
+        let error = Settings::from_text("serin.yaml", text, &RunArgs::default()).unwrap_err().to_string();
         insta::assert_snapshot!(error);
     }
 
@@ -325,7 +336,7 @@ http:
             http_proxy: Some("foo".into()),
             ..RunArgs::default()
         };
-        let error = Settings::from_text("serin.yaml", text, &args, Here::Elsewhere).unwrap_err().to_string();
+        let error = Settings::from_text("serin.yaml", text, &args).unwrap_err().to_string();
         for flag in ["--git-url", "--branch", "--path", "--metrics-server", "--http-proxy"] {
             assert!(error.contains(&format!("error: {flag}: ")), "{flag} is not in:\n{error}");
         }
@@ -334,7 +345,7 @@ http:
 
     #[test]
     fn text_that_is_no_yaml_says_where() {
-        let read = |text| Settings::from_text("serin.yaml", text, &RunArgs::default(), Here::Elsewhere);
+        let read = |text| Settings::from_text("serin.yaml", text, &RunArgs::default());
         let error = read("git: {url: a").unwrap_err().to_string();
         assert!(error.starts_with("error: unclosed bracket") && error.contains("--> serin.yaml:1:6"), "{error}");
         assert!(read("- a").is_err());

@@ -33,7 +33,7 @@ pub struct ManifestError {
     /// The source line with a caret under the column.
     pub snippet: String,
     /// The object that it is about, where that much can be read.
-    pub object: Option<ObjectRef>,
+    pub object: Option<Box<ObjectRef>>,
 }
 
 impl ManifestError {
@@ -134,7 +134,7 @@ impl<'a> Faults<'a> {
             message: bounded(message),
             hint: self.hint(source).map(str::to_owned),
             snippet: snippet(source, at.line, at.column, width),
-            object,
+            object: object.map(Box::new),
         }
     }
 

@@ -97,7 +97,8 @@ fn errors_name_object_cause_and_hint_once() {
     .collect();
     write("empty", "");
     let with_variable = |name: &str| {
-        let output = serin(folder.path()).arg("get").env("KUBECONFIG", name).output().expect("serin can be started");
+        let output =
+            serin(folder.path()).arg("get").env("KUBECONFIG", name).output().expect("serin can be started");
         format!("$ KUBECONFIG={name} serin get\n{}\n", screen(&output))
     };
     insta::assert_snapshot!("errors", screens + &with_variable("/nowhere") + &with_variable("empty"));

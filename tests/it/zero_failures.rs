@@ -22,7 +22,7 @@ use serde_json::json;
 use serin::api::annotations::REQUEST;
 use serin::api::{Canary, CanaryPhase, CanaryStatus};
 use serin::cli::run;
-use serin::config::{Here, RunArgs, Settings};
+use serin::config::{RunArgs, Settings};
 use serin::sandbox::repository::FileEdit;
 use serin::sandbox::traffic::{Failure, Hold, Part, RequestCounts, RetryMode, TrafficOptions};
 use serin::sandbox::world::{Sandbox, SandboxOptions};
@@ -124,7 +124,7 @@ impl Daemon {
         let written = text.lines().find(|line| line.starts_with("drain:")).expect("a drain").to_owned();
         let text = text.replace(&written, &format!("drain: {drain}\nsettle: {settle}"));
         let args = RunArgs { install_crds: true, ..RunArgs::default() };
-        let settings = Settings::from_text("serin.yaml", &text, &args, Here::Elsewhere).unwrap();
+        let settings = Settings::from_text("serin.yaml", &text, &args).unwrap();
         let stop = CancellationToken::new();
         let shutdown = stop.clone();
         let running = tokio::spawn(async move { run::daemon(settings, shutdown).await.expect("the daemon runs") });

@@ -13,7 +13,7 @@ use serde_json::Value;
 use serin::analysis::Reading;
 use serin::cli::run::{Backends, daemon_with};
 use serin::cluster::{Cluster, NoProbe};
-use serin::config::{Here, RunArgs, Settings};
+use serin::config::{RunArgs, Settings};
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
 use serin::release::HookReply;
@@ -145,7 +145,7 @@ fn settings(story: Story, world: &Outside) -> Settings {
         "stateDir": world.state(),
     });
     let args = RunArgs { install_crds: first, no_lease: !first, ..RunArgs::default() };
-    Settings::from_text("serin.yaml", &text.to_string(), &args, Here::Elsewhere).unwrap()
+    Settings::from_text("serin.yaml", &text.to_string(), &args).unwrap()
 }
 
 /// Answers every query with one value and every hook with yes; remembers the calls.
