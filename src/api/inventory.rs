@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{CommitId, Digest, ObjectRef, Revision};
 
 /// Shape of the stored JSON: objects by kind, namespace and name, so that one takes little more than its name and digest.
-/// Version 1 was a list of objects with all their fields, which is still read.
-const VERSION: u32 = 2;
+/// Version 1 was a list of objects with all their fields, version 2 had neither presence nor removals; both are still read.
+const VERSION: u32 = 3;
 /// The ConfigMap's only key.
 const KEY: &str = "inventory.json";
 
@@ -18,8 +18,10 @@ const KEY: &str = "inventory.json";
 pub struct Inventory {
     /// The last commit that was synced.
     pub commit: Option<CommitId>,
-    /// What Git owns, or was about to own when the process stopped.
+    /// What Git owns, or was about to own when the process stopped, and what it dropped and is still there.
     pub objects: BTreeMap<ObjectRef, Owned>,
+    /// Commits that dropped objects which are still there.
+    pub removals: BTreeMap<CommitId, Removal>,
     /// What became of the last commits, newest last; at most [`Inventory::COMMITS_MAX`].
     pub commits: Vec<SyncedCommit>,
 }
@@ -36,6 +38,52 @@ pub struct Owned {
     /// Why it is not as Git wants it, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+    /// Whether it has been written.
+    #[serde(default)]
+    pub presence: Presence,
+    /// The commit that brought it, as long as it has not been written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<CommitId>,
+    /// The commit that dropped it from Git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<CommitId>,
+}
+
+/// Whether an object has been written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Presence {
+    /// Named before it is written; nobody knows yet whether it was.
+    Ahead,
+    /// Refused from the first time on: there is nothing of ours in the cluster.
+    Never,
+    /// Written at least once.
+    #[default]
+    Written,
+}
+
+/// A commit that dropped objects from Git, as long as some of them are still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removal {
+    /// Objects that Git had in the cluster before that commit.
+    pub owned: u32,
+    /// Whether what it dropped may be deleted.
+    #[serde(default)]
+    pub verdict: RemovalVerdict,
+}
+
+/// Whether what a commit dropped may be deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RemovalVerdict {
+    /// Not known as long as documents cannot be read.
+    #[default]
+    Open,
+    /// It may.
+    Allowed,
+    /// So much at once is taken for a mistake, until the objects are back or a person names the commit.
+    Refused,
 }
 
 /// What became of one commit.
@@ -93,6 +141,12 @@ pub enum InventoryError {
     Json(#[from] serde_json::Error),
 }
 
+/// All that a newer Serin's inventory surely has.
+#[derive(Deserialize)]
+struct StoredVersion {
+    version: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Stored {
@@ -100,8 +154,18 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     commit: Option<CommitId>,
     objects: StoredObjects,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    removals: BTreeMap<CommitId, StoredRemoval>,
     #[serde(default)]
     commits: Vec<SyncedCommit>,
+}
+
+/// A removal with what it dropped: so the commit is written once, not once an object.
+#[derive(Serialize, Deserialize)]
+struct StoredRemoval {
+    #[serde(flatten)]
+    removal: Removal,
+    objects: StoredObjects,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,7 +188,15 @@ enum StoredOwned {
         digest: Option<Digest>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         condition: Option<String>,
+        #[serde(default, skip_serializing_if = "is_written")]
+        presence: Presence,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<CommitId>,
     },
+}
+
+fn is_written(presence: &Presence) -> bool {
+    *presence == Presence::Written
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,14 +208,23 @@ struct StoredObject {
 }
 
 impl StoredObjects {
-    fn of(objects: &BTreeMap<ObjectRef, Owned>) -> Self {
+    fn of<'a>(objects: impl IntoIterator<Item = (&'a ObjectRef, &'a Owned)>) -> Self {
         let mut tree: BTreeMap<String, BTreeMap<String, BTreeMap<String, StoredOwned>>> = BTreeMap::new();
-        for (ObjectRef { group, kind, namespace, name }, Owned { version, digest, condition }) in objects {
+        for (ObjectRef { group, kind, namespace, name }, owned) in objects {
+            let Owned { version, digest, condition, presence, since, dropped: _ } = owned;
             let kind =
                 if group.is_empty() { format!("{version}/{kind}") } else { format!("{group}/{version}/{kind}") };
-            let stored = match (digest, condition) {
-                (Some(digest), None) => StoredOwned::Settled(digest.clone()),
-                (digest, condition) => StoredOwned::Open { digest: digest.clone(), condition: condition.clone() },
+            let stored = match (digest, condition, presence) {
+                (Some(digest), None, Presence::Written) => StoredOwned::Settled(digest.clone()),
+                (digest, condition, presence) => {
+                    StoredOwned::Open {
+                        digest: digest.clone(),
+                        condition: condition.clone(),
+                        presence: *presence,
+                        // Of thousands that a first commit brings it would not fit, and is not worth it.
+                        since: since.clone().filter(|_| *presence == Presence::Never),
+                    }
+                }
             };
             let names = tree.entry(kind).or_default().entry(namespace.clone().unwrap_or_default()).or_default();
             names.insert(name.clone(), stored);
@@ -164,13 +245,16 @@ impl StoredObjects {
             let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
             for (namespace, names) in namespaces {
                 for (name, stored) in names {
-                    let (digest, condition) = match stored {
-                        StoredOwned::Settled(digest) => (Some(digest), None),
-                        StoredOwned::Open { digest, condition } => (digest, condition),
+                    let (digest, condition, presence, since) = match stored {
+                        StoredOwned::Settled(digest) => (Some(digest), None, Presence::Written, None),
+                        StoredOwned::Open { digest, condition, presence, since } => {
+                            (digest, condition, presence, since)
+                        }
                     };
                     let namespace = Some(namespace.clone()).filter(|namespace| !namespace.is_empty());
                     let id = ObjectRef { group: group.to_owned(), kind: kind.to_owned(), namespace, name };
-                    objects.insert(id, Owned { version: version.to_owned(), digest, condition });
+                    let version = version.to_owned();
+                    objects.insert(id, Owned { version, digest, condition, presence, since, dropped: None });
                 }
             }
         }
@@ -195,11 +279,19 @@ impl Inventory {
         let Some(text) = map.data.as_ref().and_then(|data| data.get(KEY)) else {
             return Ok(Self::default());
         };
-        let Stored { version, commit, objects, commits } = serde_json::from_str(text)?;
+        let StoredVersion { version } = serde_json::from_str(text)?;
         if version > VERSION {
             return Err(InventoryError::Newer(version));
         }
-        Ok(Self { commit, objects: objects.read(), commits })
+        let Stored { version: _, commit, objects, removals: stored, commits } = serde_json::from_str(text)?;
+        let mut objects = objects.read();
+        let mut removals = BTreeMap::new();
+        for (commit, StoredRemoval { removal, objects: dropped }) in stored {
+            let dropped = dropped.read().into_iter();
+            objects.extend(dropped.map(|(id, owned)| (id, Owned { dropped: Some(commit.clone()), ..owned })));
+            removals.insert(commit, removal);
+        }
+        Ok(Self { commit, objects, removals, commits })
     }
 
     /// The ConfigMap's data.
@@ -207,9 +299,17 @@ impl Inventory {
     /// # Errors
     /// Never in practice: all parts are plain JSON.
     pub fn to_data(&self) -> Result<BTreeMap<String, String>, serde_json::Error> {
-        let Self { commit, objects, commits } = self;
+        let Self { commit, objects, removals, commits } = self;
         let (commit, commits) = (commit.clone(), commits.clone());
-        let stored = Stored { version: VERSION, commit, objects: StoredObjects::of(objects), commits };
+        let removal_of = |owned: &Owned| owned.dropped.clone().filter(|commit| removals.contains_key(commit));
+        let dropped_by = |commit: Option<&CommitId>| {
+            StoredObjects::of(objects.iter().filter(|(_, owned)| removal_of(owned).as_ref() == commit))
+        };
+        let stored_removal = |(commit, removal): (&CommitId, &Removal)| {
+            (commit.clone(), StoredRemoval { removal: *removal, objects: dropped_by(Some(commit)) })
+        };
+        let (main, removals) = (dropped_by(None), removals.iter().map(stored_removal).collect());
+        let stored = Stored { version: VERSION, commit, objects: main, removals, commits };
         let text = serde_json::to_string(&stored)?;
         Ok(BTreeMap::from([(KEY.to_owned(), text)]))
     }
@@ -261,8 +361,17 @@ mod tests {
         let wrong = Owned { condition: Some("it is refused".into()), ..v1.clone() };
         inventory.objects.insert(id("Deployment", Some("a"), "b"), Owned { digest: digest.clone(), ..v1.clone() });
         inventory.objects.insert(id("Deployment", Some("a"), "c"), Owned { digest, ..wrong.clone() });
-        inventory.objects.insert(id("ConfigMap", Some("a"), "b"), v1);
-        inventory.objects.insert(id("Namespace", None, "a"), wrong);
+        inventory
+            .objects
+            .insert(id("ConfigMap", Some("a"), "b"), Owned { presence: Presence::Ahead, ..v1.clone() });
+        inventory.objects.insert(
+            id("Namespace", None, "a"),
+            Owned { presence: Presence::Never, since: Some("a".repeat(40).parse().unwrap()), ..wrong },
+        );
+        let commit: CommitId = "c".repeat(40).parse().unwrap();
+        let dropped = Owned { digest: Some(Digest::of_canonical(b"y")), dropped: Some(commit.clone()), ..v1 };
+        inventory.objects.insert(id("ConfigMap", Some("a"), "gone"), dropped);
+        inventory.removals.insert(commit, Removal { owned: 12, verdict: RemovalVerdict::Refused });
         for number in 0..Inventory::COMMITS_MAX + 2 {
             let commit: CommitId = format!("{number:040}").parse().unwrap();
             inventory.remember(SyncedCommit { commit, result: CommitResult::Applied, targets: BTreeMap::new() });
@@ -273,9 +382,9 @@ mod tests {
         assert_eq!(read, inventory);
         assert_eq!(read.commits.len(), Inventory::COMMITS_MAX);
 
-        let newer = data[KEY].replace("\"version\":2", "\"version\":3");
+        let newer = data[KEY].replace("\"version\":3", "\"version\":4");
         let map = ConfigMap { data: Some(BTreeMap::from([(KEY.to_owned(), newer)])), ..ConfigMap::default() };
-        assert!(matches!(Inventory::from_config_map(&map), Err(InventoryError::Newer(3))));
+        assert!(matches!(Inventory::from_config_map(&map), Err(InventoryError::Newer(4))));
     }
 
     #[test]
@@ -284,8 +393,9 @@ mod tests {
             "version":"v1","condition":"no"}]}"#;
         let map = ConfigMap { data: Some(BTreeMap::from([(KEY.into(), text.into())])), ..ConfigMap::default() };
         let read = Inventory::from_config_map(&map).unwrap();
-        let owned = Owned { version: "v1".into(), digest: None, condition: Some("no".into()) };
+        let owned = Owned { version: "v1".into(), condition: Some("no".into()), ..Owned::default() };
         assert_eq!(read.objects, BTreeMap::from([(id("Deployment", Some("a"), "b"), owned)]));
+        assert!(read.objects.values().all(|owned| owned.presence == Presence::Written), "it may be there");
     }
 
     #[test]
@@ -296,7 +406,7 @@ mod tests {
             let owned = Owned {
                 version: "v1".into(),
                 digest: Some(Digest::of_canonical(name.as_bytes())),
-                condition: None,
+                ..Owned::default()
             };
             inventory.objects.insert(id("ConfigMap", Some("production"), &name), owned);
         }

@@ -26,7 +26,9 @@ pub use canary::{
     AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,
 };
 pub use crds::{GROUP, VERSION, crds, keeps_serin_status};
-pub use inventory::{CommitResult, Inventory, InventoryError, Owned, SyncedCommit, TargetResult};
+pub use inventory::{
+    CommitResult, Inventory, InventoryError, Owned, Presence, Removal, RemovalVerdict, SyncedCommit, TargetResult,
+};
 pub use service::{CanaryService, CustomMetadata, GatewayRef, Retries, Rewrite, UnmanagedMetadata};
 pub use status::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, SerinStatus};
 pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};

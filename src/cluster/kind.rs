@@ -21,8 +21,8 @@ mod code {
 
 /// How the API server's words begin when its store or its own deadline failed.
 const OF_THE_STORE: [&str; 4] = ["etcdserver", "rpc error", "context ", "leader changed"];
-/// What the store says of one object; all others are none the worse for it.
-const OF_THE_OBJECT: &str = "etcdserver: request is too large";
+/// What the store, or the way to it, says of one object that is too large; all others are none the worse for it.
+const OF_THE_OBJECT: [&str; 2] = ["request is too large", "message larger than max"];
 /// The cause that a namespace gives which takes nothing any more.
 const TERMINATING: &str = "NamespaceTerminating";
 
@@ -113,8 +113,13 @@ fn is_terminating(status: &Status) -> bool {
     causes.iter().any(|cause| cause.reason == TERMINATING)
 }
 
+/// Whether an object was refused for its size.
+pub fn is_too_large(message: &str) -> bool {
+    OF_THE_OBJECT.iter().any(|words| message.contains(words))
+}
+
 fn is_about_the_store(message: &str) -> bool {
-    !message.starts_with(OF_THE_OBJECT) && OF_THE_STORE.iter().any(|words| message.starts_with(words))
+    !is_too_large(message) && OF_THE_STORE.iter().any(|words| message.starts_with(words))
 }
 
 #[cfg(test)]
@@ -143,6 +148,12 @@ mod tests {
             (500, "failed to create typed patch object", ErrorKind::Refused),
             (500, "failed calling webhook \"a\": connection refused", ErrorKind::Refused),
             (500, "etcdserver: request is too large", ErrorKind::Refused),
+            (
+                500,
+                "rpc error: code = ResourceExhausted desc = trying to send message larger than max",
+                ErrorKind::Refused,
+            ),
+            (500, "rpc error: code = Unavailable desc = transport is closing", ErrorKind::Later),
             (500, "etcdserver: mvcc: database space exceeded", ErrorKind::Later),
             (500, "etcdserver: request timed out", ErrorKind::Later),
             (500, "context deadline exceeded", ErrorKind::Later),

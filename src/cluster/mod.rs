@@ -20,7 +20,7 @@ pub use clock::{Clock, ServerTime};
 pub use connect::{CALL_TIMEOUT, CallError, Cluster, ClusterError, ConnectOptions, call};
 pub use discovery::{ResolveError, Resolved};
 pub use explain::explain;
-pub use kind::{ErrorKind, tests_hold};
+pub use kind::{ErrorKind, is_too_large, tests_hold};
 pub use lease::{Claim, Lease, LeaseConfig, LeaseError};
 pub use reflected::{Listener, Reflected, SharedWatch, Wake};
 pub use said::Said;

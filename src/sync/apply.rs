@@ -9,11 +9,13 @@ use serde_json::Value;
 use super::desired::{Desired, Role};
 use super::pass::Until;
 use super::plan;
+use super::remove;
 use super::source::RecordSource;
 use crate::api::TargetResult;
 use crate::api::annotations::MANAGER_SYNC;
 use crate::cluster::{
     CallError, Cluster, EffectKind, ErrorKind, ResolveError, Resolved, WriteError, Writer, call, explain,
+    is_too_large,
 };
 use crate::model::{CommitId, NamespacedName};
 
@@ -76,12 +78,49 @@ impl From<serde_json::Error> for Trouble {
     }
 }
 
+/// Whether it is the API server that is in trouble, or one object for which it does not answer: an admission webhook that
+/// hangs, a conflict with somebody who writes all the time. Two objects in a row are the server's.
+#[derive(Debug, Default)]
+pub(super) struct LoneFailure {
+    before: bool,
+}
+
+impl LoneFailure {
+    /// The API server has answered for an object.
+    pub(super) fn answered(&mut self) {
+        self.before = false;
+    }
+
+    /// What is to be said of the object.
+    ///
+    /// # Errors
+    /// When the server is in trouble.
+    pub(super) fn take(&mut self, trouble: Trouble) -> Result<String, Trouble> {
+        match trouble {
+            Trouble::Object(message) | Trouble::Deleting(message) => {
+                self.before = false;
+                Ok(message)
+            }
+            Trouble::Later(message) if !std::mem::replace(&mut self.before, true) => Ok(message),
+            trouble @ (Trouble::Later(_) | Trouble::NotHeld) => Err(trouble),
+        }
+    }
+}
+
 /// The API server's words, with what helps where that is known.
 fn words(status: &kube::core::Status) -> String {
     const IMMUTABLE: &str = "field is immutable";
+    const NOT_FOUND: u16 = 404;
     let message = &status.message;
     if message.contains(IMMUTABLE) {
         return format!("{message}; delete the object, and it is made again as Git says");
+    }
+    if is_too_large(message) {
+        return format!("{message}: it is larger than the cluster's store takes (1.5 MiB as a rule); divide it");
+    }
+    if status.code == NOT_FOUND && !status.is_not_found() {
+        // The plain words of a web server.
+        return "the API server does not serve its kind any more: is its definition gone?".to_owned();
     }
     message.clone()
 }
@@ -111,6 +150,8 @@ pub(super) enum Settled {
     Deleting(String),
     /// It is its Canary's turn.
     Waiting { canary: NamespacedName, until: Until, reason: String },
+    /// The API server does not answer for it, in words.
+    Unanswered(String),
     /// It cannot be applied.
     Problem(String),
 }
@@ -174,22 +215,29 @@ impl Applier<'_> {
             objects.into_iter().map(|object| self.look_at(object)).collect();
         let looked: Vec<_> = stream::iter(looks).buffered(LOOKS).collect().await;
         let mut outcomes = Vec::new();
+        let mut lone = LoneFailure::default();
         for (object, prepared) in looked {
             let outcome = match prepared {
                 Ok(prepared) => self.write(object, prepared).await,
                 Err(trouble) => Err(trouble),
             };
-            match outcome {
-                Ok(outcome) => outcomes.push((object, outcome)),
-                Err(Trouble::Object(message)) => {
-                    let message = format!("{}: {}: {message}", object.origin, object.id);
-                    outcomes.push((object, Outcome::problem(message)));
+            let state = match outcome {
+                Ok(outcome) => {
+                    lone.answered();
+                    outcomes.push((object, outcome));
+                    continue;
                 }
                 Err(Trouble::Deleting(reason)) => {
-                    outcomes.push((object, Outcome { state: Settled::Deleting(reason), ..Outcome::unchanged() }));
+                    lone.answered();
+                    Settled::Deleting(reason)
                 }
-                Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
-            }
+                Err(trouble) => {
+                    let is_answer = matches!(trouble, Trouble::Object(_));
+                    let message = format!("{}: {}: {}", object.origin, object.id, lone.take(trouble)?);
+                    if is_answer { Settled::Problem(message) } else { Settled::Unanswered(message) }
+                }
+            };
+            outcomes.push((object, Outcome { state, ..Outcome::unchanged() }));
         }
         Ok(outcomes)
     }
@@ -271,10 +319,12 @@ impl Applier<'_> {
     pub(super) async fn look(&self, object: &Desired) -> Result<Looked, Trouble> {
         let api = self.api(object).await?;
         let live = call(&format!("read {}", object.id), api.get_opt(&object.id.name)).await?;
-        if live.as_ref().is_some_and(|live| live.metadata.deletion_timestamp.is_some()) {
-            return Err(Trouble::Deleting("it is being deleted".to_owned()));
+        let live = live.map(serde_json::to_value).transpose()?;
+        if let Some(live) = live.as_ref().filter(|live| !live["metadata"]["deletionTimestamp"].is_null()) {
+            let words = remove::hanging(live).unwrap_or_else(|| "it is being deleted".to_owned());
+            return Err(Trouble::Deleting(words));
         }
-        Ok(Looked { api, live: live.map(serde_json::to_value).transpose()? })
+        Ok(Looked { api, live })
     }
 
     pub(super) async fn dry_run(

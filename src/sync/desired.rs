@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use super::convert;
 use super::order::Stage;
+use super::references;
 use super::source::{Content, Document};
 use crate::api::{self, strict};
 use crate::model::{Digest, NamespacedName, ObjectRef};
 
 /// Where objects go that name no namespace.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// Annotations that tools and controllers write into objects, and that files exported from a cluster carry. The Deployment
 /// controller writes its own again at once, so wanting an old one would never end.
 const EXPORTED_ANNOTATIONS: [&str; 2] =
@@ -152,7 +153,8 @@ pub(super) fn kinds(documents: &[(Document, Vec<String>)]) -> BTreeSet<Gvk> {
     documents.iter().filter_map(|(document, _)| gvk(&document.object)).collect()
 }
 
-fn gvk(object: &Value) -> Option<Gvk> {
+/// Group, version and kind of an object.
+pub(super) fn gvk(object: &Value) -> Option<Gvk> {
     let (group, version) = split_api_version(object["apiVersion"].as_str()?);
     Some((group, version, object["kind"].as_str()?.to_owned()))
 }
@@ -376,7 +378,7 @@ fn canary_ref(canary: &NamespacedName) -> ObjectRef {
 fn role_of<'a>(
     object: &Desired,
     links: &'a [Link],
-    configs: &BTreeMap<(String, ConfigRef), NamespacedName>,
+    configs: &BTreeMap<ObjectRef, NamespacedName>,
 ) -> (Role, Option<&'a Link>) {
     let namespace = object.id.namespace.clone().unwrap_or_default();
     let here = |link: &&Link| link.canary.namespace == namespace;
@@ -393,17 +395,12 @@ fn role_of<'a>(
         ("", "Service", _) if links.iter().filter(here).any(|link| link.service == object.id.name) => {
             (Role::Apex, None)
         }
-        ("", "ConfigMap" | "Secret", _) => {
-            let key =
-                (namespace.clone(), ConfigRef { kind: object.id.kind.clone(), name: object.id.name.clone() });
-            match configs.get(&key) {
-                Some(canary) => (
-                    Role::TargetConfig { canary: canary.clone() },
-                    links.iter().find(|link| link.canary == *canary),
-                ),
-                None => (Role::Plain, None),
+        ("", "ConfigMap" | "Secret", _) => match configs.get(&object.id) {
+            Some(canary) => {
+                (Role::TargetConfig { canary: canary.clone() }, links.iter().find(|link| link.canary == *canary))
             }
-        }
+            None => (Role::Plain, None),
+        },
         _ => (Role::Plain, None),
     }
 }
@@ -426,14 +423,8 @@ fn leave_out_unknown_fields(object: &mut Desired) {
     strict::drop_unknown(&mut object.body);
 }
 
-/// A ConfigMap or Secret by name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct ConfigRef {
-    kind: String,
-    name: String,
-}
-
-fn configs_of_targets(objects: &[Desired], links: &[Link]) -> BTreeMap<(String, ConfigRef), NamespacedName> {
+/// The ConfigMaps and Secrets that targets read, and whose they are.
+fn configs_of_targets(objects: &[Desired], links: &[Link]) -> BTreeMap<ObjectRef, NamespacedName> {
     let mut configs = BTreeMap::new();
     for link in links {
         let namespace = &link.canary.namespace;
@@ -442,42 +433,12 @@ fn configs_of_targets(objects: &[Desired], links: &[Link]) -> BTreeMap<(String, 
                 && object.id.namespace.as_deref() == Some(namespace.as_str())
                 && object.id.name == link.target
         });
-        for config in target.into_iter().flat_map(|target| config_refs(&target.body["spec"]["template"])) {
-            configs.entry((namespace.clone(), config)).or_insert_with(|| link.canary.clone());
+        let read = target.map(|target| references::of_template(&target.body["spec"]["template"], namespace));
+        for config in read.into_iter().flatten().filter(|id| matches!(id.kind.as_str(), "ConfigMap" | "Secret")) {
+            configs.entry(config).or_insert_with(|| link.canary.clone());
         }
     }
     configs
-}
-
-/// The ConfigMaps and Secrets that a pod template reads.
-fn config_refs(template: &Value) -> Vec<ConfigRef> {
-    let spec = &template["spec"];
-    let mut refs = Vec::new();
-    let mut add = |kind: &str, name: &Value| {
-        if let Some(name) = name.as_str() {
-            refs.push(ConfigRef { kind: kind.to_owned(), name: name.to_owned() });
-        }
-    };
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    for volume in list(&spec["volumes"]) {
-        add("ConfigMap", &volume["configMap"]["name"]);
-        add("Secret", &volume["secret"]["secretName"]);
-        for source in list(&volume["projected"]["sources"]) {
-            add("ConfigMap", &source["configMap"]["name"]);
-            add("Secret", &source["secret"]["name"]);
-        }
-    }
-    for container in list(&spec["containers"]).into_iter().chain(list(&spec["initContainers"])) {
-        for from in list(&container["envFrom"]) {
-            add("ConfigMap", &from["configMapRef"]["name"]);
-            add("Secret", &from["secretRef"]["name"]);
-        }
-        for variable in list(&container["env"]) {
-            add("ConfigMap", &variable["valueFrom"]["configMapKeyRef"]["name"]);
-            add("Secret", &variable["valueFrom"]["secretKeyRef"]["name"]);
-        }
-    }
-    refs
 }
 
 #[cfg(test)]

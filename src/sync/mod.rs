@@ -7,7 +7,8 @@
 //! and the release engine admits it), apply `spec.replicas` of a target, or delete what the inventory does not own.
 //!
 //! A pass reads in this order: documents, `desired` (identity, role, what is wrong), `apply` per stage (look, dry-run,
-//! write what differs), `remove`, inventory. `desired`, `convert`, `order`, `plan`, `refused` and `target` are pure.
+//! write what differs), `prune`, inventory. `desired`, `convert`, `order`, `plan`, `readers`, `references`, `refused` and
+//! `removals` are pure.
 
 mod apply;
 mod convert;
@@ -18,12 +19,18 @@ mod handover;
 mod order;
 mod pass;
 mod plan;
+mod prune;
+mod readers;
+mod references;
 mod refused;
+mod removals;
 mod remove;
+mod retry;
 mod run;
 mod source;
 mod status;
 mod store;
+mod survey;
 mod target;
 mod trigger;
 

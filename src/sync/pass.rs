@@ -7,19 +7,18 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 
-use super::apply::{Applier, Outcome, Settled, Trouble, is_about_the_group};
-use super::desired::{self, Desired, DesiredSet, Link, Role, Scopes};
+use super::apply::{Applier, LoneFailure, Outcome, Settled, Trouble, is_about_the_group};
+use super::desired::{self, Desired, DesiredSet, Gvk, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
-use super::plan;
 use super::refused::{self, Judge};
-use super::remove::{self, Removed};
+use super::removals;
 use super::source::{Content, RecordSource};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
-use crate::api::{CommitResult, Inventory, Owned, SyncedCommit, TargetResult};
+use crate::api::{CommitResult, Inventory, Owned, Presence, SyncedCommit, TargetResult};
 use crate::cluster::{Cluster, ResolveError, Writer, explain};
-use crate::model::{Digest, NamespacedName, ObjectRef};
+use crate::model::{CommitId, Digest, NamespacedName, ObjectRef};
 
 /// Longest wait for a new definition to be served.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -47,8 +46,10 @@ pub(super) struct Pass<'a> {
     pub(super) live_canaries: Vec<Link>,
     /// Canaries that miss something or whose targets were changed in the cluster: looked at although Git has not changed.
     pub(super) drifted: BTreeSet<NamespacedName>,
-    /// Conditions that this process has told already.
-    pub(super) told: BTreeMap<ObjectRef, String>,
+    /// Commits whose removals a person has allowed.
+    pub(super) allowed: BTreeSet<CommitId>,
+    /// What this process has told already.
+    pub(super) told: SyncStatus,
 }
 
 /// Something that goes on when a Canary changes.
@@ -76,31 +77,41 @@ pub(super) enum Until {
 pub(super) struct Passed {
     pub(super) status: SyncStatus,
     pub(super) waiting: Vec<Waiting>,
-    /// Objects are being deleted that Git wants to be there.
-    pub(super) deleting: bool,
+    /// Kinds that are not served.
+    pub(super) unserved: BTreeSet<Gvk>,
+    /// Objects that go on by themselves in a moment: they are being deleted, or the API server did not answer for them.
+    pub(super) soon: BTreeSet<ObjectRef>,
 }
 
 /// What has come of the objects so far.
 #[derive(Debug, Default)]
-struct Results {
-    owned: BTreeMap<ObjectRef, Owned>,
+pub(super) struct Results {
+    pub(super) owned: BTreeMap<ObjectRef, Owned>,
     targets: BTreeMap<String, TargetResult>,
     /// Objects that are not written because the API server refuses a Canary, and why.
     held: BTreeMap<ObjectRef, String>,
-    passed: Passed,
+    pub(super) passed: Passed,
 }
 
 impl Pass<'_> {
     /// Runs the pass and leaves the inventory as it is in the cluster.
     pub(super) async fn run(self, inventory: &mut Inventory) -> Result<Passed, Trouble> {
         let documents = desired::documents(self.content);
-        let scopes = self.scopes(&documents).await?;
+        let (scopes, unserved) = self.scopes(&documents).await?;
         let mut set = desired::collect(documents, &scopes, &self.live_canaries, self.only_namespace);
         set.complete &= self.content.unreadable.is_empty();
         refused::hold(&mut set, self.judge);
 
+        let wanted = removals::Wanted {
+            commit: &self.content.commit,
+            named: &set.named,
+            complete: set.complete,
+            allowed: &self.allowed,
+        };
+        removals::update(inventory, wanted);
         self.write_ahead(inventory, &set).await?;
         let mut results = Results::default();
+        results.passed.unserved = unserved;
         self.note_problems(&set, inventory, &mut results);
         for stage in Stage::ALL {
             self.apply_stage(stage, &set, inventory, &mut results).await?;
@@ -109,28 +120,36 @@ impl Pass<'_> {
                 self.judge_canaries(&set, inventory, &mut results).await?;
             }
         }
+        results.date(&self.content.commit);
         self.prune(inventory, &set, &mut results).await?;
-        self.warn_new_conditions(inventory, &set, &results).await;
+        self.tell(inventory, &set, &results).await;
         self.finish(inventory, results).await
     }
 
     /// Which kinds are served, and whether in namespaces. A kind that is not served is a problem of its objects.
-    async fn scopes(&self, documents: &[(super::source::Document, Vec<String>)]) -> Result<Scopes, Trouble> {
+    async fn scopes(
+        &self,
+        documents: &[(super::source::Document, Vec<String>)],
+    ) -> Result<(Scopes, BTreeSet<Gvk>), Trouble> {
         let to_come = desired::kinds_to_come(documents);
-        let mut scopes = Scopes::new();
+        let (mut scopes, mut unserved) = (Scopes::new(), BTreeSet::new());
         for kind in desired::kinds(documents) {
             let (group, version, name) = &kind;
             let scope = match self.cluster.resolve(group, version, name).await {
                 Ok(resolved) => Ok(resolved.namespaced),
                 Err(error @ ResolveError::NotServed { .. }) => {
-                    to_come.get(&kind).copied().ok_or_else(|| error.to_string())
+                    let scope = to_come.get(&kind).copied();
+                    if scope.is_none() {
+                        unserved.insert(kind.clone());
+                    }
+                    scope.ok_or_else(|| error.to_string())
                 }
                 Err(ResolveError::Call(error)) if is_about_the_group(&error) => Err(explain(&error)),
                 Err(error @ ResolveError::Call(_)) => return Err(error.into()),
             };
             scopes.insert(kind, scope);
         }
-        Ok(scopes)
+        Ok((scopes, unserved))
     }
 
     /// Names new objects in the inventory before they exist: a crash in between leaves nothing that nobody owns.
@@ -138,7 +157,7 @@ impl Pass<'_> {
         let mut ahead = inventory.clone();
         let mut done = inventory.clone();
         for object in &set.objects {
-            let owned = Owned { version: object.version.clone(), ..Owned::default() };
+            let owned = Owned { version: object.version.clone(), presence: Presence::Ahead, ..Owned::default() };
             let settled = Owned { digest: Some(object.digest.clone()), ..owned.clone() };
             done.objects.insert(object.id.clone(), settled);
             ahead.objects.entry(object.id.clone()).or_insert(owned);
@@ -162,15 +181,16 @@ impl Pass<'_> {
     fn note_problems(&self, set: &DesiredSet, inventory: &Inventory, results: &mut Results) {
         // What Git names stays ours, also while nobody knows what exactly it names.
         for (id, owned) in inventory.objects.iter().filter(|(id, _)| set.named.contains(id)) {
-            let version = owned.version.clone();
-            results.owned.insert(id.clone(), Owned { version, ..Owned::default() });
+            let Owned { version, presence, since, .. } = owned.clone();
+            results.owned.insert(id.clone(), Owned { version, presence, since, ..Owned::default() });
         }
         for problem in &set.problems {
             match &problem.id {
                 Some(id) => {
-                    if let Some(owned) = results.owned.get_mut(id) {
-                        owned.condition = Some(noted(&problem.message));
-                    }
+                    // What is not even tried is not in the inventory yet.
+                    let new = Owned { presence: Presence::Never, ..Owned::default() };
+                    let owned = results.owned.entry(id.clone()).or_insert(new);
+                    owned.condition = Some(noted(&problem.message));
                     results.passed.status.conditions.insert(id.clone(), problem.message.clone());
                 }
                 None => results.passed.status.problems.push(problem.message.clone()),
@@ -191,6 +211,7 @@ impl Pass<'_> {
     ) -> Result<(), Trouble> {
         let applier = self.applier();
         let canaries = set.objects.iter().filter(|object| Stage::of(&object.id) == Stage::Canaries);
+        let mut lone = LoneFailure::default();
         for canary in canaries.filter(|canary| !is_settled(canary, inventory)) {
             let asked = match applier.api(canary).await {
                 Ok(api) => applier.dry_run(canary, &api, &canary.body).await,
@@ -198,8 +219,9 @@ impl Pass<'_> {
             };
             match asked {
                 // In a namespace that is being deleted nothing can be asked: the objects wait all the same.
-                Ok(_) | Err(Trouble::Deleting(_)) => {}
-                Err(Trouble::Object(message)) => {
+                Ok(_) | Err(Trouble::Deleting(_)) => lone.answered(),
+                Err(trouble) => {
+                    let message = lone.take(trouble)?;
                     let refused = format!("{}: {}: {message}", canary.origin, canary.id);
                     results.held.insert(canary.id.clone(), refused);
                     for object in set.objects.iter().filter(|object| guards(canary, object)) {
@@ -207,7 +229,6 @@ impl Pass<'_> {
                         results.held.insert(object.id.clone(), message);
                     }
                 }
-                Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
             }
         }
         Ok(())
@@ -286,65 +307,25 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn prune(&self, inventory: &Inventory, set: &DesiredSet, results: &mut Results) -> Result<(), Trouble> {
-        let plan::Prune { delete, refused } = plan::prune(&inventory.objects, set);
-        if let Some(reason) = refused {
-            results.passed.status.problems.push(reason);
-            for (id, owned) in &inventory.objects {
-                results.owned.entry(id.clone()).or_insert_with(|| owned.clone());
-            }
-            return Ok(());
-        }
-        let mut canaries = self.live_canaries.clone();
-        for id in delete {
-            let owned = inventory.objects.get(&id).cloned().unwrap_or_default();
-            let version = owned.version.clone();
-            match remove::remove(self.cluster, self.writer, &id, &version, &canaries).await {
-                Ok(Removed::Deleted) => {
-                    tracing::info!(object = %id, "{id}: delete, it is gone from Git");
-                    results.passed.status.changes.push(format!("{id}: delete"));
-                }
-                Ok(Removed::Finalizing(link)) => {
-                    tracing::info!(object = %id, "{id}: delete, it is gone from Git");
-                    results.passed.status.changes.push(format!("{id}: delete"));
-                    // Its target is an ordinary Deployment from then on, or may be deleted.
-                    results.passed.waiting.push(Waiting { canary: link.canary.clone(), until: Until::Gone });
-                    canaries.push(link);
-                }
-                Ok(Removed::Left(reason)) => {
-                    tracing::info!(object = %id, "{id} is gone from Git and left: {reason}")
-                }
-                Ok(Removed::Waiting(canary)) => {
-                    let reason = format!("it is deleted when Canary {canary} is gone");
-                    results.passed.status.waiting.insert(id.clone(), reason);
-                    results.passed.waiting.push(Waiting { canary, until: Until::Gone });
-                    results.owned.insert(id, owned);
-                }
-                Err(Trouble::Object(message)) => {
-                    let message = format!("{id} cannot be deleted: {message}");
-                    results.passed.status.conditions.insert(id.clone(), message.clone());
-                    results.owned.insert(id, Owned { condition: Some(noted(&message)), ..owned });
-                }
-                // It is on its way out, which is all that is wanted.
-                Err(Trouble::Deleting(_)) => {}
-                Err(trouble @ (Trouble::Later(_) | Trouble::NotHeld)) => return Err(trouble),
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells every new condition once.
-    async fn warn_new_conditions(&self, inventory: &Inventory, set: &DesiredSet, results: &Results) {
+    /// Tells every new condition once, and why something is still there that Git dropped.
+    async fn tell(&self, inventory: &Inventory, set: &DesiredSet, results: &Results) {
         let version = |id: &ObjectRef| {
             let wanted = set.objects.iter().find(|object| object.id == *id).map(|object| object.version.clone());
             wanted.or_else(|| inventory.objects.get(id).map(|owned| owned.version.clone())).unwrap_or_default()
         };
         for (id, message) in &results.passed.status.conditions {
             let known = inventory.objects.get(id).and_then(|owned| owned.condition.as_ref());
-            if known != Some(&noted(message)) && self.told.get(id) != Some(message) {
+            if known != Some(&noted(message)) && self.told.conditions.get(id) != Some(message) {
                 tracing::warn!(object = %id, "{message}");
                 events::warn(self.cluster, self.writer, id, &version(id), message).await;
             }
+        }
+        let status = &results.passed.status;
+        for (id, words) in status.kept.iter().filter(|(id, _)| !self.told.kept.contains_key(id)) {
+            tracing::info!(object = %id, "{id}: {words}");
+        }
+        for (id, words) in status.hanging.iter().filter(|(id, _)| !self.told.hanging.contains_key(id)) {
+            tracing::info!(object = %id, "{id}: {words}");
         }
         for object in &set.objects {
             let known = inventory.objects.get(&object.id).and_then(|owned| owned.digest.as_ref());
@@ -369,6 +350,7 @@ impl Pass<'_> {
             CommitResult::Partly
         };
         let mut after = Inventory { objects: owned, ..inventory.clone() };
+        removals::trim(&mut after);
         after.remember(SyncedCommit { commit: self.content.commit.clone(), result, targets });
         if after != *inventory {
             self.store.save(self.writer, &after).await?;
@@ -381,20 +363,39 @@ impl Pass<'_> {
 }
 
 impl Results {
+    /// What is not written yet came with this commit, unless it was there before.
+    fn date(&mut self, commit: &CommitId) {
+        for owned in self.owned.values_mut().filter(|owned| owned.presence != Presence::Written) {
+            owned.since.get_or_insert_with(|| commit.clone());
+        }
+    }
+
     fn note(&mut self, object: &Desired, outcome: Outcome) {
         let Outcome { state, change, target } = outcome;
         let status = &mut self.passed.status;
         status.changes.extend(change.map(|change| format!("{}: {change}", object.id)));
-        let mut owned = Owned { version: object.version.clone(), digest: None, condition: None };
+        let (before, since) =
+            self.owned.get(&object.id).map_or((Presence::Ahead, None), |it| (it.presence, it.since.clone()));
+        let mut owned = Owned { version: object.version.clone(), presence: before, since, ..Owned::default() };
         match state {
-            Settled::Applied => owned.digest = Some(object.digest.clone()),
+            Settled::Applied => {
+                owned.digest = Some(object.digest.clone());
+                owned.presence = Presence::Written;
+                owned.since = None;
+            }
             Settled::Deleting(reason) => {
                 status.waiting.insert(object.id.clone(), format!("{reason}; it is made anew when that is done"));
-                self.passed.deleting = true;
+                self.passed.soon.insert(object.id.clone());
             }
             Settled::Waiting { canary, until, reason } => {
                 status.waiting.insert(object.id.clone(), reason);
                 self.passed.waiting.push(Waiting { canary, until });
+            }
+            // It may have been written, or not.
+            Settled::Unanswered(message) => {
+                status.conditions.insert(object.id.clone(), message.clone());
+                self.passed.soon.insert(object.id.clone());
+                owned.condition = Some(noted(&message));
             }
             Settled::Problem(message) => {
                 status.conditions.insert(object.id.clone(), message.clone());
@@ -402,6 +403,9 @@ impl Results {
                     self.targets.insert(canary.to_string(), TargetResult::Invalid { message: message.clone() });
                 }
                 owned.condition = Some(noted(&message));
+                if before == Presence::Ahead {
+                    owned.presence = Presence::Never;
+                }
             }
         }
         if let Some((canary, result)) = target {
@@ -428,7 +432,7 @@ fn guards(canary: &Desired, object: &Desired) -> bool {
 }
 
 /// A condition as the inventory keeps it: API servers repeat whole values in their words.
-fn noted(message: &str) -> String {
+pub(super) fn noted(message: &str) -> String {
     /// In characters; enough to recognise it.
     const NOTED_MAX: usize = 300;
     message.chars().take(NOTED_MAX).collect()

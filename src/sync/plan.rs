@@ -6,13 +6,11 @@ use serde_json::Value;
 
 use super::desired::DesiredSet;
 use super::order::Stage;
-use crate::api::Owned;
+use super::removals;
 use crate::api::annotations::{MANAGER_ENGINE, MANAGER_SYNC, PENDING, REPLACED, REPLICAS, REVISION};
+use crate::api::{Inventory, RemovalVerdict};
 use crate::manifest::describe_change;
-use crate::model::ObjectRef;
-
-/// From how many owned objects on the half rule applies; smaller sets change by halves all the time.
-const HALF_RULE_FROM: usize = 10;
+use crate::model::{CommitId, ObjectRef};
 
 /// Whether writing would change anything: the dry run's result against the live object, without what the server itself
 /// counts and what controllers report.
@@ -59,41 +57,59 @@ fn managers(live: &Value) -> impl Iterator<Item = &Value> {
     live["metadata"]["managedFields"].as_array().into_iter().flatten()
 }
 
-/// What to delete.
+/// What becomes of the objects that commits dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Prune {
-    /// In this order.
+    /// What may be deleted, in this order.
     pub(super) delete: Vec<ObjectRef>,
-    /// Why nothing is deleted although something is gone from Git.
-    pub(super) refused: Option<String>,
+    /// What stays for now, and why.
+    pub(super) kept: BTreeMap<ObjectRef, String>,
+    /// Why nothing of a commit's removals is deleted.
+    pub(super) refused: Vec<String>,
 }
 
-/// What the inventory owns and Git no longer names, backwards: Canaries before their targets, namespaces last.
-pub(super) fn prune(owned: &BTreeMap<ObjectRef, Owned>, set: &DesiredSet) -> Prune {
-    let mut delete: Vec<ObjectRef> = owned.keys().filter(|id| !set.named.contains(id)).cloned().collect();
-    if delete.is_empty() {
-        return Prune::default();
+/// What the inventory owns and Git no longer names, backwards: Canaries before their targets, namespaces last. `unwritten` are
+/// objects that Git names and that are not in the cluster yet, with the commits that brought them.
+pub(super) fn prune(inventory: &Inventory, set: &DesiredSet, unwritten: &[(ObjectRef, CommitId)]) -> Prune {
+    let mut prune = Prune::default();
+    let mut dropped = 0_usize;
+    for (id, owned) in inventory.objects.iter().filter(|(_, owned)| owned.dropped.is_some()) {
+        dropped += 1;
+        if !set.complete || removals::verdict(inventory, owned) != RemovalVerdict::Allowed {
+            continue;
+        }
+        let of_its_commit =
+            |(new, since): &&(ObjectRef, CommitId)| may_replace(new, id) && owned.dropped.as_ref() == Some(since);
+        match unwritten.iter().find(of_its_commit) {
+            Some((new, _)) => {
+                let words = format!(
+                    "it is gone from Git and kept: {new}, which may be its new name, is not in the cluster yet"
+                );
+                prune.kept.insert(id.clone(), words);
+            }
+            None => prune.delete.push(id.clone()),
+        }
     }
-    let refuse = |reason: String| Prune { delete: Vec::new(), refused: Some(reason) };
-    let gone = delete.len();
-    if !set.complete {
-        return refuse(format!(
-            "{gone} objects are gone from Git, but some documents cannot be read: nothing is deleted until they can"
+    if dropped > 0 && !set.complete {
+        prune.refused.push(format!(
+            "{dropped} objects are gone from Git, but some documents cannot be read: nothing is deleted until they can"
         ));
     }
-    if set.named.is_empty() {
-        return refuse(format!(
-            "the path holds no objects any more: none of {gone} is deleted; is the path right?"
-        ));
+    for (commit, removal) in &inventory.removals {
+        match removal.verdict {
+            RemovalVerdict::Refused => {
+                prune.refused.push(removals::refusal(commit, removal, removals::still_there(inventory, commit)));
+            }
+            RemovalVerdict::Open | RemovalVerdict::Allowed => {}
+        }
     }
-    if owned.len() >= HALF_RULE_FROM && gone * 2 > owned.len() {
-        return refuse(format!(
-            "{gone} of {} objects are gone from Git at once: none is deleted; remove them in smaller commits, or with kubectl",
-            owned.len()
-        ));
-    }
-    delete.sort_by(|a, b| (Stage::of(b), b).cmp(&(Stage::of(a), a)));
-    Prune { delete, refused: None }
+    prune.delete.sort_by(|a, b| (Stage::of(b), b).cmp(&(Stage::of(a), a)));
+    prune
+}
+
+/// Whether one object may be the new name of another: they are of a kind and in one place.
+fn may_replace(new: &ObjectRef, old: &ObjectRef) -> bool {
+    new.group == old.group && new.kind == old.kind && new.namespace == old.namespace
 }
 
 /// What a write changes, in words: the live object against what the dry run says it becomes.
@@ -128,17 +144,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::{Owned, Removal};
 
     fn id(group: &str, kind: &str, name: &str) -> ObjectRef {
         ObjectRef { group: group.into(), kind: kind.into(), namespace: Some("test".into()), name: name.into() }
     }
 
-    fn owned(ids: &[ObjectRef]) -> BTreeMap<ObjectRef, Owned> {
-        ids.iter().map(|id| (id.clone(), Owned::default())).collect()
+    /// An inventory in which a commit dropped these.
+    fn dropping(ids: &[ObjectRef], verdict: RemovalVerdict) -> Inventory {
+        let commit: CommitId = "a".repeat(40).parse().unwrap();
+        let dropped = Owned { dropped: Some(commit.clone()), ..Owned::default() };
+        let removal = Removal { owned: 12, verdict };
+        Inventory {
+            objects: ids.iter().map(|id| (id.clone(), dropped.clone())).collect(),
+            removals: BTreeMap::from([(commit, removal)]),
+            ..Inventory::default()
+        }
     }
 
-    fn naming(ids: &[ObjectRef]) -> DesiredSet {
-        DesiredSet { named: ids.iter().cloned().collect(), complete: true, ..DesiredSet::default() }
+    fn complete() -> DesiredSet {
+        DesiredSet { complete: true, ..DesiredSet::default() }
     }
 
     #[test]
@@ -154,27 +179,35 @@ mod tests {
     }
 
     #[test]
-    fn prune_goes_backwards_and_takes_only_what_is_owned_and_unnamed() {
+    fn prune_goes_backwards_and_takes_only_what_a_commit_dropped() {
         let canary = id("flagger.app", "Canary", "podinfo");
         let target = id("apps", "Deployment", "podinfo");
         let config = id("", "ConfigMap", "a");
-        let stays = id("", "ConfigMap", "stays");
-        let plan = prune(
-            &owned(&[target.clone(), config.clone(), stays.clone(), canary.clone()]),
-            &naming(std::slice::from_ref(&stays)),
-        );
-        assert_eq!(plan, Prune { delete: vec![canary, target, config], refused: None });
+        let mut inventory = dropping(&[target.clone(), config.clone(), canary.clone()], RemovalVerdict::Allowed);
+        inventory.objects.insert(id("", "ConfigMap", "stays"), Owned::default());
+        assert_eq!(prune(&inventory, &complete(), &[]).delete, [canary, target, config]);
     }
 
     #[test]
-    fn prune_refuses_when_absence_may_be_a_mistake() {
-        let ids: Vec<ObjectRef> = (0..10).map(|n| id("", "ConfigMap", &n.to_string())).collect();
-        let refused = |ids: &[ObjectRef], set: &DesiredSet| prune(&owned(ids), set).refused.is_some();
-        assert!(!refused(&ids, &naming(&ids[..5])), "half is allowed");
-        assert!(refused(&ids, &naming(&ids[..4])), "more than half is not");
-        assert!(!refused(&ids[..9], &naming(&ids[..1])), "small sets change freely");
-        assert!(refused(&ids[..3], &naming(&[])), "an empty path is a mistake");
-        let unreadable = DesiredSet { complete: false, ..naming(&ids[..9]) };
-        assert!(refused(&ids, &unreadable), "an unreadable document may hold the missing object");
+    fn nothing_goes_that_is_refused_or_that_an_unreadable_document_may_hold() {
+        let ids = [id("", "ConfigMap", "a"), id("", "ConfigMap", "b")];
+        let refused = prune(&dropping(&ids, RemovalVerdict::Refused), &complete(), &[]);
+        assert_eq!((refused.delete, refused.refused.len()), (vec![], 1));
+        assert!(refused.refused[0].contains("2 of 12 objects") && refused.refused[0].contains("--allow aaaaaaa"));
+        let unreadable = prune(&dropping(&ids, RemovalVerdict::Allowed), &DesiredSet::default(), &[]);
+        assert_eq!((unreadable.delete, unreadable.refused.len()), (vec![], 1));
+    }
+
+    #[test]
+    fn an_object_stays_while_what_may_be_its_new_name_is_not_there() {
+        let old = [id("apps", "Deployment", "old"), id("", "Secret", "old")];
+        let new = |commit: &str| [(id("apps", "Deployment", "new"), commit.repeat(40).parse().unwrap())];
+        let inventory = dropping(&old, RemovalVerdict::Allowed);
+        assert_eq!(prune(&inventory, &complete(), &new("b")).delete.len(), 2, "another commit's");
+        let plan = prune(&inventory, &complete(), &new("a"));
+        assert_eq!(
+            (plan.delete, plan.kept.into_keys().collect::<Vec<_>>()),
+            (vec![old[1].clone()], vec![old[0].clone()])
+        );
     }
 }

@@ -1,6 +1,7 @@
-//! Deletes what Git no longer names.
+//! Deletes what Git no longer names, one object at a time.
 
-use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, Preconditions, PropagationPolicy};
 use serde_json::Value;
 
 use super::apply::Trouble;
@@ -11,58 +12,85 @@ use crate::api::annotations::PRUNE;
 use crate::cluster::{Cluster, EffectKind, ResolveError, Writer, call};
 use crate::model::{NamespacedName, ObjectRef};
 
-/// What became of an object that is gone from Git.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Removed {
-    /// Deleted.
-    Deleted,
-    /// A Canary, which goes when its finalizer is done; what it releases stays until then.
-    Finalizing(Link),
-    /// It was not there, or not ours any more, or must be kept; why, in words.
+/// What is to be done about an object that is gone from Git.
+pub(super) enum Look {
+    /// It is there, ours, and may be deleted.
+    Doomed(Doomed),
+    /// It is not there, or not ours any more, or must be kept; why, in words.
     Left(String),
     /// Not yet: its Canary must be gone first.
     Waiting(NamespacedName),
+    /// It is being deleted, and somebody has to let it go, in words.
+    Hanging(String),
 }
 
-/// Deletes one object of the inventory, if it is still ours and may be deleted.
-pub(super) async fn remove(
+/// An object that may be deleted.
+pub(super) struct Doomed {
+    api: Api<DynamicObject>,
+    pub(super) live: Value,
+}
+
+/// What became of an object that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// It is gone, or goes by itself.
+    Deleted,
+    /// A finalizer keeps it, in words; a Canary's, as a rule, until it has handed its target back.
+    Hanging(String, Option<Link>),
+    /// Somebody else was faster, in words.
+    Left(String),
+}
+
+/// Looks whether an object of the inventory is still ours and may be deleted.
+pub(super) async fn look(
     cluster: &Cluster,
-    writer: &Writer,
     id: &ObjectRef,
     version: &str,
     live_canaries: &[Link],
-) -> Result<Removed, Trouble> {
+) -> Result<Look, Trouble> {
     let namespace = id.namespace.as_deref();
     let owner = live_canaries.iter().find(|link| {
         id.kind == "Deployment" && namespace == Some(link.canary.namespace.as_str()) && link.target == id.name
     });
     if let Some(link) = owner {
-        return Ok(Removed::Waiting(link.canary.clone()));
+        return Ok(Look::Waiting(link.canary.clone()));
     }
     let resolved = match cluster.resolve(&id.group, version, &id.kind).await {
         Ok(resolved) => resolved,
-        Err(ResolveError::NotServed { .. }) => return Ok(Removed::Left("its kind is gone".to_owned())),
+        Err(ResolveError::NotServed { .. }) => return Ok(Look::Left("its kind is gone".to_owned())),
         Err(error) => return Err(error.into()),
     };
     let api = cluster.objects(&resolved, namespace);
     let Some(live) = call(&format!("read {id}"), api.get_opt(&id.name)).await? else {
-        return Ok(Removed::Left("it is gone already".to_owned()));
+        return Ok(Look::Left("it is gone already".to_owned()));
     };
     let live = serde_json::to_value(live)?;
     if let Some(reason) = reason_to_keep(id, &live) {
-        return Ok(Removed::Left(reason));
+        return Ok(Look::Left(reason));
     }
+    Ok(match hanging(&live) {
+        Some(words) => Look::Hanging(words),
+        None => Look::Doomed(Doomed { api, live }),
+    })
+}
+
+/// Deletes it.
+pub(super) async fn delete(writer: &Writer, id: &ObjectRef, doomed: Doomed) -> Result<Removed, Trouble> {
+    let Doomed { api, live } = doomed;
     let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Background),
         // Whoever made it anew meanwhile keeps it.
-        preconditions: Some(Preconditions {
-            uid: live["metadata"]["uid"].as_str().map(str::to_owned),
-            resource_version: None,
-        }),
+        preconditions: Some(Preconditions { uid: uid(&live), resource_version: None }),
         ..DeleteParams::default()
     };
     match writer.effect(EffectKind::Delete, &id.to_string(), api.delete(&id.name, &params)).await {
-        Ok(_) => Ok(finalizing(id, &live).map_or(Removed::Deleted, Removed::Finalizing)),
+        Ok(left) => {
+            let left = left.left().map(serde_json::to_value).transpose()?;
+            Ok(match left.as_ref().and_then(hanging) {
+                Some(words) => Removed::Hanging(words, finalizing(id, &live)),
+                None => Removed::Deleted,
+            })
+        }
         Err(error) if error.is_not_found() || error.is_conflict() => {
             Ok(Removed::Left("somebody else deleted it".to_owned()))
         }
@@ -70,10 +98,24 @@ pub(super) async fn remove(
     }
 }
 
+/// What an object is known by as long as it lives.
+pub(super) fn uid(live: &Value) -> Option<String> {
+    live["metadata"]["uid"].as_str().map(str::to_owned)
+}
+
+/// Who keeps an object that is being deleted, if somebody does.
+pub(super) fn hanging(live: &Value) -> Option<String> {
+    let metadata = &live["metadata"];
+    let since = metadata["deletionTimestamp"].as_str()?;
+    let finalizers = metadata["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let finalizers: Vec<&str> = finalizers.collect();
+    (!finalizers.is_empty())
+        .then(|| format!("it is being deleted since {since} and goes when {} lets it go", finalizers.join(", ")))
+}
+
 /// The link of a Canary that a finalizer keeps: the cache may not know of it yet.
 fn finalizing(id: &ObjectRef, live: &Value) -> Option<Link> {
-    let held = live["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
-    if Stage::of(id) != Stage::Canaries || !held {
+    if Stage::of(id) != Stage::Canaries {
         return None;
     }
     let target = live["spec"]["targetRef"]["name"].as_str()?.to_owned();

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Trouble;
-use super::desired::Link;
+use super::desired::{Gvk, Link};
 use super::pass::{Extent, Pass, Passed, Until, Waiting};
 use super::refused::Judge;
+use super::retry::{Retry, Why};
 use super::source::{Content, RecordSource, Source, SourceError};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
@@ -23,15 +24,8 @@ use crate::model::{CommitId, NamespacedName};
 
 /// Longest time Git may take: its own deadlines are shorter, this one keeps the loop alive if they fail.
 const GIT_TIMEOUT: Duration = Duration::from_secs(180);
-/// First pause after the cluster or Git could not be reached; doubled up to [`LATER_MAX`].
-const LATER: Duration = Duration::from_secs(2);
-/// Longest such pause.
-const LATER_MAX: Duration = Duration::from_secs(60);
-/// First pause before objects that could not be applied are tried again; doubled up to [`AGAIN_MAX`]. What they miss, e.g. a
-/// namespace, may come from elsewhere.
-const AGAIN: Duration = Duration::from_secs(60);
-/// Longest such pause.
-const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// Time between two questions whether a kind is served again that was not.
+const SERVED_CHECK: Duration = Duration::from_secs(15);
 /// Time between two comparisons of everything: what was changed in the cluster and is no release's business (a ConfigMap
 /// that somebody edited) is put right by then. Two requests an object, so not more often.
 const RESYNC: Duration = Duration::from_secs(1800);
@@ -102,8 +96,15 @@ struct Memory {
     drift_seen: BTreeMap<NamespacedName, String>,
     /// Canaries that the cluster had at the last look.
     canaries_seen: BTreeSet<NamespacedName>,
-    /// When to try again, and after how long the last time.
-    retry: Option<(Instant, Duration)>,
+    /// When to try again what could not be done.
+    retry: Option<Retry>,
+    /// Whether definitions may have come or gone since they were asked for.
+    rediscover: bool,
+    /// Kinds that Git has objects of and that were not served at the last look.
+    unserved: BTreeSet<Gvk>,
+    /// Namespaces in which objects stay that are gone from Git, and the Canaries there that release nothing.
+    kept: BTreeSet<Option<String>>,
+    idle: BTreeSet<NamespacedName>,
     /// When everything is compared again.
     resync: Option<Instant>,
 }
@@ -175,8 +176,8 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
     };
     match pass(context, store, memory, &content).await {
         Ok(passed) => {
-            let Passed { status, waiting, deleting } = passed;
-            memory.settle(content, waiting, !status.conditions.is_empty(), deleting);
+            let status = passed.status.clone();
+            memory.settle(content, passed, &context.canaries);
             let before = context.status.send_replace(status.clone());
             if before.error.is_some() {
                 tracing::info!("sync goes on");
@@ -207,11 +208,12 @@ async fn look(context: &SyncContext, memory: &Memory) -> Result<Option<Arc<Conte
     let tip: CommitId = git(context.source.tip()).await?;
     match &memory.content {
         Some(content) if content.commit == tip => {
-            let due = memory.retry.is_some_and(|(at, _)| at <= Instant::now());
+            let due = memory.retry.as_ref().is_some_and(|retry| retry.is_due(Instant::now()));
             // A missed wake-up costs one poll interval, not the release.
             let open = memory.everything
                 || due
                 || memory.may_go_on(&context.canaries)
+                || memory.may_have_let_go(&context.canaries)
                 || memory.has_new_drift(&context.canaries);
             Ok(open.then(|| content.clone()))
         }
@@ -245,6 +247,10 @@ async fn pass(
     };
     memory.drift_seen = drifted(&context.canaries);
     memory.canaries_seen.extend(context.canaries.keys());
+    let due = memory.retry.as_ref().is_some_and(|retry| retry.is_due(Instant::now()));
+    if std::mem::take(&mut memory.rediscover) || due {
+        context.cluster.forget_discovery();
+    }
     let pass = Pass {
         cluster: &context.cluster,
         writer: &context.writer,
@@ -256,7 +262,8 @@ async fn pass(
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
         live_canaries: live_canaries(&context.canaries),
         drifted: memory.drift_seen.keys().cloned().collect(),
-        told: context.status.borrow().conditions.clone(),
+        allowed: BTreeSet::new(),
+        told: context.status.borrow().clone(),
     };
     let passed = pass.run(&mut inventory).await?;
     memory.inventory = Some(inventory);
@@ -267,6 +274,12 @@ async fn pass(
 fn drifted(canaries: &Reflected<WatchedCanary>) -> BTreeMap<NamespacedName, String> {
     let all = canaries.all().into_iter();
     all.filter_map(|(key, canary)| Some((key, canary.facts.awaits_git.clone()?))).collect()
+}
+
+/// The Canaries that release nothing.
+fn idle(canaries: &Reflected<WatchedCanary>) -> BTreeSet<NamespacedName> {
+    let all = canaries.all().into_iter();
+    all.filter(|(_, canary)| canary.facts.allows_changes()).map(|(key, _)| key).collect()
 }
 
 fn live_canaries(canaries: &Reflected<WatchedCanary>) -> Vec<Link> {
@@ -285,27 +298,33 @@ fn live_canaries(canaries: &Reflected<WatchedCanary>) -> Vec<Link> {
 }
 
 impl Memory {
-    fn settle(&mut self, content: Arc<Content>, waiting: Vec<Waiting>, problems: bool, deleting: bool) {
+    fn settle(&mut self, content: Arc<Content>, passed: Passed, canaries: &Reflected<WatchedCanary>) {
+        let Passed { status, waiting, unserved, soon } = passed;
         self.content = Some(content);
         self.waiting = waiting;
+        self.unserved = unserved;
         if std::mem::take(&mut self.everything) {
             self.resync = Some(Instant::now() + trigger::jittered(RESYNC));
         }
-        self.retry = match (deleting, problems) {
-            (true, _) => Some(self.pause(LATER, LATER_MAX)),
-            (false, true) => Some(self.pause(AGAIN, AGAIN_MAX)),
-            (false, false) => None,
-        };
+        self.kept = status.kept.keys().map(|id| id.namespace.clone()).collect();
+        self.idle = idle(canaries);
+        let (conditions, kept) = (status.conditions.into_keys().collect(), status.kept.into_keys().collect());
+        let open = [(Why::Soon, soon), (Why::Refused, conditions), (Why::Kept, kept)];
+        let first = open.into_iter().find(|(_, what)| !what.is_empty());
+        self.retry = first.map(|(why, what)| Retry::after(self.retry.as_ref(), why, what, Instant::now()));
     }
 
     fn retry_later(&mut self) {
-        self.retry = Some(self.pause(LATER, LATER_MAX));
+        let next = Retry::after(self.retry.as_ref(), Why::Unreachable, BTreeSet::new(), Instant::now());
+        self.retry = Some(next);
     }
 
-    /// The next pause of a series: doubled each time, jittered, at most `max`.
-    fn pause(&self, first: Duration, max: Duration) -> (Instant, Duration) {
-        let pause = self.retry.map_or(first, |(_, last)| (last * 2).clamp(first, max));
-        (Instant::now() + trigger::jittered(pause), pause)
+    /// Whether a release has ended where something stays only because somebody reads it.
+    fn may_have_let_go(&self, canaries: &Reflected<WatchedCanary>) -> bool {
+        let ended = |canary: &NamespacedName| {
+            self.kept.contains(&Some(canary.namespace.clone())) || self.kept.contains(&None)
+        };
+        !self.kept.is_empty() && idle(canaries).difference(&self.idle).any(ended)
     }
 
     /// Whether the engine reports something that Git may put right and that has not been looked at yet.
@@ -343,10 +362,21 @@ impl Memory {
     }
 }
 
+/// Whether one of these kinds is served by now.
+async fn is_served(context: &SyncContext, kinds: &BTreeSet<Gvk>) -> bool {
+    for (group, version, kind) in kinds {
+        if context.cluster.resolve(group, version, kind).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
 async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> Woken {
     let poll = Instant::now() + trigger::jittered(context.settings.poll_interval);
-    let retry = memory.retry.map(|(at, _)| at);
+    let retry = memory.retry.as_ref().map(Retry::at);
     let resync = memory.resync;
+    let mut served_check = Instant::now() + SERVED_CHECK;
     loop {
         tokio::select! {
             biased;
@@ -359,11 +389,23 @@ async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> 
             () = bells.canaries.heard() => {
                 memory.forget_corrected(&context.canaries);
                 if memory.has_lost_a_canary(&context.canaries) {
+                    memory.rediscover = true;
                     return Woken::Everything;
                 }
-                if memory.may_go_on(&context.canaries) || memory.has_new_drift(&context.canaries) {
+                if memory.may_go_on(&context.canaries)
+                    || memory.has_new_drift(&context.canaries)
+                    || memory.may_have_let_go(&context.canaries)
+                {
                     return Woken::Admitted;
                 }
+                memory.idle = idle(&context.canaries);
+            }
+            () = tokio::time::sleep_until(served_check), if !memory.unserved.is_empty() => {
+                if is_served(context, &memory.unserved).await {
+                    memory.rediscover = true;
+                    return Woken::Everything;
+                }
+                served_check = Instant::now() + SERVED_CHECK;
             }
             () = tokio::time::sleep_until(retry.map_or(poll, |at| at.min(poll))) => return Woken::Look,
         }

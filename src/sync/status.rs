@@ -19,6 +19,10 @@ pub struct SyncStatus {
     pub problems: Vec<String>,
     /// Objects that wait for a release, and what for.
     pub waiting: BTreeMap<ObjectRef, String>,
+    /// Objects that are gone from Git and stay for now, and why.
+    pub kept: BTreeMap<ObjectRef, String>,
+    /// Objects that are being deleted and that somebody has to let go.
+    pub hanging: BTreeMap<ObjectRef, String>,
     /// What the last sync changed, in words.
     pub changes: Vec<String>,
 }

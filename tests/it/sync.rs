@@ -2,7 +2,9 @@
 
 mod branch;
 mod canaries;
+mod faults;
 mod first;
+mod prune;
 mod recovery;
 mod refused;
 mod upkeep;
@@ -31,6 +33,8 @@ use serin::sync::{
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use faults::{Answer, Fault, Faults};
 
 /// Longest wait for anything: generous for a loaded machine, and only ever spent on a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -132,7 +136,11 @@ impl RecordSource for Records {
 /// An API server with a daemon's sync loop.
 struct World {
     server: ApiServer,
+    /// The daemon's way to the server, with what goes wrong on it.
     cluster: Cluster,
+    faults: Faults,
+    /// The tests' own.
+    direct: Cluster,
     repository: Arc<Repository>,
     /// Another source than `repository`.
     source: Option<Arc<dyn Source>>,
@@ -149,7 +157,9 @@ impl World {
     /// A cluster that serves our kinds and has the namespace of the inventory.
     async fn new() -> Self {
         let server = ApiServer::new();
-        let cluster = Cluster::from_client(server.client());
+        let faults = Faults::default();
+        let cluster = Cluster::from_client(faults.client(&server));
+        let direct = Cluster::from_client(server.client());
         let crds: Api<DynamicObject> = Api::all_with(server.client(), &crd_resource());
         for crd in api::crds() {
             let crd = serde_json::from_value(serde_json::to_value(crd).unwrap()).unwrap();
@@ -158,6 +168,8 @@ impl World {
         Self {
             server,
             cluster,
+            faults,
+            direct,
             repository: Arc::default(),
             source: None,
             effects: Arc::default(),
@@ -222,8 +234,8 @@ impl World {
     }
 
     async fn resource(&self, group: &str, version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
-        let resolved = self.cluster.resolve(group, version, kind).await.unwrap();
-        self.cluster.objects(&resolved, Some(namespace))
+        let resolved = self.direct.resolve(group, version, kind).await.unwrap();
+        self.direct.objects(&resolved, Some(namespace))
     }
 
     async fn get(&self, kind: &str, name: &str) -> Option<Value> {

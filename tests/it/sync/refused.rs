@@ -98,3 +98,87 @@ async fn an_unknown_field_of_a_canary_is_left_out_with_a_warning() {
     assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["treshold"], Value::Null);
     assert!(world.effects.take().iter().any(|effect| effect == "Event warning on Canary test/podinfo"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_the_store_does_not_take_is_its_own_condition() {
+    let large = Answer::Status(500, "", "etcdserver: request is too large");
+    let large_call = "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2 vs. 1)";
+    let hang = Answer::Silence;
+    for answer in [large, Answer::Status(500, "", large_call), hang] {
+        let mut world = World::new().await;
+        // The dry run never comes to the store.
+        let words: &'static [&'static str] = match answer {
+            Answer::Silence => &["/configmaps/large"],
+            Answer::Status(..) => &["/configmaps/large?&force"],
+        };
+        world.faults.set(vec![Fault { method: Some("PATCH"), words, answer: answer.clone() }]);
+        let all =
+            [NAMESPACE, &config("large", "1"), &config("small", "1"), CANARY, &deployment("1")].join("---\n");
+        world.repository.push(&[("app.yaml", &all), ("other.yaml", &config("goes", "1"))]);
+        world.start();
+        let synced = world.status.wait_for(|status| status.synced);
+        tokio::time::timeout(Duration::from_secs(300), synced).await.unwrap().unwrap();
+        let status = world.push(&[("other.yaml", "")]).await;
+        let named: Vec<String> = status.conditions.keys().map(ToString::to_string).collect();
+        assert_eq!((named, &status.error), (vec!["ConfigMap test/large".to_owned()], &None), "{answer:?}");
+        assert!(world.get("ConfigMap", "small").await.is_some() && world.get("Canary", "podinfo").await.is_some());
+        assert!(world.get("ConfigMap", "goes").await.is_none(), "{answer:?}: pruned");
+        world.faults.set(Vec::new());
+        let mended = world.status.wait_for(|status| status.conditions.is_empty());
+        tokio::time::timeout(Duration::from_secs(2000), mended).await.unwrap().unwrap();
+        assert!(world.get("ConfigMap", "large").await.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_in_trouble_is_no_objects_condition() {
+    let mut world = World::new().await;
+    let full = Answer::Status(500, "", "etcdserver: mvcc: database space exceeded");
+    world.faults.set(vec![Fault { method: Some("PATCH"), words: &["/configmaps/"], answer: full }]);
+    let all = [NAMESPACE, &config("a", "1"), &config("b", "1")].join("---\n");
+    world.repository.push(&[("app.yaml", &all)]);
+    world.start();
+    let status = world.until("the trouble", |status| status.error.is_some()).await;
+    assert!(status.error.unwrap().contains("database space exceeded"));
+    world.faults.set(Vec::new());
+    let synced = world.status.wait_for(|status| status.synced && status.error.is_none());
+    tokio::time::timeout(Duration::from_secs(300), synced).await.unwrap().unwrap();
+    assert!(world.get("ConfigMap", "b").await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_let_in_can_be_forgotten() {
+    let mut world = World::new().await;
+    let forbidden =
+        Answer::Status(403, "Forbidden", "configmaps is forbidden: User \"serin\" cannot get resource");
+    world.faults.set(vec![Fault { method: None, words: &["/test/configmaps/secret"], answer: forbidden }]);
+    let all = [NAMESPACE, &config("a", "1"), &config("secret", "1")].join("---\n");
+    world.repository.push(&[("app.yaml", &all)]);
+    world.start();
+    let status = world.until("the first sync", |status| status.synced).await;
+    assert_eq!(status.conditions.len(), 1);
+    let status = world.push(&[("app.yaml", &[NAMESPACE, &config("a", "1")].join("---\n"))]).await;
+    assert_eq!((status.conditions, status.problems), (BTreeMap::new(), Vec::new()));
+    let inventory = world.inventory().await;
+    assert_eq!(inventory.objects.len(), 2);
+    assert_eq!(inventory.commits.last().unwrap().result, api::CommitResult::Applied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_served_again_is_noticed_at_once() {
+    let mut world = World::new().await;
+    let crds: Api<DynamicObject> = Api::all_with(world.server.client(), &crd_resource());
+    let all = [NAMESPACE, WIDGET, &config("other", "1")].join("---\n");
+    world.repository.push(&[("app.yaml", &all)]);
+    world.start();
+    world.until("the first sync", |status| status.synced && status.conditions.len() == 1).await;
+    // Passes for other reasons meet the same trouble.
+    for number in 0..6 {
+        world.push(&[("more.yaml", &config("more", &number.to_string()))]).await;
+    }
+    let definition: Value = serde_yaml::from_str(WIDGETS).unwrap();
+    crds.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
+    let mended = world.status.wait_for(|status| status.conditions.is_empty());
+    tokio::time::timeout(Duration::from_secs(30), mended).await.unwrap().unwrap();
+    assert!(world.get("Widget", "a").await.is_some());
+}

@@ -12,11 +12,11 @@ pub(super) fn fill(spec: &mut Value) {
     default(spec, "schedulerName", "default-scheduler");
     default(spec, "terminationGracePeriodSeconds", 30);
     default(spec, "securityContext", json!({}));
-    // The old and the new name of one field.
-    for (from, to) in [("serviceAccountName", "serviceAccount"), ("serviceAccount", "serviceAccountName")] {
-        if let Some(name) = spec[from].as_str().map(ToOwned::to_owned) {
-            default(spec, to, name);
-        }
+    // The new and the old name of one field; where they differ the new one counts.
+    let account = [&spec["serviceAccountName"], &spec["serviceAccount"]].into_iter().find_map(Value::as_str);
+    if let Some(account) = account.map(ToOwned::to_owned) {
+        spec["serviceAccountName"] = json!(account);
+        spec["serviceAccount"] = json!(account);
     }
     for list in ["containers", "initContainers"] {
         each(spec.get_mut(list), fill_container);
