@@ -94,7 +94,7 @@ impl Pass<'_> {
         progress: &mut Progress<'_>,
         results: &mut Results,
     ) -> Result<(), Trouble> {
-        let mut doomed: Vec<(ObjectRef, Doomed)> = Vec::new();
+        let mut doomed: Vec<(ObjectRef, Box<Doomed>)> = Vec::new();
         for id in stage {
             let version =
                 progress.inventory.objects.get(id).map(|owned| owned.version.clone()).unwrap_or_default();
@@ -152,7 +152,7 @@ impl Pass<'_> {
     /// Who of the objects of a stage must stay for now.
     async fn still_needed(
         &self,
-        doomed: &[(ObjectRef, Doomed)],
+        doomed: &[(ObjectRef, Box<Doomed>)],
         progress: &mut Progress<'_>,
     ) -> Result<BTreeMap<ObjectRef, Kept>, Trouble> {
         if !doomed.iter().any(|(id, _)| survey::is_readable(id)) {

@@ -15,7 +15,7 @@ use crate::model::{NamespacedName, ObjectRef};
 /// What is to be done about an object that is gone from Git.
 pub(super) enum Look {
     /// It is there, ours, and may be deleted.
-    Doomed(Doomed),
+    Doomed(Box<Doomed>),
     /// It is not there, or not ours any more, or must be kept; why, in words.
     Left(String),
     /// Not yet: its Canary must be gone first.
@@ -70,13 +70,13 @@ pub(super) async fn look(
     }
     Ok(match hanging(&live) {
         Some(words) => Look::Hanging(words),
-        None => Look::Doomed(Doomed { api, live }),
+        None => Look::Doomed(Box::new(Doomed { api, live })),
     })
 }
 
 /// Deletes it.
-pub(super) async fn delete(writer: &Writer, id: &ObjectRef, doomed: Doomed) -> Result<Removed, Trouble> {
-    let Doomed { api, live } = doomed;
+pub(super) async fn delete(writer: &Writer, id: &ObjectRef, doomed: Box<Doomed>) -> Result<Removed, Trouble> {
+    let Doomed { api, live } = *doomed;
     let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Background),
         // Whoever made it anew meanwhile keeps it.

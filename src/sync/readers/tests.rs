@@ -289,15 +289,15 @@ proptest! {
 #[test]
 fn every_place_and_every_rule_is_missed_when_it_is_taken_away() {
     let without = |index: usize, len: usize| (0..len).filter(move |it| *it != index);
-    for index in 0..POD.len() {
+    for (index, place) in POD.iter().enumerate() {
         let pod: Vec<Place> = without(index, POD.len()).map(|it| POD[it]).collect();
-        assert!(is_caught(&Subject { pod: &pod, objects: OBJECTS, needs: &needs }), "{:?}", POD[index]);
+        assert!(is_caught(&Subject { pod: &pod, objects: OBJECTS, needs: &needs }), "{place:?}");
     }
-    for index in 0..OBJECTS.len() {
+    for (index, row) in OBJECTS.iter().enumerate() {
         let objects: Vec<ObjectPlace> = without(index, OBJECTS.len())
             .map(|it| ObjectPlace { reader: OBJECTS[it].reader, place: OBJECTS[it].place, far: OBJECTS[it].far })
             .collect();
-        let path = OBJECTS[index].place.0;
+        let path = row.place.0;
         assert!(is_caught(&Subject { pod: POD, objects: &objects, needs: &needs }), "{path}");
     }
     let only = |keep: fn(&ObjectRef, &Value, &ObjectRef, &Value) -> bool| {
