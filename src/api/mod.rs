@@ -11,6 +11,7 @@ mod canary;
 mod crds;
 pub mod duration;
 mod inventory;
+pub mod managed_fields;
 mod schema;
 mod service;
 mod status;

@@ -8,4 +8,4 @@ mod settings;
 pub use args::RunArgs;
 pub use git::GitSettings;
 pub use reader::ConfigError;
-pub use settings::{HttpSettings, LeaseSettings, RollbackMode, Settings};
+pub use settings::{HttpSettings, LeaseSettings, RollbackMode, SELECTOR_LABELS, Settings};

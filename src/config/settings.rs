@@ -18,7 +18,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Flagger's default of `-metrics-server`.
 const METRICS_ADDRESS: &str = "http://prometheus:9090";
 /// Flagger's default of `-selector-labels`.
-const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
+pub const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
 /// Default port of probes and metrics.
 const PORT: u16 = 8080;
 

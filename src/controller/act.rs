@@ -7,7 +7,7 @@ use crate::api::annotations::WRITTEN;
 use crate::manifest::template_digest;
 use crate::model::{Digest, Frozen, Routing};
 use crate::release::{Action, RouteObserved};
-use crate::router::{ServiceSet, merge_update};
+use crate::router::{ServiceSet, Update, merge_update};
 use crate::workload::{
     DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name, new_primary,
     restore_primary, stored_template,
@@ -44,9 +44,9 @@ fn primary(look: &Look<'_>) -> Result<std::sync::Arc<DeploymentView>, ActError> 
 }
 
 fn plan(look: &Look<'_>, digest: &Digest) -> Result<PrimaryPlan, ActError> {
-    let label = target(look)?.label.clone().map_err(|error| ActError::Refused(error.to_string()))?;
+    let sides = target(look)?.sides.clone().map_err(|error| ActError::Refused(error.to_string()))?;
     let owner = look.canary.owner.clone();
-    Ok(PrimaryPlan { name: look.primary_name(), label, owner, copied_from: digest.clone() })
+    Ok(PrimaryPlan { name: look.primary_name(), sides, owner, copied_from: digest.clone() })
 }
 
 /// The live target, if it still is what was decided on.
@@ -118,23 +118,45 @@ async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Re
 }
 
 async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
-    let (Some(request), Some(services)) = (look.route_request(), look.services()) else {
+    let Some(pair) = look.pair() else {
         return Err(ActError::Changed("the target is gone or selects its pods by no known label".to_owned()));
     };
+    let (Some(request), Some(pods)) = (look.route_request(), pair.pods()) else { return Ok(()) };
+    let services = look.services_of(&request, pods);
     for desired in services.in_order() {
         let name = desired["metadata"]["name"].as_str().unwrap_or_default();
         match look.caches.service(&look.key(name)) {
             None => {
                 hands.create(Tracked::Service, desired).await?;
             }
-            Some(live) => {
-                if let Some(patch) = ServiceSet::update(&request, desired, &live) {
-                    hands.bring(Tracked::Service, name, desired, patch).await?;
+            Some(live) if request.owner.controls(&live) => {
+                if let Some(update) = ServiceSet::update(&request, pods, desired, &live) {
+                    update_service(hands, name, desired, update).await?;
+                }
+            }
+            Some(_) => {
+                // Who owns its fields is not in the cache.
+                let live = hands.get(Tracked::Service, name).await?;
+                if let Some(applied) = ServiceSet::take(&request, pods, desired, &live) {
+                    hands.apply(Tracked::Service, name, desired, applied).await?;
                 }
             }
         }
     }
     Ok(())
+}
+
+/// Brings a live Service to what it should be.
+pub(super) async fn update_service(
+    hands: &mut Hands<'_>,
+    name: &str,
+    desired: &Value,
+    update: Update,
+) -> Result<(), ActError> {
+    match update {
+        Update::Merge(patch) => hands.bring(Tracked::Service, name, desired, patch).await,
+        Update::Apply(applied) => hands.apply(Tracked::Service, name, desired, applied).await,
+    }
 }
 
 /// Only what the routing says changes, unless more than that is not as it should be.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use kube::runtime::watcher;
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
 use super::frozen::FrozenObject;
 use super::settings::ControllerSettings;
+use super::siblings::Siblings;
 use super::wakeups::Wakeups;
 
 /// Wait before asking again for kinds that are not served yet, e.g. because their definitions are about to be applied.
@@ -197,6 +199,8 @@ impl Canaries {
 pub(super) struct Caches {
     pub(super) canaries: Reflected<CanaryView>,
     pub(super) deployments: Reflected<DeploymentView>,
+    /// Deployments by the labels of their pods.
+    pub(super) siblings: Arc<Siblings>,
     pub(super) autoscalers: Reflected<AutoscalerView>,
     services: Reflected<FrozenObject>,
     pub(super) templates: Reflected<MetricTemplateSpec>,
@@ -220,13 +224,22 @@ impl Caches {
         };
         let stripped = |object: DynamicObject| to_value(object).map(|value| FrozenObject::of(&strip(&value)));
         let labels = settings.selector_labels.clone();
+        let siblings: Arc<Siblings> = Arc::default();
+        let seen = siblings.clone();
+        let deployment = move |object: DynamicObject| {
+            let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
+            let view = DeploymentView::of(&to_value(object)?, &labels).map_err(|error| error.to_string())?;
+            seen.note(&key, &view.pod_labels, &labels);
+            Ok(view)
+        };
         Self {
             canaries,
+            siblings,
             deployments: Reflected::start(
                 api(&kinds.deployment),
                 watcher::Config::default(),
                 shutdown.clone(),
-                move |object| DeploymentView::of(&to_value(object)?, &labels).map_err(|error| error.to_string()),
+                deployment,
                 dependents(),
             ),
             autoscalers: Reflected::start(
@@ -263,7 +276,7 @@ impl Caches {
 
     /// Returns when every first list has arrived.
     pub(super) async fn ready(&self) {
-        let Self { canaries, deployments, autoscalers, services, templates, routes } = self;
+        let Self { canaries, siblings: _, deployments, autoscalers, services, templates, routes } = self;
         deployments.ready().await;
         autoscalers.ready().await;
         services.ready().await;

@@ -9,10 +9,10 @@ use crate::api::CanarySpec;
 use crate::api::annotations::{FINALIZER, FINALIZER_FLAGGER, MANAGER_SYNC};
 use crate::model::Routing;
 use crate::release::{Action, Readiness, RouteObserved};
-use crate::router::{LiveRoutes, ServiceSet, merge_update};
+use crate::router::{LiveRoutes, ServiceSet, Update, merge_update};
 use crate::workload::{DeploymentView, left_to};
 
-use super::act::act;
+use super::act::{act, update_service};
 use super::caches::{CanaryView, Tracked};
 use super::hands::{ActError, Hands};
 use super::observe::Look;
@@ -94,7 +94,7 @@ pub(super) async fn hand_over(
     if let Some(reason) = scale_up(look, hands, &target, &primary).await? {
         return Ok(HandOver::Waiting(reason));
     }
-    if !leads_to_target(look, hands, &target).await? {
+    if !leads_to_target(look, hands).await? {
         return Ok(HandOver::Waiting(format!("traffic to be handed back to {}", target.name)));
     }
     let until = after(*progress.handed_back.get_or_insert(now), drain);
@@ -138,11 +138,7 @@ async fn scale_up(
 }
 
 /// Whether route and apex Service lead to the target; if not, one of them is written.
-async fn leads_to_target(
-    look: &Look<'_>,
-    hands: &mut Hands<'_>,
-    target: &DeploymentView,
-) -> Result<bool, ActError> {
+async fn leads_to_target(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<bool, ActError> {
     let everything = Routing::candidate_percent(100);
     if let Some(request) = look.route_request() {
         let live = look.caches.routes_in(request.namespace);
@@ -157,8 +153,10 @@ async fn leads_to_target(
             }
         }
     }
-    let Some((name, patch)) = apex_to_target(look, target) else { return Ok(true) };
-    hands.merge(Tracked::Service, &name, patch).await?;
+    let Some((name, update)) = apex_to_target(look) else { return Ok(true) };
+    let (Update::Merge(body) | Update::Apply(body)) = &update;
+    let wanted = body["spec"].clone();
+    update_service(hands, &name, &wanted, update).await?;
     Ok(false)
 }
 
@@ -204,14 +202,8 @@ async fn references(
 }
 
 /// What must change for the apex Service to select the target's pods; `None` if it does or is gone.
-fn apex_to_target(look: &Look<'_>, target: &DeploymentView) -> Option<(String, Value)> {
-    let label = target.label.as_ref().ok()?;
-    let mut apex = look.services()?.apex;
-    if let Some(selector) = apex.pointer_mut("/spec/selector") {
-        *selector = json!({label.key.as_str(): label.value});
-    }
-    let name = apex["metadata"]["name"].as_str()?.to_owned();
-    let live = look.caches.service(&look.key(&name))?;
-    let patch = ServiceSet::update(&look.route_request()?, &apex, &live)?;
-    Some((name, patch))
+fn apex_to_target(look: &Look<'_>) -> Option<(String, Update)> {
+    let (request, pair) = (look.route_request()?, look.pair()?);
+    let live = look.caches.service(&look.key(request.service))?;
+    Some((request.service.to_owned(), ServiceSet::hand_back(&request, pair.pods()?, &live)?))
 }

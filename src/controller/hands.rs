@@ -185,6 +185,30 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// A forced server-side apply: what it names is the engine's afterwards, also where the value was the same. It carries the
+    /// resourceVersion that it is based on. Not repeated where admission makes something else of it, as with [`Self::bring`].
+    pub(super) async fn apply(
+        &mut self,
+        kind: Tracked,
+        name: &str,
+        desired: &Value,
+        body: Value,
+    ) -> Result<(), ActError> {
+        let before = body["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        if self.expectations.has_come_of(kind, name, desired, &before) {
+            return Ok(());
+        }
+        let resolved = self.resolved(kind)?;
+        let (object, api) = (self.label(resolved, name), self.api(resolved));
+        let (params, patch) = (PatchParams::apply(MANAGER_ENGINE).force(), Patch::Apply(&body));
+        let write = self.writer.effect(EffectKind::Apply, &object, api.patch(name, &params, &patch));
+        let done = write.await.map_err(|source| ActError::Write { verb: "take over", object, source })?;
+        let after = done.metadata.resource_version;
+        self.expectations.wrote(kind, name, before, after.clone());
+        self.expectations.came_of(kind, name, desired, after);
+        Ok(())
+    }
+
     /// A JSON Patch; `before` is the resourceVersion that it tests.
     pub(super) async fn json_patch(
         &mut self,

@@ -21,6 +21,7 @@ mod policy;
 mod reconcile;
 mod run;
 mod settings;
+mod siblings;
 mod status;
 mod telemetry;
 mod wakeups;

@@ -1,13 +1,14 @@
 //! Caches become an [`Observed`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::CanarySpec;
 use crate::metrics;
 use crate::model::{Frozen, NamespacedName};
 use crate::release::{Answers, Observed, Request, RouteObserved, Verb};
-use crate::router::{RouteRequest, Router, ServiceSet, services};
-use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, primary_autoscaler};
+use crate::router::{Pods, RouteRequest, Router, ServiceSet, services};
+use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
 
 use super::caches::{Caches, CanaryView, template_key};
 
@@ -21,12 +22,12 @@ pub(super) struct Look<'a> {
 
 impl Look<'_> {
     /// The target, if it exists and can be read.
-    pub(super) fn target(&self) -> Option<std::sync::Arc<DeploymentView>> {
+    pub(super) fn target(&self) -> Option<Arc<DeploymentView>> {
         self.caches.deployments.get(&self.key(&self.spec.target_ref.name))
     }
 
     /// Its primary.
-    pub(super) fn primary(&self) -> Option<std::sync::Arc<DeploymentView>> {
+    pub(super) fn primary(&self) -> Option<Arc<DeploymentView>> {
         self.caches.deployments.get(&self.key(&self.primary_name()))
     }
 
@@ -51,11 +52,14 @@ impl Look<'_> {
         })
     }
 
-    /// The three Services as they should be; `None` while the target is not there or selects by no known label.
-    pub(super) fn services(&self) -> Option<ServiceSet> {
-        let target = self.target()?;
-        let label = target.label.as_ref().ok()?;
-        Some(services(&self.route_request()?, label, &target.ports))
+    /// Both sides; `None` while the target is not there.
+    pub(super) fn pair(&self) -> Option<Pair> {
+        Some(Pair { target: self.target()?, primary: self.primary() })
+    }
+
+    /// The three Services as they should be.
+    pub(super) fn services_of(&self, request: &RouteRequest<'_>, pods: Pods<'_>) -> ServiceSet {
+        services(request, pods, self.caches.service(&self.key(request.service)).as_ref())
     }
 
     /// Least replicas of the target: its autoscaler's, or 1.
@@ -156,7 +160,8 @@ impl Look<'_> {
     /// Why nothing may start, in words.
     fn blocked(&self, target: Option<&DeploymentView>) -> Option<String> {
         let refused = self.route_request().and_then(|request| self.router.refuse(&request));
-        let unlabelled = target.and_then(|view| view.label.as_ref().err()).map(ToString::to_string);
+        let unlabelled = target.and_then(|view| view.sides.as_ref().err()).map(ToString::to_string);
+        let mixed = || self.overlap().map(|overlap| overlap.words);
         let unreadable = self.caches.deployments.problem(&self.key(&self.spec.target_ref.name));
         let foreign = self.primary().filter(|view| view.owner_uid.as_ref() != Some(&self.canary.owner.uid));
         let foreign = foreign.map(|view| {
@@ -175,7 +180,8 @@ impl Look<'_> {
             )
         });
         let unreadable = unreadable.map(|text| text.to_string());
-        refused.or(unlabelled).or(unreadable).or(foreign).or(unscaled).or_else(|| self.unmeasurable())
+        let refused = refused.or(unlabelled).or(unreadable).or(foreign).or(unscaled);
+        refused.or_else(mixed).or_else(|| self.foreign_service()).or_else(|| self.unmeasurable())
     }
 
     /// A check whose provider cannot be asked: a release would only find that out with traffic on its canary.
@@ -200,13 +206,53 @@ impl Look<'_> {
     }
 
     fn services_are_current(&self, request: &RouteRequest<'_>) -> bool {
+        let pair = self.pair();
         // Without a target nothing can be said about them, and nothing is done.
-        let Some(services) = self.services() else { return true };
-        services.in_order().into_iter().all(|desired| {
+        let Some(pods) = pair.as_ref().and_then(Pair::pods) else { return true };
+        self.services_of(request, pods).in_order().into_iter().all(|desired| {
             let name = desired["metadata"]["name"].as_str().unwrap_or_default();
             let live = self.caches.service(&self.key(name));
-            live.is_some_and(|live| ServiceSet::update(request, desired, &live).is_none())
+            live.is_some_and(|live| ServiceSet::update(request, pods, desired, &live).is_none())
         })
+    }
+
+    /// A Service that would become part of the pair and is somebody else's, in words.
+    fn foreign_service(&self) -> Option<String> {
+        let (request, pair) = (self.route_request()?, self.pair()?);
+        let pods = pair.pods()?;
+        let service = request.service;
+        let names = [service.to_owned(), format!("{service}-primary"), format!("{service}-canary")];
+        names.iter().find_map(|name| ServiceSet::refuse(&request, pods, &self.caches.service(&self.key(name))?))
+    }
+
+    /// A Deployment whose pods this pair's Services would take for its own.
+    pub(super) fn overlap(&self) -> Option<Overlap> {
+        let target = self.target()?;
+        let sides = target.sides.as_ref().ok()?;
+        let namespace = &self.canary.key.namespace;
+        let own = [&target.name, &self.primary_name()];
+        let values = [sides.target_value().to_owned(), sides.primary_value()];
+        let names = values.iter().flat_map(|value| self.caches.siblings.with(namespace, sides.key(), value));
+        names.filter(|name| !own.contains(&name)).find_map(|name| {
+            let other = self.caches.deployments.get(&self.key(&name))?;
+            // What this Canary generated for a target of another name serves until it is gone.
+            if other.owner_uid.as_ref() == Some(&self.canary.owner.uid) {
+                return None;
+            }
+            let selector = sides.takes(&other.pod_labels)?;
+            let words = mixed_up(
+                &format!("Deployment {namespace}/{}", target.name),
+                &selector,
+                &format!("Deployment {name}"),
+            );
+            Some(Overlap { name, words })
+        })
+    }
+
+    /// What `spec.service` asks for and live Services can no longer become, in words.
+    pub(super) fn fixed(&self) -> Option<String> {
+        let request = self.route_request()?;
+        ServiceSet::fixed(&request, &self.caches.service(&self.key(request.service))?)
     }
 
     /// The command in the annotation, whether answered or not: the engine compares it with what it handled.
@@ -226,6 +272,29 @@ impl Look<'_> {
         };
         Some(Request { verb, subject: parts.next().unwrap_or_default().to_owned(), raw: raw.clone() })
     }
+}
+
+/// Target and primary as they are.
+pub(super) struct Pair {
+    target: Arc<DeploymentView>,
+    primary: Option<Arc<DeploymentView>>,
+}
+
+impl Pair {
+    /// The pods behind the Services; `None` if the sides cannot be told apart.
+    pub(super) fn pods(&self) -> Option<Pods<'_>> {
+        let Self { target, primary } = self;
+        let sides = target.sides.as_ref().ok()?;
+        let primary = primary.as_ref().map(|primary| &primary.pod_labels);
+        Some(Pods { sides, target: &target.pod_labels, primary, ports: &target.ports })
+    }
+}
+
+/// A Deployment whose pods cannot be told from the pair's.
+pub(super) struct Overlap {
+    pub(super) name: String,
+    /// Why nothing may start.
+    pub(super) words: String,
 }
 
 /// A route that must not be written: nothing else is begun either.

@@ -1,6 +1,6 @@
 //! One look at one Canary: observe, step, persist, act, ask.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ impl Reconciler {
             return Again::Never;
         };
         let mut memory = self.with_memory(|all| all.remove(key)).unwrap_or_default();
-        self.wakeups.depends_on(key, canary.looks_at());
+        self.wakeups.depends_on(key, self.looks_at(&canary));
         let result = self.look_with(&canary, &mut memory).await;
         self.telemetry.reconciled(result.is_err());
         let again = match result {
@@ -120,6 +120,14 @@ impl Reconciler {
         self.with_memory(|all| all.insert(key.clone(), memory));
         tracing::trace!(canary = %key, ?again, "looked at {key}");
         again
+    }
+
+    /// Names of what the Canary depends on, also what it cannot be told from.
+    fn looks_at(&self, canary: &CanaryView) -> BTreeSet<NamespacedName> {
+        let mut names = canary.looks_at();
+        let overlap = canary.spec.as_ref().ok().and_then(|spec| self.look_of(canary, spec).overlap());
+        names.extend(overlap.map(|overlap| NamespacedName::new(canary.key.namespace.clone(), overlap.name)));
+        names
     }
 
     async fn look_with(&self, canary: &CanaryView, memory: &mut Memory) -> Result<Again, ActError> {
@@ -174,6 +182,8 @@ impl Reconciler {
         policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
         let observed = look.observe(answers, asking_since);
+        let notices: Vec<String> = notices.into_iter().chain(look.fixed()).collect();
+        memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
         let old = state.clone();
         let step = release::step(&policy, &observed, state.unwrap_or_else(|| State::new(now)), now);
         let extras =

@@ -16,7 +16,7 @@ const VIRTUAL_SERVICE: RouteKind =
 const DESTINATION_RULE: RouteKind =
     RouteKind { group: "networking.istio.io", kind: "DestinationRule", plural: "destinationrules" };
 /// Istio's name for sidecars as a gateway.
-const MESH_GATEWAY: &str = "mesh";
+pub(super) const MESH_GATEWAY: &str = "mesh";
 
 /// The router for provider `istio`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -169,9 +169,8 @@ fn http_route(request: &RouteRequest<'_>, route: &Value) -> Map<String, Value> {
 
 /// The port is named only where Istio cannot guess it: behind a gateway when the service has several ports.
 fn destination(request: &RouteRequest<'_>, host: &str) -> Value {
-    let CanaryService { port, port_discovery, gateways, delegation, .. } = request.spec;
-    let behind_gateway = *delegation || gateways.first().is_some_and(|gateway| gateway != MESH_GATEWAY);
-    if *port_discovery && behind_gateway {
+    let CanaryService { port, port_discovery, .. } = request.spec;
+    if *port_discovery && request.is_behind_gateway() {
         json!({"host": host, "port": {"number": port}})
     } else {
         json!({"host": host})

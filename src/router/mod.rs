@@ -18,7 +18,7 @@ use crate::workload::{Owner, is_left_to};
 pub use diff::{merge_diff, merge_update, strip};
 pub use istio::Istio;
 pub use metadata::has_metadata_of;
-pub use services::{ServiceSet, services};
+pub use services::{Pods, ServiceSet, Update, services};
 
 /// What a route is rendered from.
 #[derive(Debug, Clone)]
@@ -39,6 +39,12 @@ impl RouteRequest<'_> {
     /// Whether a live object is what an earlier Canary left to the target when it was deleted: nobody's, to be taken up.
     pub fn is_left(&self, live: &Value) -> bool {
         !self.owner.controls(live) && is_left_to(live, self.target)
+    }
+
+    /// Whether the route binds to a gateway, whose port says nothing about the Service's.
+    pub(crate) fn is_behind_gateway(&self) -> bool {
+        let CanaryService { gateways, delegation, .. } = self.spec;
+        *delegation || gateways.first().is_some_and(|gateway| gateway != istio::MESH_GATEWAY)
     }
 }
 

@@ -1,17 +1,50 @@
 //! The apex, primary and canary Services (Flagger's Kubernetes router).
+//!
+//! One that the Canary generates is the Canary's whole; of one that somebody else made only selector and ports are taken
+//! (`users`).
+
+mod users;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
 use crate::api::{CanaryService, CustomMetadata};
-use crate::workload::SelectorLabel;
+use crate::workload::{Labels, Sides};
 
 use super::RouteRequest;
 use super::diff::{merge_diff, merge_update_with};
 use super::metadata::{generated, has_metadata_of, leave_unmanaged};
+use users::{add_ports, further_ports, is_in, wanted_in};
 
 /// Longest name of a Service's port.
 const PORT_NAME_MAX: usize = 63;
+/// Fields of a Service's spec that a generated one has or has not, as the Canary says.
+const OPTIONAL: [&str; 1] = ["trafficDistribution"];
+/// Fields of a port that the API server does not make up by itself, besides its target.
+const PORT_FIELDS: [&str; 3] = ["name", "port", "appProtocol"];
+
+/// The pods behind the Services.
+#[derive(Debug, Clone, Copy)]
+pub struct Pods<'a> {
+    /// What tells the sides apart.
+    pub sides: &'a Sides,
+    /// Labels of the target's pods.
+    pub target: &'a Labels,
+    /// Labels of primary's pods, once there is a primary.
+    pub primary: Option<&'a Labels>,
+    /// The target's container ports, used with `portDiscovery`.
+    pub ports: &'a [(String, i32)],
+}
+
+impl Pods<'_> {
+    fn of_primary(&self) -> Labels {
+        self.primary.cloned().unwrap_or_else(|| self.sides.as_primary(self.target))
+    }
+
+    fn primary_selector(&self) -> Labels {
+        self.sides.primary_among(&self.of_primary())
+    }
+}
 
 /// The three Services as they should be.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,18 +57,37 @@ pub struct ServiceSet {
     pub canary: Value,
 }
 
-/// Renders them; `ports` are the target's container ports, used with `portDiscovery`.
-pub fn services(request: &RouteRequest<'_>, label: &SelectorLabel, ports: &[(String, i32)]) -> ServiceSet {
+/// How a live Service is brought to what it should be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// Merge patch of one that the Canary owns.
+    Merge(Value),
+    /// Forced server-side apply of selector and ports to one that it does not own. Carries the resourceVersion.
+    Apply(Value),
+}
+
+/// Renders them, beside the live apex Service.
+pub fn services(request: &RouteRequest<'_>, pods: Pods<'_>, live_apex: Option<&Value>) -> ServiceSet {
     let CanaryService { apex, primary, canary, .. } = request.spec;
     let name = request.service;
-    let service = |name: &str, selects: &str, custom: &Option<CustomMetadata>| {
-        service(request, name, &label.key, selects, ports, custom.as_ref())
+    let primary_selector = pods.primary_selector();
+    let service = |name: &str, selector: &Labels, custom: &Option<CustomMetadata>| {
+        service(request, name, pods, selector, custom.as_ref())
     };
-    ServiceSet {
-        apex: service(name, &label.primary_value(), apex),
-        primary: service(&format!("{name}-primary"), &label.primary_value(), primary),
-        canary: service(&format!("{name}-canary"), &label.value, canary),
+    let mut set = ServiceSet {
+        apex: service(name, &primary_selector, apex),
+        primary: service(&format!("{name}-primary"), &primary_selector, primary),
+        canary: service(&format!("{name}-canary"), pods.sides.target(), canary),
+    };
+    let users_own = live_apex.filter(|live| !request.owner.controls(live));
+    if let Some(live) = users_own.filter(|_| !request.is_behind_gateway()) {
+        // The route leads a client of a further port to that port of a side. A gateway knows one port only.
+        let further = further_ports(&set.apex["spec"]["ports"], &live["spec"]["ports"]);
+        for side in [&mut set.primary, &mut set.canary] {
+            add_ports(&mut side["spec"]["ports"], &further);
+        }
     }
+    set
 }
 
 impl ServiceSet {
@@ -44,39 +96,64 @@ impl ServiceSet {
         [&self.canary, &self.primary, &self.apex]
     }
 
-    /// The merge patch that brings a live Service to `desired`, or `None` if it is as wanted. Only selector and ports are
-    /// ours on a Service that the Canary does not own.
-    pub fn update(request: &RouteRequest<'_>, desired: &Value, live: &Value) -> Option<Value> {
-        let owned = request.owner.controls(live);
+    /// What brings a live Service to `desired`; `None` if it is as wanted.
+    pub fn update(request: &RouteRequest<'_>, pods: Pods<'_>, desired: &Value, live: &Value) -> Option<Update> {
+        if !request.owner.controls(live) {
+            let wanted = wanted_in(request, pods, desired, live);
+            return (!is_in(&wanted, live)).then_some(Update::Apply(wanted));
+        }
         let desired = &leave_unmanaged(desired, live, request.spec.unmanaged_metadata.as_ref());
-        let ports = with_node_ports(&desired["spec"]["ports"], &live["spec"]["ports"]);
-        let spec_current = live["spec"]["selector"] == desired["spec"]["selector"]
-            && normal_ports(&live["spec"]["ports"]) == normal_ports(&desired["spec"]["ports"]);
-        if spec_current && (!owned || has_metadata_of(live, desired)) {
+        let (wanted, found) = (&desired["spec"], &live["spec"]);
+        let same_options = OPTIONAL.iter().all(|field| wanted.get(*field) == found.get(*field));
+        let spec_current = same_options
+            && found["selector"] == wanted["selector"]
+            && normal_ports(&found["ports"]) == normal_ports(&wanted["ports"]);
+        if spec_current && has_metadata_of(live, desired) {
             return None;
         }
-        let spec = json!({
-            "selector": merge_diff(&live["spec"]["selector"], &desired["spec"]["selector"]),
-            "ports": ports,
+        let mut spec = json!({
+            "selector": merge_diff(&found["selector"], &wanted["selector"]),
+            "ports": with_node_ports(&wanted["ports"], &found["ports"]),
         });
-        let metadata_of = if owned { desired } else { &Value::Null };
-        Some(merge_update_with(live, metadata_of, spec))
+        for field in OPTIONAL.iter().filter(|field| wanted.get(**field) != found.get(**field)) {
+            spec[*field] = wanted[*field].clone();
+        }
+        Some(Update::Merge(merge_update_with(live, desired, spec)))
+    }
+
+    /// What leads a live apex Service to the target's pods; `None` if it does.
+    pub fn hand_back(request: &RouteRequest<'_>, pods: Pods<'_>, live: &Value) -> Option<Update> {
+        let mut apex = services(request, pods, Some(live)).apex;
+        apex["spec"]["selector"] = pods.sides.target().to_json();
+        let back = Pods { primary: Some(pods.target), ..pods };
+        Self::update(request, back, &apex, live)
+    }
+
+    /// What `spec.service` asks for and a live Service can no longer become, in words.
+    pub fn fixed(request: &RouteRequest<'_>, live: &Value) -> Option<String> {
+        let is_headless = live["spec"]["clusterIP"] == "None";
+        let name = live["metadata"]["name"].as_str().unwrap_or_default();
+        (request.owner.controls(live) && is_headless != request.spec.headless).then(|| {
+            format!(
+                "spec.service.headless: Service {name} keeps what it was made with, as its address cannot be changed; \
+                 delete it when a moment without it does no harm, and it is made again"
+            )
+        })
     }
 }
 
 fn service(
     request: &RouteRequest<'_>,
     name: &str,
-    label: &str,
-    selects: &str,
-    discovered: &[(String, i32)],
+    pods: Pods<'_>,
+    selector: &Labels,
     custom: Option<&CustomMetadata>,
 ) -> Value {
-    let labels = Map::from_iter([(label.to_owned(), Value::from(name))]);
+    let labels = Map::from_iter([(pods.sides.key().to_owned(), Value::from(name))]);
     let mut spec = Map::from_iter([
         ("type".to_owned(), json!("ClusterIP")),
-        ("selector".to_owned(), json!({label: selects})),
-        ("ports".to_owned(), Value::Array(ports(request.spec, discovered))),
+        ("selector".to_owned(), selector.to_json()),
+        ("ports".to_owned(), Value::Array(ports(request.spec, pods.ports))),
     ]);
     if request.spec.headless {
         spec.insert("clusterIP".to_owned(), json!("None"));
@@ -125,14 +202,13 @@ fn ports(spec: &CanaryService, discovered: &[(String, i32)]) -> Vec<Value> {
 
 /// Ports without what the API server fills in.
 fn normal_ports(ports: &Value) -> Vec<Value> {
-    let fields = ["name", "port", "appProtocol"];
     let ports = ports.as_array();
     ports
         .into_iter()
         .flatten()
         .map(|port| {
             let mut normal: Map<String, Value> =
-                fields.iter().filter_map(|key| Some(((*key).to_owned(), port.get(key)?.clone()))).collect();
+                PORT_FIELDS.iter().filter_map(|key| Some(((*key).to_owned(), port.get(key)?.clone()))).collect();
             let target = port.get("targetPort").unwrap_or(&port["port"]).clone();
             normal.insert("targetPort".to_owned(), target);
             normal.insert("protocol".to_owned(), json!(port["protocol"].as_str().unwrap_or("TCP")));
@@ -141,7 +217,7 @@ fn normal_ports(ports: &Value) -> Vec<Value> {
         .collect()
 }
 
-/// Keeps allocated node ports: a user's Service may be of another type than ClusterIP.
+/// Keeps allocated node ports: somebody may have given the Service another type than ClusterIP.
 fn with_node_ports(desired: &Value, live: &Value) -> Value {
     let mut ports = desired.clone();
     for port in ports.as_array_mut().into_iter().flatten() {
@@ -160,29 +236,60 @@ fn with_node_ports(desired: &Value, live: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::workload::Owner;
 
-    use super::*;
-
-    fn set(spec: Value) -> (CanaryService, Owner, SelectorLabel) {
-        (
-            serde_json::from_value(spec).unwrap(),
-            Owner { name: "podinfo".into(), uid: "u".into() },
-            SelectorLabel { key: "app".into(), value: "podinfo".into() },
-        )
+    /// What a set is made from.
+    struct Made {
+        spec: CanaryService,
+        owner: Owner,
+        sides: Sides,
+        target: Labels,
+        ports: Vec<(String, i32)>,
     }
 
-    fn request<'a>(spec: &'a CanaryService, owner: &'a Owner) -> RouteRequest<'a> {
-        RouteRequest { namespace: "test", service: "web", spec, owner, target: "podinfo" }
+    impl Made {
+        fn request(&self) -> RouteRequest<'_> {
+            let Self { spec, owner, .. } = self;
+            RouteRequest { namespace: "test", service: "web", spec, owner, target: "podinfo" }
+        }
+
+        fn pods(&self) -> Pods<'_> {
+            let Self { sides, target, ports, .. } = self;
+            Pods { sides, target, primary: None, ports }
+        }
+
+        fn set(&self, live_apex: Option<&Value>) -> ServiceSet {
+            services(&self.request(), self.pods(), live_apex)
+        }
+
+        fn update(&self, desired: &Value, live: &Value) -> Option<Update> {
+            ServiceSet::update(&self.request(), self.pods(), desired, live)
+        }
+    }
+
+    fn made(spec: Value) -> Made {
+        made_of(spec, json!({"app": "podinfo"}), json!({"app": "podinfo", "tier": "web", "team": "a"}))
+    }
+
+    fn made_of(spec: Value, selector: Value, pods: Value) -> Made {
+        let target = json!({"metadata": {"name": "podinfo"}, "spec": {"selector": {"matchLabels": selector}}});
+        Made {
+            spec: serde_json::from_value(spec).unwrap(),
+            owner: Owner { name: "podinfo".into(), uid: "u".into() },
+            sides: Sides::of(&target, &["app".to_owned()]).unwrap(),
+            target: Labels::of(&pods),
+            ports: Vec::new(),
+        }
     }
 
     #[test]
-    fn each_service_selects_its_side() {
-        let (spec, owner, label) = set(
+    fn each_service_selects_its_side_by_the_whole_selector() {
+        let mut made = made(
             json!({"port": 80, "targetPort": "http", "portDiscovery": true, "apex": {"labels": {"team": "a"}}}),
         );
-        let ports = [("http".to_owned(), 9898), ("grpc".to_owned(), 9999)];
-        let ServiceSet { apex, primary, canary } = services(&request(&spec, &owner), &label, &ports);
+        made.ports = vec![("http".to_owned(), 9898), ("grpc".to_owned(), 9999)];
+        let ServiceSet { apex, primary, canary } = made.set(None);
         assert_eq!(apex["spec"]["selector"], json!({"app": "podinfo-primary"}));
         assert_eq!(primary["spec"]["selector"], json!({"app": "podinfo-primary"}));
         assert_eq!(canary["spec"]["selector"], json!({"app": "podinfo"}));
@@ -194,15 +301,26 @@ mod tests {
                 {"name": "grpc", "protocol": "TCP", "port": 9999, "targetPort": 9999},
             ])
         );
+
+        let both = json!({"app": "store", "part": "web"});
+        let made = made_of(json!({"port": 80}), both.clone(), both);
+        let ServiceSet { apex, canary, .. } = made.set(None);
+        assert_eq!(apex["spec"]["selector"], json!({"app": "store-primary", "part": "web"}));
+        assert_eq!(canary["spec"]["selector"], json!({"app": "store", "part": "web"}));
+        // A primary that was made by its first label alone.
+        let old = Labels::of(&json!({"app": "store-primary"}));
+        let pods = Pods { primary: Some(&old), ..made.pods() };
+        let apex = services(&made.request(), pods, None).apex;
+        assert_eq!(apex["spec"]["selector"], json!({"app": "store-primary"}));
     }
 
     #[test]
     fn discovered_ports_never_clash() {
-        let (spec, owner, label) = set(json!({"port": 80, "targetPort": 8080, "portDiscovery": true}));
+        let mut made = made(json!({"port": 80, "targetPort": 8080, "portDiscovery": true}));
         let long = format!("tcp-{}-0", "a".repeat(63));
         let ports = [("http", 9898), ("admin", 80), ("web", 8080), ("grpc", 9999), ("again", 9999), (&long, 7777)];
-        let ports = ports.map(|(name, number)| (name.to_owned(), number));
-        let apex = services(&request(&spec, &owner), &label, &ports).apex;
+        made.ports = ports.map(|(name, number)| (name.to_owned(), number)).to_vec();
+        let apex = made.set(None).apex;
         let found = apex["spec"]["ports"].as_array().unwrap().iter();
         let found: Vec<_> =
             found.map(|port| (port["name"].as_str().unwrap(), port["port"].as_i64().unwrap())).collect();
@@ -211,32 +329,141 @@ mod tests {
 
     #[test]
     fn what_the_api_server_fills_in_is_no_drift() {
-        let (spec, owner, label) = set(json!({"port": 9898}));
-        let request = request(&spec, &owner);
-        let desired = services(&request, &label, &[]).apex;
+        let made = made(json!({"port": 9898}));
+        let desired = made.set(None).apex;
         let mut live = desired.clone();
         json_patch::merge(
             &mut live,
             &json!({"metadata": {"resourceVersion": "3"}, "spec": {"clusterIP": "10.0.0.1",
             "sessionAffinity": "None", "ports": [{"name": "http", "port": 9898, "targetPort": 9898, "protocol": "TCP", "nodePort": 30001}]}}),
         );
-        assert_eq!(ServiceSet::update(&request, &desired, &live), None);
+        assert_eq!(made.update(&desired, &live), None);
+    }
+
+    #[test]
+    fn fields_that_come_and_go_later_reach_a_generated_service() {
+        let plain = made(json!({"port": 9898}));
+        let near = made(json!({"port": 9898, "trafficDistribution": "PreferClose"}));
+        let mut live = plain.set(None).apex;
+        live["metadata"]["resourceVersion"] = json!("3");
+        for (wanted, becomes) in [(&near, json!("PreferClose")), (&plain, Value::Null)] {
+            let desired = wanted.set(None).apex;
+            let Some(Update::Merge(patch)) = wanted.update(&desired, &live) else { panic!("no patch") };
+            json_patch::merge(&mut live, &patch);
+            assert_eq!(live["spec"]["trafficDistribution"], becomes);
+            assert_eq!(wanted.update(&desired, &live), None);
+        }
+        let headless = made(json!({"port": 9898, "headless": true}));
+        assert!(ServiceSet::fixed(&headless.request(), &live).unwrap().contains("headless"));
+        assert_eq!(ServiceSet::fixed(&plain.request(), &live), None);
     }
 
     #[test]
     fn a_users_service_keeps_everything_but_selector_and_ports() {
-        let (spec, owner, label) = set(json!({"port": 9898}));
-        let request = request(&spec, &owner);
-        let desired = services(&request, &label, &[]).apex;
-        let live = json!({"metadata": {"resourceVersion": "3", "labels": {"own": "1"}},
-            "spec": {"type": "NodePort", "selector": {"app": "podinfo", "tier": "web"},
-                "ports": [{"name": "web", "port": 9898, "nodePort": 30001}]}});
-        let patch = ServiceSet::update(&request, &desired, &live).unwrap();
+        let made = made(json!({"port": 9898}));
+        let live = json!({"metadata": {"name": "web", "resourceVersion": "3", "labels": {"own": "1"}},
+            "spec": {"type": "NodePort", "selector": {"app": "podinfo", "tier": "web", "pod": "other"},
+                "ports": [{"name": "web", "port": 9898, "nodePort": 30001}, {"name": "grpc", "port": 9999}]}});
+        let set = made.set(Some(&live));
+        let Some(Update::Apply(applied)) = made.update(&set.apex, &live) else { panic!("no apply") };
         assert_eq!(
-            patch,
-            json!({"metadata": {"resourceVersion": "3"}, "spec": {
-                "selector": {"app": "podinfo-primary", "tier": null},
-                "ports": [{"name": "http", "protocol": "TCP", "port": 9898, "targetPort": 9898, "nodePort": 30001}]}})
+            applied["spec"],
+            json!({"selector": {"app": "podinfo-primary", "tier": "web"},
+                "ports": [{"name": "web", "protocol": "TCP", "port": 9898, "targetPort": 9898}]}),
+            "what primary's pods carry stays, the port keeps its name"
         );
+        assert_eq!(applied["metadata"], json!({"name": "web", "namespace": "test", "resourceVersion": "3"}));
+        // A client of the further port reaches both sides of a route.
+        let further = json!({"name": "grpc", "port": 9999});
+        for side in [&set.primary, &set.canary] {
+            assert!(side["spec"]["ports"].as_array().unwrap().contains(&further), "{side}");
+        }
+        assert!(!set.apex["spec"]["ports"].as_array().unwrap().contains(&further), "it stays the user's");
+    }
+
+    #[test]
+    fn equal_values_are_taken_too_and_once() {
+        let made = made(json!({"port": 9898}));
+        let (request, pods) = (made.request(), made.pods());
+        let desired = made.set(None).apex;
+        let mut live = desired.clone();
+        live["metadata"] = json!({"name": "web", "resourceVersion": "3"});
+        assert_eq!(made.update(&desired, &live), None);
+        assert!(ServiceSet::take(&request, pods, &desired, &live).is_some(), "nobody's");
+        live["metadata"]["managedFields"] = json!([{"manager": "serin-engine", "operation": "Apply", "fieldsV1":
+            {"f:spec": {"f:selector": {}, "f:ports": {r#"k:{"port":9898,"protocol":"TCP"}"#: {}}}}}]);
+        assert_eq!(ServiceSet::take(&request, pods, &desired, &live), None);
+    }
+
+    #[test]
+    fn names_of_ports_never_clash_with_a_users() {
+        let live = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "podinfo"},
+            "ports": [{"name": "http", "port": 80}, {"name": "dns", "port": 9898, "protocol": "UDP"}]}});
+        for (spec, name) in [
+            (json!({"port": 9898}), "http-9898"),
+            (json!({"port": 9898, "portName": "dns"}), "dns-9898"),
+            (json!({"port": 80, "portName": "web"}), "web"),
+            (json!({"port": 80}), "http"),
+        ] {
+            let made = made(spec);
+            let Some(Update::Apply(applied)) = made.update(&made.set(Some(&live)).apex, &live) else {
+                panic!("no apply")
+            };
+            assert_eq!(applied["spec"]["ports"][0]["name"], name);
+        }
+    }
+
+    #[test]
+    fn only_a_service_of_the_target_is_taken() {
+        let made = made(json!({"port": 9898}));
+        let refusal = |spec: Value| {
+            let live = json!({"metadata": {"name": "web"}, "spec": spec});
+            ServiceSet::refuse(&made.request(), made.pods(), &live)
+        };
+        let named = json!([{"name": "x", "port": 80}]);
+        assert_eq!(refusal(json!({"selector": {"app": "podinfo"}, "ports": named})), None);
+        assert_eq!(refusal(json!({"selector": {"tier": "web", "team": "a"}, "ports": named})), None);
+        assert_eq!(
+            refusal(json!({"selector": {"app": "podinfo-primary"}, "ports": named})),
+            None,
+            "as Flagger left it"
+        );
+        let others = refusal(json!({"selector": {"app": "payments"}, "ports": named})).unwrap();
+        assert!(
+            others.starts_with("Service test/web selects the pods with app=payments, not those of"),
+            "{others}"
+        );
+        assert!(refusal(json!({"selector": {"app": "podinfo", "tier": "db"}})).is_some());
+        for none in [json!({"type": "ExternalName", "externalName": "x"}), json!({"selector": {}, "ports": named})]
+        {
+            assert!(refusal(none).unwrap().contains("selects no pods"));
+        }
+        let unnamed = json!({"selector": {"app": "podinfo"}, "ports": [{"port": 80}]});
+        assert!(refusal(unnamed).unwrap().contains("port 80 without a name"));
+        assert_eq!(
+            refusal(json!({"selector": {"app": "podinfo"}, "ports": [{"port": 9898}]})),
+            None,
+            "the same port"
+        );
+    }
+
+    #[test]
+    fn handed_back_it_selects_the_targets_pods_by_the_whole_selector() {
+        let both = json!({"app": "store", "part": "web"});
+        let made = made_of(json!({"port": 80}), both.clone(), both.clone());
+        let (request, pods) = (made.request(), made.pods());
+        let mut live = made.set(None).apex;
+        live["metadata"]["resourceVersion"] = json!("3");
+        let Some(Update::Merge(patch)) = ServiceSet::hand_back(&request, pods, &live) else { panic!("no patch") };
+        json_patch::merge(&mut live, &patch);
+        assert_eq!(live["spec"]["selector"], both);
+        assert_eq!(ServiceSet::hand_back(&request, pods, &live), None);
+
+        live["metadata"] = json!({"name": "web"});
+        live["spec"]["selector"] = json!({"app": "store-primary", "part": "web"});
+        let Some(Update::Apply(applied)) = ServiceSet::hand_back(&request, pods, &live) else {
+            panic!("no apply")
+        };
+        assert_eq!(applied["spec"]["selector"], both);
     }
 }

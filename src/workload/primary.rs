@@ -7,7 +7,7 @@ use crate::manifest::template_digest;
 use crate::model::Digest;
 
 use super::metadata::{Owner, annotations, set};
-use super::selector::SelectorLabel;
+use super::selector::Sides;
 
 /// Fields of the target's spec that primary has in common with it, besides the pod template.
 const SHARED_FIELDS: [&str; 4] =
@@ -18,8 +18,8 @@ const SHARED_FIELDS: [&str; 4] =
 pub struct PrimaryPlan {
     /// `<target>-primary`.
     pub name: String,
-    /// The label that tells the sides apart.
-    pub label: SelectorLabel,
+    /// What tells the sides apart.
+    pub sides: Sides,
     /// The Canary.
     pub owner: Owner,
     /// Digest of the target that is copied.
@@ -28,7 +28,7 @@ pub struct PrimaryPlan {
 
 /// A new primary with the target's live replica count, at least one: it takes over the target's traffic.
 pub fn new_primary(target: &Value, plan: &PrimaryPlan) -> Value {
-    let PrimaryPlan { name, label, owner, copied_from } = plan;
+    let PrimaryPlan { name, sides, owner, copied_from } = plan;
     let spec = &target["spec"];
     let mut primary = json!({
         "apiVersion": "apps/v1",
@@ -36,16 +36,16 @@ pub fn new_primary(target: &Value, plan: &PrimaryPlan) -> Value {
         "metadata": {
             "name": name,
             "namespace": target["metadata"]["namespace"],
-            "labels": {label.key.as_str(): label.primary_value()},
+            "labels": {sides.key(): sides.primary_value()},
             "annotations": annotations([]),
             "ownerReferences": [owner.reference()],
         },
         "spec": {
             "replicas": spec["replicas"].as_i64().unwrap_or(1).max(1),
-            "selector": {"matchLabels": {label.key.as_str(): label.primary_value()}},
+            "selector": sides.primary_selector(target),
         },
     });
-    copy_spec(target, &mut primary, label);
+    copy_spec(target, &mut primary, sides);
     mark_copied(&mut primary, copied_from);
     primary
 }
@@ -53,7 +53,7 @@ pub fn new_primary(target: &Value, plan: &PrimaryPlan) -> Value {
 /// `primary` with the target's template; everything that is not the target's stays as it is.
 pub fn copy_to_primary(target: &Value, primary: &Value, plan: &PrimaryPlan) -> Value {
     let mut primary = primary.clone();
-    copy_spec(target, &mut primary, &plan.label);
+    copy_spec(target, &mut primary, &plan.sides);
     mark_copied(&mut primary, &plan.copied_from);
     primary
 }
@@ -68,7 +68,7 @@ pub fn restore_primary(primary: &Value, template: Value, copied_from: &Digest) -
     primary
 }
 
-fn copy_spec(target: &Value, primary: &mut Value, label: &SelectorLabel) {
+fn copy_spec(target: &Value, primary: &mut Value, sides: &Sides) {
     let Some(spec) = primary.get_mut("spec") else { return };
     for field in SHARED_FIELDS {
         match &target["spec"][field] {
@@ -77,7 +77,7 @@ fn copy_spec(target: &Value, primary: &mut Value, label: &SelectorLabel) {
         }
     }
     let mut template = target["spec"]["template"].clone();
-    label.make_primary(&mut template);
+    sides.make_primary(&mut template);
     set(spec, "template", template);
 }
 
@@ -115,7 +115,7 @@ mod tests {
     fn plan(name: &str) -> PrimaryPlan {
         PrimaryPlan {
             name: "podinfo-primary".into(),
-            label: SelectorLabel::of(&target(), &["app".to_owned()]).unwrap(),
+            sides: Sides::of(&target(), &["app".to_owned()]).unwrap(),
             owner: Owner { name: "podinfo".into(), uid: "u".into() },
             copied_from: Digest::of_canonical(name.as_bytes()),
         }
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_new_primary_copies_what_runs_and_selects_only_its_own_pods() {
         let primary = new_primary(&target(), &plan("a"));
-        assert_eq!(primary["spec"]["selector"], json!({"matchLabels": {"app": "podinfo-primary"}}));
+        assert_eq!(primary["spec"]["selector"], json!({"matchLabels": {"app": "podinfo-primary", "tier": "web"}}));
         assert_eq!(
             primary["spec"]["template"]["metadata"]["labels"],
             json!({"app": "podinfo-primary", "tier": "web"})

@@ -12,7 +12,7 @@ use crate::model::{Digest, Quarantined, Remembered, Revision};
 use crate::release::{Readiness, WorkloadObserved};
 
 use super::metadata::controller_of;
-use super::selector::{SelectorError, SelectorLabel};
+use super::selector::{Labels, SelectorError, Sides};
 
 /// What `kubectl rollout restart` puts on a pod template.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
@@ -46,8 +46,10 @@ pub struct DeploymentView {
     pub remembered: Option<Remembered>,
     /// Annotation: the replica count that Git names.
     pub size: Option<i32>,
-    /// The label that tells primary and canary pods apart.
-    pub label: Result<SelectorLabel, SelectorError>,
+    /// What tells primary and canary pods apart, if it is a target.
+    pub sides: Result<Sides, SelectorError>,
+    /// Labels of the pods that it makes.
+    pub pod_labels: Labels,
     /// Uid of the controlling owner.
     pub owner_uid: Option<String>,
     /// Name and number of the TCP ports of all containers.
@@ -96,7 +98,8 @@ impl DeploymentView {
                 Some(Remembered { promoted: promoted.parse().ok()?, failed })
             }),
             size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
-            label: SelectorLabel::of(deployment, selector_labels),
+            sides: Sides::of(deployment, selector_labels),
+            pod_labels: Labels::of(&spec["template"]["metadata"]["labels"]),
             owner_uid: controller_of(deployment),
             ports: container_ports(&spec["template"]),
             replicas: count(&spec["replicas"], 1),

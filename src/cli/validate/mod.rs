@@ -3,6 +3,7 @@
 mod files;
 mod finding;
 mod generated;
+mod pair;
 mod policy;
 mod references;
 mod schema;

@@ -13,7 +13,7 @@ use crate::model::ObjectRef;
 
 use super::files::Source;
 use super::finding::{Finding, Severity};
-use super::generated;
+use super::{generated, pair};
 
 /// Where objects go that name no namespace.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -56,6 +56,7 @@ pub(super) fn check(all: &[Located<'_>]) -> Vec<Finding> {
             let message = format!("{target} is already released by {}", first.manifest.object_ref());
             findings.push(finding(Severity::Error, located, "spec.targetRef.name", message));
         } else {
+            findings.extend(pair::check(&canary, &placed(&target), located, all, &by_ref));
             targets.insert(target, located);
         }
         findings.extend(generated::check(&canary, &namespace, located, all, &by_ref));

@@ -86,7 +86,8 @@ fn what_this_version_does_not_carry_out_is_refused_as_the_daemon_refuses_it() {
             with("stepWeight: 10\n    mirror: true")
                 .replace("name: podinfo, namespace", "name: other, namespace")
                 .replace("name: podinfo}", "name: other}")
-                .replace("name: podinfo\n", "name: other\n"),
+                .replace("name: podinfo\n", "name: other\n")
+                .replace("app: podinfo", "app: other"),
         ),
     ];
     let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
@@ -136,6 +137,57 @@ fn what_a_canary_generates_does_not_belong_into_git() {
         ("service.yaml", service),
     ];
     insta::assert_snapshot!("validate-generated", validated(&files, &[]));
+}
+
+#[test]
+fn what_cannot_be_told_apart_is_refused_by_name() {
+    let workload = |kind: &str, name: &str, labels: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: test}}\nspec:\n  selector: {{matchLabels: \
+             {{{labels}}}}}\n  template:\n    metadata: {{labels: {{{labels}}}}}\n    spec: {{containers: [{{name: a, image: a}}]}}\n"
+        )
+    };
+    let service = |selector: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: podinfo, namespace: test}}\nspec: {{selector: {{{selector}}}, ports: [{{name: a, port: 1}}]}}\n"
+        )
+    };
+    let beside = |file: &str| validated(&[("app.yaml", GOOD), ("beside.yaml", file)], &[]);
+    for (other, named) in [
+        (
+            workload("Deployment", "worker", "app: podinfo, role: worker"),
+            "the pods of Deployment worker carry app=podinfo",
+        ),
+        (
+            workload("StatefulSet", "store", "app: podinfo-primary"),
+            "the pods of StatefulSet store carry app=podinfo-primary",
+        ),
+        (service("app: payments"), "Service test/podinfo selects the pods with app=payments"),
+    ] {
+        let screen = beside(&other);
+        assert!(screen.contains("error: ") && screen.contains(named), "{screen}");
+    }
+    for good in [
+        workload("Deployment", "other", "app: other"),
+        workload("Deployment", "worker", "app: podinfo").replace("namespace: test", "namespace: elsewhere"),
+        service("app: podinfo"),
+    ] {
+        let screen = beside(&good);
+        assert!(screen.contains("0 errors, 0 warnings"), "{screen}");
+    }
+    // Two parts of one app, each by its whole selector.
+    let part = |text: &str, name: &str| {
+        let text = text.replace("app: podinfo}", &format!("app: store, part: {name}}}"));
+        text.replace("name: podinfo", &format!("name: {name}"))
+    };
+    let screen = validated(&[("web.yaml", &part(GOOD, "web")), ("api.yaml", &part(GOOD, "api"))], &[]);
+    assert!(screen.contains("0 errors, 0 warnings"), "{screen}");
+    let unlabelled = GOOD.replace("app: podinfo", "k8s-app: podinfo");
+    let screen = validated(&[("app.yaml", &unlabelled)], &[]);
+    assert!(
+        screen.contains("warning: deployment test/podinfo: spec.selector.matchLabels must contain one of"),
+        "{screen}"
+    );
 }
 
 #[test]
