@@ -19,10 +19,15 @@ pub const RECORD_PROMOTED: &str = "serin.dev/record-promoted";
 pub const RECORD_FAILED: &str = "serin.dev/record-failed";
 /// On the Canary, by the CLI: `<verb>/<release or digest>/<nonce>`.
 pub const REQUEST: &str = "serin.dev/request";
-/// On the Canary, by `report`: id of the newest release whose outcome is in Git.
-pub const RECORDED: &str = "serin.dev/recorded";
+/// On the Canary, by `report`: how far each projection is, `record=<release>,rollback=<release>` (`model::Projected`). What all
+/// enabled ones have leaves the outbox.
+pub const PROJECTED: &str = "serin.dev/projected";
+/// On the Canary, by `report`: what became of the watched branch after a failed release, JSON (`model::RollbackNote`).
+pub const ROLLBACK: &str = "serin.dev/rollback";
 /// On the Canary, by `report`: why what happened is not in Git yet; absent when it is.
 pub const UNRECORDED: &str = "serin.dev/unrecorded";
+/// On the target, by `sync`: it was made from the record in Git, because the cluster knew nothing; which one, in words.
+pub const REBUILT: &str = "serin.dev/rebuilt";
 /// On generated workloads: digest of the target template they were copied from.
 pub const COPIED_FROM: &str = "serin.dev/copied-from";
 /// On generated workloads: digest of the template that was written there. A live template with another one was changed by

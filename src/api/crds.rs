@@ -24,12 +24,13 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     all
 }
 
-/// Whether the served Canary definition keeps `status.serin.state`. Flagger's own definition prunes it, and no release may
+/// Whether the served Canary definition keeps `status.serin`, as far as it decides. Flagger's own definition prunes it, and no release may
 /// start on it: its state would be lost.
 pub fn keeps_serin_status(crd: &CustomResourceDefinition) -> bool {
     crd.spec.versions.iter().filter(|version| version.served && version.name == VERSION).any(|version| {
         let root = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-        root.is_some_and(|root| keeps(root, &["status", "serin", "state"]))
+        let ours = [["status", "serin", "state"], ["status", "serin", "handover"]];
+        root.is_some_and(|root| ours.iter().all(|path| keeps(root, path)))
     })
 }
 
@@ -38,7 +39,7 @@ fn keeps(schema: &JSONSchemaProps, path: &[&str]) -> bool {
         return true;
     }
     match path {
-        [] => false,
+        [] => schema.properties.is_some(),
         [field, rest @ ..] => schema
             .properties
             .as_ref()

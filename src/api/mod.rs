@@ -10,6 +10,7 @@ pub mod annotations;
 mod canary;
 mod crds;
 pub mod duration;
+mod handover;
 mod inventory;
 pub mod managed_fields;
 mod schema;
@@ -27,9 +28,10 @@ pub use canary::{
     AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,
 };
 pub use crds::{GROUP, VERSION, crds, keeps_serin_status};
+pub use handover::{AwaitsGit, AwaitsKind, Handover};
 pub use inventory::{
     CommitResult, Inventory, InventoryError, Owned, Presence, Removal, RemovalVerdict, SyncedCommit, TargetResult,
 };
 pub use service::{CanaryService, CustomMetadata, GatewayRef, Retries, Rewrite, UnmanagedMetadata};
-pub use status::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, SerinStatus};
+pub use status::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, REBUILT, RECORDED, SerinStatus};
 pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::handover::Handover;
 use super::schema::{number, open_object};
 
 /// What is seen of a target. Flagger's fields are projections; `serin` is what counts.
@@ -138,6 +139,12 @@ pub const BLOCKED: &str = "Blocked";
 /// Condition type: parts of the spec are accepted and not carried out.
 pub const IGNORED: &str = "Ignored";
 
+/// Condition type: `False` while something of the target's releases is not in Git as it should be. There only then.
+pub const RECORDED: &str = "Recorded";
+
+/// Condition type: the cluster knew nothing, and primary started with what the record in Git names.
+pub const REBUILT: &str = "Rebuilt";
+
 /// What survives a restart.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -149,6 +156,9 @@ pub struct SerinStatus {
     #[serde(default)]
     #[schemars(schema_with = "open_object")]
     pub state: Value,
+    /// What the other rooms may know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Handover>,
     /// What the target waits for, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<String>,

@@ -22,7 +22,7 @@ use crate::git::{Identity, Store};
 use crate::hook::{HookCaller, HttpHooks};
 use crate::metrics::{HttpClients, MetricProvider, Prometheus};
 use crate::report::writer::BATCH;
-use crate::report::{self, ReporterSettings, RollbackCommits};
+use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch};
 use crate::server::{self, ServerState};
 use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus, WatchedCanary};
 
@@ -153,7 +153,13 @@ pub async fn daemon_with(
 
     let reporters_clock = clock.clone();
     let now: report::events::Now = Arc::new(move || reporters_clock.now());
-    let records = Records::new(store.clone(), remote.clone(), settings.git.status_branch.clone());
+    let watched = WatchedBranch::new(
+        store.clone(),
+        remote.clone(),
+        settings.git.branch.clone(),
+        settings.git.path.as_str(),
+    );
+    let records = Records::new(store.clone(), remote.clone(), settings.git.status_branch.clone(), watched);
     let reporter = report::git::Context {
         cluster: cluster.clone(),
         writer: writer.clone(),

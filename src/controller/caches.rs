@@ -10,10 +10,10 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::{RECORDED, REQUEST, UNRECORDED};
+use crate::api::annotations::{PROJECTED, REQUEST, ROLLBACK, UNRECORDED};
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
-use crate::model::{Frozen, NamespacedName, ReleaseId};
+use crate::model::{Frozen, NamespacedName, Projected, RollbackNote};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
@@ -46,7 +46,10 @@ pub(super) struct CanaryView {
     pub(super) deleting: bool,
     pub(super) finalizers: Vec<String>,
     pub(super) request: Option<String>,
-    pub(super) recorded: Option<ReleaseId>,
+    /// How far the projections are.
+    pub(super) projected: Projected,
+    /// What became of the watched branch after a failed release.
+    pub(super) rollback: Option<RollbackNote>,
     /// What keeps state from reaching Git, in words.
     pub(super) unrecorded: Option<String>,
     /// The spec, or why it cannot be read.
@@ -66,7 +69,8 @@ impl CanaryView {
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
             request: annotation(REQUEST),
-            recorded: annotation(RECORDED).and_then(|text| serde_json::from_value(Value::from(text)).ok()),
+            projected: annotation(PROJECTED).map(|text| Projected::from(text.as_str())).unwrap_or_default(),
+            rollback: annotation(ROLLBACK).and_then(|text| serde_json::from_str(&text).ok()),
             unrecorded: annotation(UNRECORDED),
             finalizers: metadata.finalizers.unwrap_or_default(),
             spec: serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::api::CanarySpec;
 use crate::metrics;
-use crate::model::{Frozen, NamespacedName};
+use crate::model::{Frozen, NamespacedName, Projection};
 use crate::release::{Answers, Observed, Request, RouteObserved, Verb};
 use crate::router::{Pods, RouteRequest, Router, ServiceSet, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
@@ -116,6 +116,7 @@ impl Look<'_> {
     pub(super) fn observe(&self, answers: Answers, asking_since: jiff::Timestamp) -> Observed {
         let target = self.target();
         let route = self.route();
+        let rebuilt = target.as_ref().and_then(|view| view.rebuilt.clone());
         Observed {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
             replaced: target.as_ref().map(|view| view.replaced.clone()).unwrap_or_default(),
@@ -128,7 +129,10 @@ impl Look<'_> {
             request: self.request(),
             answers,
             asking_since: Some(asking_since),
-            recorded: self.canary.recorded.clone(),
+            // Both run with every daemon.
+            projected: Projection::ALL.map(|by| (by, self.canary.projected.up_to(by).cloned())).to_vec(),
+            rollback: self.canary.rollback.clone(),
+            rebuilt,
             unrecorded: self.canary.unrecorded.clone(),
             autoscaler_stale: self.autoscaler_is_stale(),
         }

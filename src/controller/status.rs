@@ -3,13 +3,16 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, SerinStatus};
-use crate::release::State;
+use crate::api::{
+    AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, Handover, IGNORED, REBUILT,
+    RECORDED, SerinStatus,
+};
+use crate::release::{State, WaitingOn};
 
 /// Flagger's condition type.
 const PROMOTED: &str = "Promoted";
-/// Our condition type: what happened is in Git. There only while it is not.
-const RECORDED: &str = "Recorded";
+/// Reason of [`REBUILT`]: nobody vouches for the record.
+const UNSIGNED: &str = "UnsignedRecord";
 
 /// Why a stored state cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,22 +84,23 @@ pub(super) fn project(
     let made = |kind: &str, status: &str, reason: &str, message: &str| {
         condition(kept(kind), kind, status, reason.to_owned(), message.to_owned(), &now)
     };
-    let [promoted, unrecorded] = match state {
+    let [promoted, rebuilt, unrecorded] = match state {
         Some(state) => {
             let promoted = state.promoted_condition();
-            let unrecorded =
-                state.unrecorded.as_deref().map(|text| text.split_once(": ").unwrap_or(("Unrecorded", text)));
+            let rebuilt = state.rebuilt_from_record();
+            let trouble = state.git_trouble();
             [
                 Some(made(PROMOTED, promoted.status, promoted.reason, &promoted.message)),
-                unrecorded.map(|(reason, message)| made(RECORDED, "False", reason, message)),
+                rebuilt.map(|rebuilt| made(REBUILT, "True", UNSIGNED, &rebuilt.source)),
+                trouble.map(|trouble| made(RECORDED, "False", &trouble.reason, &trouble.message)),
             ]
         }
-        None => [PROMOTED, RECORDED].map(|kind| kept(kind).cloned()),
+        None => [PROMOTED, REBUILT, RECORDED].map(|kind| kept(kind).cloned()),
     };
     let blocked = extras.blocked.map(|reason| made(BLOCKED, "True", "Blocked", reason));
     let ignored = extras.ignored.map(|what| made(IGNORED, "True", "NotSupportedYet", what));
     // Flagger's own first: there are scripts that read the first one.
-    status.conditions = [promoted, blocked, ignored, unrecorded].into_iter().flatten().collect();
+    status.conditions = [promoted, blocked, ignored, rebuilt, unrecorded].into_iter().flatten().collect();
     if status.phase != old.phase || old.last_transition_time.is_none() {
         status.last_transition_time = Some(now);
     }
@@ -116,12 +120,31 @@ fn of_state(old: &CanaryStatus, state: &State) -> CanaryStatus {
         serin: Some(SerinStatus {
             version: SerinStatus::VERSION,
             state: serde_json::to_value(state).unwrap_or_default(),
+            handover: Some(handover(state)),
             waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
             revision: revision.map(ToString::to_string),
             release: release.map(|release| release.id.to_string()),
             handled_request: state.handled_request.clone(),
         }),
         ..old.clone()
+    }
+}
+
+/// What the other rooms may know of a state.
+fn handover(state: &State) -> Handover {
+    let waits = state.waiting_on.as_ref();
+    let kind = waits.and_then(|waits| match waits {
+        WaitingOn::Drift => Some(AwaitsKind::Correction),
+        WaitingOn::Target { .. } | WaitingOn::Blocked { .. } => Some(AwaitsKind::Objects),
+        _ => None,
+    });
+    Handover {
+        version: Handover::VERSION,
+        admitted: state.admitted.clone(),
+        promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
+        taken_up: state.last_applied.clone(),
+        ended: state.replaced.clone(),
+        awaits: kind.zip(waits).map(|(kind, waits)| AwaitsGit { kind, what: waits.to_string() }),
     }
 }
 
@@ -202,6 +225,36 @@ mod tests {
         state.unrecorded = None;
         let after = project(&serde_json::to_value(&first).unwrap(), Some(&state), NONE, at(5));
         assert!(after.conditions.iter().all(|condition| condition.type_ != RECORDED));
+    }
+
+    #[test]
+    fn what_the_other_rooms_may_know_is_written_with_every_state() {
+        let digest = |text: &str| crate::model::Digest::of_canonical(text.as_bytes());
+        let revision = |text: &str| crate::model::Revision { digest: digest(text), commit: None };
+        let mut state = State::new(at(0));
+        state.admitted = Some(revision("new"));
+        state.promoted = Some(crate::release::Promoted { revision: revision("old"), at: at(0) });
+        state.last_applied = Some(digest("old"));
+        state.replaced = vec![revision("between")];
+        state.waiting_on = Some(WaitingOn::Drift);
+        let status = serde_json::to_value(project(&Value::Null, Some(&state), NONE, at(0))).unwrap();
+        let read: CanaryStatus = serde_json::from_value(status.clone()).unwrap();
+        let told = read.serin.unwrap().handover.unwrap();
+        let expected = Handover {
+            version: Handover::VERSION,
+            admitted: Some(revision("new")),
+            promoted: Some(revision("old")),
+            taken_up: Some(digest("old")),
+            ended: vec![revision("between")],
+            awaits: Some(AwaitsGit { kind: AwaitsKind::Correction, what: WaitingOn::Drift.to_string() }),
+        };
+        assert_eq!(told, expected);
+        // What is not there is not written.
+        let empty = serde_json::to_value(handover(&State::new(at(0)))).unwrap();
+        assert_eq!(empty, json!({"version": 1}));
+        // Without a state of ours what was said stays.
+        let blocked = project(&status, None, Extras { blocked: Some("why"), ..NONE }, at(1));
+        assert_eq!(blocked.serin.unwrap().handover, Some(told));
     }
 
     #[test]

@@ -63,6 +63,14 @@ pub enum GitError {
     /// What was named is no place in a repository.
     #[error(transparent)]
     Path(#[from] TreePathError),
+    /// More than we are ready to take of a whole tree.
+    #[error("commit {commit} holds {what}")]
+    TooMuch {
+        /// The commit, abbreviated.
+        commit: String,
+        /// Of what.
+        what: String,
+    },
     /// The folder or file is not in the commit.
     #[error("path {path:?} does not exist at commit {commit}")]
     NoPath {
@@ -124,6 +132,7 @@ impl GitError {
             | Self::Store { .. }
             | Self::TooMany { .. }
             | Self::Path(_)
+            | Self::TooMuch { .. }
             | Self::NoPath { .. }
             | Self::NoFolder { .. } => false,
         }

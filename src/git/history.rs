@@ -2,13 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use git2::{ObjectType, Repository, Sort, TreeWalkMode, TreeWalkResult};
+use git2::{ObjectType, Repository, Sort};
 use jiff::Timestamp;
 
 use super::error::GitError;
 use super::snapshot::{commit_time, lossy};
 use super::store::{Inner, LOCAL_DEADLINE, Store, commit_id, oid};
+use super::trail::bounded_blob;
 use crate::model::CommitId;
+
+/// How much is taken of a whole tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeLimits {
+    /// Files and folders.
+    pub entries: usize,
+    /// Bytes of one file.
+    pub file_bytes: usize,
+    /// Bytes of all files.
+    pub bytes: usize,
+}
 
 /// A commit without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,14 +33,6 @@ pub struct CommitInfo {
     pub author: String,
     /// When it was committed.
     pub time: Timestamp,
-}
-
-impl CommitInfo {
-    /// The value of a trailer (`Serin-From: …`) in the message's last paragraph.
-    pub fn trailer(&self, key: &str) -> Option<&str> {
-        let last = self.message.trim_end().rsplit("\n\n").next().unwrap_or("");
-        last.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
-    }
 }
 
 impl Store {
@@ -50,11 +54,15 @@ impl Store {
     /// All files at a commit, by path.
     ///
     /// # Errors
-    /// If the store is damaged.
-    pub async fn tree(&self, commit: &CommitId) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
+    /// If there is more than `limits` allow, or the store is damaged.
+    pub async fn tree(
+        &self,
+        commit: &CommitId,
+        limits: TreeLimits,
+    ) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
         let commit = commit.clone();
         self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
-            inner.with(|repo| tree(inner, repo, &commit))
+            inner.with(|repo| tree(inner, repo, &commit, limits))
         })
         .await
     }
@@ -94,21 +102,46 @@ fn history(repo: &Repository, tip: &CommitId, limit: usize) -> Result<Vec<Raw>, 
     Ok(found)
 }
 
-fn tree(inner: &Inner, repo: &Repository, commit: &CommitId) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
+fn tree(
+    inner: &Inner,
+    repo: &Repository,
+    commit: &CommitId,
+    limits: TreeLimits,
+) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
     let damaged = |error: git2::Error| inner.damaged(&error);
-    let tree = repo.find_commit(oid(commit)?).and_then(|commit| commit.tree()).map_err(damaged)?;
-    let mut ids = Vec::new();
-    tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
-        if let (Some(ObjectType::Blob), Ok(name)) = (entry.kind(), std::str::from_utf8(entry.name_bytes())) {
-            ids.push((format!("{folder}{name}"), entry.id()));
+    let too_much = |what: String| GitError::TooMuch { commit: commit.short().to_owned(), what };
+    let root = repo.find_commit(oid(commit)?).and_then(|commit| commit.tree()).map_err(damaged)?;
+    let (mut files, mut seen, mut bytes) = (BTreeMap::new(), 0, 0);
+    let mut open = vec![(String::new(), root)];
+    while let Some((folder, tree)) = open.pop() {
+        for entry in &tree {
+            // Folders count, too: a few trees that name each other are many folders.
+            seen += 1;
+            if seen > limits.entries {
+                return Err(too_much(format!("more than {} files and folders", limits.entries)));
+            }
+            let Ok(name) = std::str::from_utf8(entry.name_bytes()) else { continue };
+            match entry.kind() {
+                Some(ObjectType::Blob) => {
+                    let path = format!("{folder}{name}");
+                    let Some(content) = bounded_blob(inner, repo, entry.id(), limits.file_bytes)? else {
+                        return Err(too_much(format!(
+                            "{path:?}, which is longer than {} bytes",
+                            limits.file_bytes
+                        )));
+                    };
+                    bytes += content.len();
+                    if bytes > limits.bytes {
+                        return Err(too_much(format!("more than {} bytes", limits.bytes)));
+                    }
+                    files.insert(path, content);
+                }
+                Some(ObjectType::Tree) => {
+                    open.push((format!("{folder}{name}/"), repo.find_tree(entry.id()).map_err(damaged)?));
+                }
+                _ => {}
+            }
         }
-        TreeWalkResult::Ok
-    })
-    .map_err(damaged)?;
-    let mut files = BTreeMap::new();
-    for (path, id) in ids {
-        let blob = repo.find_blob(id).map_err(damaged)?;
-        files.insert(path, blob.content().to_vec());
     }
     Ok(files)
 }

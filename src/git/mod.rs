@@ -18,13 +18,15 @@ mod remote;
 mod snapshot;
 mod store;
 mod tidy;
+mod trail;
 
 pub use commit::{Base, CommitMeta, Edit, Identity};
 pub use error::GitError;
-pub use history::CommitInfo;
+pub use history::{CommitInfo, TreeLimits};
 pub use place::{TreePath, TreePathError};
 pub use push::{LocalPush, PushError};
 pub use reference::{Reference, ReferenceError};
 pub use remote::{Credentials, Location, Remote};
 pub use snapshot::{Limits, SkippedFile, Snapshot, SnapshotFile};
 pub use store::Store;
+pub use trail::FileChange;

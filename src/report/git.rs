@@ -1,9 +1,10 @@
 //! The loop that keeps Git up to date: Canaries' status in, record and rollback commits out.
 //!
-//! What is in Git is told back on the Canary (annotation `serin.dev/recorded`), where the engine empties its outbox by it.
-//! What keeps state from reaching Git is told there, too (`serin.dev/unrecorded`), in words.
+//! What is in Git is told back on the Canary (annotation `serin.dev/projected`), where the engine empties its outbox by it. What
+//! became of a failed release on the watched branch (`serin.dev/rollback`) and what keeps state from reaching Git
+//! (`serin.dev/unrecorded`) is told there, too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,10 +17,10 @@ use super::events::Now;
 use super::target::report_of;
 use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
 use crate::api::Canary;
-use crate::api::annotations::{RECORDED, UNRECORDED};
+use crate::api::annotations::{PROJECTED, ROLLBACK, UNRECORDED};
 use crate::cluster::{Cluster, EffectKind, Listener, Reflected, Said, SharedWatch, WriteError, Writer, explain};
 use crate::git::{Remote, Store};
-use crate::model::{NamespacedName, ReleaseId};
+use crate::model::{self, NamespacedName, Projected, ReleaseId};
 
 /// Wait after the cluster could not be asked who it is, or a Canary could not be told.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -46,7 +47,8 @@ pub struct Context {
 #[derive(Debug, Clone, PartialEq)]
 pub struct WatchedCanary {
     report: Option<TargetReport>,
-    recorded: Option<String>,
+    projected: Projected,
+    rollback: Option<String>,
     unrecorded: Option<String>,
 }
 
@@ -55,7 +57,8 @@ impl WatchedCanary {
         let key = NamespacedName::new(canary.namespace().unwrap_or_default(), canary.name_any());
         let annotation = |key: &str| canary.annotations().get(key).cloned();
         let report = report_of(&key, canary);
-        Self { report, recorded: annotation(RECORDED), unrecorded: annotation(UNRECORDED) }
+        let projected = annotation(PROJECTED).map(|text| Projected::from(text.as_str())).unwrap_or_default();
+        Self { report, projected, rollback: annotation(ROLLBACK), unrecorded: annotation(UNRECORDED) }
     }
 }
 
@@ -179,16 +182,8 @@ async fn tell(
     canaries: &Reflected<WatchedCanary>,
     projection: &Projection,
 ) -> bool {
-    let mut newest: BTreeMap<&NamespacedName, &ReleaseId> = BTreeMap::new();
-    for (canary, release) in &projection.recorded {
-        let known = newest.entry(canary).or_insert(release);
-        if release.number() > known.number() {
-            *known = release;
-        }
-    }
     let mut all_told = true;
     for (key, canary) in canaries.all() {
-        let recorded = newest.get(&key).map(|release| release.as_str().to_owned());
         let problem =
             projection.conditions.iter().find(|condition| concerns(condition, &key, &canary, projection));
         let problem = match problem {
@@ -197,7 +192,9 @@ async fn tell(
             Some(Condition { reason, message, canary: _, passing: false }) => Some(format!("{reason}: {message}")),
             None => None,
         };
-        let Some(patch) = annotations(&canary, recorded, problem) else { continue };
+        let projected = projection.projected.get(&key);
+        let note = projection.notes.get(&key).and_then(|note| serde_json::to_string(note).ok());
+        let Some(patch) = annotations(&canary, projected, note, problem) else { continue };
         let api: Api<Canary> = Api::namespaced(cluster.client(), &key.namespace);
         let params = PatchParams::default();
         let patch = Patch::Merge(&patch);
@@ -232,13 +229,25 @@ fn concerns(condition: &Condition, key: &NamespacedName, canary: &WatchedCanary,
     })
 }
 
-/// The patch that makes both annotations say what they should; `None` if they do.
-fn annotations(canary: &WatchedCanary, recorded: Option<String>, problem: Option<String>) -> Option<Value> {
+/// The patch that makes the annotations say what they should; `None` if they do.
+fn annotations(
+    canary: &WatchedCanary,
+    projected: Option<&Projected>,
+    note: Option<String>,
+    problem: Option<String>,
+) -> Option<Value> {
     let mut wanted = serde_json::Map::new();
-    if let Some(recorded) = recorded
-        && canary.recorded.as_ref() != Some(&recorded)
-    {
-        wanted.insert(RECORDED.to_owned(), json!(recorded));
+    let mut told = canary.projected.clone();
+    for by in model::Projection::ALL {
+        if let Some(release) = projected.and_then(|projected| projected.up_to(by)) {
+            told.note(by, release.clone());
+        }
+    }
+    if told != canary.projected {
+        wanted.insert(PROJECTED.to_owned(), json!(told.to_string()));
+    }
+    if note.is_some() && canary.rollback != note {
+        wanted.insert(ROLLBACK.to_owned(), json!(note));
     }
     if canary.unrecorded != problem {
         // In a merge patch null removes.

@@ -7,12 +7,15 @@
 
 pub mod events;
 pub mod git;
+pub mod rebuild;
 pub mod record;
 pub mod rollback;
 #[cfg(test)]
 mod samples;
 mod target;
+mod watched;
 pub mod writer;
 
 pub use record::TargetReport;
+pub use watched::WatchedBranch;
 pub use writer::{Condition, GitReporter, Projection, ReporterSettings, RollbackCommits};

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::manifest::{Manifest, parse_each};
-use crate::model::{Digest, NamespacedName, ObjectRef, ReleaseId, Revision};
+use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId, Revision};
 use crate::release::{CheckResult, Outcome};
 
 pub(super) use open::open_rollbacks;
@@ -70,6 +70,10 @@ pub struct TargetReport {
     pub cause: Option<String>,
     /// Who approved, as claimed.
     pub approved_by: Option<String>,
+    /// The newest release that the record was seen to have: this cluster has written it before.
+    pub recorded: Option<ReleaseId>,
+    /// Revisions that were rolled back on the watched branch, and by which commit.
+    pub rolled_back: Vec<(Digest, CommitId)>,
     /// Terminal outcomes not yet seen in Git, oldest first.
     pub outbox: Vec<Outcome>,
     /// Outcomes that did not fit into the outbox.

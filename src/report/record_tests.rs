@@ -45,6 +45,8 @@ fn report() -> TargetReport {
         checks: Vec::new(),
         cause: None,
         approved_by: None,
+        recorded: None,
+        rolled_back: Vec::new(),
         outbox: Vec::new(),
         outbox_merged: 0,
     }

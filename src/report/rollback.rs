@@ -1,11 +1,13 @@
 //! Whether a failed release is rolled back in Git, and with which commit. Pure.
 //!
 //! Restored is the target's `spec.template` in the file at the tip of the watched branch, by splicing the promoted
-//! manifest's bytes; its digest must then be the promoted one. At most one such commit is made per target and digest.
+//! manifest's bytes; its digest must then be the promoted one. At most one such commit is made per target and digest: an
+//! earlier one is known from the Canary's status, or, should the process have died before that was written, by what it did
+//! on the branch. What a commit says about itself decides nothing: anybody can write trailers.
 
 use std::fmt::Write as _;
 
-use crate::git::{CommitInfo, Snapshot};
+use crate::git::{FileChange, Snapshot};
 use crate::manifest::{Manifest, ParseCache, Parsed};
 use crate::manifest::{ManifestError, SpliceError, describe_change, restore, template_digest};
 use crate::model::{CommitId, NamespacedName, ObjectRef, Revision};
@@ -29,11 +31,23 @@ pub const TRAILER_CAUSE: &str = "Serin-Cause";
 /// Trailer: which cluster.
 pub const TRAILER_CLUSTER: &str = "Serin-Cluster";
 
+/// Where a target is at the tip of the watched branch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The file.
+    pub path: String,
+    text: std::sync::Arc<str>,
+    object: ObjectRef,
+    template: serde_json::Value,
+}
+
 /// What is looked at.
 #[derive(Debug)]
 pub struct Case<'a> {
     /// `cluster.name`.
     pub cluster: &'a str,
+    /// The watched branch.
+    pub branch: &'a str,
     /// The Canary.
     pub canary: &'a NamespacedName,
     /// The workload.
@@ -42,14 +56,16 @@ pub struct Case<'a> {
     pub failed: &'a Outcome,
     /// What primary runs now.
     pub promoted: Option<&'a Revision>,
-    /// Its manifest, if it is still known.
+    /// Its manifest, if the watched branch has it.
     pub manifest: Option<&'a ManifestFile>,
     /// Another release of the same digest came after this one.
     pub released_again: bool,
-    /// The tip of the watched branch.
-    pub tip: &'a Snapshot,
-    /// Commits of the watched branch, newest first, as far back as the failed one or a limit.
-    pub history: &'a [CommitInfo],
+    /// The commit that rolled this revision back before, as the Canary's status knows.
+    pub rolled_back: Option<&'a CommitId>,
+    /// Where the target is at the tip.
+    pub tip: &'a Found,
+    /// Commits that changed that file since the release failed, newest first.
+    pub changes: &'a [FileChange],
 }
 
 /// What to do.
@@ -80,12 +96,29 @@ pub enum NoRollback {
     /// A change made in the cluster.
     #[error("the failed revision did not come from Git")]
     CauseNotInGit,
+    /// Turned off.
+    #[error("rollback commits are turned off (rollback: record); restore the manifest yourself")]
+    TurnedOff,
+    /// A tag is followed.
+    #[error("{0} is followed and never moved; watch a branch instead")]
+    NoBranch(String),
+    /// Nobody allowed it in time.
+    #[error("the push was denied for {0} hours; restore the manifest yourself")]
+    Denied(u64),
     /// Nothing to go back to.
     #[error("nothing was promoted before")]
     NothingPromoted,
-    /// The last good template was never in Git, or its commit is gone.
-    #[error("the manifest of the promoted revision {0} is not in Git")]
-    PromotedNotInGit(String),
+    /// The last good template was never on the branch, or its history is gone.
+    #[error(
+        "no commit of branch {branch} has the promoted revision {digest} (was it forced, or never in Git?); restore the \
+         manifest yourself"
+    )]
+    PromotedNotInGit {
+        /// The watched branch.
+        branch: String,
+        /// The promoted digest.
+        digest: String,
+    },
     /// Somebody was faster.
     #[error("the branch has moved on: the target is at {tip} there, not at the failed {failed}")]
     MovedOn {
@@ -94,9 +127,15 @@ pub enum NoRollback {
         /// The failed digest.
         failed: String,
     },
+    /// Somebody was faster and did the same.
+    #[error("the branch names the promoted revision again")]
+    PutRight,
     /// Nothing at the tip names the target.
     #[error("the branch has moved on: the target is no longer there")]
     TargetGone,
+    /// The branch was deleted.
+    #[error("{0} does not exist")]
+    BranchGone(String),
     /// It was rolled back before and pushed again.
     #[error("this revision was rolled back before, in {0}, and pushed again; `serin retry` releases it again")]
     RolledBackBefore(CommitId),
@@ -119,15 +158,59 @@ pub enum NoRollback {
     },
 }
 
-/// Decides about one failed release. `parsed` keeps files from being parsed at every decision.
-pub fn decide(case: &Case<'_>, parsed: &mut ParseCache) -> Decision {
-    match decided(case, parsed) {
+impl NoRollback {
+    /// In CamelCase, for a condition.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::CauseNotInGit => "CauseNotInGit",
+            Self::TurnedOff => "RollbackTurnedOff",
+            Self::NoBranch(_) => "NotABranch",
+            Self::Denied(_) => "RollbackDenied",
+            Self::NothingPromoted => "NothingPromoted",
+            Self::PromotedNotInGit { .. } => "PromotedNotInGit",
+            Self::MovedOn { .. } => "MovedOn",
+            Self::PutRight => "PutRight",
+            Self::TargetGone => "TargetGone",
+            Self::BranchGone(_) => "BranchGone",
+            Self::RolledBackBefore(_) => "RolledBackBefore",
+            Self::ReleasedAgain => "ReleasedAgain",
+            Self::Unreadable(_) => "ManifestUnreadable",
+            Self::NotSplicable(_) => "NotSplicable",
+            Self::OtherDigest { .. } => "OtherDigest",
+        }
+    }
+
+    /// Whether the branch goes on naming what failed: somebody has to do something.
+    pub fn leaves_failed(&self) -> bool {
+        match self {
+            Self::CauseNotInGit
+            | Self::MovedOn { .. }
+            | Self::PutRight
+            | Self::TargetGone
+            | Self::ReleasedAgain => false,
+            Self::TurnedOff
+            | Self::NoBranch(_)
+            | Self::Denied(_)
+            | Self::NothingPromoted
+            | Self::PromotedNotInGit { .. }
+            | Self::BranchGone(_)
+            | Self::RolledBackBefore(_)
+            | Self::Unreadable(_)
+            | Self::NotSplicable(_)
+            | Self::OtherDigest { .. } => true,
+        }
+    }
+}
+
+/// Decides about one failed release.
+pub fn decide(case: &Case<'_>) -> Decision {
+    match decided(case) {
         Ok(decision) => decision,
         Err(none) => Decision::None(none),
     }
 }
 
-fn decided(case: &Case<'_>, parsed: &mut ParseCache) -> Result<Decision, NoRollback> {
+fn decided(case: &Case<'_>) -> Result<Decision, NoRollback> {
     let failed = &case.failed.revision.digest;
     if case.failed.revision.commit.is_none() {
         return Err(NoRollback::CauseNotInGit);
@@ -135,40 +218,40 @@ fn decided(case: &Case<'_>, parsed: &mut ParseCache) -> Result<Decision, NoRollb
     if case.released_again {
         return Err(NoRollback::ReleasedAgain);
     }
-    let found = find(case.tip, case.target, parsed)?;
-    let at_tip = template_digest(&found.template);
-    if let Some(earlier) = case.history.iter().find(|commit| is_rollback(commit, case)) {
-        // Ours, unless the failed manifest is there again: then somebody pushed it once more.
-        if at_tip != *failed {
-            return Ok(Decision::Done(earlier.id.clone()));
-        }
-        return Err(NoRollback::RolledBackBefore(earlier.id.clone()));
-    }
+    let at_tip = template_digest(&case.tip.template);
+    let earlier = case.changes.iter().find(|change| is_rollback(change, case)).map(|change| &change.commit);
     if at_tip != *failed {
-        return Err(NoRollback::MovedOn { tip: at_tip.short().to_owned(), failed: failed.short().to_owned() });
+        return match earlier {
+            Some(commit) => Ok(Decision::Done(commit.clone())),
+            None if case.promoted.is_some_and(|promoted| promoted.digest == at_tip) => Err(NoRollback::PutRight),
+            None => Err(NoRollback::MovedOn { tip: at_tip.short().to_owned(), failed: failed.short().to_owned() }),
+        };
+    }
+    if let Some(commit) = case.rolled_back.or(earlier) {
+        return Err(NoRollback::RolledBackBefore(commit.clone()));
     }
     let promoted = case.promoted.ok_or(NoRollback::NothingPromoted)?;
-    let good = case.manifest.ok_or_else(|| NoRollback::PromotedNotInGit(promoted.digest.short().to_owned()))?;
-    let content = restored(&found, case.target, &good.text)?;
+    let good = case.manifest.ok_or_else(|| NoRollback::PromotedNotInGit {
+        branch: case.branch.to_owned(),
+        digest: promoted.digest.short().to_owned(),
+    })?;
+    let content = restored(case.tip, case.target, &good.text)?;
     let template = template_in(&content, case.target);
     let result = template.as_ref().map(template_digest);
     if result.as_ref() != Some(&promoted.digest) {
         let found = result.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
         return Err(NoRollback::OtherDigest { found, wanted: promoted.digest.to_string() });
     }
-    let changes = template.map(|template| changes(&found.template, &template)).unwrap_or_default();
+    let changes = template.map(|template| changes(&case.tip.template, &template)).unwrap_or_default();
     let message = message(case, promoted, &changes);
-    Ok(Decision::Commit(RollbackPlan { path: found.path, content, message }))
+    Ok(Decision::Commit(RollbackPlan { path: case.tip.path.clone(), content, message }))
 }
 
-struct Found {
-    path: String,
-    text: std::sync::Arc<str>,
-    object: ObjectRef,
-    template: serde_json::Value,
-}
-
-fn find(tip: &Snapshot, target: &ObjectRef, parsed: &mut ParseCache) -> Result<Found, NoRollback> {
+/// Where the target is at the tip. `parsed` keeps files from being parsed at every decision.
+///
+/// # Errors
+/// If it is nowhere, or its file cannot be read.
+pub fn find(tip: &Snapshot, target: &ObjectRef, parsed: &mut ParseCache) -> Result<Found, NoRollback> {
     let mut unreadable = None;
     for file in &tip.files {
         let parsed = parsed.parse(&file.path, &file.oid, &file.text);
@@ -210,11 +293,16 @@ fn restored(found: &Found, target: &ObjectRef, good: &str) -> Result<String, NoR
     Ok(restore(&found.text, &found.object, &TEMPLATE, good)?)
 }
 
-fn is_rollback(commit: &CommitInfo, case: &Case<'_>) -> bool {
-    let digest = |text: &str| text.parse::<Revision>().ok().map(|revision| revision.digest);
-    commit.trailer(TRAILER_ROLLBACK) == Some(case.canary.to_string().as_str())
-        && commit.trailer(TRAILER_CLUSTER) == Some(case.cluster)
-        && commit.trailer(TRAILER_FROM).and_then(digest).as_ref() == Some(&case.failed.revision.digest)
+/// A rollback commit is known by what it does, whatever it says and whoever made it: it changed this file only, which had the
+/// failed revision and has the promoted one.
+fn is_rollback(change: &FileChange, case: &Case<'_>) -> bool {
+    let digest = |text: &Option<std::sync::Arc<str>>| {
+        template_in(text.as_deref()?, case.target).map(|template| template_digest(&template))
+    };
+    let Some(promoted) = case.promoted else { return false };
+    change.alone
+        && digest(&change.before).as_ref() == Some(&case.failed.revision.digest)
+        && digest(&change.after).as_ref() == Some(&promoted.digest)
 }
 
 fn changes(from: &serde_json::Value, to: &serde_json::Value) -> Vec<String> {
@@ -223,7 +311,7 @@ fn changes(from: &serde_json::Value, to: &serde_json::Value) -> Vec<String> {
 }
 
 fn message(case: &Case<'_>, promoted: &Revision, changes: &[String]) -> String {
-    let Case { cluster, canary, target: _, failed, .. } = case;
+    let Case { cluster, canary, failed, .. } = case;
     let cause = failed.cause.as_ref().map_or("the release failed", |cause| cause.message.as_str());
     let mut out = format!(
         "Roll back {canary} to {}\n\nRelease {} failed: {cause}\n",

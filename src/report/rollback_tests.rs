@@ -55,24 +55,36 @@ fn failed() -> Outcome {
     }
 }
 
-fn decide_on(tip: &str, failed: &Outcome, history: &[CommitInfo], change: impl Fn(&mut Case<'_>)) -> Decision {
+fn decide_on(tip: &str, failed: &Outcome, changes: &[FileChange], change: impl Fn(&mut Case<'_>)) -> Decision {
     let promoted = Revision { digest: digest_of(GOOD), commit: Some(commit("a")) };
     let manifest = ManifestFile { path: "deploy/podinfo.yaml".into(), text: GOOD.into() };
     let canary = NamespacedName::new("test", "podinfo");
-    let (target, tip) = (target(), snapshot(tip));
+    let target = target();
+    let tip = match find(&snapshot(tip), &target, &mut ParseCache::default()) {
+        Ok(tip) => tip,
+        Err(none) => return Decision::None(none),
+    };
     let mut case = Case {
         cluster: "c1",
+        branch: "main",
         canary: &canary,
         target: &target,
         failed,
         promoted: Some(&promoted),
         manifest: Some(&manifest),
         released_again: false,
+        rolled_back: None,
         tip: &tip,
-        history,
+        changes,
     };
     change(&mut case);
-    decide(&case, &mut ParseCache::default())
+    decide(&case)
+}
+
+/// A commit that turned one text of the file into another.
+fn changed(before: &str, after: &str) -> FileChange {
+    let text = |text: &str| Some(Arc::from(text));
+    FileChange { commit: commit("e"), time: failed().ended, before: text(before), after: text(after), alone: true }
 }
 
 fn plan(decision: Decision) -> RollbackPlan {
@@ -101,16 +113,43 @@ fn restores_the_template_and_says_why() {
 }
 
 #[test]
-fn is_made_at_most_once() {
-    let message = plan(decide_on(&bad(), &failed(), &[], |_| {})).message;
-    let earlier = CommitInfo { id: commit("e"), message, author: "serin".into(), time: failed().ended };
-    let history = [earlier];
+fn is_made_at_most_once_and_known_by_what_it_did() {
     let after = bad().replace("3.1.1", "3.1.0");
-    assert_eq!(decide_on(&after, &failed(), &history, |_| {}), Decision::Done(commit("e")));
+    let rollback = changed(&bad(), &after);
+    assert_eq!(decide_on(&after, &failed(), std::slice::from_ref(&rollback), |_| {}), Decision::Done(commit("e")));
     let again = Decision::None(NoRollback::RolledBackBefore(commit("e")));
-    assert_eq!(decide_on(&bad(), &failed(), &history, |_| {}), again);
-    // Another cluster's rollback is not ours.
-    assert!(matches!(decide_on(&bad(), &failed(), &history, |case| case.cluster = "c2"), Decision::Commit(_)));
+    assert_eq!(decide_on(&bad(), &failed(), std::slice::from_ref(&rollback), |_| {}), again);
+    // Known to status, however far behind it lies.
+    let earlier = commit("f");
+    let known =
+        decide_on(&bad(), &failed(), &[], |case| case.rolled_back = Some(Box::leak(Box::new(earlier.clone()))));
+    assert_eq!(known, Decision::None(NoRollback::RolledBackBefore(commit("f"))));
+
+    // What does something else is none, whatever it says.
+    let others = [
+        FileChange { alone: false, ..rollback.clone() },
+        changed(GOOD, &bad()),
+        changed(&bad(), &bad().replace("3.1.1", "3.1.2")),
+        changed("a: 1\n", &after),
+        changed(&bad(), "a: 1\n"),
+        FileChange { before: None, ..rollback.clone() },
+        FileChange { after: None, ..rollback },
+    ];
+    for other in &others {
+        let decision = decide_on(&bad(), &failed(), std::slice::from_ref(other), |_| {});
+        assert!(matches!(decision, Decision::Commit(_)), "{other:?}: {decision:?}");
+    }
+}
+
+#[test]
+fn every_reason_says_whether_somebody_has_to_do_something() {
+    // By hand: the branch is right, and the commit that did it is not ours.
+    let put_right = decide_on(&bad().replace("3.1.1", "3.1.0"), &failed(), &[], |_| {});
+    assert_eq!(put_right, Decision::None(NoRollback::PutRight));
+    assert!(!NoRollback::PutRight.leaves_failed());
+    assert!(NoRollback::TurnedOff.leaves_failed());
+    assert!(NoRollback::RolledBackBefore(commit("e")).leaves_failed());
+    assert!(!NoRollback::CauseNotInGit.leaves_failed());
 }
 
 #[test]
@@ -128,7 +167,10 @@ fn gives_its_reason_when_there_is_none() {
     assert!(
         reason(decide_on(&broken, &failed(), &[], |_| {})).starts_with("the manifest at the tip cannot be read")
     );
-    assert!(reason(decide_on(&bad(), &failed(), &[], |case| case.manifest = None)).contains("is not in Git"));
+    assert!(
+        reason(decide_on(&bad(), &failed(), &[], |case| case.manifest = None))
+            .contains("no commit of branch main")
+    );
     assert!(
         reason(decide_on(&bad(), &failed(), &[], |case| case.promoted = None)).contains("nothing was promoted")
     );

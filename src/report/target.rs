@@ -37,6 +37,12 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
             .filter(|_| release.is_none())
             .and_then(|outcome| Some(outcome.cause.as_ref()?.message.clone())),
         approved_by: None,
+        recorded: state.recorded,
+        rolled_back: state
+            .quarantine
+            .iter()
+            .filter_map(|entry| Some((entry.revision.digest.clone(), entry.rolled_back.clone()?)))
+            .collect(),
         outbox_merged: state.outbox_merged,
         outbox: state.outbox,
     })

@@ -5,23 +5,29 @@
 //! Every push is a compare and swap on what was decided on; when somebody was faster, everything is decided again.
 
 mod denials;
+mod notices;
 mod roll;
 mod status;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::cluster::{EffectKind, WriteError, Writer};
 use crate::git::{CommitMeta, GitError, Identity, PushError, Reference, Remote, Store};
-use crate::manifest::{FileCache, ParseCache};
-use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
+use crate::manifest::ParseCache;
+use crate::model::{
+    CommitId, NamespacedName, Projected, Projection as Projector, ReleaseId, Revision, RollbackNote,
+};
 use crate::release::OutcomeKind;
 
 use super::record::{RecordError, RollbackRecord, Rollbacks, TargetReport, holds};
+use super::watched::WatchedBranch;
 use denials::{About, Denials};
 pub use denials::{DENIED_WAIT_FIRST, DENIED_WAIT_MAX};
+use notices::Notices;
+use roll::Fate;
 use status::{StatusBranch, Wrote};
 
 /// Tries of one push that lost a race.
@@ -43,9 +49,6 @@ pub const UNREACHABLE_WAIT: Duration = Duration::from_secs(30);
 pub const ROLLBACK_WANTED: Duration = Duration::from_hours(24);
 /// A record written by another cluster less than this ago is another live writer's.
 pub const FOREIGN_LIVE: Duration = Duration::from_mins(2);
-
-/// Why there is no rollback commit where none are made.
-const ROLLBACKS_OFF: &str = "rollback commits are turned off (rollback: record)";
 
 /// What the reporter is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,10 +83,14 @@ pub enum RollbackCommits {
 /// What a projection did.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Projection {
-    /// Outcomes that are in Git now: they may leave the outbox.
+    /// Outcomes that the record has now.
     pub recorded: Vec<(NamespacedName, ReleaseId)>,
-    /// What became of failed releases on the watched branch; told until the record holds it.
+    /// How far record and rollback are: what both have may leave the outbox.
+    pub projected: BTreeMap<NamespacedName, Projected>,
+    /// What became of failed releases on the watched branch, as the record tells it; until the outbox loses them.
     pub rollbacks: Vec<(NamespacedName, ReleaseId, RollbackRecord)>,
+    /// The same, as the Canary tells it: of its newest failed release.
+    pub notes: BTreeMap<NamespacedName, RollbackNote>,
     /// What somebody should know; empty when all is well.
     pub conditions: Vec<Condition>,
     /// The record's commit, if one was made.
@@ -121,9 +128,11 @@ enum Stop {
     #[error("the branch moved {PUSH_TRIES} times while we tried to push")]
     Contended,
     #[error(
-        "another cluster ({uid}) writes the record of {cluster}; give each cluster its own cluster.name, then restart"
+        "branch {branch} names another cluster ({uid}) as its writer, and this one has written it before: it is left alone. \
+         If two clusters share cluster.name, give each its own; else somebody has written there who should not: protect \
+         {branch} like the watched branch, and delete it, and it is made anew from what this cluster knows"
     )]
-    Foreign { cluster: String, uid: String },
+    Foreign { branch: String, uid: String },
     #[error("another cluster ({uid}) wrote this record at {at:.0}; it is taken over if that one stays silent")]
     MaybeForeign { uid: String, at: Timestamp },
 }
@@ -136,12 +145,14 @@ pub struct GitReporter {
     settings: ReporterSettings,
     writer: Writer,
     status: StatusBranch,
+    watched: WatchedBranch,
     at_tip: ParseCache,
-    at_promoted: FileCache<Vec<ObjectRef>>,
-    index: Option<roll::Index>,
+    /// What has become of failed releases that are still in an outbox: decided once, and not again before that is told.
+    settled: BTreeMap<(NamespacedName, ReleaseId), Fate>,
     /// Promoted revisions whose manifest is nowhere; at most one per target stays of interest.
     absent: HashSet<(NamespacedName, Revision)>,
     denials: Denials,
+    notices: Notices,
     /// Projections in a row that Git, or what is in it, refused.
     refusals: u32,
     /// What was said last: the same trouble is met at every look.
@@ -152,17 +163,19 @@ impl GitReporter {
     /// A reporter that has seen nothing yet.
     pub fn new(store: Store, remote: Remote, settings: ReporterSettings, writer: Writer) -> Self {
         let status = StatusBranch::default();
+        let watched = WatchedBranch::new(store.clone(), remote.clone(), settings.branch.clone(), &settings.path);
         Self {
             store,
             remote,
             settings,
             writer,
             status,
+            watched,
             at_tip: ParseCache::default(),
-            at_promoted: FileCache::default(),
-            index: None,
+            settled: BTreeMap::new(),
             absent: HashSet::new(),
             denials: Denials::default(),
+            notices: Notices::default(),
             refusals: 0,
             told: Vec::new(),
         }
@@ -183,6 +196,8 @@ impl GitReporter {
             Ok(()) => self.refusals = 0,
             Err(stop) => self.stopped(&stop, now, &mut projection),
         }
+        projection.again =
+            self.notices.add_to(&mut projection.conditions, now).into_iter().fold(projection.again, earliest);
         self.say(&projection.conditions);
         projection
     }
@@ -211,23 +226,17 @@ impl GitReporter {
         now: Timestamp,
         projection: &mut Projection,
     ) -> Result<(), Stop> {
-        self.look_at_status(now).await?;
         let promoted = |key: &(NamespacedName, Revision)| {
             reports.iter().any(|report| report.canary == key.0 && report.promoted.as_ref() == Some(&key.1))
         };
         self.absent.retain(promoted);
-        let mut rollbacks = self.roll_back_failed(reports, now, projection).await?;
-        let settled = self.roll_back_denied(reports, now, projection).await?;
-        // What an open rollback has come to belongs into the record as much as an end that it does not have.
-        let mut news: Vec<String> =
-            settled.keys().map(|(canary, release)| format!("{canary} {release}")).collect();
-        rollbacks.extend(settled);
-        for report in reports {
-            let open = report.outbox.iter().filter(|outcome| !holds(self.status.files(), &report.canary, outcome));
-            news.extend(open.map(|outcome| format!("{} {}", report.canary, outcome.release)));
-        }
+        // Whatever lies on the status branch, it keeps no rollback from the watched one.
+        self.roll_back_failed(reports, now, projection).await?;
+        self.look_at_status(reports, now).await?;
+        let mut rollbacks = self.told_rollbacks(projection);
+        rollbacks.extend(self.unknown_rollbacks(reports, now));
         let gone = &self.given_up(gone).await?;
-        news.extend(gone.iter().map(|canary| format!("{canary} is gone")));
+        let news = self.news(reports, gone, &rollbacks);
         match self.write_status(reports, gone, &rollbacks, &news, now).await? {
             Wrote::Nothing => projection.settled = true,
             Wrote::Commit(commit) => {
@@ -236,42 +245,42 @@ impl GitReporter {
             }
             Wrote::Later(at) => projection.again = earliest(projection.again, at),
         }
-        projection.recorded = self.recorded(reports);
+        self.acknowledge(reports, projection);
         Ok(())
     }
 
-    fn recorded(&self, reports: &[TargetReport]) -> Vec<(NamespacedName, ReleaseId)> {
-        let in_git = |report: &TargetReport| {
-            let held = report.outbox.iter().filter(|outcome| holds(self.status.files(), &report.canary, outcome));
-            held.map(|outcome| (report.canary.clone(), outcome.release.clone())).collect::<Vec<_>>()
-        };
-        reports.iter().flat_map(in_git).collect()
+    /// What cannot wait for its batch: ends that the record does not have, and what rollbacks have come to.
+    fn news(&self, reports: &[TargetReport], gone: &[NamespacedName], rollbacks: &Rollbacks) -> Vec<String> {
+        let mut news = self.status.unsettled(rollbacks);
+        for report in reports {
+            let open = report.outbox.iter().filter(|outcome| !holds(self.status.files(), &report.canary, outcome));
+            news.extend(open.map(|outcome| format!("{} {}", report.canary, outcome.release)));
+        }
+        news.extend(gone.iter().map(|canary| format!("{canary} is gone")));
+        news
     }
 
-    /// Failed releases that the record does not know yet get their rollback commit, or a reason why there is none.
-    async fn roll_back_failed(
-        &mut self,
-        reports: &[TargetReport],
-        now: Timestamp,
-        projection: &mut Projection,
-    ) -> Result<Rollbacks, Stop> {
-        let mut done = Rollbacks::new();
+    /// How far each outbox is told: up to the newest outcome that the record has, and up to the last before one whose rollback
+    /// is still open.
+    fn acknowledge(&self, reports: &[TargetReport], projection: &mut Projection) {
         for report in reports {
-            for outcome in &report.outbox {
-                let open =
-                    outcome.kind == OutcomeKind::Failed && !holds(self.status.files(), &report.canary, outcome);
-                if !open {
-                    continue;
-                }
-                let rollback = match self.settings.rollback {
-                    RollbackCommits::Make => self.roll_back(report, outcome, now, projection).await?,
-                    RollbackCommits::Skip => RollbackRecord::none(ROLLBACKS_OFF),
-                };
-                projection.rollbacks.push((report.canary.clone(), outcome.release.clone(), rollback.clone()));
-                done.insert((report.canary.clone(), outcome.release.clone()), rollback);
+            let held = |outcome: &&crate::release::Outcome| holds(self.status.files(), &report.canary, outcome);
+            let is_done = |outcome: &&crate::release::Outcome| {
+                let key = (report.canary.clone(), outcome.release.clone());
+                held(outcome) && (outcome.kind != OutcomeKind::Failed || self.settled.contains_key(&key))
+            };
+            let mut projected = Projected::default();
+            for outcome in report.outbox.iter().filter(held) {
+                projection.recorded.push((report.canary.clone(), outcome.release.clone()));
+                projected.note(Projector::Record, outcome.release.clone());
+            }
+            if let Some(outcome) = report.outbox.iter().take_while(is_done).last() {
+                projected.note(Projector::Rollback, outcome.release.clone());
+            }
+            if !projected.is_empty() {
+                projection.projected.insert(report.canary.clone(), projected);
             }
         }
-        Ok(done)
     }
 
     fn stopped(&mut self, stop: &Stop, now: Timestamp, projection: &mut Projection) {
@@ -290,7 +299,7 @@ impl GitReporter {
             Stop::MaybeForeign { .. } => ("ForeignWriter", after(now, FOREIGN_LIVE)),
         };
         // What is known may be out of date: look again next time.
-        self.status.forget();
+        self.status.doubt();
         let passing = self.refusals < 2 && again == soon;
         projection.conditions.push(Condition { canary: None, reason, message: stop.to_string(), passing });
         projection.again = earliest(projection.again, again);

@@ -9,7 +9,7 @@ use super::desired::Desired;
 use super::pass::Until;
 use super::source::Recorded;
 use super::target::{self, Admission, CanaryFacts, LiveTarget};
-use crate::api::annotations::{COPIED_FROM, MANAGER_PENDING, MANAGER_SYNC, REVISION};
+use crate::api::annotations::{COPIED_FROM, MANAGER_PENDING, MANAGER_SYNC, REBUILT, REVISION};
 use crate::api::{self, Canary, CanaryPhase, TargetResult};
 use crate::cluster::{ResolveError, call};
 use crate::manifest::{canonical_template, describe_change, template_digest};
@@ -140,7 +140,7 @@ impl Applier<'_> {
         if primary.is_some_and(|primary| !is_orphan(&primary, facts)) {
             return Ok(None);
         }
-        self.records.recorded(canary).await.map_err(|message| {
+        self.records.recorded(canary, &object.id).await.map_err(|message| {
             Trouble::Object(format!("the record must be read before the first start, and cannot be: {message}"))
         })
     }
@@ -154,9 +154,10 @@ impl Applier<'_> {
         digest: &Digest,
         recorded: &Recorded,
     ) -> Result<Prepared, Trouble> {
-        let Recorded { revision, template, failed: _ } = recorded;
+        let Recorded { revision, template, failed: _, source } = recorded;
         let mut wanted = object.body.clone();
         wanted["spec"]["template"] = template.clone();
+        wanted["metadata"]["annotations"][REBUILT] = json!(source);
         let Prepared { writes, outcome } =
             self.prepare_exact(object, looked, &wanted, revision, Some(recorded)).await?.prepared;
         let reason = format!("first {revision}, which the record says was promoted last, then Git's");

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::manifest::{FileCache, Manifest, ManifestError, Parsed, parse_each, template_digest};
-use crate::model::{CommitId, Digest, Frozen, NamespacedName, Quarantined, Remembered, Revision};
+use crate::model::{CommitId, Digest, Frozen, NamespacedName, ObjectRef, Quarantined, Remembered, Revision};
 
 /// A repository, a branch and a path in it.
 pub trait Source: Send + Sync {
@@ -136,8 +136,12 @@ pub trait RecordSource: Send + Sync {
     /// The recorded revision of a Canary's target.
     ///
     /// # Errors
-    /// When the record cannot be read; the target is not written then.
-    fn recorded<'a>(&'a self, canary: &'a NamespacedName) -> BoxFuture<'a, Result<Option<Recorded>, String>>;
+    /// When the record cannot be read or believed; the target is not written then.
+    fn recorded<'a>(
+        &'a self,
+        canary: &'a NamespacedName,
+        target: &'a ObjectRef,
+    ) -> BoxFuture<'a, Result<Option<Recorded>, String>>;
 }
 
 /// What the record says a target ran.
@@ -149,6 +153,8 @@ pub struct Recorded {
     pub template: Value,
     /// Revisions that failed and have not succeeded since.
     pub failed: Vec<Quarantined>,
+    /// Which record says so and how far it can be trusted, in words.
+    pub source: String,
 }
 
 impl Recorded {
@@ -168,7 +174,11 @@ impl Recorded {
 pub struct NoRecord;
 
 impl RecordSource for NoRecord {
-    fn recorded<'a>(&'a self, _canary: &'a NamespacedName) -> BoxFuture<'a, Result<Option<Recorded>, String>> {
+    fn recorded<'a>(
+        &'a self,
+        _canary: &'a NamespacedName,
+        _target: &'a ObjectRef,
+    ) -> BoxFuture<'a, Result<Option<Recorded>, String>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 }

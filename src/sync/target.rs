@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::api::annotations::{PENDING, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION};
-use crate::api::{Canary, CanaryPhase};
+use crate::api::{AwaitsKind, Canary, CanaryPhase, Handover};
 use crate::cluster::{Reflected, SharedWatch};
 use crate::model::{CommitId, Digest, Remembered, Revision};
 
@@ -75,24 +75,21 @@ impl CanaryFacts {
         let Some(status) = &canary.status else {
             return Self { uid, deleting, ..Self::default() };
         };
-        let state = status.serin.as_ref().map(|serin| &serin.state);
-        let revision = |pointer: &str| state?.pointer(pointer)?.as_str()?.parse().ok();
-        let waits_for = state.and_then(|state| state["waitingOn"]["kind"].as_str()).unwrap_or_default();
+        let told = status.serin.as_ref().and_then(|serin| serin.handover.clone());
+        let has_status = status.phase != CanaryPhase::Unset || told.is_some();
+        let Handover { version: _, admitted, promoted, taken_up, ended, awaits } = told.unwrap_or_default();
         Self {
             uid,
             deleting,
-            has_status: status.phase != CanaryPhase::Unset || state.is_some_and(|state| !state.is_null()),
+            has_status,
             phase: status.phase,
             weight: status.canary_weight,
-            admitted: revision("/admitted"),
-            promoted: revision("/promoted/revision"),
-            taken_up: state.and_then(|state| state["lastApplied"].as_str()).and_then(|digest| digest.parse().ok()),
-            ended: state
-                .and_then(|state| serde_json::from_value(state["replaced"].clone()).ok())
-                .unwrap_or_default(),
-            awaits_correction: waits_for == "drift",
-            awaits_git: (["drift", "target", "blocked"].contains(&waits_for))
-                .then(|| state.map_or_else(String::new, |state| state["waitingOn"].to_string())),
+            admitted,
+            promoted,
+            taken_up,
+            ended,
+            awaits_correction: awaits.as_ref().is_some_and(|awaits| awaits.kind == AwaitsKind::Correction),
+            awaits_git: awaits.map(|awaits| awaits.what),
         }
     }
 
@@ -264,6 +261,7 @@ pub(super) fn pending_body(desired: &Value, revision: Option<&Revision>, replace
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{AwaitsGit, CanaryStatus, SerinStatus};
 
     fn digest(text: &str) -> Digest {
         Digest::of_canonical(text.as_bytes())
@@ -294,7 +292,41 @@ mod tests {
             !facts(json!({"conditions": blocked, "serin": {"version": 1, "waitingOn": "a friend"}})).has_status
         );
         assert!(facts(json!({"phase": "Succeeded"})).has_status, "somebody else's");
-        assert!(facts(json!({"serin": {"version": 1, "state": {"phase": {"name": "initializing"}}}})).has_status);
+        assert!(facts(json!({"serin": {"version": 1, "handover": {"version": 1}}})).has_status);
+    }
+
+    #[test]
+    fn what_the_engine_tells_is_read_as_it_is_written() {
+        let wrote = Handover {
+            version: Handover::VERSION,
+            admitted: Some(revision("new", '2')),
+            promoted: Some(revision("old", '1')),
+            taken_up: Some(digest("old")),
+            ended: vec![revision("between", '3')],
+            awaits: Some(AwaitsGit { kind: AwaitsKind::Correction, what: "Git".into() }),
+        };
+        let status = CanaryStatus {
+            phase: CanaryPhase::Progressing,
+            serin: Some(SerinStatus { handover: Some(wrote), ..SerinStatus::default() }),
+            ..CanaryStatus::default()
+        };
+        let canary = json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": "a"}, "spec": {
+            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}, "analysis": {}}, "status": status});
+        let read = CanaryFacts::of(&serde_json::from_value(canary).unwrap());
+        let expected = CanaryFacts {
+            uid: None,
+            deleting: false,
+            has_status: true,
+            phase: CanaryPhase::Progressing,
+            weight: 0,
+            admitted: Some(revision("new", '2')),
+            promoted: Some(revision("old", '1')),
+            taken_up: Some(digest("old")),
+            ended: vec![revision("between", '3')],
+            awaits_correction: true,
+            awaits_git: Some("Git".into()),
+        };
+        assert_eq!(read, expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::api::annotations::{
-    COPIED_FROM, PENDING, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION, WRITTEN,
+    COPIED_FROM, PENDING, REBUILT, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION, WRITTEN,
 };
 use crate::manifest::template_digest;
 use crate::model::{Digest, Quarantined, Remembered, Revision};
@@ -44,6 +44,8 @@ pub struct DeploymentView {
     pub replaced: Vec<Revision>,
     /// Annotations: what the record in Git says of a target that the cluster knew nothing of.
     pub remembered: Option<Remembered>,
+    /// Annotation: the record that it was made from, in words.
+    pub rebuilt: Option<String>,
     /// Annotation: the replica count that Git names.
     pub size: Option<i32>,
     /// What tells primary and canary pods apart, if it is a target.
@@ -97,6 +99,7 @@ impl DeploymentView {
                 let failed = annotation(RECORD_FAILED).map(Quarantined::list).unwrap_or_default();
                 Some(Remembered { promoted: promoted.parse().ok()?, failed })
             }),
+            rebuilt: annotation(REBUILT).map(str::to_owned),
             size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
             sides: Sides::of(deployment, selector_labels),
             pod_labels: Labels::of(&spec["template"]["metadata"]["labels"]),

@@ -2,6 +2,8 @@
 
 #[path = "git/denied.rs"]
 mod denied;
+#[path = "git/forged.rs"]
+mod forged;
 #[path = "git/http.rs"]
 mod http;
 #[path = "git/report.rs"]

@@ -18,13 +18,13 @@ use futures::future::BoxFuture;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use serin::api::annotations::{
-    COPIED_FROM, MANAGER_ENGINE, PENDING, RECORD_FAILED, RECORD_PROMOTED, REPLICAS, REVISION,
+    COPIED_FROM, MANAGER_ENGINE, PENDING, REBUILT, RECORD_FAILED, RECORD_PROMOTED, REPLICAS, REVISION,
 };
 use serin::api::{self, Canary, Inventory};
 use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, SharedWatch, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
 use serin::manifest::template_digest;
-use serin::model::{CommitId, NamespacedName, Quarantined, ReleaseId, Revision};
+use serin::model::{CommitId, NamespacedName, ObjectRef, Quarantined, ReleaseId, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
     self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
@@ -128,7 +128,11 @@ impl EffectProbe for Effects {
 struct Records(Mutex<Option<Result<Recorded, String>>>);
 
 impl RecordSource for Records {
-    fn recorded<'a>(&'a self, _canary: &'a NamespacedName) -> BoxFuture<'a, Result<Option<Recorded>, String>> {
+    fn recorded<'a>(
+        &'a self,
+        _canary: &'a NamespacedName,
+        _target: &'a ObjectRef,
+    ) -> BoxFuture<'a, Result<Option<Recorded>, String>> {
         Box::pin(async { self.0.lock().unwrap().clone().transpose() })
     }
 }
@@ -399,7 +403,7 @@ async fn a_new_revision_is_announced_while_a_release_is_under_way_and_written_wh
     // A status change that admits nothing costs no request of ours.
     world.effects.take();
     world.canary_status(json!({"phase": "Progressing", "canaryWeight": 0})).await;
-    world.canary_status(json!({"serin": {"version": 1, "state": {"admitted": pending.to_string()}}})).await;
+    world.canary_status(json!({"serin": {"handover": {"version": 1, "admitted": pending.to_string()}}})).await;
     world.until("the write", |status| status.waiting.is_empty()).await;
     assert_eq!(
         world.effects.take(),

@@ -1,18 +1,20 @@
-//! Rollbacks whose push was denied: the record tells them, and remembers that they are still wanted.
+//! Rollbacks whose push was denied: the record tells them until they have come to an end. That they are still wanted is what
+//! the Canary's status knows, not the record.
+
+use std::collections::BTreeSet;
 
 use super::wire::{self, FinishedRecord};
 use super::{Files, Rollbacks};
-use crate::model::NamespacedName;
-use crate::release::Outcome;
+use crate::model::{NamespacedName, ReleaseId};
 
 /// Where finished releases are.
 const HISTORY: &str = "history/";
 /// What an open record holds; looked for first, since few of many files are open.
 const MARK: &[u8] = b"denied:";
 
-/// The failed releases whose rollback commit is still wanted, oldest first for each target.
-pub(in crate::report) fn open_rollbacks(files: &Files) -> Vec<(NamespacedName, Outcome)> {
-    open(files).map(|(_, record)| (record.canary.clone(), record.outcome())).collect()
+/// The failed releases whose rollback the record calls open.
+pub(in crate::report) fn open_rollbacks(files: &Files) -> BTreeSet<(NamespacedName, ReleaseId)> {
+    open(files).map(|(_, record)| (record.canary, record.release)).collect()
 }
 
 /// Puts what has become of open rollbacks into their records. One that is denied again keeps its first words: a host that

@@ -6,10 +6,14 @@ use serde_json::Value;
 
 use super::wire::{self, FinishedRecord, Header, TargetRecord};
 use super::{Files, HEADER, VERSION, recorded_copy};
-use crate::git::{GitError, Reference, Remote, Store};
+use crate::git::{GitError, Reference, Remote, Store, TreeLimits};
 use crate::manifest::{template_digest, value_at};
 use crate::model::{CommitId, NamespacedName, ObjectRef, Quarantined, Revision};
 use crate::release::OutcomeKind;
+
+/// What a record may hold, read before anything else is known of it: ten thousand targets with their history and manifests of
+/// the usual size; and one manifest no longer than the watched branch's.
+const LIMITS: TreeLimits = TreeLimits { entries: 400_000, file_bytes: 4 << 20, bytes: 256 << 20 };
 
 /// What a status branch says.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +56,17 @@ pub enum RecordError {
         /// Why.
         reason: String,
     },
+    /// More than any record of ours holds.
+    #[error(
+        "branch {branch} holds {what}, which no record does: somebody else has written there. Protect it like the watched \
+         branch, and delete it: it is made anew from what this cluster knows"
+    )]
+    TooMuch {
+        /// The branch.
+        branch: String,
+        /// Of what.
+        what: String,
+    },
     /// Written by a later Serin.
     #[error("branch {branch} has format {found}, this version reads up to {VERSION}; use a newer version")]
     Newer {
@@ -77,8 +92,19 @@ impl Record {
     /// If it cannot be fetched or is no record.
     pub async fn fetch(store: &Store, remote: &Remote, branch: &Reference) -> Result<Option<Self>, RecordError> {
         let Some(commit) = store.fetch(remote, branch.qualified()).await? else { return Ok(None) };
-        let files = store.tree(&commit).await?;
-        Self::read(branch.short(), commit, files).map(Some)
+        Self::at(store, branch, commit).await.map(Some)
+    }
+
+    /// Reads a status branch at a commit that was fetched.
+    ///
+    /// # Errors
+    /// If it is no record, or more than one can be.
+    pub async fn at(store: &Store, branch: &Reference, commit: CommitId) -> Result<Self, RecordError> {
+        let files = store.tree(&commit, LIMITS).await.map_err(|error| match error {
+            GitError::TooMuch { commit: _, what } => RecordError::TooMuch { branch: branch.to_string(), what },
+            other => RecordError::Git(other),
+        })?;
+        Self::read(branch.short(), commit, files)
     }
 
     /// Reads the files of a status branch.
@@ -96,8 +122,8 @@ impl Record {
     }
 
     /// The files as they are on the branch.
-    pub fn files(&self) -> &Files {
-        &self.files
+    pub fn into_files(self) -> Files {
+        self.files
     }
 
     /// What a target ran when the record was written; `None` if it is not recorded or did not come from Git.
@@ -147,7 +173,7 @@ fn failed(finished: Vec<FinishedRecord>) -> Vec<Quarantined> {
         match outcome {
             OutcomeKind::Failed => {
                 failed.retain(|entry| entry.revision.digest != revision.digest);
-                failed.push(Quarantined { revision, release });
+                failed.push(Quarantined { revision, release, rolled_back: None });
             }
             OutcomeKind::Initialized | OutcomeKind::Succeeded => {
                 failed.retain(|entry| entry.revision.digest != revision.digest);

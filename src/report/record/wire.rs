@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{TargetReport, VERSION};
 use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
-use crate::release::{Cause, CheckResult, Outcome, OutcomeKind};
+use crate::release::{CheckResult, Outcome, OutcomeKind};
 
 /// `record.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,16 +145,6 @@ pub struct FinishedRecord {
     pub rollback: Option<RollbackRecord>,
 }
 
-impl FinishedRecord {
-    /// The outcome that this is the record of.
-    pub(super) fn outcome(&self) -> Outcome {
-        let Self { canary: _, release, outcome, revision, promoted, started, ended, cause, checks, rollback: _ } =
-            self.clone();
-        let cause = cause.map(|message| Cause { message });
-        Outcome { release, kind: outcome, revision, promoted, cause, started, ended, checks }
-    }
-}
-
 /// A rollback commit, or why there is none (yet).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -217,6 +207,8 @@ pub(super) fn target(report: &TargetReport, promoted: Option<PromotedRecord>) ->
         checks,
         cause,
         approved_by,
+        recorded: _,
+        rolled_back: _,
         outbox: _,
         outbox_merged,
     } = report.clone();

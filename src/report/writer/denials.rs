@@ -57,6 +57,11 @@ impl Denials {
         self.0.get(&(reference.to_owned(), who.to_owned())).filter(|denial| now < denial.until)
     }
 
+    /// Whether the last push of this was denied, whenever that was.
+    pub(super) fn was_denied(&self, reference: &str, who: &str) -> bool {
+        self.0.contains_key(&(reference.to_owned(), who.to_owned()))
+    }
+
     /// Notes a denial; when the next try is due.
     pub(super) fn note(&mut self, about: &About, reason: &str, now: Timestamp) -> Timestamp {
         let About { reference, who, news } = about.clone();

@@ -1,62 +1,108 @@
 //! Rollback commits on the watched branch.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
-use super::super::record::{ManifestFile, RollbackRecord, Rollbacks, TargetReport, placed};
-use super::super::rollback::{Case, Decision, RollbackPlan, decide};
+use super::super::record::{ManifestFile, RollbackRecord, Rollbacks, TargetReport};
+use super::super::rollback::{self, Case, Decision, Found, NoRollback, RollbackPlan, decide};
 use super::denials::About;
 use super::{
-    Condition, GitReporter, Projection, Pushed, ROLLBACK_WANTED, ROLLBACKS_OFF, RollbackCommits, Stop, Tries,
-    after, earliest,
+    Condition, GitReporter, Projection, Pushed, ROLLBACK_WANTED, RollbackCommits, Stop, Tries, after, earliest,
 };
 use crate::api;
-use crate::git::{Base, Edit, GitError, Limits, PushError, Snapshot, SnapshotFile};
-use crate::manifest::parse_each;
-use crate::model::{CommitId, NamespacedName, ObjectRef};
-use crate::release::Outcome;
+use crate::git::{Base, Edit, PushError};
+use crate::model::{CommitId, NamespacedName, ObjectRef, RollbackFate, RollbackNote};
+use crate::release::{Outcome, OutcomeKind};
 
-/// Commits looked through for an earlier rollback. Further back, a failed revision is not the tip's any more.
-const HISTORY_MAX: usize = 500;
+/// What has become of a failed release on the watched branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// This commit put it right.
+    Made(CommitId),
+    /// There will be none.
+    None(NoRollback),
+}
 
-impl GitReporter {
-    fn watched_reference(&self) -> String {
-        self.settings.branch.qualified().to_owned()
+/// Where a rollback is.
+enum Tried {
+    /// It has come to its end.
+    Settled(Fate),
+    /// The push was denied; it is tried again.
+    Denied(String),
+}
+
+impl Fate {
+    fn record(&self) -> RollbackRecord {
+        match self {
+            Self::Made(commit) => RollbackRecord::made(commit),
+            Self::None(reason) => RollbackRecord::none(reason.to_string()),
+        }
     }
 
-    /// What has become of the rollbacks that the record holds as denied; those that still are, are left out.
-    pub(super) async fn roll_back_denied(
+    fn note(&self, failed: &Outcome, branch: &str) -> RollbackNote {
+        let fate = match self {
+            Self::Made(commit) => RollbackFate::Made { commit: commit.clone() },
+            Self::None(none) if none.leaves_failed() => {
+                RollbackFate::Missing { reason: none.reason().to_owned(), message: none.to_string() }
+            }
+            Self::None(none) => RollbackFate::Needless { message: none.to_string() },
+        };
+        RollbackNote { release: failed.release.clone(), branch: branch.to_owned(), fate }
+    }
+}
+
+impl GitReporter {
+    /// Failed releases get their rollback commit, or a reason why there is none. Which ones have failed, and what was promoted
+    /// before, is what the Canaries' status says and nothing else.
+    pub(super) async fn roll_back_failed(
         &mut self,
         reports: &[TargetReport],
         now: Timestamp,
         projection: &mut Projection,
-    ) -> Result<Rollbacks, Stop> {
-        let open = self.status.open_rollbacks();
-        let mut settled = Rollbacks::new();
-        for (canary, failed) in &open {
-            // Of a Canary that is deleted, or not known yet, nothing can be said.
-            let Some(report) = reports.iter().find(|report| report.canary == *canary) else { continue };
-            let rollback = if self.settings.rollback == RollbackCommits::Skip {
-                RollbackRecord::none(ROLLBACKS_OFF)
-            } else if is_followed(&open, canary, failed) {
-                RollbackRecord::none("this revision was released again since")
-            } else if now >= after(failed.ended, ROLLBACK_WANTED) {
-                let hours = ROLLBACK_WANTED.as_secs() / 3600;
-                RollbackRecord::none(format!(
-                    "the push was denied for {hours} hours: restore the manifest yourself"
-                ))
-            } else {
-                self.roll_back(report, failed, now, projection).await?
-            };
-            if !rollback.is_open() {
-                self.denials.lift(&self.watched_reference(), &canary.to_string());
-                projection.rollbacks.push((canary.clone(), failed.release.clone(), rollback.clone()));
-                settled.insert((canary.clone(), failed.release.clone()), rollback);
+    ) -> Result<(), Stop> {
+        self.settled.retain(|(canary, release), _| {
+            let report = reports.iter().find(|report| report.canary == *canary);
+            report.is_some_and(|report| report.outbox.iter().any(|outcome| outcome.release == *release))
+        });
+        for report in reports {
+            for failed in report.outbox.iter().filter(|outcome| outcome.kind == OutcomeKind::Failed) {
+                self.roll_back_one(report, failed, now, projection).await?;
             }
         }
-        Ok(settled)
+        Ok(())
+    }
+
+    async fn roll_back_one(
+        &mut self,
+        report: &TargetReport,
+        failed: &Outcome,
+        now: Timestamp,
+        projection: &mut Projection,
+    ) -> Result<(), Stop> {
+        let key = (report.canary.clone(), failed.release.clone());
+        let tried = match self.settled.get(&key) {
+            Some(fate) => Tried::Settled(fate.clone()),
+            None => self.roll_back(report, failed, now, projection).await?,
+        };
+        let record = match tried {
+            Tried::Denied(reason) => RollbackRecord::denied(reason),
+            Tried::Settled(fate) => {
+                projection.notes.insert(report.canary.clone(), fate.note(failed, self.settings.branch.short()));
+                let record = fate.record();
+                if self.settled.insert(key, fate.clone()).is_none() {
+                    self.denials.lift(self.watched.reference(), &report.canary.to_string());
+                    say(report, failed, self.settings.branch.short(), &fate);
+                }
+                record
+            }
+        };
+        projection.rollbacks.push((report.canary.clone(), failed.release.clone(), record));
+        Ok(())
+    }
+
+    /// What the record is told of them.
+    pub(super) fn told_rollbacks(&self, projection: &Projection) -> Rollbacks {
+        let rollbacks = projection.rollbacks.iter().cloned();
+        rollbacks.map(|(canary, release, record)| ((canary, release), record)).collect()
     }
 
     /// A denial that still stands: the same was tried a short while ago, and the branch has not moved since.
@@ -73,28 +119,51 @@ impl GitReporter {
     }
 
     /// The rollback commit for a failed release, or why there is none. A denied push is a condition, and tried again.
-    pub(super) async fn roll_back(
+    async fn roll_back(
         &mut self,
         report: &TargetReport,
         failed: &Outcome,
         now: Timestamp,
         projection: &mut Projection,
-    ) -> Result<RollbackRecord, Stop> {
-        let reference = self.watched_reference();
-        let mut about = About { reference, who: report.canary.to_string(), news: String::new() };
+    ) -> Result<Tried, Stop> {
+        if let Some(none) = self.not_wanted(report, failed, now) {
+            return Ok(Tried::Settled(Fate::None(none)));
+        }
+        let mut about =
+            About { reference: self.watched.reference().to_owned(), who: report.canary.to_string(), news: String::new() };
         let tried = match self.still_denied(&mut about, failed.release.as_str(), now).await? {
             Some(denied) => Err(denied),
             None => self.try_roll_back(report, failed, &mut about, now).await,
         };
         match tried {
+            Ok(fate) => Ok(Tried::Settled(fate)),
             // The record tells it all the same: a protected branch must not hold it back.
             Err(Stop::Denied { error, until }) => {
                 projection.conditions.push(denied_condition(report, &error));
                 projection.again = earliest(projection.again, until);
-                Ok(RollbackRecord::denied(format!("{error}; it is tried again")))
+                Ok(Tried::Denied(format!("{error}; it is tried again")))
             }
-            other => other,
+            Err(other) => Err(other),
         }
+    }
+
+    /// Why no rollback is even tried.
+    fn not_wanted(&self, report: &TargetReport, failed: &Outcome, now: Timestamp) -> Option<NoRollback> {
+        if failed.revision.commit.is_none() {
+            return Some(NoRollback::CauseNotInGit);
+        }
+        if !self.settings.branch.is_branch() {
+            return Some(NoRollback::NoBranch(self.settings.branch.to_string()));
+        }
+        if self.settings.rollback == RollbackCommits::Skip {
+            return Some(NoRollback::TurnedOff);
+        }
+        if released_again(report, failed) {
+            return Some(NoRollback::ReleasedAgain);
+        }
+        let denied = self.denials.was_denied(self.watched.reference(), &report.canary.to_string());
+        let too_late = now >= after(failed.ended, ROLLBACK_WANTED);
+        (denied && too_late).then(|| NoRollback::Denied(ROLLBACK_WANTED.as_secs() / 3600))
     }
 
     async fn try_roll_back(
@@ -103,59 +172,71 @@ impl GitReporter {
         failed: &Outcome,
         about: &mut About,
         now: Timestamp,
-    ) -> Result<RollbackRecord, Stop> {
-        let none = |reason: String| RollbackRecord::none(reason);
-        if !self.settings.branch.is_branch() {
-            return Ok(none(format!(
-                "{} is followed and never moved; watch a branch instead",
-                self.settings.branch
-            )));
-        }
+    ) -> Result<Fate, Stop> {
+        let none = |reason: NoRollback| Ok(Fate::None(reason));
         let promoted = failed.promoted.as_ref().or(report.promoted.as_ref());
-        let manifest = match promoted {
-            Some(promoted) => self.manifest_of(report, promoted).await?,
-            None => None,
-        };
         let mut tries = Tries::new();
         loop {
-            let Some(tip) = self.store.fetch(&self.remote, &about.reference).await? else {
-                return Ok(none(format!("{} does not exist", self.settings.branch)));
+            let Some(tip) = self.watched.fetch().await? else {
+                return none(NoRollback::BranchGone(self.settings.branch.to_string()));
             };
-            let snapshot = match self.snapshot(&tip).await? {
-                Some(snapshot) => snapshot,
-                None => return Ok(none(format!("{:?} does not exist on the branch", self.settings.path))),
+            let Some(snapshot) = self.watched.snapshot(&tip).await? else { return none(NoRollback::TargetGone) };
+            let found = match rollback::find(&snapshot, &report.target, &mut self.at_tip) {
+                Ok(found) => found,
+                Err(reason) => return none(reason),
             };
-            let history = self.store.history(&tip, HISTORY_MAX).await?;
+            self.at_tip.sweep();
+            // Whole seconds: so commits count.
+            let since = Timestamp::from_second(failed.ended.as_second()).unwrap_or(failed.ended);
+            let changes = self.watched.changes(&tip, &found.path, since).await?;
+            let manifest = self.good_manifest(report, failed, &tip, &found).await?;
             let case = Case {
                 cluster: &self.settings.cluster,
+                branch: self.settings.branch.short(),
                 canary: &report.canary,
                 target: &report.target,
                 failed,
                 promoted,
                 manifest: manifest.as_ref(),
                 released_again: released_again(report, failed),
-                tip: &snapshot,
-                history: &history,
+                rolled_back: rolled_back(report, failed),
+                tip: &found,
+                changes: &changes,
             };
-            let plan = match decide(&case, &mut self.at_tip) {
+            let plan = match decide(&case) {
                 Decision::Commit(plan) => plan,
-                Decision::Done(commit) => return Ok(RollbackRecord::made(&commit)),
-                Decision::None(reason) => return Ok(none(reason.to_string())),
+                Decision::Done(commit) => return Ok(Fate::Made(commit)),
+                Decision::None(reason) => return none(reason),
             };
-            self.at_tip.sweep();
-            let commit = self.rollback_commit(&tip, plan, now).await?;
+            // Never before the failure that it answers: by that it is known again.
+            let commit = self.rollback_commit(&tip, plan, now.max(failed.ended)).await?;
             about.news = news(failed.release.as_str(), &tip);
             match self.push(about, Some(&tip), &commit, now).await? {
-                Pushed::Moved => return Ok(RollbackRecord::made(&commit)),
+                Pushed::Moved => return Ok(Fate::Made(commit)),
                 Pushed::Lost => tries.again().await?,
             }
         }
     }
 
-    async fn rollback_commit(&self, tip: &CommitId, plan: RollbackPlan, now: Timestamp) -> Result<CommitId, Stop> {
+    /// The promoted manifest, from the watched branch's own history.
+    async fn good_manifest(
+        &mut self,
+        report: &TargetReport,
+        failed: &Outcome,
+        tip: &CommitId,
+        found: &Found,
+    ) -> Result<Option<ManifestFile>, Stop> {
+        let Some(promoted) = failed.promoted.as_ref().or(report.promoted.as_ref()) else { return Ok(None) };
+        if let Some(manifest) = self.watched.manifest_of(promoted, &report.target).await? {
+            return Ok(Some(manifest));
+        }
+        Ok(self.watched.manifest_before(tip, &found.path, promoted, &report.target).await?)
+    }
+
+    async fn rollback_commit(&self, tip: &CommitId, plan: RollbackPlan, at: Timestamp) -> Result<CommitId, Stop> {
         let RollbackPlan { path, content, message } = plan;
         let edit = Edit::Write { path, content: content.into_bytes() };
-        let made = self.store.commit(Base::Parent(tip.clone()), vec![edit], self.meta(message, now)).await?;
+        let made = self.store.commit(Base::Parent(tip.clone()), vec![edit], self.meta(message, at)).await?;
         // The digests differ, so the trees do.
         made.ok_or(Stop::Contended)
     }
@@ -166,75 +247,39 @@ impl GitReporter {
         if gone.is_empty() {
             return Ok(Vec::new());
         }
-        let Some(tip) = self.store.fetch(&self.remote, &self.watched_reference()).await? else {
-            return Ok(gone.to_vec());
-        };
-        let index = self.index_of(&tip).await?;
-        let is_named = |canary: &&NamespacedName| {
+        let Some(tip) = self.watched.fetch().await? else { return Ok(gone.to_vec()) };
+        let mut given_up = Vec::new();
+        for canary in gone {
             let object = ObjectRef {
                 group: api::GROUP.to_owned(),
                 kind: "Canary".to_owned(),
                 namespace: Some(canary.namespace.clone()),
                 name: canary.name.clone(),
             };
-            index.as_ref().is_some_and(|index| index.files.contains_key(&object))
-        };
-        Ok(gone.iter().filter(|canary| !is_named(canary)).cloned().collect())
-    }
-
-    async fn snapshot(&self, commit: &CommitId) -> Result<Option<Snapshot>, Stop> {
-        match self.store.snapshot(commit, &self.settings.path, Limits::default()).await {
-            Ok(snapshot) => Ok(Some(snapshot)),
-            Err(GitError::NoPath { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The file that defines `target` at an earlier commit of the watched branch, if it is still there.
-    pub(super) async fn manifest_at(
-        &mut self,
-        commit: &CommitId,
-        target: &ObjectRef,
-    ) -> Result<Option<ManifestFile>, Stop> {
-        if self.index.as_ref().is_none_or(|index| index.commit != *commit) {
-            let Some(index) = self.index_of(commit).await? else { return Ok(None) };
-            self.index = Some(index);
-        }
-        let found = self.index.as_ref().and_then(|index| index.files.get(target));
-        Ok(found.map(|file| ManifestFile { path: file.path.clone(), text: file.text.to_string() }))
-    }
-
-    async fn index_of(&mut self, commit: &CommitId) -> Result<Option<Index>, Stop> {
-        if !self.store.has(commit).await? {
-            self.store.fetch(&self.remote, &self.watched_reference()).await?;
-            // After a force push it may be gone for good; reading it would look like a damaged cache.
-            if !self.store.has(commit).await? {
-                tracing::info!(%commit, "a promoted commit is no longer in the repository");
-                return Ok(None);
+            if !self.watched.names(&tip, &object).await? {
+                given_up.push(canary.clone());
             }
         }
-        let Some(snapshot) = self.snapshot(commit).await? else { return Ok(None) };
-        let mut files = BTreeMap::new();
-        for file in &snapshot.files {
-            // Only names are kept: with many targets the objects themselves would fill the memory.
-            let defined = self.at_promoted.get(&file.path, &file.oid, || {
-                let parsed = parse_each(&file.path, &file.text);
-                parsed.manifests.iter().map(|manifest| placed(manifest.object_ref())).collect()
-            });
-            for object in defined.iter() {
-                files.insert(object.clone(), Arc::clone(file));
-            }
-        }
-        self.at_promoted.sweep();
-        Ok(Some(Index { commit: commit.clone(), files }))
+        Ok(given_up)
     }
 }
 
-/// Which file of a commit defines which object: many targets are promoted from one commit.
-#[derive(Debug)]
-pub(super) struct Index {
-    commit: CommitId,
-    files: BTreeMap<ObjectRef, Arc<SnapshotFile>>,
+/// One line for each rollback, and for each that is not made.
+fn say(report: &TargetReport, failed: &Outcome, branch: &str, fate: &Fate) {
+    let (canary, release, revision) = (&report.canary, &failed.release, &failed.revision);
+    match fate {
+        Fate::Made(commit) => {
+            tracing::info!(%canary, %release, %revision, %commit, branch, "rolled {canary} back on {branch}: {}", commit.short());
+        }
+        Fate::None(none) if none.leaves_failed() => {
+            let reason = none.reason();
+            tracing::warn!(%canary, %release, %revision, branch, reason, "{branch} still names the failed revision of {canary}: {none}");
+        }
+        Fate::None(none) => {
+            let reason = none.reason();
+            tracing::info!(%canary, %release, %revision, branch, reason, "no rollback commit for {canary}: {none}");
+        }
+    }
 }
 
 /// Somebody asked for the failed revision again (`serin retry`), or it has succeeded since.
@@ -253,9 +298,10 @@ fn is_later(outcome: &Outcome, failed: &Outcome) -> bool {
     outcome.revision.digest == failed.revision.digest && order(outcome) > order(failed)
 }
 
-/// Among the open ones the newest of a digest speaks for all.
-fn is_followed(open: &[(NamespacedName, Outcome)], canary: &NamespacedName, failed: &Outcome) -> bool {
-    open.iter().any(|(other, outcome)| other == canary && is_later(outcome, failed))
+/// The commit that rolled this revision back before, as far as the Canary's status knows.
+fn rolled_back<'a>(report: &'a TargetReport, failed: &Outcome) -> Option<&'a CommitId> {
+    let digest = &failed.revision.digest;
+    report.rolled_back.iter().find(|(rolled, _)| rolled == digest).map(|(_, commit)| commit)
 }
 
 /// What a rollback's push has to say: another tip is another decision.

@@ -7,7 +7,9 @@ use pretty_assertions::assert_eq;
 use serin::cluster::{Claim, Writer};
 use serin::git::{Identity, Store};
 use serin::manifest::{template_digest, value_at};
-use serin::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId, Revision};
+use serin::model::{
+    CommitId, Digest, NamespacedName, ObjectRef, Projection as Projector, ReleaseId, Revision, RollbackFate,
+};
 use serin::release::{Cause, Outcome, OutcomeKind};
 use serin::report::record::{Record, TargetReport};
 use serin::report::writer::{BATCH, FOREIGN_LIVE, GitReporter, Projection, ReporterSettings, RollbackCommits};
@@ -42,7 +44,7 @@ pub(super) fn canary() -> NamespacedName {
     NamespacedName::new("test", "podinfo")
 }
 
-fn target() -> ObjectRef {
+pub(super) fn target() -> ObjectRef {
     ObjectRef {
         group: "apps".into(),
         kind: "Deployment".into(),
@@ -51,7 +53,7 @@ fn target() -> ObjectRef {
     }
 }
 
-fn digest(text: &str) -> Digest {
+pub(super) fn digest(text: &str) -> Digest {
     template_digest(&value_at(text, &target(), &["spec", "template"]).unwrap())
 }
 
@@ -79,6 +81,8 @@ fn report(promoted: &Revision) -> TargetReport {
         checks: Vec::new(),
         cause: None,
         approved_by: None,
+        recorded: None,
+        rolled_back: Vec::new(),
         outbox: Vec::new(),
         outbox_merged: 0,
     }
@@ -120,7 +124,7 @@ impl Story {
         self.reporter_of("uid-1", "cache")
     }
 
-    fn reporter_of(&self, writer: &str, cache: &str) -> GitReporter {
+    pub(super) fn reporter_of(&self, writer: &str, cache: &str) -> GitReporter {
         let settings = ReporterSettings {
             cluster: "c1".into(),
             writer: writer.into(),
@@ -142,6 +146,16 @@ impl Story {
             future
         }
         spawnable(reporter.project(&reports, &[], at(second))).await
+    }
+
+    /// As the engine does: what the slowest projection has leaves the outbox.
+    pub(super) fn settle(&mut self, projection: &Projection) {
+        let Some(projected) = projection.projected.get(&canary()) else { return };
+        let outbox = &mut self.report.outbox;
+        let place = |by| outbox.iter().position(|outcome| Some(&outcome.release) == projected.up_to(by));
+        if let Some(newest) = Projector::ALL.map(place).into_iter().min().flatten() {
+            outbox.drain(..=newest);
+        }
     }
 
     fn commits(&self, branch: &str) -> usize {
@@ -197,11 +211,18 @@ async fn pushed_again_it_is_not_rolled_back_again() {
     story.project(&mut story.reporter(), 101).await;
     story.world.git(&["pull", "-q", "--rebase", "origin", "main"]);
     let again = story.world.push(&[(PATH, &bad())], "I insist");
+    // The engine has been told, and quarantine knows.
+    let rollback = story.world.tip("main").unwrap();
+    assert_eq!(again, rollback);
+    let first = story.world.bare_git(&["rev-parse", "main~1"]).parse().unwrap();
+    story.report.rolled_back = vec![(digest(&bad()), first)];
     story.report.outbox = vec![failed(3, revision(&bad(), &again), &story.good, 300)];
     let projection = story.project(&mut story.reporter(), 301).await;
     let reason = projection.rollbacks[0].2.none.clone().unwrap();
     assert!(reason.contains("serin retry"), "{reason}");
     assert_eq!(story.world.tip("main"), Some(again));
+    let fate = &projection.notes[&canary()].fate;
+    assert!(matches!(fate, RollbackFate::Missing { reason, .. } if reason == "RolledBackBefore"), "{fate:?}");
 }
 
 #[tokio::test]
@@ -210,6 +231,7 @@ async fn a_branch_that_moved_on_is_left_alone() {
     let newer = story.world.push(&[(PATH, &GOOD.replace("3.1.0", "3.1.2"))], "Release 3.1.2");
     let projection = story.project(&mut story.reporter(), 101).await;
     assert!(projection.rollbacks[0].2.none.as_deref().unwrap().contains("moved on"));
+    assert!(matches!(projection.notes[&canary()].fate, RollbackFate::Needless { .. }));
     assert_eq!(story.world.tip("main"), Some(newer));
 }
 

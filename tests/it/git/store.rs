@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pretty_assertions::assert_eq;
-use serin::git::{Base, Edit, GitError, Limits, LocalPush, PushError, Store};
+use serin::git::{Base, Edit, GitError, Limits, LocalPush, PushError, Store, TreeLimits};
 
 use super::world::{MAIN, World, meta};
 
@@ -23,6 +23,9 @@ fn listing(dir: &Path) -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
     found.sort();
     found
 }
+
+/// More than any tree of these tests.
+const ALL: TreeLimits = TreeLimits { entries: 1000, file_bytes: 1 << 20, bytes: 1 << 20 };
 
 #[tokio::test]
 async fn a_snapshot_holds_manifests_and_nothing_else() {
@@ -374,7 +377,7 @@ async fn a_store_that_runs_for_months_stays_a_few_files() {
     assert!(most.0 > 40, "fetches leave packs, or this shows nothing: {most:?}");
     let first: serin::model::CommitId = commits[0].1.parse().unwrap();
     assert_eq!(&*store.file(&first, "a.yaml").await.unwrap().unwrap().text, "a: 1\n");
-    assert_eq!(store.tree(&ours.unwrap()).await.unwrap().len(), 10, "what is nowhere else is not lost");
+    assert_eq!(store.tree(&ours.unwrap(), ALL).await.unwrap().len(), 10, "what is nowhere else is not lost");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ async fn what_a_newer_revision_replaces_is_named_until_the_engine_has_seen_it() 
     let revision = |text: Option<String>| text.unwrap().parse::<Revision>().unwrap();
     let first = revision(world.annotation(REVISION).await);
     world.canary_status(json!({"phase": "Progressing", "canaryWeight": 30})).await;
-    world.canary_status(json!({"serin": {"state": {"lastApplied": first.digest.to_string()}}})).await;
+    world.canary_status(json!({"serin": {"handover": {"takenUp": first.digest.to_string()}}})).await;
     world.push(&[("app.yaml", &deployment("2"))]).await;
     let second = revision(world.annotation(PENDING).await);
     assert_eq!(world.annotation(REPLACED).await, None);
@@ -27,7 +27,7 @@ async fn what_a_newer_revision_replaces_is_named_until_the_engine_has_seen_it() 
     // The engine has seen both: they go with the next word.
     let ended = json!([second.to_string(), third.to_string()]);
     world.canary_status(json!({"phase": "Succeeded", "canaryWeight": 0})).await;
-    world.canary_status(json!({"serin": {"state": {"replaced": ended}}})).await;
+    world.canary_status(json!({"serin": {"handover": {"ended": ended}}})).await;
 
     // Written, and replaced before the engine has taken it up.
     world.push(&[("app.yaml", &deployment("4"))]).await;

@@ -10,6 +10,7 @@ async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
         revision: Revision { digest: old.documents[0].thaw().template.unwrap(), commit: Some(commit(9)) },
         template: old.documents[0].thaw().object["spec"]["template"].clone(),
         failed: Vec::new(),
+        source: "branch serin/status/c1 says so".into(),
     };
     *world.records.0.lock().unwrap() = Some(Err("the branch cannot be fetched".into()));
     world.repository.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]);
@@ -22,11 +23,13 @@ async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
     world.push(&[("b.yaml", "# again\n")]).await;
     assert_eq!(world.image().await, "podinfo:1");
     assert_eq!(world.annotation(REVISION).await, Some(recorded.revision.to_string()));
+    assert_eq!(world.annotation(REBUILT).await, Some(recorded.source.clone()), "the engine says so on the Canary");
 
     // The engine has made the primary of it: Git's revision follows as a release.
     world.canary_status(json!({"phase": "Initialized", "canaryWeight": 0})).await;
     world.until("the release", |status| status.waiting.is_empty()).await;
     assert_eq!(world.image().await, "podinfo:2");
+    assert_eq!(world.annotation(REBUILT).await, None);
 }
 
 #[tokio::test]
@@ -37,6 +40,7 @@ async fn a_target_that_serves_without_a_canary_is_not_taken_back_to_the_record()
         revision: Revision { digest: old.documents[0].thaw().template.unwrap(), commit: Some(commit(9)) },
         template: old.documents[0].thaw().object["spec"]["template"].clone(),
         failed: Vec::new(),
+        source: "branch serin/status/c1 says so".into(),
     }));
     world.repository.push(&[("app.yaml", &[NAMESPACE, &deployment("2")].join("---\n"))]);
     world.start();
@@ -58,7 +62,12 @@ fn record_of_a_failure() -> Recorded {
     Recorded {
         revision: Revision { digest: digest_of("1"), commit: Some(commit(9)) },
         template: old.documents[0].thaw().object["spec"]["template"].clone(),
-        failed: vec![Quarantined { release: ReleaseId::new(4, &failed.digest), revision: failed }],
+        failed: vec![Quarantined {
+            release: ReleaseId::new(4, &failed.digest),
+            revision: failed,
+            rolled_back: None,
+        }],
+        source: "branch serin/status/c1 says so".into(),
     }
 }
 
@@ -153,7 +162,11 @@ async fn a_target_changed_by_hand_is_put_right_when_the_engine_waits_for_it() {
     api.patch("podinfo", &PatchParams::default(), &Patch::Merge(restart)).await.unwrap();
     assert_eq!(world.image().await, "podinfo:evil");
 
-    world.canary_status(json!({"canaryWeight": 0, "serin": {"state": {"waitingOn": {"kind": "drift"}}}})).await;
+    world
+        .canary_status(
+            json!({"canaryWeight": 0, "serin": {"handover": {"awaits": {"kind": "correction", "what": "Git"}}}}),
+        )
+        .await;
     world.until("the correction", |status| status.changes.len() == 1).await;
     assert_eq!(world.image().await, "podinfo:1");
     let target = world.get("Deployment", "podinfo").await.unwrap();

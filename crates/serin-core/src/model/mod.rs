@@ -5,11 +5,15 @@
 mod digest;
 mod frozen;
 mod object;
+mod projected;
 mod revision;
 mod routing;
 
 pub use digest::{Digest, DigestError};
 pub use frozen::Frozen;
 pub use object::{NamespacedName, ObjectRef};
-pub use revision::{CommitId, CommitIdError, Quarantined, ReleaseId, Remembered, Revision, RevisionError};
+pub use projected::{Projected, Projection, RollbackFate, RollbackNote};
+pub use revision::{
+    CommitId, CommitIdError, Quarantined, ReleaseId, ReleaseIdError, Remembered, Revision, RevisionError,
+};
 pub use routing::{Affinity, Cookie, Extra, Routing, Rule, Split, Sticky};

@@ -146,6 +146,23 @@ impl ReleaseId {
     }
 }
 
+/// A string that no release of ours is called.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a release: expected <number>-<digest>")]
+pub struct ReleaseIdError(String);
+
+impl FromStr for ReleaseId {
+    type Err = ReleaseIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = Self(text.to_owned());
+        let named = text
+            .split_once('-')
+            .is_some_and(|(_, digest)| !digest.is_empty() && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if named && id.number().is_some() { Ok(id) } else { Err(ReleaseIdError(text.to_owned())) }
+    }
+}
+
 impl fmt::Display for ReleaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -160,6 +177,9 @@ pub struct Quarantined {
     pub revision: Revision,
     /// In which release.
     pub release: ReleaseId,
+    /// The commit that rolled it back on the watched branch: there is one for each at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<CommitId>,
 }
 
 impl Quarantined {
@@ -167,7 +187,11 @@ impl Quarantined {
     pub fn list(text: &str) -> Vec<Self> {
         let one = |word: &str| {
             let (release, revision) = word.split_once('=')?;
-            Some(Self { revision: revision.parse().ok()?, release: ReleaseId(release.to_owned()) })
+            Some(Self {
+                revision: revision.parse().ok()?,
+                release: ReleaseId(release.to_owned()),
+                rolled_back: None,
+            })
         };
         text.split_whitespace().filter_map(one).collect()
     }
@@ -198,8 +222,12 @@ mod tests {
         let digest = Digest::of_canonical(b"x");
         let revision = Revision { digest: digest.clone(), commit: Some("a".repeat(40).parse().unwrap()) };
         let all = [
-            Quarantined { release: ReleaseId::new(3, &digest), revision },
-            Quarantined { release: ReleaseId::new(7, &digest), revision: Revision { digest, commit: None } },
+            Quarantined { release: ReleaseId::new(3, &digest), revision, rolled_back: None },
+            Quarantined {
+                release: ReleaseId::new(7, &digest),
+                revision: Revision { digest, commit: None },
+                rolled_back: None,
+            },
         ];
         let text = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         assert_eq!(Quarantined::list(&text), all);

@@ -31,9 +31,9 @@ pub use attempt::{Cause, CheckCount, CheckResult, End, Progress, Release, Stage}
 pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};
 pub use outcome::{Outcome, OutcomeKind, PostRollout};
 pub use policy::{Names, Policy, PolicyStep, Promotion};
-pub use projection::PromotedCondition;
+pub use projection::{PromotedCondition, Trouble};
 pub use report::{Event, EventType, Report, WaitingOn};
-pub use state::{JournalEntry, Phase, Promoted, State, StepProgress};
+pub use state::{JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress};
 pub use step::{Step, step};
 
 pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range};

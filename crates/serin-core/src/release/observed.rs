@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{Digest, ReleaseId, Remembered, Revision, Routing};
+use crate::model::{Digest, Projection, ReleaseId, Remembered, Revision, RollbackNote, Routing};
 
 use super::ask::Answers;
 
@@ -33,9 +33,13 @@ pub struct Observed {
     /// Since when this process has been asking questions. After a restart, the time an answer may take counts from here,
     /// so that a daemon that was down does not judge the open tick by its own absence.
     pub asking_since: Option<Timestamp>,
-    /// The newest release whose outcome has been seen in Git (annotation `serin.dev/recorded` on the Canary): it and
-    /// older ones leave the outbox.
-    pub recorded: Option<ReleaseId>,
+    /// The projections that are enabled, and how far each of them is (annotation `serin.dev/projected` on the Canary): what
+    /// all of them have leaves the outbox.
+    pub projected: Vec<(Projection, Option<ReleaseId>)>,
+    /// What became of the watched branch (annotation `serin.dev/rollback` on the Canary).
+    pub rollback: Option<RollbackNote>,
+    /// The target was made from the record in Git (annotation `serin.dev/rebuilt` on the target): which one, in words.
+    pub rebuilt: Option<String>,
     /// What keeps state from reaching Git (annotation `serin.dev/unrecorded` on the Canary): `<reason>: <words>`.
     pub unrecorded: Option<String>,
     /// The primary's autoscaler is missing, or is not what the target's says.

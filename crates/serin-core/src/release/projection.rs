@@ -2,7 +2,8 @@
 
 use super::attempt::{End, Release, Stage};
 use super::outcome::OutcomeKind;
-use super::state::{Phase, State};
+use super::state::{Phase, Rebuilt, State};
+use crate::model::{RollbackFate, RollbackNote};
 
 /// The condition `Promoted` in Flagger's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,15 @@ pub struct PromotedCondition {
     /// Flagger's phase.
     pub reason: &'static str,
     /// Flagger's sentence; on failure followed by the cause.
+    pub message: String,
+}
+
+/// Something about Git that a person should know: reason and message of a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// In CamelCase.
+    pub reason: String,
+    /// In words.
     pub message: String,
 }
 
@@ -62,6 +72,35 @@ impl State {
     /// Flagger's `status.failedChecks`.
     pub fn failed_checks(&self) -> u32 {
         self.release().map_or(0, |release| release.failed_checks)
+    }
+
+    /// What became of the watched branch after the last release, if that failed and nothing has been released since.
+    pub fn rollback_note(&self) -> Option<&RollbackNote> {
+        let idle = matches!(self.phase, Phase::Idle { .. });
+        self.rollback.as_ref().filter(|note| idle && note.release.number() >= Some(self.releases))
+    }
+
+    /// What is not in Git as it should be: something that does not get there, or a failed revision that the watched branch goes
+    /// on naming.
+    pub fn git_trouble(&self) -> Option<Trouble> {
+        if let Some(text) = &self.unrecorded {
+            let (reason, message) = text.split_once(": ").unwrap_or(("Unrecorded", text));
+            return Some(Trouble { reason: reason.to_owned(), message: message.to_owned() });
+        }
+        let note = self.rollback_note()?;
+        let RollbackFate::Missing { reason, message } = &note.fate else { return None };
+        let put_right = self
+            .promoted
+            .as_ref()
+            .is_some_and(|promoted| self.last_applied.as_ref() == Some(&promoted.revision.digest));
+        let message = format!("branch {} still names the failed revision: {message}", note.branch);
+        (!put_right).then(|| Trouble { reason: reason.clone(), message })
+    }
+
+    /// What a rebuilt cluster started with, while primary runs that.
+    pub fn rebuilt_from_record(&self) -> Option<&Rebuilt> {
+        let promoted = self.promoted.as_ref()?;
+        self.rebuilt.as_ref().filter(|rebuilt| rebuilt.revision.digest == promoted.revision.digest)
     }
 
     /// The condition `Promoted`.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, Quarantined, Remembered, Revision};
+use crate::model::{Digest, Quarantined, ReleaseId, Remembered, Revision, RollbackNote};
 
 use super::attempt::Release;
 use super::outcome::{Outcome, OutcomeKind, PostRollout};
@@ -60,6 +60,15 @@ pub struct State {
     /// What keeps state from reaching Git, as people were told last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<String>,
+    /// The newest release that the record in Git was seen to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<ReleaseId>,
+    /// What became of the watched branch after the last failed release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackNote>,
+    /// The first revision was taken from the record in Git, because the cluster knew nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilt: Option<Rebuilt>,
     /// What the last step waited on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
@@ -103,6 +112,9 @@ impl State {
             post_rollout: None,
             handled_request: None,
             unrecorded: None,
+            recorded: None,
+            rollback: None,
+            rebuilt: None,
             waiting_on: None,
             progress: None,
         }
@@ -164,6 +176,16 @@ pub struct Promoted {
     pub revision: Revision,
     /// Since when.
     pub at: Timestamp,
+}
+
+/// What a rebuilt cluster started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebuilt {
+    /// The revision that the record named.
+    pub revision: Revision,
+    /// Which record, and how far it can be trusted, in words.
+    pub source: String,
 }
 
 /// One event of the past.

@@ -13,6 +13,7 @@
 //! | `metric NAME 69.17`, `metric NAME nodata WHY`, `metric NAME error WHY`, `metric NAME silent` | providers |
 //! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
 //! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `unrecorded WHY` | the surroundings |
+//! | `projected record=2-v2,rollback=1-v1`, `rollback 2-v2 made`, `… missing REASON WHY`, `… needless WHY`, `rebuilt WHY` | what Git's side tells |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
 //! | `advance 60s`, `clock-back 120m`, `crash`, `lose actions`, `show` | time and fate |
 //!
@@ -23,10 +24,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serin_core::analysis::Reading;
-use serin_core::model::{NamespacedName, Routing};
+use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing};
 use serin_core::release::{
     Action, Check, CheckSource, EventType, Hook, HookKind, OnMissing, PolicyStep, Promotion, Range, Readiness,
-    RouteObserved, Verb,
+    RouteObserved, Trouble, Verb,
 };
 
 use super::world::{Reaction, Round, World, digest, plain_policy};
@@ -202,6 +203,20 @@ impl Player {
             ("skip-analysis", switch) => world.policy.skip_analysis = switch == "on",
             ("blocked", _) => world.blocked = (!rest.is_empty()).then(|| rest.to_owned()),
             ("unrecorded", _) => world.unrecorded = (!rest.is_empty()).then(|| rest.to_owned()),
+            ("projected", _) => world.projected = Projected::from(full(rest).as_str()),
+            ("rollback", release) => {
+                let (what, words) = tail.split_once(' ').unwrap_or((tail, ""));
+                let (reason, message) = words.split_once(' ').unwrap_or((words, ""));
+                let fate = match what {
+                    "made" => RollbackFate::Made { commit: "d8fa777".repeat(6)[..40].parse().unwrap() },
+                    "missing" => RollbackFate::Missing { reason: reason.into(), message: message.into() },
+                    "needless" => RollbackFate::Needless { message: words.into() },
+                    other => panic!("unknown fate {other}"),
+                };
+                let release = full(release).parse().unwrap();
+                world.rollback = Some(RollbackNote { release, branch: "main".into(), fate });
+            }
+            ("rebuilt", _) => world.rebuilt = Some(rest.to_owned()),
             ("crash", _) => world.crash(),
             ("lose", "actions") => world.lose_actions = true,
             (word, _) => panic!("unknown line: {word} {rest}"),
@@ -221,6 +236,12 @@ impl Player {
             text,
             &format!("        Promoted={} {}: {}", condition.status, condition.reason, named(&condition.message)),
         );
+        if let Some(Trouble { reason, message }) = world.state.git_trouble() {
+            write_line(text, &format!("        Recorded=False {reason}: {message}"));
+        }
+        if let Some(rebuilt) = world.state.rebuilt_from_record() {
+            write_line(text, &format!("        Rebuilt=True: {}", rebuilt.source));
+        }
         for outcome in &world.state.outbox {
             let cause = outcome.cause.as_ref().map_or(String::new(), |cause| format!(": {}", cause.message));
             let revision = named(&outcome.revision.digest.to_string());
@@ -237,6 +258,11 @@ impl Player {
 fn write_line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
+}
+
+/// The opposite of [`named`]: `2-v2` becomes a release's id.
+fn full(text: &str) -> String {
+    REVISIONS.iter().fold(text.to_owned(), |text, name| text.replace(name, digest(name).short()))
 }
 
 fn named(text: &str) -> String {

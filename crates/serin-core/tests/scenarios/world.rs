@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serin_core::analysis::{Measurement, Reading};
-use serin_core::model::{CommitId, Digest, NamespacedName, Quarantined, ReleaseId, Remembered, Revision, Routing};
+use serin_core::model::{
+    CommitId, Digest, NamespacedName, Projected, Projection, Quarantined, ReleaseId, Remembered, Revision,
+    RollbackNote, Routing,
+};
 use serin_core::release::{
     Action, Answer, Answers, CheckSource, HookKind, HookReply, Keyed, Names, Observed, Policy, Promotion,
     Question, QuestionKey, Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask,
@@ -110,6 +113,9 @@ pub(super) struct World {
     pub(super) request: Option<Request>,
     pub(super) blocked: Option<String>,
     pub(super) unrecorded: Option<String>,
+    pub(super) projected: Projected,
+    pub(super) rollback: Option<RollbackNote>,
+    pub(super) rebuilt: Option<String>,
     pub(super) state: State,
     pub(super) answers: Vec<Answer>,
     pub(super) asked: Vec<(Timestamp, QuestionKey)>,
@@ -186,6 +192,9 @@ impl World {
             request: None,
             blocked: None,
             unrecorded: None,
+            projected: Projected::default(),
+            rollback: None,
+            rebuilt: None,
             state: State::new(now),
             answers: Vec::new(),
             asked: Vec::new(),
@@ -229,6 +238,7 @@ impl World {
         let failed = failed.iter().enumerate().map(|(index, name)| Quarantined {
             release: ReleaseId::new(index as u64 + 1, &digest(name)),
             revision: revision(name),
+            rolled_back: None,
         });
         self.remembered = Some(Remembered { promoted: revision(promoted), failed: failed.collect() });
         (self.target, self.primary, self.last_good) = (None, None, None);
@@ -279,7 +289,9 @@ impl World {
             request: self.request.clone(),
             answers: Answers::new(self.answers.clone()),
             asking_since: self.asking_since,
-            recorded: None,
+            projected: Projection::ALL.map(|by| (by, self.projected.up_to(by).cloned())).to_vec(),
+            rollback: self.rollback.clone(),
+            rebuilt: self.rebuilt.clone(),
             unrecorded: self.unrecorded.clone(),
             blocked: self.blocked.clone(),
         }

@@ -1,7 +1,7 @@
 //! The end of a release and what remains of it.
 
 use crate::analysis::HookKind;
-use crate::model::{Digest, Quarantined, ReleaseId, Remembered, Revision};
+use crate::model::{Digest, Projection, Quarantined, ReleaseId, Remembered, Revision};
 use crate::release::attempt::{Cause, End, Release};
 use crate::release::observed::Observed;
 use crate::release::outcome::{Outcome, OutcomeKind, PostRollout};
@@ -9,6 +9,7 @@ use crate::release::report::Event;
 use crate::release::state::{Phase, Promoted, State};
 
 use super::context::{Context, live};
+use super::git;
 
 /// Primary serves: the first revision is promoted.
 pub(super) fn initialized(cx: &mut Context<'_>, state: &mut State, digest: Digest) {
@@ -24,6 +25,7 @@ pub(super) fn initialized(cx: &mut Context<'_>, state: &mut State, digest: Diges
     state.last_applied = Some(digest.clone());
     state.admitted = None;
     state.phase = Phase::Idle { last: OutcomeKind::Initialized, since: cx.now };
+    git::rebuilt(cx, state);
     keep(
         state,
         Outcome {
@@ -55,7 +57,9 @@ pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
             state.quarantine.retain(|entry| entry.revision.digest != revision.digest);
             state.promoted = Some(Promoted { revision: revision.clone(), at: cx.now });
         }
-        OutcomeKind::Failed => quarantine(state, Quarantined { revision: revision.clone(), release: id.clone() }),
+        OutcomeKind::Failed => {
+            quarantine(state, Quarantined { revision: revision.clone(), release: id.clone(), rolled_back: None });
+        }
         OutcomeKind::Initialized | OutcomeKind::Superseded => {}
     }
     let has_post = cx.policy.has_hook(HookKind::PostRollout);
@@ -74,6 +78,8 @@ pub(super) fn refuse(cx: &mut Context<'_>, state: &mut State, revision: &Revisio
     let Some(entry) = state.quarantine.iter_mut().find(|entry| entry.revision.digest == revision.digest) else {
         return;
     };
+    // It has its end, and that is all that is done about it.
+    state.last_applied = Some(revision.digest.clone());
     if entry.revision.commit == revision.commit {
         return;
     }
@@ -139,10 +145,18 @@ fn end_unreleased(
     keep(state, outcome);
 }
 
-/// What Git has seen leaves the outbox.
+/// What every enabled projection has leaves the outbox: the slowest one counts.
 pub(super) fn prune_outbox(state: &mut State, observed: &Observed) {
-    let Some(recorded) = &observed.recorded else { return };
-    if let Some(newest) = state.outbox.iter().rposition(|outcome| outcome.release == *recorded) {
+    let place = |release: &ReleaseId| state.outbox.iter().rposition(|outcome| outcome.release == *release);
+    let recorded = observed.projected.iter().find(|(projection, _)| *projection == Projection::Record);
+    // Only what is known here counts: an annotation is no proof.
+    if let Some(release) =
+        recorded.and_then(|(_, up_to)| up_to.as_ref()).filter(|release| place(release).is_some())
+    {
+        state.recorded = Some(release.clone());
+    }
+    let slowest = observed.projected.iter().map(|(_, up_to)| up_to.as_ref().and_then(place)).min();
+    if let Some(newest) = slowest.flatten() {
         state.outbox.drain(..=newest);
         state.outbox_merged = 0;
     }

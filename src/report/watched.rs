@@ -1,0 +1,202 @@
+//! What the watched branch says, and said: the only place that is believed about manifests.
+//!
+//! Everything else in a repository may be written by somebody who may not write there. So a commit counts only if the tip of
+//! the watched branch descends from it, and a file only as it was at such a commit, in the folder that is released from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::record::{ManifestFile, placed, template_in};
+use crate::git::{FileChange, GitError, Limits, Reference, Remote, Snapshot, SnapshotFile, Store};
+use crate::manifest::{FileCache, parse_each, template_digest};
+use crate::model::{CommitId, ObjectRef, Revision};
+
+/// Commits looked through for what a file was, or became. Further back, what was promoted is not what runs any more.
+const HISTORY_MAX: usize = 500;
+
+/// The watched branch.
+#[derive(Debug)]
+pub struct WatchedBranch {
+    store: Store,
+    remote: Remote,
+    branch: Reference,
+    path: String,
+    /// As last fetched.
+    tip: Option<CommitId>,
+    objects: FileCache<Vec<ObjectRef>>,
+    index: Option<Index>,
+}
+
+/// Which file of a commit defines which object: many targets are promoted from one commit.
+#[derive(Debug)]
+struct Index {
+    commit: CommitId,
+    files: BTreeMap<ObjectRef, Arc<SnapshotFile>>,
+}
+
+impl WatchedBranch {
+    /// `branch` of a repository, and the folder `path` in it.
+    pub fn new(store: Store, remote: Remote, branch: Reference, path: &str) -> Self {
+        let path = path.to_owned();
+        Self { store, remote, branch, path, tip: None, objects: FileCache::default(), index: None }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.branch.short()
+    }
+
+    /// The fully qualified ref.
+    pub fn reference(&self) -> &str {
+        self.branch.qualified()
+    }
+
+    /// Fetches the tip; `None` if the branch does not exist.
+    ///
+    /// # Errors
+    /// If Git cannot be reached.
+    pub async fn fetch(&mut self) -> Result<Option<CommitId>, GitError> {
+        self.tip = self.store.fetch(&self.remote, self.branch.qualified()).await?;
+        Ok(self.tip.clone())
+    }
+
+    /// The manifests at one of its commits; `None` if the folder was not there.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn snapshot(&self, commit: &CommitId) -> Result<Option<Snapshot>, GitError> {
+        match self.store.snapshot(commit, &self.path, Limits::default()).await {
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(GitError::NoPath { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a commit is, or was, its tip or lies behind it; fetches if that is not known here.
+    ///
+    /// # Errors
+    /// If Git cannot be reached.
+    pub async fn has(&mut self, commit: &CommitId) -> Result<bool, GitError> {
+        if let Some(tip) = &self.tip
+            && self.store.is_ancestor(commit, tip).await?
+        {
+            return Ok(true);
+        }
+        match self.fetch().await? {
+            Some(tip) => self.store.is_ancestor(commit, &tip).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Whether an object is named at the tip.
+    ///
+    /// # Errors
+    /// If Git cannot be reached.
+    pub async fn names(&mut self, commit: &CommitId, object: &ObjectRef) -> Result<bool, GitError> {
+        let index = self.index_of(commit).await?;
+        Ok(index.is_some_and(|index| index.files.contains_key(object)))
+    }
+
+    /// The file that defined `target` at one of the branch's commits; `None` if the commit is not the branch's.
+    ///
+    /// # Errors
+    /// If Git cannot be reached.
+    pub async fn manifest_at(
+        &mut self,
+        commit: &CommitId,
+        target: &ObjectRef,
+    ) -> Result<Option<ManifestFile>, GitError> {
+        if !self.has(commit).await? {
+            return Ok(None);
+        }
+        let index = self.index_of(commit).await?;
+        let found = index.and_then(|index| index.files.get(target));
+        Ok(found.map(|file| ManifestFile { path: file.path.clone(), text: file.text.to_string() }))
+    }
+
+    /// The manifest of a revision, from the commit that brought it.
+    ///
+    /// # Errors
+    /// If Git cannot be reached.
+    pub async fn manifest_of(
+        &mut self,
+        revision: &Revision,
+        target: &ObjectRef,
+    ) -> Result<Option<ManifestFile>, GitError> {
+        let Some(commit) = &revision.commit else { return Ok(None) };
+        let found = self.manifest_at(commit, target).await?;
+        Ok(found.filter(|file| has_revision(&file.text, target, revision)))
+    }
+
+    /// A manifest of a revision from what became of the file at `path`: for one whose commit is not known, or was forced away.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn manifest_before(
+        &self,
+        tip: &CommitId,
+        path: &str,
+        revision: &Revision,
+        target: &ObjectRef,
+    ) -> Result<Option<ManifestFile>, GitError> {
+        let changes = self.store.changes(tip, path, Timestamp::MIN, HISTORY_MAX).await?;
+        let mut texts = changes.iter().flat_map(|change| [&change.after, &change.before]).flatten();
+        let found = texts.find(|text| has_revision(text, target, revision));
+        Ok(found.map(|text| ManifestFile { path: path.to_owned(), text: text.to_string() }))
+    }
+
+    /// The commits that changed a file since then, newest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn changes(
+        &self,
+        tip: &CommitId,
+        path: &str,
+        since: Timestamp,
+    ) -> Result<Vec<FileChange>, GitError> {
+        self.store.changes(tip, path, since, HISTORY_MAX).await
+    }
+
+    /// Whether the file at a commit, whoever wrote that, is exactly this; `false` if the commit is not here.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn is_file(&self, commit: &CommitId, path: &str, content: &[u8]) -> Result<bool, GitError> {
+        if !self.store.has(commit).await? {
+            return Ok(false);
+        }
+        match self.store.file(commit, path).await {
+            Ok(file) => Ok(file.is_some_and(|file| file.text.as_bytes() == content)),
+            // The path is what somebody wrote.
+            Err(GitError::Path(_) | GitError::NoPath { .. } | GitError::NoFolder { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn index_of(&mut self, commit: &CommitId) -> Result<Option<&Index>, GitError> {
+        if self.index.as_ref().is_none_or(|index| index.commit != *commit) {
+            let Some(snapshot) = self.snapshot(commit).await? else { return Ok(None) };
+            let mut files = BTreeMap::new();
+            for file in &snapshot.files {
+                // Only names are kept: with many targets the objects themselves would fill the memory.
+                let defined = self.objects.get(&file.path, &file.oid, || {
+                    let parsed = parse_each(&file.path, &file.text);
+                    parsed.manifests.iter().map(|manifest| placed(manifest.object_ref())).collect()
+                });
+                for object in defined.iter() {
+                    files.insert(object.clone(), Arc::clone(file));
+                }
+            }
+            self.objects.sweep();
+            self.index = Some(Index { commit: commit.clone(), files });
+        }
+        Ok(self.index.as_ref())
+    }
+}
+
+fn has_revision(text: &str, target: &ObjectRef, revision: &Revision) -> bool {
+    template_in(text, target).is_some_and(|template| template_digest(&template) == revision.digest)
+}
