@@ -153,12 +153,8 @@ pub async fn daemon_with(
 
     let reporters_clock = clock.clone();
     let now: report::events::Now = Arc::new(move || reporters_clock.now());
-    let watched = WatchedBranch::new(
-        store.clone(),
-        remote.clone(),
-        settings.git.branch.clone(),
-        settings.git.path.as_str(),
-    );
+    let watched =
+        WatchedBranch::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.as_str());
     let records = Records::new(store.clone(), remote.clone(), settings.git.status_branch.clone(), watched);
     let reporter = report::git::Context {
         cluster: cluster.clone(),

@@ -129,8 +129,11 @@ impl GitReporter {
         if let Some(none) = self.not_wanted(report, failed, now) {
             return Ok(Tried::Settled(Fate::None(none)));
         }
-        let mut about =
-            About { reference: self.watched.reference().to_owned(), who: report.canary.to_string(), news: String::new() };
+        let mut about = About {
+            reference: self.watched.reference().to_owned(),
+            who: report.canary.to_string(),
+            news: String::new(),
+        };
         let tried = match self.still_denied(&mut about, failed.release.as_str(), now).await? {
             Some(denied) => Err(denied),
             None => self.try_roll_back(report, failed, &mut about, now).await,
