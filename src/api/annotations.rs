@@ -35,6 +35,9 @@ pub const COPIED_FROM: &str = "serin.dev/copied-from";
 pub const WRITTEN: &str = "serin.dev/template";
 /// On any object in Git: `enabled` lets prune delete namespaces, CRDs and PVCs, `disabled` keeps anything.
 pub const PRUNE: &str = "serin.dev/prune";
+/// On the Source, by people and the CLI: commits whose removals may be carried out although they drop so much that it is taken
+/// for a mistake, separated by blanks.
+pub const ALLOW_PRUNE: &str = "serin.dev/allow-prune";
 /// Finalizer on every Canary.
 pub const FINALIZER: &str = "serin.dev/finalizer";
 /// Field manager of the annotations [`PENDING`] and [`REPLACED`]: a manager of its own, so that dropping the announcement never

@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
-use super::{AlertProvider, Canary, MetricTemplate};
+use super::{AlertProvider, Canary, MetricTemplate, Source};
 
 /// Our kinds' API group: Flagger's, so that its manifests apply unchanged.
 pub const GROUP: &str = "flagger.app";
@@ -14,7 +14,7 @@ pub const VERSION: &str = "v1beta1";
 
 /// All definitions, in the order in which they are printed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut all = vec![Canary::crd(), MetricTemplate::crd(), AlertProvider::crd()];
+    let mut all = vec![Canary::crd(), MetricTemplate::crd(), AlertProvider::crd(), Source::crd()];
     for crd in &mut all {
         for version in &mut crd.spec.versions {
             // Flagger serves the status subresource of all three kinds; tools that write it must go on working.

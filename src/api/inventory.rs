@@ -1,4 +1,4 @@
-//! What Git owns in the cluster, and what became of each commit: a ConfigMap in which `sync` and `report` meet.
+//! What Git owns in the cluster: a ConfigMap; and what became of a commit.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{CommitId, Digest, ObjectRef, Revision};
 
 /// Shape of the stored JSON: objects by kind, namespace and name, so that one takes little more than its name and digest.
-/// Version 1 was a list of objects with all their fields, version 2 had neither presence nor removals; both are still read.
+/// Version 1 was a list of objects with all their fields, version 2 had neither presence nor removals, and the last commits;
+/// both are still read.
 const VERSION: u32 = 3;
 /// The ConfigMap's only key.
 const KEY: &str = "inventory.json";
@@ -16,14 +17,10 @@ const KEY: &str = "inventory.json";
 /// Everything Git owns. Keyed by identity without version: versions come and go while the object stays the same.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inventory {
-    /// The last commit that was synced.
-    pub commit: Option<CommitId>,
     /// What Git owns, or was about to own when the process stopped, and what it dropped and is still there.
     pub objects: BTreeMap<ObjectRef, Owned>,
     /// Commits that dropped objects which are still there.
     pub removals: BTreeMap<CommitId, Removal>,
-    /// What became of the last commits, newest last; at most [`Inventory::COMMITS_MAX`].
-    pub commits: Vec<SyncedCommit>,
 }
 
 /// One owned object.
@@ -86,7 +83,7 @@ pub enum RemovalVerdict {
     Refused,
 }
 
-/// What became of one commit.
+/// What became of one commit: told in the Source's status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncedCommit {
@@ -151,13 +148,9 @@ struct StoredVersion {
 #[serde(rename_all = "camelCase")]
 struct Stored {
     version: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    commit: Option<CommitId>,
     objects: StoredObjects,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     removals: BTreeMap<CommitId, StoredRemoval>,
-    #[serde(default)]
-    commits: Vec<SyncedCommit>,
 }
 
 /// A removal with what it dropped: so the commit is written once, not once an object.
@@ -263,9 +256,6 @@ impl StoredObjects {
 }
 
 impl Inventory {
-    /// Remembered commits: enough for a projection that lost its connection for a while.
-    pub const COMMITS_MAX: usize = 20;
-
     /// The ConfigMap's name for a cluster name.
     pub fn config_map_name(cluster: &str) -> String {
         format!("serin-inventory-{cluster}")
@@ -283,7 +273,7 @@ impl Inventory {
         if version > VERSION {
             return Err(InventoryError::Newer(version));
         }
-        let Stored { version: _, commit, objects, removals: stored, commits } = serde_json::from_str(text)?;
+        let Stored { version: _, objects, removals: stored } = serde_json::from_str(text)?;
         let mut objects = objects.read();
         let mut removals = BTreeMap::new();
         for (commit, StoredRemoval { removal, objects: dropped }) in stored {
@@ -291,7 +281,7 @@ impl Inventory {
             objects.extend(dropped.map(|(id, owned)| (id, Owned { dropped: Some(commit.clone()), ..owned })));
             removals.insert(commit, removal);
         }
-        Ok(Self { commit, objects, removals, commits })
+        Ok(Self { objects, removals })
     }
 
     /// The ConfigMap's data.
@@ -299,8 +289,7 @@ impl Inventory {
     /// # Errors
     /// Never in practice: all parts are plain JSON.
     pub fn to_data(&self) -> Result<BTreeMap<String, String>, serde_json::Error> {
-        let Self { commit, objects, removals, commits } = self;
-        let (commit, commits) = (commit.clone(), commits.clone());
+        let Self { objects, removals } = self;
         let removal_of = |owned: &Owned| owned.dropped.clone().filter(|commit| removals.contains_key(commit));
         let dropped_by = |commit: Option<&CommitId>| {
             StoredObjects::of(objects.iter().filter(|(_, owned)| removal_of(owned).as_ref() == commit))
@@ -309,7 +298,7 @@ impl Inventory {
             (commit.clone(), StoredRemoval { removal: *removal, objects: dropped_by(Some(commit)) })
         };
         let (main, removals) = (dropped_by(None), removals.iter().map(stored_removal).collect());
-        let stored = Stored { version: VERSION, commit, objects: main, removals, commits };
+        let stored = Stored { version: VERSION, objects: main, removals };
         let text = serde_json::to_string(&stored)?;
         Ok(BTreeMap::from([(KEY.to_owned(), text)]))
     }
@@ -322,20 +311,6 @@ impl Inventory {
         /// What the API server takes.
         const DATA_BYTES_MAX: usize = 1024 * 1024;
         Ok(self.to_data()?.iter().map(|(key, text)| key.len() + text.len()).sum::<usize>() <= DATA_BYTES_MAX)
-    }
-
-    /// Remembers what became of a commit; a second word on the same commit replaces the first.
-    pub fn remember(&mut self, record: SyncedCommit) {
-        self.commit = Some(record.commit.clone());
-        match self.commits.iter_mut().find(|known| known.commit == record.commit) {
-            Some(known) => {
-                known.result = record.result;
-                known.targets.extend(record.targets);
-            }
-            None => self.commits.push(record),
-        }
-        let surplus = self.commits.len().saturating_sub(Self::COMMITS_MAX);
-        self.commits.drain(..surplus);
     }
 }
 
@@ -372,15 +347,10 @@ mod tests {
         let dropped = Owned { digest: Some(Digest::of_canonical(b"y")), dropped: Some(commit.clone()), ..v1 };
         inventory.objects.insert(id("ConfigMap", Some("a"), "gone"), dropped);
         inventory.removals.insert(commit, Removal { owned: 12, verdict: RemovalVerdict::Refused });
-        for number in 0..Inventory::COMMITS_MAX + 2 {
-            let commit: CommitId = format!("{number:040}").parse().unwrap();
-            inventory.remember(SyncedCommit { commit, result: CommitResult::Applied, targets: BTreeMap::new() });
-        }
         let data = inventory.to_data().unwrap();
         let map = ConfigMap { data: Some(data.clone()), ..ConfigMap::default() };
         let read = Inventory::from_config_map(&map).unwrap();
         assert_eq!(read, inventory);
-        assert_eq!(read.commits.len(), Inventory::COMMITS_MAX);
 
         let newer = data[KEY].replace("\"version\":3", "\"version\":4");
         let map = ConfigMap { data: Some(BTreeMap::from([(KEY.to_owned(), newer)])), ..ConfigMap::default() };

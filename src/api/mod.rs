@@ -15,6 +15,7 @@ mod inventory;
 pub mod managed_fields;
 mod schema;
 mod service;
+mod source;
 mod status;
 pub mod strict;
 mod template;
@@ -33,5 +34,9 @@ pub use inventory::{
     CommitResult, Inventory, InventoryError, Owned, Presence, Removal, RemovalVerdict, SyncedCommit, TargetResult,
 };
 pub use service::{CanaryService, CustomMetadata, GatewayRef, Retries, Rewrite, UnmanagedMetadata};
+pub use source::{
+    CommitAt, DaemonStatus, Note, ObjectNote, ObjectState, RefusedRemoval, SOURCE_GROUP, SOURCE_VERSION, Source,
+    SourceSpec, SourceStatus,
+};
 pub use status::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, REBUILT, RECORDED, SerinStatus};
 pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};

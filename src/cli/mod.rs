@@ -11,6 +11,7 @@ mod hey;
 mod install;
 pub mod loadtest;
 pub mod output;
+pub mod prune;
 mod records;
 pub mod request;
 pub mod run;
@@ -99,6 +100,8 @@ enum Verb {
     /// Let a paused release go on
     #[command(after_help = asked("resume podinfo -n test"))]
     Resume(request::RequestArgs),
+    /// Show removals that were refused, or allow one
+    Prune(prune::PruneArgs),
     /// Run the load tester that webhooks call
     Loadtest(loadtest::LoadtestArgs),
     /// Print the custom resource definitions
@@ -214,6 +217,7 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
         Verb::Abort(args) => request::run(Asked::Abort, args).await,
         Verb::Pause(args) => request::run(Asked::Pause, args).await,
         Verb::Resume(args) => request::run(Asked::Resume, args).await,
+        Verb::Prune(args) => prune::run(args).await,
         Verb::Loadtest(args) => {
             log.init()?;
             loadtest::run(args).await

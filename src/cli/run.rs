@@ -274,6 +274,12 @@ fn sync_settings(settings: &Settings) -> SyncSettings {
         namespace: settings.lease.namespace.clone(),
         poll_interval: settings.git.poll_interval,
         only_namespace: settings.namespace.clone(),
+        about: sync::About {
+            repository: settings.git.remote.to_string(),
+            branch: settings.git.branch.short().to_owned(),
+            path: settings.git.path.as_str().to_owned(),
+            lease: settings.lease.enabled.then(|| format!("{}/{}", settings.lease.namespace, settings.lease.name)),
+        },
     }
 }
 

@@ -5,11 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::PostParams;
 
-use crate::cluster::{Cluster, EffectKind, Writer, explain};
-use crate::model::{Digest, ObjectRef};
+use crate::cluster::{Cluster, EffectKind, Writer, call, explain};
+use crate::model::{Digest, ObjectRef, text};
 
 /// Reason of the Warning on an object that Git has and the cluster did not get.
-pub const SYNC_FAILED: &str = "SyncFailed";
+const SYNC_FAILED: &str = "SyncFailed";
 /// Longest message that the API server takes in an Event.
 const MESSAGE_MAX: usize = 1024;
 
@@ -27,11 +27,12 @@ pub(super) async fn warn(cluster: &Cluster, writer: &Writer, id: &ObjectRef, ver
             kind: Some(id.kind.clone()),
             name: Some(id.name.clone()),
             namespace: id.namespace.clone(),
+            uid: uid(cluster, id, version).await,
             ..ObjectReference::default()
         },
         type_: Some("Warning".to_owned()),
         reason: Some(SYNC_FAILED.to_owned()),
-        message: Some(message.chars().take(MESSAGE_MAX).collect()),
+        message: Some(text::abridged(message, MESSAGE_MAX)),
         source: Some(EventSource { component: Some("serin".to_owned()), ..EventSource::default() }),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
@@ -49,6 +50,13 @@ pub(super) async fn warn(cluster: &Cluster, writer: &Writer, id: &ObjectRef, ver
             tracing::warn!(object = %id, error = %explain(&error), "failed to emit an event")
         }
     }
+}
+
+/// The live object's uid: `kubectl describe` shows the Events with the uid of what it describes, and no others.
+async fn uid(cluster: &Cluster, id: &ObjectRef, version: &str) -> Option<String> {
+    let resolved = cluster.resolve(&id.group, version, &id.kind).await.ok()?;
+    let api = cluster.objects(&resolved, id.namespace.as_deref());
+    call(&format!("read {id}"), api.get_metadata_opt(&id.name)).await.ok()??.metadata.uid
 }
 
 /// Made of object and message. Some kinds have names that an Event's cannot have (`system:reader`).

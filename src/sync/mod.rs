@@ -32,10 +32,10 @@ mod status;
 mod store;
 mod survey;
 mod target;
+mod told;
 mod trigger;
 
 pub use convert::{gone_version, not_served};
-pub use events::SYNC_FAILED;
 pub use git_source::GitSource;
 pub use refused::Judge;
 pub use run::{SyncContext, SyncSettings, run};
@@ -45,3 +45,4 @@ pub use source::{
 };
 pub use status::SyncStatus;
 pub use target::{WatchedCanary, watched_canaries};
+pub use told::About;

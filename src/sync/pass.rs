@@ -16,9 +16,10 @@ use super::removals;
 use super::source::{Content, RecordSource};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
+use super::told;
 use crate::api::{CommitResult, Inventory, Owned, Presence, SyncedCommit, TargetResult};
 use crate::cluster::{Cluster, ResolveError, Writer, explain};
-use crate::model::{CommitId, Digest, NamespacedName, ObjectRef};
+use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, text};
 
 /// Longest wait for a new definition to be served.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -108,8 +109,11 @@ impl Pass<'_> {
             complete: set.complete,
             allowed: &self.allowed,
         };
+        let mut stored = inventory.clone();
         removals::update(inventory, wanted);
-        self.write_ahead(inventory, &set).await?;
+        if self.write_ahead(inventory, &set).await? {
+            stored.clone_from(inventory);
+        }
         let mut results = Results::default();
         results.passed.unserved = unserved;
         self.note_problems(&set, inventory, &mut results);
@@ -123,7 +127,7 @@ impl Pass<'_> {
         results.date(&self.content.commit);
         self.prune(inventory, &set, &mut results).await?;
         self.tell(inventory, &set, &results).await;
-        self.finish(inventory, results).await
+        self.finish(inventory, &stored, results).await
     }
 
     /// Which kinds are served, and whether in namespaces. A kind that is not served is a problem of its objects.
@@ -153,17 +157,19 @@ impl Pass<'_> {
     }
 
     /// Names new objects in the inventory before they exist: a crash in between leaves nothing that nobody owns.
-    async fn write_ahead(&self, inventory: &mut Inventory, set: &DesiredSet) -> Result<(), Trouble> {
+    /// Whether there are any.
+    async fn write_ahead(&self, inventory: &mut Inventory, set: &DesiredSet) -> Result<bool, Trouble> {
         let mut ahead = inventory.clone();
         let mut done = inventory.clone();
         for object in &set.objects {
             let owned = Owned { version: object.version.clone(), presence: Presence::Ahead, ..Owned::default() };
-            let settled = Owned { digest: Some(object.digest.clone()), ..owned.clone() };
+            let settled =
+                Owned { digest: Some(object.digest.clone()), presence: Presence::Written, ..owned.clone() };
             done.objects.insert(object.id.clone(), settled);
             ahead.objects.entry(object.id.clone()).or_insert(owned);
         }
         if ahead.objects.len() == inventory.objects.len() {
-            return Ok(());
+            return Ok(false);
         }
         // Nobody would know what became of the objects that are written before that is found out.
         if !done.fits()? {
@@ -175,7 +181,7 @@ impl Pass<'_> {
         }
         self.store.save(self.writer, &ahead).await?;
         *inventory = ahead;
-        Ok(())
+        Ok(true)
     }
 
     fn note_problems(&self, set: &DesiredSet, inventory: &Inventory, results: &mut Results) {
@@ -341,7 +347,12 @@ impl Pass<'_> {
     }
 
     /// Trims the inventory to what is there, with what became of the commit.
-    async fn finish(&self, inventory: &mut Inventory, results: Results) -> Result<Passed, Trouble> {
+    async fn finish(
+        &self,
+        inventory: &mut Inventory,
+        stored: &Inventory,
+        results: Results,
+    ) -> Result<Passed, Trouble> {
         let Results { owned, targets, held: _, mut passed } = results;
         let SyncStatus { conditions, problems, .. } = &passed.status;
         let result = if conditions.is_empty() && problems.is_empty() {
@@ -349,13 +360,15 @@ impl Pass<'_> {
         } else {
             CommitResult::Partly
         };
-        let mut after = Inventory { objects: owned, ..inventory.clone() };
+        let mut after = Inventory { objects: owned, removals: inventory.removals.clone() };
         removals::trim(&mut after);
-        after.remember(SyncedCommit { commit: self.content.commit.clone(), result, targets });
-        if after != *inventory {
+        if after != *stored {
             self.store.save(self.writer, &after).await?;
-            *inventory = after;
         }
+        *inventory = after;
+        passed.status.refused_removals = told::refused_removals(inventory);
+        passed.status.record = Some(SyncedCommit { commit: self.content.commit.clone(), result, targets });
+        passed.status.seen = Some(self.content.commit.clone());
         passed.status.commit = Some(self.content.commit.clone());
         passed.status.synced = true;
         Ok(passed)
@@ -435,7 +448,7 @@ fn guards(canary: &Desired, object: &Desired) -> bool {
 pub(super) fn noted(message: &str) -> String {
     /// In characters; enough to recognise it.
     const NOTED_MAX: usize = 300;
-    message.chars().take(NOTED_MAX).collect()
+    text::abridged(message, NOTED_MAX)
 }
 
 /// Why a Canary is not applied: its target could not be.

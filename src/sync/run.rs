@@ -17,6 +17,7 @@ use super::source::{Content, RecordSource, Source, SourceError};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
 use super::target::WatchedCanary;
+use super::told::{About, Teller};
 use super::trigger;
 use crate::api::{self, Inventory};
 use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer, explain};
@@ -24,8 +25,8 @@ use crate::model::{CommitId, NamespacedName};
 
 /// Longest time Git may take: its own deadlines are shorter, this one keeps the loop alive if they fail.
 const GIT_TIMEOUT: Duration = Duration::from_secs(180);
-/// Time between two questions whether a kind is served again that was not.
-const SERVED_CHECK: Duration = Duration::from_secs(15);
+/// Time between two questions whether a kind is served again that was not, or a removal allowed that was refused.
+const CHECK: Duration = Duration::from_secs(15);
 /// Time between two comparisons of everything: what was changed in the cluster and is no release's business (a ConfigMap
 /// that somebody edited) is put right by then. Two requests an object, so not more often.
 const RESYNC: Duration = Duration::from_secs(1800);
@@ -43,6 +44,8 @@ pub struct SyncSettings {
     pub poll_interval: Duration,
     /// Only objects in this namespace.
     pub only_namespace: Option<String>,
+    /// What is followed, as the Source object tells it.
+    pub about: About,
 }
 
 /// What sync works with.
@@ -107,6 +110,8 @@ struct Memory {
     idle: BTreeSet<NamespacedName>,
     /// When everything is compared again.
     resync: Option<Instant>,
+    /// Commits that drop more than is deleted without being asked for.
+    refused: BTreeSet<CommitId>,
 }
 
 struct Bells {
@@ -126,6 +131,8 @@ pub async fn run(context: SyncContext) {
     if context.cluster.resolve(api::GROUP, api::VERSION, "Canary").await.is_ok() {
         tokio::time::timeout(CANARIES_WITHIN, context.canaries.ready()).await.ok();
     }
+    let mut teller =
+        Teller::new(&context.cluster, &settings.namespace, &settings.cluster_name, settings.about.clone());
     let mut woken = Woken::Look;
     loop {
         if !claimed(&context).await {
@@ -136,8 +143,11 @@ pub async fn run(context: SyncContext) {
             Woken::Everything => memory.everything = true,
             Woken::Look | Woken::Admitted => {}
         }
-        turn(&context, &store, &mut memory, woken).await;
-        woken = wait(&context, &mut memory, &mut bells).await;
+        if turn(&context, &store, &teller, &mut memory, woken).await {
+            let status = context.status.borrow().clone();
+            teller.tell(&context.writer, &status, context.cluster.clock().now()).await;
+        }
+        woken = wait(&context, &teller, &mut memory, &mut bells).await;
     }
 }
 
@@ -150,8 +160,14 @@ async fn claimed(context: &SyncContext) -> bool {
     }
 }
 
-/// One look at Git and, if there is something to do, one pass.
-async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory, woken: Woken) {
+/// One look at Git and, if there is something to do, one pass; whether there may be something to tell.
+async fn turn(
+    context: &SyncContext,
+    store: &InventoryStore,
+    teller: &Teller,
+    memory: &mut Memory,
+    woken: Woken,
+) -> bool {
     let content = match woken {
         Woken::Admitted => memory.content.clone(),
         Woken::Look | Woken::Everything | Woken::Shutdown => match look(context, memory).await {
@@ -163,7 +179,7 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
                     tracing::warn!("{text}");
                 }
                 memory.retry_later();
-                return;
+                return true;
             }
         },
     };
@@ -171,10 +187,11 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
         // Nothing new, nothing open: no request, no write. What is to be tried again is not due yet.
         if context.status.send_if_modified(|status| status.error.take().is_some()) {
             tracing::info!("the repository can be read again, and has nothing new");
+            return true;
         }
-        return;
+        return false;
     };
-    match pass(context, store, memory, &content).await {
+    match pass(context, store, teller, memory, &content).await {
         Ok(passed) => {
             let status = passed.status.clone();
             memory.settle(content, passed, &context.canaries);
@@ -191,7 +208,11 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
                 Trouble::Object(message) | Trouble::Deleting(message) | Trouble::Later(message) => message,
                 Trouble::NotHeld => "the lease is not held".to_owned(),
             };
-            if context.status.send_if_modified(|status| replaced(&mut status.error, &text)) {
+            let commit = content.commit.clone();
+            if context.status.send_if_modified(|status| {
+                status.seen = Some(commit);
+                replaced(&mut status.error, &text)
+            }) {
                 tracing::warn!("sync is interrupted, trying again: {text}");
             }
             // Nobody knows what was written: read the inventory again and compare everything.
@@ -201,6 +222,7 @@ async fn turn(context: &SyncContext, store: &InventoryStore, memory: &mut Memory
             memory.retry_later();
         }
     }
+    true
 }
 
 /// The content to work through; `None` when nothing is new and nothing is open.
@@ -238,6 +260,7 @@ async fn git<T>(future: impl Future<Output = Result<T, SourceError>>) -> Result<
 async fn pass(
     context: &SyncContext,
     store: &InventoryStore,
+    teller: &Teller,
     memory: &mut Memory,
     content: &Content,
 ) -> Result<Passed, Trouble> {
@@ -262,7 +285,8 @@ async fn pass(
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
         live_canaries: live_canaries(&context.canaries),
         drifted: memory.drift_seen.keys().cloned().collect(),
-        allowed: BTreeSet::new(),
+        // Nobody can allow what was not refused before.
+        allowed: if inventory.removals.is_empty() { BTreeSet::new() } else { teller.allowed().await },
         told: context.status.borrow().clone(),
     };
     let passed = pass.run(&mut inventory).await?;
@@ -300,6 +324,8 @@ fn live_canaries(canaries: &Reflected<WatchedCanary>) -> Vec<Link> {
 impl Memory {
     fn settle(&mut self, content: Arc<Content>, passed: Passed, canaries: &Reflected<WatchedCanary>) {
         let Passed { status, waiting, unserved, soon } = passed;
+        let refused = status.refused_removals.iter().filter_map(|removal| removal.commit.parse().ok());
+        self.refused = refused.collect();
         self.content = Some(content);
         self.waiting = waiting;
         self.unserved = unserved;
@@ -317,6 +343,11 @@ impl Memory {
     fn retry_later(&mut self) {
         let next = Retry::after(self.retry.as_ref(), Why::Unreachable, BTreeSet::new(), Instant::now());
         self.retry = Some(next);
+    }
+
+    /// Whether something goes on that nothing rings for.
+    fn waits_for_others(&self) -> bool {
+        !self.unserved.is_empty() || !self.refused.is_empty()
     }
 
     /// Whether a release has ended where something stays only because somebody reads it.
@@ -372,11 +403,11 @@ async fn is_served(context: &SyncContext, kinds: &BTreeSet<Gvk>) -> bool {
     false
 }
 
-async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> Woken {
+async fn wait(context: &SyncContext, teller: &Teller, memory: &mut Memory, bells: &mut Bells) -> Woken {
     let poll = Instant::now() + trigger::jittered(context.settings.poll_interval);
     let retry = memory.retry.as_ref().map(Retry::at);
     let resync = memory.resync;
-    let mut served_check = Instant::now() + SERVED_CHECK;
+    let mut check = Instant::now() + CHECK;
     loop {
         tokio::select! {
             biased;
@@ -400,12 +431,15 @@ async fn wait(context: &SyncContext, memory: &mut Memory, bells: &mut Bells) -> 
                 }
                 memory.idle = idle(&context.canaries);
             }
-            () = tokio::time::sleep_until(served_check), if !memory.unserved.is_empty() => {
+            () = tokio::time::sleep_until(check), if memory.waits_for_others() => {
+                if !memory.refused.is_empty() && !teller.allowed().await.is_disjoint(&memory.refused) {
+                    return Woken::Admitted;
+                }
                 if is_served(context, &memory.unserved).await {
                     memory.rediscover = true;
                     return Woken::Everything;
                 }
-                served_check = Instant::now() + SERVED_CHECK;
+                check = Instant::now() + CHECK;
             }
             () = tokio::time::sleep_until(retry.map_or(poll, |at| at.min(poll))) => return Woken::Look,
         }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::{RefusedRemoval, SyncedCommit};
 use crate::model::{CommitId, ObjectRef};
 
 /// Where sync is. Sent through a watch channel at every change.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SyncStatus {
+    /// The newest commit that was read.
+    pub seen: Option<CommitId>,
     /// The last commit that was worked through.
     pub commit: Option<CommitId>,
     /// Whether a commit has been worked through since this process started.
@@ -23,6 +26,10 @@ pub struct SyncStatus {
     pub kept: BTreeMap<ObjectRef, String>,
     /// Objects that are being deleted and that somebody has to let go.
     pub hanging: BTreeMap<ObjectRef, String>,
+    /// Commits that drop more than is deleted without being asked for.
+    pub refused_removals: Vec<RefusedRemoval>,
+    /// What became of the commit.
+    pub record: Option<SyncedCommit>,
     /// What the last sync changed, in words.
     pub changes: Vec<String>,
 }

@@ -28,7 +28,7 @@ const USED: &[(&str, &str, &str)] = &[
     ("", "configmaps", "get create patch delete"),
     ("networking.istio.io", "virtualservices", "get list watch create patch delete"),
     ("networking.istio.io", "destinationrules", "get list watch create patch delete"),
-    ("networking.istio.io", "gateways", "get create patch delete"),
+    ("networking.istio.io", "gateways", "get list create patch delete"),
     ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
     ("coordination.k8s.io", "leases", "get create update"),
 ];

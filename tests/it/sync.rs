@@ -20,14 +20,14 @@ use serde_json::{Value, json};
 use serin::api::annotations::{
     COPIED_FROM, MANAGER_ENGINE, PENDING, REBUILT, RECORD_FAILED, RECORD_PROMOTED, REPLICAS, REVISION,
 };
-use serin::api::{self, Canary, Inventory};
+use serin::api::{self, Canary, Inventory, ObjectState, SourceStatus};
 use serin::cluster::{Claim, Cluster, EffectKind, EffectProbe, ProbeFuture, SharedWatch, Wake, Writer};
 use serin::git::{Credentials, Remote, Store};
 use serin::manifest::template_digest;
 use serin::model::{CommitId, NamespacedName, ObjectRef, Quarantined, ReleaseId, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
-    self, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
+    self, About, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
     SyncSettings, SyncStatus, watched_canaries,
 };
 use tokio::sync::watch;
@@ -95,7 +95,9 @@ struct Effects {
 
 impl Effects {
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.seen.lock().unwrap())
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap());
+        // What is told of it is no part of what is done.
+        seen.into_iter().filter(|effect| !effect.contains(" Source ")).collect()
     }
 
     fn hook(&self) -> ProbeFuture<'_> {
@@ -205,6 +207,7 @@ impl World {
                 // The tests ring the bell themselves.
                 poll_interval: Duration::from_secs(3600),
                 only_namespace: None,
+                about: About { branch: "main".into(), ..About::default() },
             },
             wake: self.wake.clone(),
             resync: self.resync.clone(),
@@ -269,6 +272,11 @@ impl World {
         let api = self.resource("flagger.app", "v1beta1", "Canary", "test").await;
         let patch = Patch::Merge(json!({ "status": status }));
         api.patch_status("podinfo", &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn told(&self) -> SourceStatus {
+        let api: Api<api::Source> = Api::namespaced(self.direct.client(), "default");
+        api.get("test").await.unwrap().status.unwrap()
     }
 
     async fn inventory(&self) -> Inventory {

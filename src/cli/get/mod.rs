@@ -1,6 +1,7 @@
 //! `serin get`: releases as a table, or one release as a tree.
 
 mod around;
+mod source;
 mod table;
 mod tree;
 mod view;
@@ -65,7 +66,7 @@ pub async fn run(args: GetArgs) -> anyhow::Result<u8> {
     if watch {
         return screen.follow(shown).await;
     }
-    screen.print(&shown.text, false)?;
+    screen.print(&shown, false)?;
     Ok(shown.exit.code())
 }
 
@@ -82,6 +83,8 @@ struct Screen {
 struct Shown {
     text: String,
     exit: Exit,
+    /// No release is shown.
+    is_empty: bool,
 }
 
 impl Screen {
@@ -95,13 +98,22 @@ impl Screen {
     async fn read_all(&self) -> anyhow::Result<Shown> {
         let list = self.api.list(&ListParams::default()).await;
         let list = list.map_err(|error| self.connection.failed(error, "list Canaries"))?;
+        let now = Timestamp::now();
+        let sources = source::read(&self.connection.client, now).await;
         let text = match self.output {
-            Format::Table if list.items.is_empty() => String::new(),
-            Format::Table => table::render(&list.items, self.all_namespaces, Timestamp::now()),
-            Format::Json => format!("{}\n", serde_json::to_string_pretty(&view::all(&list.items))?),
-            Format::Yaml => serde_yaml::to_string(&view::all(&list.items))?,
+            Format::Table => {
+                let mut text = source::lines(&sources, None, now, output::colours());
+                if !list.items.is_empty() {
+                    text.push_str(&table::render(&list.items, self.all_namespaces, now));
+                }
+                text
+            }
+            Format::Json => {
+                format!("{}\n", serde_json::to_string_pretty(&view::All::of(sources, &list.items))?)
+            }
+            Format::Yaml => serde_yaml::to_string(&view::All::of(sources, &list.items))?,
         };
-        Ok(Shown { text, exit: Exit::Done })
+        Ok(Shown { text, exit: Exit::Done, is_empty: list.items.is_empty() })
     }
 
     async fn read_one(&self, name: &str) -> anyhow::Result<Shown> {
@@ -112,24 +124,33 @@ impl Screen {
             let missing = anyhow::anyhow!("{subject} does not exist");
             CliError::input(missing).hint("`serin get -A` lists all of them")
         })?;
-        let about = around::read(&self.connection.client, &self.namespace, name, &canary.spec.target_ref.name);
+        let target = &canary.spec.target_ref.name;
+        let about = around::read(&self.connection.client, &self.namespace, target);
         let around = about.await.map_err(|error| failed(error, "what belongs to "))?;
+        let now = Timestamp::now();
+        let mut sources = source::read(&self.connection.client, now).await;
+        let about = source::About { namespace: &self.namespace, canary: name, target };
+        for source in &mut sources {
+            source.status.objects.retain(|object| about.has(object));
+        }
         let mut view = view::View::of(&canary);
         view.pending = around.pending();
-        view.sync_warnings = around.sync_warnings;
+        view.sources = sources;
         let text = match self.output {
             Format::Table => {
                 let sides = tree::Sides { primary: around.primary.as_ref(), canary: around.target.as_ref() };
-                tree::render(&view, &sides, Timestamp::now(), output::colours())
+                let above = source::lines(&view.sources, Some(&about), now, output::colours());
+                above + &tree::render(&view, &sides, now, output::colours())
             }
             Format::Json => format!("{}\n", serde_json::to_string_pretty(&view)?),
             Format::Yaml => serde_yaml::to_string(&view)?,
         };
-        Ok(Shown { text, exit: if view.phase == "Failed" { Exit::Failed } else { Exit::Done } })
+        let exit = if view.phase == "Failed" { Exit::Failed } else { Exit::Done };
+        Ok(Shown { text, exit, is_empty: false })
     }
 
-    fn print(&self, text: &str, live: bool) -> anyhow::Result<()> {
-        if text.is_empty() {
+    fn print(&self, shown: &Shown, live: bool) -> anyhow::Result<()> {
+        if shown.is_empty && self.output == Format::Table {
             let place = match self.all_namespaces {
                 true => "any namespace".to_owned(),
                 false => format!("namespace {}; `serin get -A` looks in all of them", self.namespace),
@@ -137,14 +158,14 @@ impl Screen {
             output::message(&format!("no Canary in {place}"));
         }
         let clear = if live { CLEAR_SCREEN } else { "" };
-        output::data(&format!("{clear}{text}"))?;
+        output::data(&format!("{clear}{}", shown.text))?;
         Ok(())
     }
 
     /// Prints again whenever it would look different, until the user interrupts.
     async fn follow(&self, mut shown: Shown) -> anyhow::Result<u8> {
         let live = stdout().is_terminal() && self.output == Format::Table;
-        self.print(&shown.text, live)?;
+        self.print(&shown, live)?;
         let config = match &self.name {
             Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
             None => watcher::Config::default(),
@@ -180,7 +201,7 @@ impl Screen {
             };
             said.forget();
             if now.text != shown.text {
-                self.print(&now.text, live)?;
+                self.print(&now, live)?;
                 shown = now;
             }
         }

@@ -8,7 +8,7 @@ use crate::cli::output::Paint;
 use crate::release::{CheckResult, EventType, JournalEntry};
 
 use super::table::{age, short_revision};
-use super::view::{SyncWarning, View};
+use super::view::View;
 
 /// Events shown; the whole history is in `kubectl describe` and on the status branch.
 const EVENTS_SHOWN: usize = 8;
@@ -28,7 +28,7 @@ pub(super) fn render(view: &View, sides: &Sides<'_>, now: Timestamp, colours: bo
         view.target
     );
     let mut lines = what_is(view, sides, colours);
-    lines.extend(what_is_waited_for(view, now, colours));
+    lines.extend(what_is_waited_for(view, colours));
     let events: Vec<String> = last_events(view).iter().map(|entry| event(entry, now, colours)).collect();
     if !events.is_empty() {
         lines.push("events".to_owned());
@@ -58,7 +58,7 @@ fn what_is(view: &View, sides: &Sides<'_>, colours: bool) -> Vec<String> {
 }
 
 /// Why it failed, what it waits for, what Git has and the cluster does not, and the other way round.
-fn what_is_waited_for(view: &View, now: Timestamp, colours: bool) -> Vec<String> {
+fn what_is_waited_for(view: &View, colours: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(cause) = &view.cause {
         lines.push(labelled("failed", &Paint::Red.apply(cause, colours)));
@@ -81,10 +81,6 @@ fn what_is_waited_for(view: &View, now: Timestamp, colours: bool) -> Vec<String>
             &format!("{}, held until traffic is back on primary", short_revision(pending)),
         ));
     }
-    lines.extend(view.sync_warnings.iter().map(|SyncWarning { at, message }| {
-        let when = at.map(|at| format!("{} ago: ", age(at, now))).unwrap_or_default();
-        labelled("sync", &Paint::Yellow.apply(&format!("{when}{message}"), colours))
-    }));
     if let Some(reason) = &view.unrecorded {
         lines.push(labelled("git", &Paint::Yellow.apply(&format!("does not have this yet: {reason}"), colours)));
     }

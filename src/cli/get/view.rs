@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
+use super::source::SourceView;
 use crate::api::annotations::UNRECORDED;
 use crate::api::{BLOCKED, Canary, CanaryStatus, IGNORED};
 use crate::release::{CheckResult, JournalEntry, OutcomeKind, Phase, State, WaitingOn};
@@ -49,9 +50,9 @@ pub(super) struct View {
     /// Why what happened is not in Git yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unrecorded: Option<String>,
-    /// What `sync` warned of when it applied this Canary and its target.
+    /// Where it comes from, with what is the matter with this Canary and its target there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) sync_warnings: Vec<SyncWarning>,
+    pub(super) sources: Vec<SourceView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) checks: Vec<CheckResult>,
     /// Why the last release failed.
@@ -63,18 +64,18 @@ pub(super) struct View {
     pub(super) events: Vec<JournalEntry>,
 }
 
-/// Something that `sync` warned of: an object that the cluster did not get, or not as Git has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// All of them, and where they come from.
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct SyncWarning {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) at: Option<Timestamp>,
-    pub(super) message: String,
+pub(super) struct All {
+    sources: Vec<SourceView>,
+    releases: Vec<View>,
 }
 
-/// All of them.
-pub(super) fn all(canaries: &[Canary]) -> Vec<View> {
-    canaries.iter().map(View::of).collect()
+impl All {
+    pub(super) fn of(sources: Vec<SourceView>, canaries: &[Canary]) -> Self {
+        Self { sources, releases: canaries.iter().map(View::of).collect() }
+    }
 }
 
 impl View {
@@ -103,7 +104,7 @@ impl View {
             ignored,
             pending: None,
             unrecorded: canary.annotations().get(UNRECORDED).cloned(),
-            sync_warnings: Vec::new(),
+            sources: Vec::new(),
             checks: Vec::new(),
             cause: None,
             since: None,

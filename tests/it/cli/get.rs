@@ -89,6 +89,18 @@ impl World {
         self.canaries().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is taken");
     }
 
+    /// The Source of a daemon, as it would have written it.
+    async fn source(&self, status: Value) {
+        let api: Api<serin::api::Source> = Api::namespaced(self.client.clone(), "default");
+        if api.get_opt("main").await.expect("the kind is served").is_none() {
+            let source = serin::api::Source::new("main", serin::api::SourceSpec {});
+            api.create(&PostParams::default(), &source).await.expect("the Source is taken");
+        }
+        let body = json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Source", "metadata": {"name": "main"}, "status": status});
+        let params = PatchParams::apply("serin").force();
+        api.patch_status("main", &params, &Patch::Apply(&body)).await.expect("the status is taken");
+    }
+
     async fn deployment(&self, name: &str, tag: &str, replicas: i32, annotations: Value) {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
         let deployment = serde_json::from_value(json!({
@@ -193,22 +205,74 @@ async fn get_answers_why_nothing_happens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_git_has_and_the_cluster_refused_is_shown() {
     let world = three().await;
-    let events: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(world.client.clone(), "default");
-    let event = serde_json::from_value(json!({
-        "metadata": {"name": "podinfo.1"}, "type": "Warning", "reason": serin::sync::SYNC_FAILED,
-        "involvedObject": {"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "podinfo", "namespace": "default"},
-        "message": "canary.yaml:1: Canary default/podinfo: `spec.targetRef.name` is required", "lastTimestamp": time(600)
-    }));
-    events.create(&PostParams::default(), &event.expect("an Event")).await.expect("the Event is taken");
+    let message = "canary.yaml:1: Canary default/podinfo: `spec.targetRef.name` is required";
+    let object = json!({"group": "flagger.app", "kind": "Canary", "namespace": "default", "name": "podinfo",
+        "state": "Refused", "message": message, "since": time(600)});
+    let other = json!({"kind": "Job", "namespace": "default", "name": "migrate", "state": "Refused",
+        "message": "field is immutable", "since": time(600)});
+    let commit = json!({"commit": COMMIT, "at": time(7200)});
+    world.source(json!({"branch": "main", "applied": commit, "objects": [object, other]})).await;
     let shown = screen(&world.serin(&["get", "podinfo"]).await);
-    assert!(shown.contains("sync       10m ago: canary.yaml:1: Canary default/podinfo:"), "{shown}");
+    assert!(shown.contains("source     main@f4ae59b applied 2h ago"), "{shown}");
+    assert!(shown.contains(&format!("refused    {message} (for 10m)")), "{shown}");
+    assert!(!shown.contains("migrate"), "another's: {shown}");
+    let all = screen(&world.serin(&["get"]).await);
+    assert!(all.contains("refused    Job default/migrate: field is immutable (for 10m)"), "{all}");
+    let json: Value = serde_json::from_slice(&world.serin(&["get", "-o", "json"]).await.stdout).expect("JSON");
+    assert_eq!(json["sources"][0]["objects"].as_array().map(Vec::len), Some(2));
+    // Settled: nothing of it is left.
+    world.source(json!({"branch": "main", "applied": {"commit": COMMIT, "at": time(0)}})).await;
+    let shown = screen(&world.serin(&["get", "podinfo"]).await);
+    assert!(!shown.contains("refused"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_not_there_and_a_repository_that_cannot_be_read_are_told_first() {
+    let world = three().await;
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(world.client.clone(), "default");
+    let renewed = format!("{:.6}", jiff::Timestamp::now() - jiff::SignedDuration::from_secs(50));
+    let lease = json!({"metadata": {"name": "serin"}, "spec": {"holderIdentity": "a", "renewTime": renewed}});
+    let lease = serde_json::from_value(lease).expect("a Lease");
+    leases.create(&PostParams::default(), &lease).await.expect("the Lease is taken");
+    let error = json!({"message": "the repository cannot be read: no route to host", "since": time(180)});
+    world.source(json!({"branch": "main", "daemon": {"lease": "default/serin"}, "error": error})).await;
+    let shown = screen(&world.serin(&["get"]).await);
+    let head = "source     main, nothing applied yet; interrupted for 3m: the repository cannot be read: no route to host\n\
+        daemon     not running: its lease was last renewed 5";
+    assert!(shown.contains(head), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_removal_is_listed_and_allowed_by_its_commit() {
+    let world = three().await;
+    let removal = json!([{"commit": COMMIT, "dropped": 7, "owned": 12}]);
+    world.source(json!({"branch": "main", "refusedRemovals": removal})).await;
+    let listed = screen(&world.serin(&["prune"]).await);
+    assert!(listed.contains(&format!("{COMMIT}  7 of 12 objects  Source default/main")), "{listed}");
+    let unknown = world.serin(&["prune", "--allow", "abcdef1"]).await;
+    assert_eq!(unknown.status.code(), Some(2), "{}", screen(&unknown));
+    let sources: Api<serin::api::Source> = Api::namespaced(world.client.clone(), "default");
+    // The daemon: when it is allowed, the removal is over.
+    let daemon = async {
+        let mut changes = watcher(sources.clone(), watcher::Config::default()).applied_objects().boxed();
+        while let Some(source) = changes.try_next().await.expect("a watch") {
+            if source.annotations().get("serin.dev/allow-prune").is_some_and(|commit| commit == COMMIT) {
+                return world.source(json!({"branch": "main", "refusedRemovals": []})).await;
+            }
+        }
+    };
+    let asked = world.serin(&["prune", "--allow", "f4ae59b"]);
+    let (allowed, ()) = tokio::join!(asked, daemon);
+    assert_eq!(allowed.status.code(), Some(0), "{}", screen(&allowed));
+    assert!(screen(&allowed).contains("7 objects that f4ae59b dropped are deleted"), "{}", screen(&allowed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn get_is_data_for_machines() {
     let world = three().await;
     let all: Value = serde_json::from_slice(&world.serin(&["get", "-o", "json"]).await.stdout).expect("JSON");
-    let names: Vec<&str> = all.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    let names: Vec<&str> =
+        all["releases"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["blocked", "failed", "podinfo", "unseen"]);
     let one = world.serin(&["get", "failed", "-o", "json"]).await;
     assert_eq!(one.status.code(), Some(1), "the named release failed");

@@ -90,7 +90,7 @@ async fn a_canary_that_only_the_api_server_refuses_holds_its_target() {
     assert_eq!(world.image().await, "podinfo:1");
     assert_eq!(world.get("ConfigMap", "settings").await.unwrap()["data"]["key"], "1");
     assert_eq!(world.get("ConfigMap", "other").await.unwrap()["data"]["key"], "2");
-    let commit = world.inventory().await.commits.last().unwrap().clone();
+    let commit = status.record.clone().unwrap();
     assert!(matches!(commit.targets["test/podinfo"], api::TargetResult::Invalid { .. }), "{commit:?}");
     world.push(&[("app.yaml", &all(CANARY, "2", "2"))]).await;
     assert_eq!(world.image().await, "podinfo:2");

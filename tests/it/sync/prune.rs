@@ -333,3 +333,66 @@ async fn whoever_may_read_it_and_cannot_be_seen_keeps_it() {
     world.within_tries("its end", |status| status.conditions.is_empty()).await;
     assert!(!world.has("ConfigMap", "goes").await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_swapped_for_another_deletes_nothing_until_a_person_names_the_commit() {
+    let mut world = World::new().await;
+    let folder = |prefix: &str, count: usize| {
+        let configs = (0..count).map(|number| config(&format!("{prefix}-{number}"), "1"));
+        configs.collect::<Vec<_>>().join("---\n")
+    };
+    world.repository.push(&[("base.yaml", NAMESPACE), ("app.yaml", &folder("old", 12))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let status = world.push(&[("app.yaml", &folder("new", 12))]).await;
+    let words = status.problems.first().expect("it is refused");
+    assert!(words.contains("drops 12 of 13 objects") && words.contains("serin prune --allow 0000000"), "{words}");
+    // What comes later dilutes nothing, nor does a restart.
+    world.push(&[("more.yaml", &folder("more", 40))]).await;
+    world.restart();
+    let status = world.until("the sync after the restart", |status| status.synced).await;
+    assert_eq!(status.problems.len(), 1);
+    assert!(world.has("ConfigMap", "old-0").await && world.has("ConfigMap", "new-0").await);
+    let told = world.told().await;
+    assert_eq!((told.refused_removals.len(), told.refused_removals[0].dropped), (1, 12));
+    assert_eq!(told.problems[0].message, status.problems[0]);
+
+    let api: Api<api::Source> = Api::namespaced(world.server.client(), "default");
+    let refused = told.refused_removals[0].commit.clone();
+    let allow =
+        |commit: String| Patch::Merge(json!({"metadata": {"annotations": {"serin.dev/allow-prune": commit}}}));
+    api.patch_metadata("test", &PatchParams::default(), &allow("f".repeat(40))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(world.has("ConfigMap", "old-0").await, "another commit's name");
+    api.patch_metadata("test", &PatchParams::default(), &allow(refused)).await.unwrap();
+    world.within_tries("the removal", |status| status.problems.is_empty()).await;
+    assert!(!world.has("ConfigMap", "old-0").await && world.has("ConfigMap", "new-0").await);
+    world.within_tries("that", |_| true).await;
+    assert_eq!(world.inventory().await.objects.len(), 1 + 12 + 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_sync_is_can_be_read_off_its_source() {
+    let mut world = World::new().await;
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, namespace: test}\nspec:\n  template:\n    spec: \
+        {restartPolicy: Never, containers: [{name: a, image: \"a:1\"}]}\n";
+    world.repository.push(&[("app.yaml", &[NAMESPACE, job].join("---\n")), ("bad.yaml", "a: b: c\n")]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let status = world.push(&[("app.yaml", &[NAMESPACE, &job.replace("a:1", "a:2")].join("---\n"))]).await;
+    assert_eq!(status.conditions.len(), 1);
+    // The next turn has told it.
+    world.push(&[("other.yaml", &config("other", "1"))]).await;
+    let told = world.told().await;
+    assert_eq!((told.branch.as_str(), told.problems.len()), ("main", 1));
+    assert!(told.applied.is_some_and(|applied| applied.commit >= commit(2).to_string()));
+    assert_eq!(told.conditions[0].status, "False");
+    let object = told.objects.first().expect("the Job is refused");
+    assert_eq!((object.kind.as_str(), object.state), ("Job", ObjectState::Refused));
+    assert!(object.message.contains("field is immutable"), "{}", object.message);
+    let events: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(world.server.client(), "test");
+    let job = world.resource("batch", "v1", "Job", "test").await.get("migrate").await.unwrap();
+    let about = events.list(&Default::default()).await.unwrap().items;
+    let about: Vec<_> = about.iter().filter(|event| event.involved_object.uid == job.metadata.uid).collect();
+    assert!(about.len() == 1 && about[0].message.as_ref().is_some_and(|it| it.contains("field is immutable")));
+}

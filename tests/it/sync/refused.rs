@@ -158,10 +158,9 @@ async fn what_was_never_let_in_can_be_forgotten() {
     let status = world.until("the first sync", |status| status.synced).await;
     assert_eq!(status.conditions.len(), 1);
     let status = world.push(&[("app.yaml", &[NAMESPACE, &config("a", "1")].join("---\n"))]).await;
-    assert_eq!((status.conditions, status.problems), (BTreeMap::new(), Vec::new()));
-    let inventory = world.inventory().await;
-    assert_eq!(inventory.objects.len(), 2);
-    assert_eq!(inventory.commits.last().unwrap().result, api::CommitResult::Applied);
+    assert_eq!((&status.conditions, &status.problems), (&BTreeMap::new(), &Vec::new()));
+    assert_eq!(world.inventory().await.objects.len(), 2);
+    assert_eq!(status.record.unwrap().result, api::CommitResult::Applied);
 }
 
 #[tokio::test(start_paused = true)]

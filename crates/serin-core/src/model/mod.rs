@@ -8,6 +8,7 @@ mod object;
 mod projected;
 mod revision;
 mod routing;
+pub mod text;
 
 pub use digest::{Digest, DigestError};
 pub use frozen::Frozen;
