@@ -1,5 +1,8 @@
 //! Source: what the daemon knows of its repository, branch and path, for people and tools that may read no more than this.
 
+// `printcolumn` is one attribute per column; the lint takes their arguments for one list.
+#![allow(clippy::duplicated_attributes)]
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -158,7 +158,6 @@ mod tests {
         Inventory {
             objects: ids.iter().map(|id| (id.clone(), dropped.clone())).collect(),
             removals: BTreeMap::from([(commit, removal)]),
-            ..Inventory::default()
         }
     }
 
