@@ -6,8 +6,13 @@ use serde_json::Value;
 use crate::api::annotations::WRITTEN;
 use crate::manifest::template_digest;
 use crate::model::{Digest, Frozen, Routing};
+<<<<<<< HEAD
 use crate::release::{Action, RouteObserved};
 use crate::router::{ServiceSet, Update, merge_update};
+=======
+use crate::release::Action;
+use crate::router::{Change, ServiceSet, merge_update};
+>>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 use crate::workload::{
     DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name, new_primary,
     restore_primary, stored_template,
@@ -146,6 +151,7 @@ async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), A
     Ok(())
 }
 
+<<<<<<< HEAD
 /// Brings a live Service to what it should be.
 pub(super) async fn update_service(
     hands: &mut Hands<'_>,
@@ -160,38 +166,21 @@ pub(super) async fn update_service(
 }
 
 /// Only what the routing says changes, unless more than that is not as it should be.
+=======
+>>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 async fn route(look: &Look<'_>, hands: &mut Hands<'_>, routing: &Routing) -> Result<(), ActError> {
     let Some(request) = look.route_request() else { return Ok(()) };
     let live = look.caches.routes_in(request.namespace);
-    if !matches!(look.router.observe(&request, &live), RouteObserved::Present { current: true, .. }) {
-        return write_route(look, hands, routing).await;
-    }
-    let Some(shift) = look.router.shift(&request, &live, routing) else { return Ok(()) };
-    let kind = Tracked::Route(shift.kind);
-    let before = look.caches.version(kind, request.namespace, &shift.name);
-    hands.json_patch(kind, &shift.name, before, &shift.patch).await
-}
-
-async fn write_route(look: &Look<'_>, hands: &mut Hands<'_>, routing: &Routing) -> Result<(), ActError> {
-    let Some(request) = look.route_request() else { return Ok(()) };
-    let live_routes = look.caches.routes_in(request.namespace);
-    for (kind, desired) in look.router.render(&request, routing) {
-        let name = desired["metadata"]["name"].as_str().unwrap_or_default();
-        match crate::router::LiveRoutes::get(&live_routes, kind, name) {
-            None => {
-                hands.create(Tracked::Route(kind), &desired).await?;
+    for change in look.router.write(&request, &live, routing) {
+        match change {
+            Change::Create { kind, object } => {
+                hands.create(Tracked::Route(kind), &object).await?;
             }
-            Some(live) if !request.owner.controls(&live) && !request.is_left(&live) => {
-                return Err(ActError::Refused(format!(
-                    "{} {}/{name} exists and is not owned by this Canary: remove or rename it",
-                    kind.kind, request.namespace
-                )));
+            Change::Merge { kind, name, desired, patch } => {
+                hands.bring(Tracked::Route(kind), &name, &desired, patch).await?;
             }
-            Some(live) => {
-                if live["spec"] != desired["spec"] || !crate::router::has_metadata_of(&live, &desired) {
-                    let patch = merge_update(&live, &desired);
-                    hands.bring(Tracked::Route(kind), name, &desired, patch).await?;
-                }
+            Change::Patch { kind, name, patch, version } => {
+                hands.json_patch(Tracked::Route(kind), &name, version, &patch).await?;
             }
         }
     }

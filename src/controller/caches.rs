@@ -1,8 +1,7 @@
 //! What the controller watches, reduced on arrival.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
@@ -13,19 +12,20 @@ use tokio_util::sync::CancellationToken;
 use crate::api::annotations::{PROJECTED, REQUEST, ROLLBACK, UNRECORDED};
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
+<<<<<<< HEAD
 use crate::model::{Frozen, NamespacedName, Projected, RollbackNote};
 use crate::router::{LiveRoutes, RouteKind, Router, strip};
+=======
+use crate::model::{Frozen, NamespacedName, ReleaseId};
+use crate::router::{RouteKind, strip};
+>>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
 use super::frozen::FrozenObject;
+use super::routes::{RESOLVE_AGAIN, RouteWatches, RoutesIn};
 use super::settings::ControllerSettings;
 use super::siblings::Siblings;
 use super::wakeups::Wakeups;
-
-/// Wait before asking again for kinds that are not served yet, e.g. because their definitions are about to be applied.
-const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
-/// Versions of a mesh's kinds, most wanted first: the one Flagger writes, then newer, then older.
-const ROUTE_VERSIONS: [&str; 4] = ["v1beta1", "v1", "v1alpha3", "v1alpha2"];
 
 /// Kinds of which we remember our own writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ pub(super) fn template_key(namespace: &str, metric: &Metric) -> Option<Namespace
     Some(NamespacedName::new(namespace, template.name.as_str()))
 }
 
-/// The kinds as the API server serves them.
+/// The kinds that every Canary needs, as the API server serves them.
 #[derive(Debug, Clone)]
 pub(super) struct Kinds {
     pub(super) canary: Resolved,
@@ -115,15 +115,14 @@ pub(super) struct Kinds {
     pub(super) service: Resolved,
     pub(super) revision: Resolved,
     pub(super) template: Resolved,
-    pub(super) routes: BTreeMap<RouteKind, Resolved>,
 }
 
 impl Kinds {
     /// Asks the API server until all are served.
-    pub(super) async fn resolve(cluster: &Cluster, router: &dyn Router) -> Self {
+    pub(super) async fn resolve(cluster: &Cluster) -> Self {
         let mut said = Said::default();
         loop {
-            match Self::try_resolve(cluster, router).await {
+            match Self::try_resolve(cluster).await {
                 Ok(kinds) => return kinds,
                 Err(error) => {
                     let missing = explain(&error);
@@ -137,11 +136,7 @@ impl Kinds {
         }
     }
 
-    async fn try_resolve(cluster: &Cluster, router: &dyn Router) -> Result<Self, ResolveError> {
-        let mut routes = BTreeMap::new();
-        for kind in router.kinds() {
-            routes.insert(*kind, resolve_route(cluster, *kind).await?);
-        }
+    async fn try_resolve(cluster: &Cluster) -> Result<Self, ResolveError> {
         Ok(Self {
             canary: cluster.resolve("flagger.app", "v1beta1", "Canary").await?,
             deployment: cluster.resolve("apps", "v1", "Deployment").await?,
@@ -149,37 +144,8 @@ impl Kinds {
             service: cluster.resolve("", "v1", "Service").await?,
             revision: cluster.resolve("apps", "v1", "ControllerRevision").await?,
             template: cluster.resolve("flagger.app", "v1beta1", "MetricTemplate").await?,
-            routes,
         })
     }
-
-    /// The kind behind a write that is remembered.
-    pub(super) fn of(&self, kind: Tracked) -> Option<&Resolved> {
-        match kind {
-            Tracked::Canary => Some(&self.canary),
-            Tracked::Deployment => Some(&self.deployment),
-            Tracked::Autoscaler => Some(&self.autoscaler),
-            Tracked::Service => Some(&self.service),
-            Tracked::Route(route) => self.routes.get(&route),
-        }
-    }
-}
-
-async fn resolve_route(cluster: &Cluster, kind: RouteKind) -> Result<Resolved, ResolveError> {
-    let mut first_error = None;
-    for version in ROUTE_VERSIONS {
-        match cluster.resolve(kind.group, version, kind.kind).await {
-            Ok(found) => return Ok(found),
-            Err(ResolveError::Call(error)) => return Err(error.into()),
-            Err(error) => first_error = first_error.or(Some(error)),
-        }
-    }
-    Err(first_error.unwrap_or(ResolveError::NotServed {
-        group: kind.group.to_owned(),
-        version: String::new(),
-        kind: kind.kind.to_owned(),
-        served: Vec::new(),
-    }))
 }
 
 /// The Canaries to release, and who of them is to be looked at.
@@ -208,7 +174,7 @@ pub(super) struct Caches {
     pub(super) autoscalers: Reflected<AutoscalerView>,
     services: Reflected<FrozenObject>,
     pub(super) templates: Reflected<MetricTemplateSpec>,
-    routes: BTreeMap<RouteKind, Reflected<FrozenObject>>,
+    pub(super) routes: Arc<RouteWatches>,
 }
 
 impl Caches {
@@ -226,6 +192,12 @@ impl Caches {
             let wakeups = wakeups.clone();
             move |key: &NamespacedName| wakeups.changed(key)
         };
+        let routes = Arc::new(RouteWatches::new(
+            cluster.clone(),
+            settings.namespace.clone(),
+            wakeups.clone(),
+            shutdown.clone(),
+        ));
         let stripped = |object: DynamicObject| to_value(object).map(|value| FrozenObject::of(&strip(&value)));
         let labels = settings.selector_labels.clone();
         let siblings: Arc<Siblings> = Arc::default();
@@ -267,27 +239,21 @@ impl Caches {
                 |object| serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
                 dependents(),
             ),
-            routes: kinds
-                .routes
-                .iter()
-                .map(|(kind, resolved)| {
-                    let config = watcher::Config::default();
-                    (*kind, Reflected::start(api(resolved), config, shutdown.clone(), stripped, dependents()))
-                })
-                .collect(),
+            routes,
         }
     }
 
     /// Returns when every first list has arrived.
     pub(super) async fn ready(&self) {
+<<<<<<< HEAD
         let Self { canaries, siblings: _, deployments, autoscalers, services, templates, routes } = self;
+=======
+        let Self { canaries, deployments, autoscalers, services, templates, routes: _ } = self;
+>>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
         deployments.ready().await;
         autoscalers.ready().await;
         services.ready().await;
         templates.ready().await;
-        for route in routes.values() {
-            route.ready().await;
-        }
         canaries.ready().await;
     }
 
@@ -300,7 +266,7 @@ impl Caches {
             Tracked::Deployment => self.deployments.get(&key).map(|view| view.resource_version.clone()),
             Tracked::Autoscaler => self.autoscalers.get(&key).map(|view| view.resource_version.clone()),
             Tracked::Service => self.services.get(&key).and_then(|value| of_frozen(&value)),
-            Tracked::Route(route) => self.routes.get(&route)?.get(&key).and_then(|value| of_frozen(&value)),
+            Tracked::Route(kind) => self.routes.version(kind, &key),
         }
     }
 
@@ -311,20 +277,7 @@ impl Caches {
 
     /// The live routes of one namespace.
     pub(super) fn routes_in<'a>(&'a self, namespace: &'a str) -> RoutesIn<'a> {
-        RoutesIn { routes: &self.routes, namespace }
-    }
-}
-
-/// The live routes of one namespace.
-pub(super) struct RoutesIn<'a> {
-    routes: &'a BTreeMap<RouteKind, Reflected<FrozenObject>>,
-    namespace: &'a str,
-}
-
-impl LiveRoutes for RoutesIn<'_> {
-    fn get(&self, kind: RouteKind, name: &str) -> Option<Value> {
-        let object = self.routes.get(&kind)?.get(&NamespacedName::new(self.namespace, name))?;
-        Some(object.thaw())
+        self.routes.of(namespace)
     }
 }
 

@@ -142,7 +142,7 @@ async fn leads_to_target(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<bool,
     let everything = Routing::candidate_percent(100);
     if let Some(request) = look.route_request() {
         let live = look.caches.routes_in(request.namespace);
-        match look.router.observe(&request, &live) {
+        match look.router.read(&request, &live) {
             // Once left behind it is not ours any more.
             RouteObserved::Missing | RouteObserved::Unusable(_) => {}
             RouteObserved::Present { routing, current: true } if routing == everything => {}

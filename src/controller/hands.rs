@@ -10,6 +10,7 @@ use crate::cluster::{CallError, Cluster, EffectKind, ErrorKind, Resolved, WriteE
 
 use super::caches::{Kinds, Tracked, to_value};
 use super::expectations::Expectations;
+use super::routes::RouteWatches;
 
 /// The verb of an object that is made.
 const CREATE: &str = "create";
@@ -58,13 +59,24 @@ pub(super) struct Hands<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) writer: &'a Writer,
     pub(super) kinds: &'a Kinds,
+    pub(super) routes: &'a RouteWatches,
     pub(super) namespace: &'a str,
     pub(super) expectations: &'a mut Expectations,
 }
 
 impl Hands<'_> {
-    fn resolved(&self, kind: Tracked) -> Result<&Resolved, ActError> {
-        self.kinds.of(kind).ok_or_else(|| ActError::Refused(format!("{kind:?} is not served by the API server")))
+    fn resolved(&self, kind: Tracked) -> Result<Resolved, ActError> {
+        let Kinds { canary, deployment, autoscaler, service, revision: _, template: _ } = self.kinds;
+        Ok(match kind {
+            Tracked::Canary => canary.clone(),
+            Tracked::Deployment => deployment.clone(),
+            Tracked::Autoscaler => autoscaler.clone(),
+            Tracked::Service => service.clone(),
+            Tracked::Route(route) => self
+                .routes
+                .resolved(route)
+                .ok_or_else(|| ActError::Refused(format!("{} is not served by the API server", route.kind)))?,
+        })
     }
 
     fn api(&self, resolved: &Resolved) -> Api<DynamicObject> {
@@ -78,7 +90,7 @@ impl Hands<'_> {
     /// Reads the live object whole.
     pub(super) async fn get(&self, kind: Tracked, name: &str) -> Result<Value, ActError> {
         let resolved = self.resolved(kind)?;
-        self.get_resolved(resolved, name).await
+        self.get_resolved(&resolved, name).await
     }
 
     async fn get_resolved(&self, resolved: &Resolved, name: &str) -> Result<Value, ActError> {
@@ -127,7 +139,7 @@ impl Hands<'_> {
         resource_version: String,
     ) -> Result<(), ActError> {
         let resolved = self.resolved(kind)?;
-        let (object, api) = (self.label(resolved, name), self.api(resolved));
+        let (object, api) = (self.label(&resolved, name), self.api(&resolved));
         let preconditions = Preconditions { resource_version: Some(resource_version), uid: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.writer.effect(EffectKind::Delete, &object, api.delete(name, &params)).await {
@@ -139,9 +151,9 @@ impl Hands<'_> {
 
     /// Creates an object; returns what it became.
     pub(super) async fn create(&mut self, kind: Tracked, object: &Value) -> Result<Value, ActError> {
-        let resolved = self.resolved(kind)?.clone();
+        let resolved = &self.resolved(kind)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let created = self.post(&resolved, object).await?;
+        let created = self.post(resolved, object).await?;
         self.expectations.wrote(kind, &name, None, created.metadata.resource_version.clone());
         to_value(created).map_err(ActError::Refused)
     }
@@ -239,8 +251,8 @@ impl Hands<'_> {
         patch: Patch<P>,
     ) -> Result<Option<String>, ActError> {
         let resolved = self.resolved(kind)?;
-        let object = self.label(resolved, name);
-        let api = self.api(resolved);
+        let object = self.label(&resolved, name);
+        let api = self.api(&resolved);
         let params = patch_params();
         let write = self.writer.effect(EffectKind::Patch, &object, api.patch(name, &params, &patch));
         let done = write.await.map_err(|source| ActError::Write { verb: "update", object, source })?;
@@ -251,7 +263,7 @@ impl Hands<'_> {
 
     /// Replaces an object that was read before, guarded by its resourceVersion; returns what it became.
     pub(super) async fn replace(&mut self, kind: Tracked, object: Value) -> Result<Value, ActError> {
-        let resolved = self.resolved(kind)?;
+        let resolved = &self.resolved(kind)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let label = self.label(resolved, &name);
         let body: DynamicObject =

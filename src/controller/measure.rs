@@ -11,13 +11,12 @@ use crate::analysis::{Measurement, Reading};
 use crate::api::{CanarySpec, MetricTemplate, MetricTemplateSpec};
 use crate::cluster::{Clock, Cluster, EffectKind, ErrorKind, WriteError, Writer, call, explain};
 use crate::hook::{HookCall, HookCaller, HookPayload};
-use crate::metrics::{
-    Credentials, Endpoint, MetricProvider, PROMETHEUS, QueryContext, REQUEST_DURATION, REQUEST_SUCCESS_RATE,
-};
+use crate::metrics::{Credentials, Endpoint, MetricProvider, PROMETHEUS, QueryContext};
 use crate::model::NamespacedName;
 use crate::release::{Answer, Check, CheckSource, Hook, HookKey, HookReply, Question};
 
 use super::caches::Caches;
+use super::observe::router_for;
 
 /// A query that every Prometheus answers with one number.
 const PING: &str = "1";
@@ -84,9 +83,10 @@ impl Finder {
             interval: window,
             variables: BTreeMap::new(),
         };
+        let router = router_for(spec);
         let (endpoint, text) = match &check.source {
-            CheckSource::SuccessRate => (self.built_in(spec), REQUEST_SUCCESS_RATE.to_owned()),
-            CheckSource::Duration => (self.built_in(spec), REQUEST_DURATION.to_owned()),
+            CheckSource::SuccessRate => (self.built_in(spec), router.built_in().success_rate.to_owned()),
+            CheckSource::Duration => (self.built_in(spec), router.built_in().duration.to_owned()),
             CheckSource::Query(query) => (self.built_in(spec), query.clone()),
             CheckSource::Template { template, variables } => {
                 context.variables.clone_from(variables);

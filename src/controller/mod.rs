@@ -19,6 +19,7 @@ mod persist;
 mod places;
 mod policy;
 mod reconcile;
+mod routes;
 mod run;
 mod settings;
 mod siblings;

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use crate::analysis::Range;
 use crate::api::duration::DurationError;
-use crate::api::{CanaryAnalysis, CanarySpec, Metric, Provider, Webhook, WebhookType};
+use crate::api::{CanaryAnalysis, CanarySpec, Metric, Webhook, WebhookType};
 use crate::model::{NamespacedName, Routing};
 use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};
 
+use crate::router::{DEFAULT_PROVIDER, FieldProblem, RouteAsk, router_of};
+
 use super::caches::template_key;
+use super::observe::router_for;
 use super::settings::ControllerSettings;
 
 /// Intervals that a tick may be held for provider errors before the release fails: long enough for a restart of the metric
@@ -54,6 +57,12 @@ pub enum PolicyError {
     },
 }
 
+impl From<FieldProblem> for PolicyError {
+    fn from(FieldProblem { path, message }: FieldProblem) -> Self {
+        Self::Invalid { path, message }
+    }
+}
+
 impl PolicyError {
     /// The field that it is about: `spec.analysis.metrics[0].interval`.
     pub fn path(&self) -> &str {
@@ -96,6 +105,10 @@ pub(super) fn compile(
     settings: &ControllerSettings,
 ) -> Result<Policy, PolicyError> {
     refuse_unsupported(spec)?;
+    let router = router_for(spec);
+    if let Some(service) = &spec.service {
+        router.check(&RouteAsk { namespace: &canary.namespace, spec: service, rules: &[] })?;
+    }
     let analysis = &spec.analysis;
     let interval = analysis.interval().map_err(|source| {
         let path = "spec.analysis.interval";
@@ -111,7 +124,7 @@ pub(super) fn compile(
             canary: canary.clone(),
             target: spec.target_ref.name.clone(),
             service: spec.service_name().to_owned(),
-            provider: "istio".to_owned(),
+            provider: router.name().to_owned(),
         },
         interval: settings.sped(interval).max(SHORTEST),
         threshold: analysis.threshold(),
@@ -178,7 +191,7 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
         Err(PolicyError::Unsupported { path: path.to_owned(), what: what.to_owned(), hint })
     };
     let unsupported = |path: &str, hint| refuse(path, path, hint);
-    if spec.provider.is_some_and(|provider| provider != Provider::Istio) {
+    if router_of(spec.provider.unwrap_or(DEFAULT_PROVIDER)).is_none() {
         return unsupported("spec.provider", "this version routes with istio");
     }
     if let (None, Some(path)) = (spec.provider, other_routes(spec).first()) {

@@ -11,7 +11,7 @@ use crate::api::{BLOCKED, CanarySpec};
 use crate::cluster::{Clock, Cluster, Writer, explain};
 use crate::model::NamespacedName;
 use crate::release::{self, Action, Event, Observed, Phase, Policy, State};
-use crate::router::{Router, merge_diff};
+use crate::router::merge_diff;
 
 use super::act::act;
 use super::answers::Answers;
@@ -22,8 +22,9 @@ use super::finalize::{
 };
 use super::hands::{ActError, Hands};
 use super::measure::{Asker, Finder};
-use super::observe::Look;
+use super::observe::{Look, router_for};
 use super::policy::{compile, notices};
+use super::routes::{RESOLVE_AGAIN, Served};
 use super::settings::ControllerSettings;
 use super::status::{Extras, project, said, stored_state};
 use super::telemetry::Telemetry;
@@ -54,7 +55,6 @@ pub(super) struct Reconciler {
     pub(super) writer: Writer,
     pub(super) kinds: Kinds,
     pub(super) caches: Arc<Caches>,
-    pub(super) router: Arc<dyn Router>,
     pub(super) settings: ControllerSettings,
     pub(super) wakeups: Arc<Wakeups>,
     pub(super) answers: Arc<Answers>,
@@ -172,6 +172,14 @@ impl Reconciler {
             Ok(policy) => policy,
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
+        match self.caches.routes.ensure(router_for(spec).kinds()).await? {
+            Served::Yes => {}
+            Served::Soon => return Ok(Again::In(Duration::ZERO)),
+            Served::No(reason) => {
+                self.block(canary, memory, &reason).await?;
+                return Ok(Again::In(RESOLVE_AGAIN));
+            }
+        }
         let now = self.clock.now();
         let stored = canary.status.thaw();
         let state = match stored_state(&stored) {
@@ -277,6 +285,10 @@ impl Reconciler {
             return Ok(Again::Never);
         };
         memory.target.clone_from(&spec.target_ref.name);
+        // Without their definitions there are no routes to hand back.
+        if self.caches.routes.ensure(router_for(spec).kinds()).await? == Served::Soon {
+            return Ok(Again::In(Duration::ZERO));
+        }
         let now = self.clock.now();
         let waits = memory.hands_over.clone().unwrap_or_else(|| "the hand-over to begin".to_owned());
         let extras = Extras { blocked: memory.problem.as_deref(), ignored: None, terminating: Some(&waits) };
@@ -343,12 +355,13 @@ impl Reconciler {
     }
 
     fn look_of<'a>(&'a self, canary: &'a CanaryView, spec: &'a CanarySpec) -> Look<'a> {
-        Look { caches: &self.caches, router: self.router.as_ref(), canary, spec }
+        Look { caches: &self.caches, router: router_for(spec), canary, spec }
     }
 
     fn hands<'a>(&'a self, canary: &'a CanaryView, expectations: &'a mut Expectations) -> Hands<'a> {
         let Self { cluster, writer, kinds, .. } = self;
-        Hands { cluster, writer, kinds, namespace: &canary.key.namespace, expectations }
+        let routes = &self.caches.routes;
+        Hands { cluster, writer, kinds, routes, namespace: &canary.key.namespace, expectations }
     }
 
     fn with_memory<T>(&self, change: impl FnOnce(&mut HashMap<NamespacedName, Memory>) -> T) -> T {

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::NamespacedName;
-use crate::router::{Istio, Router};
 
 use super::ControllerContext;
 use super::answers::Answers;
@@ -50,9 +49,8 @@ pub async fn run(context: ControllerContext, shutdown: CancellationToken) -> Res
 
 async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> Reconciler {
     let ControllerContext { cluster, canaries, writer, settings, metrics, hooks, clock, telemetry } = context;
-    let router: Arc<dyn Router> = Arc::new(Istio);
     writer.claim().acquired().await;
-    let kinds = Kinds::resolve(&cluster, router.as_ref()).await;
+    let kinds = Kinds::resolve(&cluster).await;
     let wakeups = canaries.wakeups.clone();
     let caches = Arc::new(Caches::start(&cluster, &kinds, &settings, canaries, &shutdown));
     while tokio::time::timeout(READY_SLOW, caches.ready()).await.is_err() {
@@ -77,7 +75,6 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> Rec
         writer,
         kinds,
         caches,
-        router,
         settings,
         wakeups,
         answers,

@@ -1,7 +1,18 @@
-//! Flagger's built-in checks for Istio, with its query texts, so that today's dashboards show the same numbers.
+//! Flagger's built-in checks, with its query texts, so that today's dashboards show the same numbers.
 
-/// Percent of requests not answered 5xx by the canary.
-pub const REQUEST_SUCCESS_RATE: &str = r#"sum(
+/// The built-in checks of one router.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BuiltIn {
+    /// Percent of requests not answered 5xx by the canary.
+    pub success_rate: &'static str,
+    /// 99th percentile of the canary's request durations in milliseconds.
+    pub duration: &'static str,
+}
+
+/// Of what Istio's proxies count.
+pub const ISTIO: BuiltIn = BuiltIn { success_rate: REQUEST_SUCCESS_RATE, duration: REQUEST_DURATION };
+
+const REQUEST_SUCCESS_RATE: &str = r#"sum(
   rate(
     istio_requests_total{
       reporter="destination",
@@ -23,8 +34,7 @@ sum(
 )
 * 100"#;
 
-/// 99th percentile of the canary's request durations in milliseconds.
-pub const REQUEST_DURATION: &str = r#"histogram_quantile(
+const REQUEST_DURATION: &str = r#"histogram_quantile(
   0.99,
   sum(
     rate(

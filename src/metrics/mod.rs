@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 
 use crate::analysis::Reading;
 
-pub use builtin::{REQUEST_DURATION, REQUEST_SUCCESS_RATE};
+pub use builtin::{BuiltIn, ISTIO};
 pub(crate) use http::chain as error_chain;
 pub use http::{HttpClients, HttpError};
 pub use prometheus::{PROMETHEUS, Prometheus};

@@ -139,7 +139,7 @@ pub fn prometheus_duration(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{REQUEST_DURATION, REQUEST_SUCCESS_RATE};
+    use super::super::ISTIO;
     use super::*;
 
     fn context() -> QueryContext {
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn built_in_queries_are_valid_promql() {
-        for query in [REQUEST_SUCCESS_RATE, REQUEST_DURATION] {
+        for query in [ISTIO.success_rate, ISTIO.duration] {
             let rendered = context().render(query).unwrap();
             promql_parser::parser::parse(&rendered).unwrap();
             assert!(!rendered.contains("{{"));

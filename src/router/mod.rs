@@ -1,24 +1,33 @@
 //! What shifts traffic: one file per router behind one trait, and the three Services below all of them.
 //!
-//! Pure: routers render objects, read weights from live ones and say what to patch. Who writes it is `controller::act`.
-//! Weights are an input of rendering, so mending anything else in a route never resets them.
+//! Pure: routers read a [`Routing`] from live objects and say what has to change for another one. Who writes it is
+//! `controller::act`. A routing is an input of rendering, so mending anything else in a route never resets it.
 
 mod diff;
 mod istio;
+mod matches;
 mod metadata;
+mod registry;
 mod services;
 
 use serde_json::Value;
 
 use crate::api::CanaryService;
-use crate::model::Routing;
+use crate::metrics::BuiltIn;
+use crate::model::{Routing, Rule};
 use crate::release::RouteObserved;
 use crate::workload::{Owner, is_left_to};
 
 pub use diff::{merge_diff, merge_update, strip};
 pub use istio::Istio;
+pub use matches::merged as merged_matches;
 pub use metadata::has_metadata_of;
+<<<<<<< HEAD
 pub use services::{Pods, ServiceSet, Update, services};
+=======
+pub use registry::{DEFAULT_PROVIDER, is_route, router_of};
+pub use services::{ServiceSet, services};
+>>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 
 /// What a route is rendered from.
 #[derive(Debug, Clone)]
@@ -41,22 +50,48 @@ impl RouteRequest<'_> {
         !self.owner.controls(live) && is_left_to(live, self.target)
     }
 
+<<<<<<< HEAD
     /// Whether the route binds to a gateway, whose port says nothing about the Service's.
     pub(crate) fn is_behind_gateway(&self) -> bool {
         let CanaryService { gateways, delegation, .. } = self.spec;
         *delegation || gateways.first().is_some_and(|gateway| gateway != istio::MESH_GATEWAY)
+=======
+    /// Why a live object must not be written, if it is somebody else's.
+    fn foreign(&self, kind: RouteKind, name: &str, live: &Value) -> Option<String> {
+        if self.owner.controls(live) || self.is_left(live) {
+            return None;
+        }
+        let (RouteKind { kind, .. }, namespace, owner) = (kind, self.namespace, &self.owner.name);
+        Some(format!(
+            "{kind} {namespace}/{name} is not owned by Canary {owner}: taking over an existing route is not supported yet; \
+             remove it or give the Canary another spec.service.name"
+        ))
+>>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
     }
 }
 
-/// A kind that a router writes.
+/// What is asked of a router before anything is rendered.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteAsk<'a> {
+    /// The Canary's namespace.
+    pub namespace: &'a str,
+    /// The Canary's `spec.service`.
+    pub spec: &'a CanaryService,
+    /// The rules of its steps.
+    pub rules: &'a [Rule],
+}
+
+/// A kind that a router reads and writes. It need not be served: only the Canaries that need it wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteKind {
     /// API group.
     pub group: &'static str,
     /// Kind.
     pub kind: &'static str,
-    /// Plural.
-    pub plural: &'static str,
+    /// Versions that are read and written alike, most wanted first.
+    pub versions: &'static [&'static str],
+    /// What brings its definition, in words.
+    pub comes_with: &'static str,
 }
 
 /// Live route objects by kind and name, in the namespace of the request.
@@ -65,34 +100,119 @@ pub trait LiveRoutes {
     fn get(&self, kind: RouteKind, name: &str) -> Option<Value>;
 }
 
-/// A change of what the routing says only.
+/// One change of a route object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shift {
-    /// The kind of the route object.
-    pub kind: RouteKind,
-    /// Its name.
-    pub name: String,
-    /// JSON Patch, with `test` on the resourceVersion and on both destinations.
-    pub patch: Value,
+pub enum Change {
+    /// It does not exist.
+    Create {
+        /// Its kind.
+        kind: RouteKind,
+        /// Without apiVersion: it is discovered.
+        object: Value,
+    },
+    /// It differs.
+    Merge {
+        /// Its kind.
+        kind: RouteKind,
+        /// Its name.
+        name: String,
+        /// What it is to become.
+        desired: Value,
+        /// The merge patch that leads there, with the resourceVersion it is based on.
+        patch: Value,
+    },
+    /// It is a user's: only some values change.
+    Patch {
+        /// Its kind.
+        kind: RouteKind,
+        /// Its name.
+        name: String,
+        /// JSON Patch, with tests of the resourceVersion and of whatever else it expects.
+        patch: Value,
+        /// The resourceVersion that it is based on.
+        version: Option<String>,
+    },
+}
+
+/// What a router can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Any share between none and all.
+    pub weights: bool,
+    /// Requests that are treated apart.
+    pub rules: bool,
+    /// Copies of requests.
+    pub mirror: Mirror,
+    /// Cookies.
+    pub sticky: bool,
+}
+
+/// Which copies of requests a router can send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mirror {
+    /// None.
+    Never,
+    /// Of all requests.
+    All,
+    /// Of any share of them.
+    Share,
+}
+
+/// A field that a router cannot carry out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// `spec.service.hosts[0]`.
+    pub path: String,
+    /// What is wrong with it, and what helps.
+    pub message: String,
 }
 
 /// Renders, reads and shifts one kind of route.
 pub trait Router: Send + Sync {
-    /// The kinds it writes, in the order in which they are written.
+    /// Flagger's name of it, as `spec.provider` has it.
+    fn name(&self) -> &'static str;
+
+    /// The kinds it reads and writes.
     fn kinds(&self) -> &'static [RouteKind];
 
-    /// Why this Canary cannot be routed, in words.
-    fn refuse(&self, request: &RouteRequest<'_>) -> Option<String>;
+    /// What it can do for a Canary like this.
+    ///
+    /// # Errors
+    /// With a field that it cannot carry out.
+    fn check(&self, ask: &RouteAsk<'_>) -> Result<Capabilities, FieldProblem>;
 
-    /// The generated objects, in the order in which they are written, without apiVersion: it is discovered.
-    fn render(&self, request: &RouteRequest<'_>, routing: &Routing) -> Vec<(RouteKind, Value)>;
+    /// What the live objects say.
+    fn read(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved;
+
+    /// What has to change for the route to say `want`, in order; nothing if it does.
+    fn write(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes, want: &Routing) -> Vec<Change>;
 
     /// The route as it stays behind without the Canary: all requests go to the apex service. Without apiVersion.
     fn leave(&self, request: &RouteRequest<'_>) -> (RouteKind, Value);
 
-    /// What the live objects say.
-    fn observe(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved;
+    /// The built-in checks, asked of the metrics that this router's proxies export.
+    fn built_in(&self) -> &'static BuiltIn;
+}
 
-    /// How to bring the live route to `routing`; `None` if it is not there or already shows it.
-    fn shift(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes, routing: &Routing) -> Option<Shift>;
+/// Whether a live object is as `desired`, in what we say of it.
+fn is_current(live: &dyn LiveRoutes, kind: RouteKind, desired: &Value) -> bool {
+    let found = live.get(kind, name_of(desired));
+    found.is_some_and(|live| live["spec"] == desired["spec"] && has_metadata_of(&live, desired))
+}
+
+/// What brings one object to `desired`; `None` if it is so.
+fn bring(live: &dyn LiveRoutes, kind: RouteKind, desired: Value) -> Option<Change> {
+    let name = name_of(&desired).to_owned();
+    match live.get(kind, &name) {
+        None => Some(Change::Create { kind, object: desired }),
+        Some(_) if is_current(live, kind, &desired) => None,
+        Some(found) => {
+            let patch = merge_update(&found, &desired);
+            Some(Change::Merge { kind, name, desired, patch })
+        }
+    }
+}
+
+fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
 }

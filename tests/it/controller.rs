@@ -1,7 +1,11 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
 
+<<<<<<< HEAD
 mod pair;
+=======
+mod routes;
+>>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 mod told;
 mod world;
 mod writes;

@@ -13,7 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cluster", &["model"]),
     ("sync", &["api", "cluster", "git", "manifest", "model"]),
     ("workload", &["api", "manifest", "model", "release"]),
-    ("router", &["api", "model", "release", "workload"]),
+    ("router", &["api", "metrics", "model", "release", "workload"]),
     ("metrics", &["analysis"]),
     ("hook", &["metrics", "release"]),
     (

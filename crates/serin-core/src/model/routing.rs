@@ -67,7 +67,7 @@ pub enum Sticky {
     /// Whom the candidate answers gets a cookie, and with it goes to the candidate from then on.
     Issue(Box<Affinity>),
     /// Users who still bring the cookie of an earlier release are told to drop it.
-    Withdraw(Box<Affinity>),
+    Withdraw(Cookie),
 }
 
 /// The cookies of one release.
@@ -89,12 +89,15 @@ pub struct Cookie {
     pub name: String,
     /// Its value: letters only, one for each release.
     pub value: String,
-    /// `Max-Age`, in seconds.
-    pub max_age: u64,
+    /// `Max-Age`, in seconds; below zero it is over, and browsers drop it.
+    pub max_age: i64,
     /// Further attributes as they are written: `; Path=/; Secure`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub attributes: String,
 }
+
+/// Begins the attribute that says how long a cookie is kept.
+const MAX_AGE: &str = "Max-Age=";
 
 /// A stored routing: whole, or, up to version 0.1, the candidate's percent.
 #[derive(Deserialize)]
@@ -289,16 +292,31 @@ impl Sticky {
 }
 
 impl Cookie {
-    /// The header `Set-Cookie` that issues it.
-    pub fn issued(&self) -> String {
-        let Self { name, value, max_age, attributes } = self;
-        format!("{name}={value}; Max-Age={max_age}{attributes}")
+    /// The same, to be dropped: a browser only knows it by the attributes that it was issued with.
+    #[must_use]
+    pub fn over(self) -> Self {
+        Self { max_age: -1, ..self }
     }
 
-    /// The header `Set-Cookie` that takes it back: browsers drop what has been over before it began.
-    pub fn withdrawn(&self) -> String {
-        let Self { name, value, attributes, .. } = self;
-        format!("{name}={value}; Max-Age=-1{attributes}")
+    /// `name=value`, as browsers bring it.
+    pub fn pair(&self) -> String {
+        format!("{}={}", self.name, self.value)
+    }
+
+    /// The header `Set-Cookie`.
+    pub fn header(&self) -> String {
+        let Self { name, value, max_age, attributes } = self;
+        format!("{name}={value}; {MAX_AGE}{max_age}{attributes}")
+    }
+
+    /// Reads what [`Self::header`] wrote; `None` for anything else.
+    pub fn parse(header: &str) -> Option<Self> {
+        let (pair, rest) = header.split_once("; ")?;
+        let (name, value) = pair.split_once('=')?;
+        let rest = rest.strip_prefix(MAX_AGE)?;
+        let (age, attributes) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
+        let (name, value, attributes) = (name.to_owned(), value.to_owned(), attributes.to_owned());
+        Some(Self { name, value, max_age: age.parse().ok()?, attributes })
     }
 }
 
@@ -311,7 +329,7 @@ impl fmt::Display for Routing {
         match &self.sticky {
             Sticky::Off => Ok(()),
             Sticky::Issue(affinity) => write!(f, ", sticky by cookie {}", affinity.candidate.name),
-            Sticky::Withdraw(affinity) => write!(f, ", cookie {} withdrawn", affinity.candidate.name),
+            Sticky::Withdraw(cookie) => write!(f, ", cookie {} withdrawn", cookie.name),
         }
     }
 }
@@ -418,7 +436,7 @@ mod tests {
         assert!(with(vec![rule("ab", "x", 1)], 0).exposes());
         assert!(issuing("a", 0).exposes());
         let Sticky::Issue(affinity) = issuing("a", 0).sticky else { panic!("no cookie") };
-        let withdrawn = Routing { sticky: Sticky::Withdraw(affinity), ..percent(0) };
+        let withdrawn = Routing { sticky: Sticky::Withdraw(affinity.candidate.over()), ..percent(0) };
         assert!(!withdrawn.exposes());
         assert!(!withdrawn.exposes_more_than(&percent(0)));
     }
@@ -449,7 +467,15 @@ mod tests {
     #[test]
     fn cookies_are_dropped_with_the_attributes_they_were_issued_with() {
         let Sticky::Issue(affinity) = issuing("abc", 10).sticky else { panic!("no cookie") };
-        assert_eq!(affinity.candidate.issued(), "side=abc; Max-Age=86400; Path=/");
-        assert_eq!(affinity.candidate.withdrawn(), "side=abc; Max-Age=-1; Path=/");
+        let cookie = affinity.candidate;
+        assert_eq!(cookie.header(), "side=abc; Max-Age=86400; Path=/");
+        assert_eq!(cookie.clone().over().header(), "side=abc; Max-Age=-1; Path=/");
+        let plain = Cookie { attributes: String::new(), ..cookie.clone() };
+        for cookie in [cookie.clone().over(), cookie, plain] {
+            assert_eq!(Cookie::parse(&cookie.header()), Some(cookie));
+        }
+        for other in ["", "side=abc", "side=abc; Path=/", "side=abc; Max-Age=soon", "side; Max-Age=1"] {
+            assert_eq!(Cookie::parse(other), None, "{other}");
+        }
     }
 }
