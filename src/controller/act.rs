@@ -6,13 +6,8 @@ use serde_json::Value;
 use crate::api::annotations::WRITTEN;
 use crate::manifest::template_digest;
 use crate::model::{Digest, Frozen, Routing};
-<<<<<<< HEAD
-use crate::release::{Action, RouteObserved};
-use crate::router::{ServiceSet, Update, merge_update};
-=======
 use crate::release::Action;
-use crate::router::{Change, ServiceSet, merge_update};
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
+use crate::router::{Change, ServiceSet, Update, merge_update};
 use crate::workload::{
     DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name, new_primary,
     restore_primary, stored_template,
@@ -151,7 +146,6 @@ async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), A
     Ok(())
 }
 
-<<<<<<< HEAD
 /// Brings a live Service to what it should be.
 pub(super) async fn update_service(
     hands: &mut Hands<'_>,
@@ -165,9 +159,6 @@ pub(super) async fn update_service(
     }
 }
 
-/// Only what the routing says changes, unless more than that is not as it should be.
-=======
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 async fn route(look: &Look<'_>, hands: &mut Hands<'_>, routing: &Routing) -> Result<(), ActError> {
     let Some(request) = look.route_request() else { return Ok(()) };
     let live = look.caches.routes_in(request.namespace);

@@ -12,13 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::api::annotations::{PROJECTED, REQUEST, ROLLBACK, UNRECORDED};
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
-<<<<<<< HEAD
 use crate::model::{Frozen, NamespacedName, Projected, RollbackNote};
-use crate::router::{LiveRoutes, RouteKind, Router, strip};
-=======
-use crate::model::{Frozen, NamespacedName, ReleaseId};
 use crate::router::{RouteKind, strip};
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
 use super::frozen::FrozenObject;
@@ -245,11 +240,7 @@ impl Caches {
 
     /// Returns when every first list has arrived.
     pub(super) async fn ready(&self) {
-<<<<<<< HEAD
-        let Self { canaries, siblings: _, deployments, autoscalers, services, templates, routes } = self;
-=======
-        let Self { canaries, deployments, autoscalers, services, templates, routes: _ } = self;
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
+        let Self { canaries, siblings: _, deployments, autoscalers, services, templates, routes: _ } = self;
         deployments.ready().await;
         autoscalers.ready().await;
         services.ready().await;

@@ -145,7 +145,7 @@ async fn leads_to_target(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<bool,
         match look.router.read(&request, &live) {
             // Once left behind it is not ours any more.
             RouteObserved::Missing | RouteObserved::Unusable(_) => {}
-            RouteObserved::Present { routing, current: true } if routing == everything => {}
+            RouteObserved::Present { routing, current: true, .. } if routing == everything => {}
             // Where somebody writes it already as it shall be without the Canary, e.g. Git: our last word is the same.
             RouteObserved::Present { .. } => {
                 act(&Action::Route(everything), look, hands).await?;

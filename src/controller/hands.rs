@@ -211,7 +211,7 @@ impl Hands<'_> {
             return Ok(());
         }
         let resolved = self.resolved(kind)?;
-        let (object, api) = (self.label(resolved, name), self.api(resolved));
+        let (object, api) = (self.label(&resolved, name), self.api(&resolved));
         let (params, patch) = (PatchParams::apply(MANAGER_ENGINE).force(), Patch::Apply(&body));
         let write = self.writer.effect(EffectKind::Apply, &object, api.patch(name, &params, &patch));
         let done = write.await.map_err(|source| ActError::Write { verb: "take over", object, source })?;

@@ -24,6 +24,7 @@ mod run;
 mod settings;
 mod siblings;
 mod status;
+mod strategy;
 mod telemetry;
 mod wakeups;
 

@@ -7,13 +7,8 @@ use crate::api::CanarySpec;
 use crate::metrics;
 use crate::model::{Frozen, NamespacedName, Projection};
 use crate::release::{Answers, Observed, Request, RouteObserved, Verb};
-<<<<<<< HEAD
-use crate::router::{Pods, RouteRequest, Router, ServiceSet, services};
+use crate::router::{DEFAULT_PROVIDER, Istio, Pods, RouteRequest, Router, ServiceSet, router_of, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
-=======
-use crate::router::{DEFAULT_PROVIDER, Istio, RouteRequest, Router, ServiceSet, router_of, services};
-use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, primary_autoscaler};
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 
 use super::caches::{Caches, CanaryView, template_key};
 
@@ -168,13 +163,8 @@ impl Look<'_> {
 
     /// Why nothing may start, in words.
     fn blocked(&self, target: Option<&DeploymentView>) -> Option<String> {
-<<<<<<< HEAD
-        let refused = self.route_request().and_then(|request| self.router.refuse(&request));
         let unlabelled = target.and_then(|view| view.sides.as_ref().err()).map(ToString::to_string);
         let mixed = || self.overlap().map(|overlap| overlap.words);
-=======
-        let unlabelled = target.and_then(|view| view.label.as_ref().err()).map(ToString::to_string);
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
         let unreadable = self.caches.deployments.problem(&self.key(&self.spec.target_ref.name));
         let foreign = self.primary().filter(|view| view.owner_uid.as_ref() != Some(&self.canary.owner.uid));
         let foreign = foreign.map(|view| {
@@ -193,12 +183,8 @@ impl Look<'_> {
             )
         });
         let unreadable = unreadable.map(|text| text.to_string());
-<<<<<<< HEAD
-        let refused = refused.or(unlabelled).or(unreadable).or(foreign).or(unscaled);
+        let refused = unlabelled.or(unreadable).or(foreign).or(unscaled);
         refused.or_else(mixed).or_else(|| self.foreign_service()).or_else(|| self.unmeasurable())
-=======
-        unlabelled.or(unreadable).or(foreign).or(unscaled).or_else(|| self.unmeasurable())
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
     }
 
     /// A check whose provider cannot be asked: a release would only find that out with traffic on its canary.
@@ -215,8 +201,9 @@ impl Look<'_> {
         let Some(request) = self.route_request() else { return RouteObserved::Missing };
         let live = self.caches.routes_in(&self.canary.key.namespace);
         match self.router.read(&request, &live) {
-            RouteObserved::Present { routing, current } => {
-                RouteObserved::Present { routing, current: current && self.services_are_current(&request) }
+            RouteObserved::Present { routing, current, unaccepted } => {
+                let current = current && self.services_are_current(&request);
+                RouteObserved::Present { routing, current, unaccepted }
             }
             other @ (RouteObserved::Missing | RouteObserved::Unusable(_)) => other,
         }
@@ -291,7 +278,6 @@ impl Look<'_> {
     }
 }
 
-<<<<<<< HEAD
 /// Target and primary as they are.
 pub(super) struct Pair {
     target: Arc<DeploymentView>,
@@ -313,12 +299,12 @@ pub(super) struct Overlap {
     pub(super) name: String,
     /// Why nothing may start.
     pub(super) words: String,
-=======
+}
+
 /// The router that a Canary means. One that is not there yet is refused before anything is read or written.
 pub(super) fn router_for(spec: &CanarySpec) -> &'static dyn Router {
     let provider = spec.provider.unwrap_or(DEFAULT_PROVIDER);
     router_of(provider).unwrap_or(&Istio)
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 }
 
 /// A route that must not be written: nothing else is begun either.

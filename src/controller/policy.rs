@@ -5,14 +5,15 @@ use std::time::Duration;
 use crate::analysis::Range;
 use crate::api::duration::DurationError;
 use crate::api::{CanaryAnalysis, CanarySpec, Metric, Webhook, WebhookType};
-use crate::model::{NamespacedName, Routing};
-use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, PolicyStep, Promotion};
+use crate::model::NamespacedName;
+use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, Promotion};
 
-use crate::router::{DEFAULT_PROVIDER, FieldProblem, RouteAsk, router_of};
+use crate::router::{DEFAULT_PROVIDER, FieldProblem, router_of};
 
 use super::caches::template_key;
 use super::observe::router_for;
 use super::settings::ControllerSettings;
+use super::strategy::{self, Strategy};
 
 /// Intervals that a tick may be held for provider errors before the release fails: long enough for a restart of the metric
 /// system, short enough that nobody forgets a canary (DESIGN: hold has a limit).
@@ -106,15 +107,13 @@ pub(super) fn compile(
 ) -> Result<Policy, PolicyError> {
     refuse_unsupported(spec)?;
     let router = router_for(spec);
-    if let Some(service) = &spec.service {
-        router.check(&RouteAsk { namespace: &canary.namespace, spec: service, rules: &[] })?;
-    }
     let analysis = &spec.analysis;
     let interval = analysis.interval().map_err(|source| {
         let path = "spec.analysis.interval";
         PolicyError::Duration { path: path.to_owned(), what: path.to_owned(), source }
     })?;
-    let steps = steps(spec)?;
+    let Strategy { steps, iterations, way_back, stickiness } =
+        strategy::compile(&canary.namespace, spec, router, interval)?;
     let checks = analysis.metrics.iter().enumerate().map(|(index, metric)| check(canary, index, metric, settings));
     let checks = checks.collect::<Result<_, _>>()?;
     let hooks = analysis.webhooks.iter().enumerate();
@@ -132,6 +131,9 @@ pub(super) fn compile(
         skip_analysis: spec.skip_analysis,
         suspended: spec.suspend,
         steps,
+        iterations,
+        way_back,
+        stickiness,
         checks,
         hooks,
         promotion: Promotion::CopyToPrimary,
@@ -157,7 +159,8 @@ pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
         path: path.to_owned(),
         message: format!("{path} has no effect: this version routes with istio"),
     });
-    alerts.into_iter().chain(events).chain(elsewhere).collect()
+    let combined = strategy::notices(spec, router_for(spec));
+    alerts.into_iter().chain(events).chain(combined).chain(elsewhere).collect()
 }
 
 /// Fields that name what another router is to write to.
@@ -214,59 +217,15 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
             message: "spec.service is missing: it says which services to generate".to_owned(),
         });
     }
-    let CanaryAnalysis {
-        interval: _,
-        threshold: _,
-        iterations,
-        max_weight: _,
-        step_weight: _,
-        step_weights: _,
-        step_weight_promotion,
-        mirror,
-        mirror_weight: _,
-        primary_ready_threshold,
-        canary_ready_threshold,
-        match_,
-        metrics: _,
-        alerts: _,
-        webhooks: _,
-        session_affinity,
-    } = &spec.analysis;
+    let CanaryAnalysis { primary_ready_threshold, canary_ready_threshold, .. } = &spec.analysis;
     let partly = |threshold: &Option<i64>| threshold.is_some_and(|percent| percent != 100);
-    if iterations.is_some_and(|iterations| iterations > 0) || !match_.is_empty() {
-        let path = if match_.is_empty() { "spec.analysis.iterations" } else { "spec.analysis.match" };
-        unsupported(path, "use stepWeight or stepWeights")
-    } else if mirror.unwrap_or(false) {
-        unsupported("spec.analysis.mirror", "remove it")
-    } else if session_affinity.is_some() {
-        unsupported("spec.analysis.sessionAffinity", "remove it")
-    } else if step_weight_promotion.is_some_and(|step| step > 0) {
-        unsupported("spec.analysis.stepWeightPromotion", "without it traffic goes back to primary at once")
-    } else if partly(primary_ready_threshold) {
+    if partly(primary_ready_threshold) {
         unsupported("spec.analysis.primaryReadyThreshold", "all pods have to be ready")
     } else if partly(canary_ready_threshold) {
         unsupported("spec.analysis.canaryReadyThreshold", "all pods have to be ready")
     } else {
         Ok(())
     }
-}
-
-/// Each weight is analysed before the next; promotion follows the last.
-fn steps(spec: &CanarySpec) -> Result<Vec<PolicyStep>, PolicyError> {
-    if spec.skip_analysis {
-        return Ok(Vec::new());
-    }
-    let weights = spec.analysis.weights();
-    if weights.is_empty() {
-        return Err(PolicyError::Invalid {
-            path: "spec.analysis".to_owned(),
-            message: "spec.analysis needs a positive stepWeight, stepWeights, or spec.skipAnalysis".to_owned(),
-        });
-    }
-    Ok(weights
-        .into_iter()
-        .flat_map(|weight| [PolicyStep::Route(Routing::candidate_percent(weight)), PolicyStep::Analyse])
-        .collect())
 }
 
 fn check(
@@ -357,7 +316,8 @@ fn hook(index: usize, webhook: &Webhook) -> Result<Hook, PolicyError> {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::release::Keyed;
+    use crate::model::Routing;
+    use crate::release::{Keyed, PolicyStep};
 
     use super::*;
 
@@ -422,11 +382,6 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_in_words() {
         let cases = [
-            (json!({"analysis": {"iterations": 3}}), "spec.analysis.iterations is not supported yet"),
-            (json!({"analysis": {"mirror": true}}), "spec.analysis.mirror"),
-            (json!({"analysis": {"match": [{"headers": {"a": {"exact": "b"}}}]}}), "spec.analysis.match"),
-            (json!({"analysis": {"sessionAffinity": {"cookieName": "a"}}}), "spec.analysis.sessionAffinity"),
-            (json!({"analysis": {"stepWeightPromotion": 20}}), "spec.analysis.stepWeightPromotion"),
             (json!({"analysis": {"primaryReadyThreshold": 75}}), "spec.analysis.primaryReadyThreshold"),
             (json!({"analysis": {"canaryReadyThreshold": 75}}), "spec.analysis.canaryReadyThreshold"),
             (

@@ -7,6 +7,7 @@ use crate::api::{
     AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, Handover, IGNORED, REBUILT,
     RECORDED, SerinStatus,
 };
+use crate::model::{Cookie, Sticky};
 use crate::release::{State, WaitingOn};
 
 /// Flagger's condition type.
@@ -111,10 +112,18 @@ fn of_state(old: &CanaryStatus, state: &State) -> CanaryStatus {
     let release = state.release();
     let revision =
         release.map(|release| &release.revision).or(state.promoted.as_ref().map(|promoted| &promoted.revision));
+    let issued = release.and_then(|release| match &release.routing.sticky {
+        Sticky::Issue(affinity) => Some(affinity),
+        Sticky::Off | Sticky::Withdraw(_) => None,
+    });
     CanaryStatus {
         phase: phase(state.flagger_phase()),
         failed_checks: i64::from(state.failed_checks()),
         canary_weight: i64::from(state.canary_weight()),
+        iterations: state.progress.map_or(0, |progress| i64::from(progress.iterations)),
+        session_affinity_cookie: issued.map(|affinity| affinity.candidate.pair()),
+        primary_session_affinity_cookie: issued.and_then(|affinity| Some(affinity.stable.as_ref()?.pair())),
+        previous_session_affinity_cookie: state.cookie.as_ref().filter(|_| issued.is_none()).map(Cookie::pair),
         last_applied_spec: state.last_applied.as_ref().map(ToString::to_string),
         last_promoted_spec: state.promoted.as_ref().map(|promoted| promoted.revision.digest.to_string()),
         serin: Some(SerinStatus {

@@ -25,7 +25,7 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         release: release.map(|release| release.id.clone()),
         revision: release.map(|release| release.revision.clone()),
         weight: state.canary_weight(),
-        step: state.progress.map(|StepProgress { step, of }| format!("{step} of {of}")),
+        step: state.progress.map(|StepProgress { step, of, iterations: _ }| format!("{step} of {of}")),
         waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
         promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
         policy: Some(policy_words(spec)),
@@ -64,9 +64,14 @@ fn policy_words(spec: &CanarySpec) -> String {
     }
     let analysis = &spec.analysis;
     let weights: Vec<String> = analysis.weights().iter().map(ToString::to_string).collect();
+    let steps = match (analysis.iterations.filter(|count| *count > 0), analysis.match_.is_empty()) {
+        (Some(count), false) => format!("A/B testing, {count} iterations"),
+        (Some(count), true) => format!("blue/green, {count} iterations"),
+        (None, false) => format!("weights {} of some users", weights.join(" ")),
+        (None, true) => format!("weights {}", weights.join(" ")),
+    };
     format!(
-        "weights {}, every {}, {} checks, threshold {}",
-        weights.join(" "),
+        "{steps}, every {}, {} checks, threshold {}",
         analysis.interval.as_deref().unwrap_or("60s"),
         analysis.metrics.len(),
         analysis.threshold()

@@ -57,6 +57,16 @@ impl Router for Istio {
                 "spec.service.delegation needs hosts and gateways empty: the delegating VirtualService has them",
             );
         }
+        let has_suffix = |when: &Value| {
+            let named = ["headers", "queryParams"].iter().filter_map(|field| when[*field].as_object());
+            named.flat_map(Map::values).any(|condition| condition.get("suffix").is_some())
+        };
+        if ask.rules.iter().flat_map(|rule| &rule.when).any(has_suffix) {
+            return problem(
+                "spec.analysis.match",
+                "spec.analysis.match has a suffix, which Istio cannot match: use regex",
+            );
+        }
         Ok(Capabilities { weights: true, rules: true, mirror: Mirror::Share, sticky: true })
     }
 
@@ -75,7 +85,7 @@ impl Router for Istio {
             return RouteObserved::Unusable(reason);
         }
         let current = wanted.iter().all(|(kind, object)| is_current(live, *kind, object));
-        RouteObserved::Present { routing, current }
+        RouteObserved::Present { routing, current, unaccepted: None }
     }
 
     fn write(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes, want: &Routing) -> Vec<Change> {

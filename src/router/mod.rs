@@ -22,12 +22,8 @@ pub use diff::{merge_diff, merge_update, strip};
 pub use istio::Istio;
 pub use matches::merged as merged_matches;
 pub use metadata::has_metadata_of;
-<<<<<<< HEAD
-pub use services::{Pods, ServiceSet, Update, services};
-=======
 pub use registry::{DEFAULT_PROVIDER, is_route, router_of};
-pub use services::{ServiceSet, services};
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
+pub use services::{Pods, ServiceSet, Update, services};
 
 /// What a route is rendered from.
 #[derive(Debug, Clone)]
@@ -50,12 +46,12 @@ impl RouteRequest<'_> {
         !self.owner.controls(live) && is_left_to(live, self.target)
     }
 
-<<<<<<< HEAD
     /// Whether the route binds to a gateway, whose port says nothing about the Service's.
     pub(crate) fn is_behind_gateway(&self) -> bool {
         let CanaryService { gateways, delegation, .. } = self.spec;
         *delegation || gateways.first().is_some_and(|gateway| gateway != istio::MESH_GATEWAY)
-=======
+    }
+
     /// Why a live object must not be written, if it is somebody else's.
     fn foreign(&self, kind: RouteKind, name: &str, live: &Value) -> Option<String> {
         if self.owner.controls(live) || self.is_left(live) {
@@ -66,7 +62,6 @@ impl RouteRequest<'_> {
             "{kind} {namespace}/{name} is not owned by Canary {owner}: taking over an existing route is not supported yet; \
              remove it or give the Canary another spec.service.name"
         ))
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
     }
 }
 

@@ -1,11 +1,8 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
 
-<<<<<<< HEAD
 mod pair;
-=======
 mod routes;
->>>>>>> b9e3779 (A router for each Canary: routes are read as routings, kinds are watched once somebody needs them)
 mod told;
 mod world;
 mod writes;
@@ -284,7 +281,7 @@ async fn nothing_starts_on_a_definition_that_prunes_the_state() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_carried_out_is_said_on_the_object_and_mended_there() {
     let mut canary = world::canary();
-    canary["spec"]["analysis"]["mirror"] = json!(true);
+    canary["spec"]["analysis"]["iterations"] = json!(3);
     let world = World::with(canary).await;
     let _serin = world.serin(Arc::new(NoProbe));
     let api = world.api("flagger.app", "v1beta1", "Canary").await;
@@ -292,7 +289,7 @@ async fn what_cannot_be_carried_out_is_said_on_the_object_and_mended_there() {
         object.is_some_and(|object| object.data["status"]["conditions"][0]["type"] == "Blocked")
     };
     tokio::time::timeout(world::CAP, await_condition(api.clone(), "podinfo", blocked)).await.unwrap().unwrap();
-    let patch = Patch::Merge(json!({"spec": {"analysis": {"mirror": null}}}));
+    let patch = Patch::Merge(json!({"spec": {"analysis": {"iterations": null}}}));
     api.patch("podinfo", &PatchParams::default(), &patch).await.unwrap();
     world.reaches("Initialized").await;
     let canary = api.get("podinfo").await.unwrap();
@@ -312,7 +309,8 @@ async fn what_flagger_leaves_unsaid_is_said_on_the_object() {
     // Not even this starts, and nobody has to look for the reason.
     world.patch_canary(json!({"spec": {"analysis": {"iterations": 5}}})).await;
     let blocked = world.condition("Blocked").await;
-    let reason = "spec.analysis.iterations is not supported yet: use stepWeight or stepWeights";
+    let reason = "spec.analysis.iterations excludes stepWeight and stepWeights: keep iterations for A/B testing (with match) \
+                  or blue/green, else the weights";
     assert_eq!(blocked["message"], reason);
     let said = format!("podinfo.test is blocked: {reason}");
     world.says(&said).await;

@@ -89,12 +89,12 @@ fn weights_are_read_back_and_drift_elsewhere_keeps_them() {
     let live = written(&request(&first, &owner), &thirty);
     assert_eq!(
         Istio.read(&request(&first, &owner), &live),
-        RouteObserved::Present { routing: thirty.clone(), current: true }
+        RouteObserved::Present { routing: thirty.clone(), current: true, unaccepted: None }
     );
     let edited = spec(json!({"timeout": "15s"}));
     assert_eq!(
         Istio.read(&request(&edited, &owner), &live),
-        RouteObserved::Present { routing: thirty, current: false }
+        RouteObserved::Present { routing: thirty, current: false, unaccepted: None }
     );
 }
 
@@ -107,7 +107,7 @@ fn a_missing_rule_or_destination_is_drift_and_a_foreign_route_is_not_touched() {
     live.0.remove(&(DESTINATION_RULE, "podinfo-canary".to_owned()));
     assert_eq!(
         Istio.read(&request, &live),
-        RouteObserved::Present { routing: Routing::default(), current: false }
+        RouteObserved::Present { routing: Routing::default(), current: false, unaccepted: None }
     );
     let stranger = Owner { uid: "u2".into(), ..owner.clone() };
     let foreign = RouteRequest { owner: &stranger, ..request };
@@ -192,7 +192,7 @@ fn every_routing_is_read_as_it_was_written() {
         let request = request(&spec, &owner);
         for routing in routings() {
             let live = written(&request, &routing);
-            let expected = RouteObserved::Present { routing: routing.clone(), current: true };
+            let expected = RouteObserved::Present { routing: routing.clone(), current: true, unaccepted: None };
             assert_eq!(Istio.read(&request, &live), expected, "{routing}");
         }
     }
@@ -203,7 +203,7 @@ fn a_changed_spec_keeps_every_routing() {
     let (owner, before, after) = (owner(), spec(json!({})), spec(json!({"timeout": "15s"})));
     for routing in routings() {
         let live = written(&request(&before, &owner), &routing);
-        let expected = RouteObserved::Present { routing: routing.clone(), current: false };
+        let expected = RouteObserved::Present { routing: routing.clone(), current: false, unaccepted: None };
         assert_eq!(Istio.read(&request(&after, &owner), &live), expected, "{routing}");
     }
 }

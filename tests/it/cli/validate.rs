@@ -80,10 +80,10 @@ fn unknown_fields_are_errors_with_a_suggestion() {
 fn what_this_version_does_not_carry_out_is_refused_as_the_daemon_refuses_it() {
     let with = |line: &str| GOOD.replace("stepWeight: 10", line);
     let files = [
-        ("a.yaml", with("iterations: 10")),
+        ("a.yaml", with("stepWeight: 10\n    iterations: 10")),
         (
             "b.yaml",
-            with("stepWeight: 10\n    mirror: true")
+            with("stepWeight: 10\n    primaryReadyThreshold: 75")
                 .replace("name: podinfo, namespace", "name: other, namespace")
                 .replace("name: podinfo}", "name: other}")
                 .replace("name: podinfo\n", "name: other\n")

@@ -139,6 +139,11 @@ impl Routing {
         matches!(self.sticky, Sticky::Issue(_)) || self.splits().any(Split::exposes)
     }
 
+    /// The candidate's share of the requests that it gets most of, in percent.
+    pub fn highest_share(&self) -> u8 {
+        self.splits().map(Split::candidate).max().unwrap_or_default()
+    }
+
     /// Whether it exposes some request more than `other` does, or may: what cannot be compared counts.
     pub fn exposes_more_than(&self, other: &Self) -> bool {
         !at_most(&self.classes(), &other.classes())

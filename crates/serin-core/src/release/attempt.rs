@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Key, Verdict};
-use crate::model::{ReleaseId, Revision, Routing};
+use crate::model::{Digest, ReleaseId, Revision, Routing};
 
 use super::observed::WorkloadObserved;
+use super::policy::{Policy, PolicyStep};
 use super::time::after;
 
 /// One attempt to bring the target from one revision to another.
@@ -25,9 +26,12 @@ pub struct Release {
     pub stage: Stage,
     /// Index into [`super::Policy::steps`].
     pub step: u32,
-    /// How many steps the policy has, to notice when it is edited under way.
-    #[serde(default)]
-    pub steps: u32,
+    /// Digest of the policy's steps, to notice when they are edited under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Digest>,
+    /// Before that step a fresh round is due at what is shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recheck: bool,
     /// Judgements so far; part of every question's key.
     pub tick: u32,
     /// When the open tick began: rollout hooks are asked, a pause counts from here.
@@ -84,6 +88,16 @@ pub struct Progress {
 }
 
 impl Release {
+    /// What is to be done now; `None` after the last step.
+    pub(super) fn current<'a>(&self, policy: &'a Policy) -> Option<&'a PolicyStep> {
+        if self.recheck { Some(&PolicyStep::Analyse) } else { policy.steps.get(self.step as usize) }
+    }
+
+    /// Whether it walks the steps that the policy has now. One that an earlier version began is taken to.
+    pub(super) fn follows(&self, policy: &Policy) -> bool {
+        self.plan.as_ref().is_none_or(|plan| *plan == policy.plan())
+    }
+
     /// Means traffic to go there from now on; what was seen of the routing before says nothing about it.
     pub(super) fn aim(&mut self, routing: Routing) {
         self.routing = routing;
@@ -150,6 +164,17 @@ pub enum Stage {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         scaling_down: bool,
     },
+}
+
+impl Stage {
+    /// Whether the analysis has begun.
+    pub(super) fn is_analysed(&self) -> bool {
+        match self {
+            Self::Confirming | Self::ScalingUp { .. } | Self::Preparing => false,
+            Self::Analysing | Self::ConfirmingPromotion => true,
+            Self::Promoting { .. } | Self::Restoring { .. } | Self::Ending { .. } => true,
+        }
+    }
 }
 
 /// How a release ends.

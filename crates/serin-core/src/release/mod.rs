@@ -12,6 +12,7 @@
 //! `Step::actions`; the actions follow again from that state, so a crash in between repeats them.
 
 mod action;
+mod affinity;
 mod ask;
 mod attempt;
 mod observed;
@@ -26,6 +27,7 @@ mod time;
 mod words;
 
 pub use action::Action;
+pub use affinity::{CookieShape, Stickiness};
 pub use ask::{Answer, Answers, HookKey, MetricKey, Question, QuestionKey, Tick, ask};
 pub use attempt::{Cause, CheckCount, CheckResult, End, Progress, Release, Stage};
 pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};

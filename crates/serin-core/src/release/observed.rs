@@ -94,9 +94,18 @@ pub enum RouteObserved {
         routing: Routing,
         /// Whether everything else in generated services and routes is as the Canary wants it.
         current: bool,
+        /// Why the proxies may not follow it yet, in words; `None` when they do, or when the router does not say.
+        unaccepted: Option<String>,
     },
     /// There, but it cannot be steered: none or several rules lead to the service. In words, with the fix.
     Unusable(String),
+}
+
+impl RouteObserved {
+    /// Whether traffic goes as `wanted`.
+    pub(super) fn shows(&self, wanted: &Routing) -> bool {
+        matches!(self, Self::Present { routing, unaccepted: None, .. } if routing == wanted)
+    }
 }
 
 /// A command given through the annotation `serin.dev/request: <verb>/<release or digest>/<nonce>`.

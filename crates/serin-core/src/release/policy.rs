@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::analysis::{Check, Hook, HookKind, Keyed};
-use crate::model::{NamespacedName, Routing};
+use serde::Serialize;
 
+use crate::model::{Cookie, Digest, NamespacedName, ReleaseId, Routing, Sticky};
+
+use super::affinity::Stickiness;
 use super::state::StepProgress;
 
 /// Everything the engine needs to know about how one target is released.
@@ -24,6 +27,13 @@ pub struct Policy {
     pub suspended: bool,
     /// The steps, in order; promotion follows the last.
     pub steps: Vec<PolicyStep>,
+    /// How many of the analyses count as Flagger's iterations; `None` where weights are counted.
+    pub iterations: Option<u32>,
+    /// After promotion traffic goes to each of these that exposes less than what is shown, an interval each, and then to
+    /// rest; without any it goes there at once.
+    pub way_back: Vec<Routing>,
+    /// Whether users stay on the side that answered them first.
+    pub stickiness: Option<Stickiness>,
     /// The checks judged at every [`PolicyStep::Analyse`].
     pub checks: Keyed<Check>,
     /// Outgoing webhooks.
@@ -45,9 +55,28 @@ impl Policy {
         self.hooks.values().any(|hook| hook.kind == kind)
     }
 
-    /// Where traffic goes while nothing is being released: all of it to the stable side.
-    pub fn at_rest(&self) -> Routing {
-        Routing::default()
+    /// Where traffic goes while nothing is being released: all of it to the stable side. Who brings the `last` cookie that
+    /// was issued is told to drop it.
+    pub fn at_rest(&self, last: Option<&Cookie>) -> Routing {
+        let last = last.filter(|_| self.stickiness.is_some());
+        let sticky = last.map_or(Sticky::Off, |cookie| Sticky::Withdraw(cookie.clone().over()));
+        Routing { sticky, ..Routing::default() }
+    }
+
+    /// What a step of this release means: its routing with the release's cookies, as soon as users may reach the candidate
+    /// by chance.
+    pub(super) fn meant(&self, routing: &Routing, release: &ReleaseId, last: Option<&Cookie>) -> Routing {
+        let sticky = match &self.stickiness {
+            Some(stickiness) if routing.base.candidate() > 0 => Sticky::Issue(Box::new(stickiness.of(release))),
+            Some(_) | None => self.at_rest(last).sticky,
+        };
+        Routing { sticky, ..routing.clone() }
+    }
+
+    /// Tells one list of steps from another.
+    pub(super) fn plan(&self) -> Digest {
+        // Steps are plain data: there is no way in which this could fail.
+        Digest::of_canonical(&serde_json::to_vec(&self.steps).unwrap_or_default())
     }
 
     /// How far a release at the step of index `step` is, from 1, of how many. What takes time counts; shifts belong to what
@@ -58,7 +87,14 @@ impl Policy {
             |steps: &[PolicyStep]| u32::try_from(steps.iter().filter(takes_time).count()).unwrap_or(u32::MAX);
         let of = count(&self.steps);
         let done = count(self.steps.get(..step as usize).unwrap_or(&self.steps));
-        (of > 0).then(|| StepProgress { step: done.saturating_add(1).min(of), of })
+        let iterations = self.iterations.map_or(0, |_| self.analyses_to(step));
+        (of > 0).then(|| StepProgress { step: done.saturating_add(1).min(of), of, iterations })
+    }
+
+    /// Analyses up to the step of index `step`, itself included.
+    fn analyses_to(&self, step: u32) -> u32 {
+        let steps = self.steps.iter().take((step as usize).saturating_add(1));
+        u32::try_from(steps.filter(|step| **step == PolicyStep::Analyse).count()).unwrap_or(u32::MAX)
     }
 }
 
@@ -93,7 +129,7 @@ impl Names {
 }
 
 /// One step of a strategy.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum PolicyStep {
     /// Shift traffic; done when the router shows it.
     Route(Routing),
@@ -101,6 +137,8 @@ pub enum PolicyStep {
     Analyse,
     /// Wait; without a duration until somebody resumes.
     Pause(Option<Duration>),
+    /// The confirm-promotion gates; the checks go on meanwhile. Those before promotion itself need no step.
+    Gate,
 }
 
 /// What promotion means.

@@ -9,7 +9,7 @@ use crate::model::{Digest, ReleaseId};
 
 use super::ask::{HookKey, MetricKey, Question, Tick};
 use super::attempt::{Release, Stage};
-use super::observed::{Observed, RouteObserved};
+use super::observed::Observed;
 use super::outcome::OutcomeKind;
 use super::policy::{Policy, PolicyStep};
 use super::state::{Phase, State};
@@ -170,8 +170,10 @@ pub(super) fn of_release(policy: &Policy, observed: &Observed, release: &Release
     match &release.stage {
         Stage::Confirming => gates(policy, observed, release, HookKind::ConfirmRollout, now),
         Stage::Preparing => gates(policy, observed, release, HookKind::PreRollout, now),
-        Stage::Analysing => match policy.steps.get(release.step as usize) {
-            Some(PolicyStep::Route(routing)) if routing.exposes_more_than(&release.routing) => {
+        Stage::Analysing => match release.current(policy) {
+            Some(PolicyStep::Route(routing))
+                if policy.meant(routing, &release.id, None).exposes_more_than(&release.routing) =>
+            {
                 gates(policy, observed, release, HookKind::ConfirmTrafficIncrease, now)
             }
             Some(PolicyStep::Analyse) if window_is_open(observed, release) => {
@@ -182,7 +184,9 @@ pub(super) fn of_release(policy: &Policy, observed: &Observed, release: &Release
                 open.extend(at_close(policy, release, now));
                 open
             }
-            Some(PolicyStep::Analyse | PolicyStep::Route(_) | PolicyStep::Pause(_)) | None => Vec::new(),
+            Some(PolicyStep::Analyse | PolicyStep::Route(_) | PolicyStep::Pause(_) | PolicyStep::Gate) | None => {
+                Vec::new()
+            }
         },
         Stage::ConfirmingPromotion => {
             let mut open = gates(policy, observed, release, HookKind::ConfirmPromotion, now);
@@ -197,8 +201,7 @@ pub(super) fn of_release(policy: &Policy, observed: &Observed, release: &Release
 
 /// A window counts only while the router shows the intended routing.
 pub(super) fn window_is_open(observed: &Observed, release: &Release) -> bool {
-    let shown = matches!(&observed.route, RouteObserved::Present { routing, .. } if *routing == release.routing);
-    shown && release.shown_since.is_some()
+    observed.route.shows(&release.routing) && release.shown_since.is_some()
 }
 
 /// Metrics and rollback hooks, asked when the window closes.

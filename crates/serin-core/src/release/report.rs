@@ -65,6 +65,9 @@ pub enum WaitingOn {
     Route {
         /// What was asked for.
         wanted: Routing,
+        /// Why it may not, where the router says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// The analysis window of this tick is open.
     Window {
@@ -148,7 +151,8 @@ impl fmt::Display for WaitingOn {
             Self::Readiness { workload, reason, deadline } => {
                 write!(f, "{workload} to become ready until {deadline:.0}: {reason}")
             }
-            Self::Route { wanted } => write!(f, "the router to show {wanted}"),
+            Self::Route { wanted, reason: None } => write!(f, "the router to show {wanted}"),
+            Self::Route { wanted, reason: Some(reason) } => write!(f, "the router to show {wanted}: {reason}"),
             Self::Window { until } => write!(f, "the analysis window to close at {until:.0}"),
             Self::Answers { names } => write!(f, "answers from {}", names.join(", ")),
             Self::Data { check, reason, held, limit } => {

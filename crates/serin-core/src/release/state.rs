@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, Quarantined, ReleaseId, Remembered, Revision, RollbackNote};
+use crate::model::{Cookie, Digest, Quarantined, ReleaseId, Remembered, Revision, RollbackNote};
 
 use super::attempt::Release;
 use super::outcome::{Outcome, OutcomeKind, PostRollout};
@@ -75,6 +75,9 @@ pub struct State {
     /// How far the release under way is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<StepProgress>,
+    /// The cookie that users were last given to stay on the candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<Cookie>,
 }
 
 /// How far a release is.
@@ -84,6 +87,9 @@ pub struct StepProgress {
     pub step: u32,
     /// How many there are.
     pub of: u32,
+    /// Flagger's `status.iterations`; 0 where weights are counted.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub iterations: u32,
 }
 
 impl State {
@@ -117,6 +123,7 @@ impl State {
             rebuilt: None,
             waiting_on: None,
             progress: None,
+            cookie: None,
         }
     }
 
@@ -201,6 +208,10 @@ pub struct JournalEntry {
     pub event: Event,
 }
 
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
@@ -225,6 +236,9 @@ mod tests {
         let release = state.release().unwrap();
         assert_eq!(release.routing, Routing::candidate_percent(30));
         assert!(release.shown_since.is_some());
-        assert_eq!(state.waiting_on, Some(WaitingOn::Route { wanted: Routing::candidate_percent(30) }));
+        assert_eq!(
+            state.waiting_on,
+            Some(WaitingOn::Route { wanted: Routing::candidate_percent(30), reason: None })
+        );
     }
 }

@@ -206,6 +206,7 @@ fn apply(world: &mut World, op: &Op, nonce: usize) {
             world.route = weight.map_or(RouteObserved::Missing, |weight| RouteObserved::Present {
                 routing: Routing::candidate_percent(weight),
                 current: weight != 30,
+                unaccepted: None,
             });
         }
         Op::Router(works) => world.router_works = *works,

@@ -15,6 +15,7 @@
 //! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `unrecorded WHY` | the surroundings |
 //! | `projected record=2-v2,rollback=1-v1`, `rollback 2-v2 made`, `… missing REASON WHY`, `… needless WHY`, `rebuilt WHY` | what Git's side tells |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
+//! | `steps 10 mirror:50 users:100 analyse pause:40s gate`; `set iterations=3 way-back=40,20 sticky=canary,primary` | the strategy |
 //! | `advance 60s`, `clock-back 120m`, `crash`, `lose actions`, `show` | time and fate |
 //!
 //! Changes joined by ` ; ` are seen at once.
@@ -24,10 +25,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serin_core::analysis::Reading;
-use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing};
+use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing, Rule, Split};
 use serin_core::release::{
-    Action, Check, CheckSource, EventType, Hook, HookKind, OnMissing, PolicyStep, Promotion, Range, Readiness,
-    RouteObserved, Trouble, Verb,
+    Action, Check, CheckSource, CookieShape, EventType, Hook, HookKind, OnMissing, PolicyStep, Promotion, Range,
+    Readiness, RouteObserved, Stickiness, Trouble, Verb,
 };
 
 use super::world::{Reaction, Round, World, digest, plain_policy};
@@ -82,8 +83,10 @@ impl Transcript {
         let state = &round.step.state;
         let waiting =
             round.step.report.waiting_on.as_ref().map_or("nothing".to_owned(), |on| named(&on.to_string()));
+        let iterations = state.progress.map_or(0, |progress| progress.iterations);
+        let iteration = if iterations > 0 { format!(" iteration {iterations}") } else { String::new() };
         let status = format!(
-            "{} weight {} failed {}, waiting for {waiting}",
+            "{} weight {}{iteration} failed {}, waiting for {waiting}",
             state.flagger_phase(),
             state.canary_weight(),
             state.failed_checks()
@@ -144,6 +147,9 @@ impl Player {
                         "deadline" => policy.progress_deadline = duration(value),
                         "drain" => policy.drain = duration(value),
                         "hold" => policy.hold_limit = value.parse().unwrap(),
+                        "iterations" => policy.iterations = value.parse().ok(),
+                        "way-back" => policy.way_back = value.split(',').map(routing).collect(),
+                        "sticky" => policy.stickiness = Some(stickiness(value)),
                         other => panic!("unknown setting {other}"),
                     }
                 }
@@ -194,7 +200,7 @@ impl Player {
             ("route", "missing") => world.route = RouteObserved::Missing,
             ("route", weight) => {
                 let routing = Routing::candidate_percent(weight.parse().unwrap());
-                world.route = RouteObserved::Present { routing, current: true };
+                world.route = RouteObserved::Present { routing, current: true, unaccepted: None };
             }
             ("router", switch) => world.router_works = switch == "on",
             ("copies", switch) => world.copies_show = switch == "on",
@@ -314,12 +320,33 @@ fn duration(text: &str) -> Duration {
     }
 }
 
+/// `10`, `mirror:100` or `users:100`: a share of all, of copies, or of users with a header.
+fn routing(word: &str) -> Routing {
+    match word.split_once(':') {
+        Some(("mirror", percent)) => Routing::all(Split::default().mirrored(percent.parse().unwrap())),
+        Some(("users", percent)) => {
+            let when = vec![serde_json::json!({"headers": {"x-canary": {"exact": "insider"}}})];
+            let split = Split::candidate_percent(percent.parse().unwrap());
+            Routing { rules: vec![Rule { name: "podinfo-match".into(), when, split }], ..Routing::default() }
+        }
+        _ => Routing::candidate_percent(word.parse().unwrap()),
+    }
+}
+
+/// `canary` or `canary,primary`: names of cookies.
+fn stickiness(names: &str) -> Stickiness {
+    let shape = |name: &str| CookieShape { name: name.to_owned(), max_age: 60, attributes: String::new() };
+    let (candidate, stable) = names.split_once(',').map_or((names, None), |(one, other)| (one, Some(other)));
+    Stickiness { candidate: shape(candidate), stable: stable.map(shape) }
+}
+
 fn policy_step(word: &str) -> PolicyStep {
     match word.split_once(':') {
         Some(("pause", time)) => PolicyStep::Pause(Some(duration(time))),
         None if word == "pause" => PolicyStep::Pause(None),
         None if word == "analyse" => PolicyStep::Analyse,
-        _ => PolicyStep::Route(Routing::candidate_percent(word.parse().unwrap())),
+        None if word == "gate" => PolicyStep::Gate,
+        _ => PolicyStep::Route(routing(word)),
     }
 }
 

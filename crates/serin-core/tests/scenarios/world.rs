@@ -166,6 +166,9 @@ pub(super) fn plain_policy() -> Policy {
         skip_analysis: false,
         suspended: false,
         steps: Vec::new(),
+        iterations: None,
+        way_back: Vec::new(),
+        stickiness: None,
         checks: Keyed::default(),
         hooks: Keyed::default(),
         promotion: Promotion::CopyToPrimary,
@@ -465,7 +468,7 @@ impl World {
             self.broken.push(format!("traffic to an unready primary: {routing}"));
         }
         if self.router_works {
-            self.route = RouteObserved::Present { routing: routing.clone(), current: true };
+            self.route = RouteObserved::Present { routing: routing.clone(), current: true, unaccepted: None };
         }
     }
 

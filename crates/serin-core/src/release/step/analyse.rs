@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::analysis::HookKind;
-use crate::model::Routing;
+use crate::model::{Routing, Sticky};
 use crate::release::attempt::{Release, Stage};
 use crate::release::policy::{Policy, PolicyStep};
 use crate::release::questions::{self, Open};
@@ -13,14 +13,15 @@ use crate::release::report::{Event, WaitingOn};
 use crate::release::time::after;
 
 use super::context::{Context, Next};
+use super::edit;
 use super::gates::{self, Gates};
 use super::prepare::{attend, held};
 use super::promote;
 use super::route::{Steered, steer};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
-    if release.steps != count(cx.policy) {
-        return start_over(cx, release);
+    if !release.follows(cx.policy) {
+        return edit::follow(cx, release);
     }
     if let Some(next) = attend(cx, release) {
         return next;
@@ -28,38 +29,33 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if promote::is_skipped(cx, release) {
         return promote::begin(cx, release);
     }
-    match cx.policy.steps.get(release.step as usize) {
-        Some(PolicyStep::Route(routing)) => shift(cx, release, routing),
+    match release.current(cx.policy) {
+        Some(PolicyStep::Route(routing)) => shift(cx, release, &cx.meant(routing, release)),
         Some(PolicyStep::Analyse) => watch(cx, release),
         Some(PolicyStep::Pause(duration)) => pause(cx, release, *duration),
-        None if cx.policy.has_hook(HookKind::ConfirmPromotion) => {
+        Some(PolicyStep::Gate) | None if cx.policy.has_hook(HookKind::ConfirmPromotion) => {
             release.stage = Stage::ConfirmingPromotion;
             release.tick += 1;
             (release.opened, release.due) = (cx.now, cx.now);
             Next::Again
         }
+        Some(PolicyStep::Gate) => next_step(cx, release),
         None => promote::begin(cx, release),
     }
 }
 
-/// The number of a policy's steps.
-pub(super) fn count(policy: &Policy) -> u32 {
-    u32::try_from(policy.steps.len()).unwrap_or(u32::MAX)
-}
-
-/// The steps were edited: an index into the old ones says nothing about the new ones.
-fn start_over(cx: &mut Context<'_>, release: &mut Release) -> Next {
-    cx.say(Event::normal(format!("Analysis of {} was changed, starting it again", cx.target())));
-    release.steps = count(cx.policy);
-    release.step = 0;
-    release.aim(cx.policy.at_rest());
-    open_step(cx.policy, release, cx.now);
-    Next::Again
+/// The confirm-promotion gates are open: those of a step lead to the next one.
+pub(super) fn after_gates(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    if release.current(cx.policy) != Some(&PolicyStep::Gate) {
+        return promote::begin(cx, release);
+    }
+    release.stage = Stage::Analysing;
+    next_step(cx, release)
 }
 
 /// Opens the tick of the step that `release.step` names.
 pub(super) fn open_step(policy: &Policy, release: &mut Release, now: Timestamp) {
-    let step = policy.steps.get(release.step as usize);
+    let step = release.current(policy);
     let wait = match (&release.stage, step) {
         (Stage::Analysing, Some(PolicyStep::Analyse)) => window(policy, release.step as usize),
         (Stage::Analysing, Some(PolicyStep::Pause(Some(duration)))) => *duration,
@@ -72,10 +68,11 @@ pub(super) fn open_step(policy: &Policy, release: &mut Release, now: Timestamp) 
 
 /// The first check at a weight waits until the longest query window holds nothing but this weight.
 fn window(policy: &Policy, step: usize) -> Duration {
-    let before = policy.steps.iter().take(step).rev().find(|step| !matches!(step, PolicyStep::Pause(_)));
+    let before =
+        policy.steps.iter().take(step).rev().find(|step| !matches!(step, PolicyStep::Pause(_) | PolicyStep::Gate));
     match before {
         Some(PolicyStep::Analyse) => policy.interval,
-        Some(PolicyStep::Route(_) | PolicyStep::Pause(_)) | None => {
+        Some(PolicyStep::Route(_) | PolicyStep::Pause(_) | PolicyStep::Gate) | None => {
             policy.checks.values().map(|check| check.window).fold(policy.interval, Duration::max)
         }
     }
@@ -115,14 +112,31 @@ fn decide(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Nex
             Gates::RollBack(next) => return next,
         }
     }
-    release.aim(routing.clone());
+    let before = std::mem::replace(&mut release.routing, routing.clone());
+    release.shown_since = None;
+    if let Sticky::Issue(affinity) = &routing.sticky {
+        cx.cookie = Some(affinity.candidate.clone());
+    }
     if routing.exposes() {
         // Intended is as good as shown when it comes to draining: the router may be ahead of what is observed.
         release.first_traffic.get_or_insert(cx.now);
     }
     release.tick += 1;
-    cx.say(Event::normal(format!("Advance {} canary weight {}", cx.target(), routing.base.candidate())));
+    if let Some(event) = said(cx, &before, routing) {
+        cx.say(event);
+    }
     Next::Again
+}
+
+/// What Flagger says of a shift. Where iterations are counted, it says them instead.
+fn said(cx: &Context<'_>, before: &Routing, routing: &Routing) -> Option<Event> {
+    let weight = routing.highest_share();
+    Some(Event::normal(match cx.policy.iterations {
+        None => format!("Advance {} canary weight {weight}", cx.target()),
+        Some(_) if routing.base.candidate() < 100 => return None,
+        Some(_) if before.base.mirror() > 0 => "Stop traffic mirroring and route all traffic to canary".to_owned(),
+        Some(_) => "Routing all traffic to canary".to_owned(),
+    }))
 }
 
 /// The window of an analysis: it counts only while the router shows the intended routing.
@@ -197,7 +211,9 @@ fn await_answers(cx: &mut Context<'_>, release: &Release) {
 }
 
 pub(super) fn next_step(cx: &Context<'_>, release: &mut Release) -> Next {
-    release.step += 1;
+    if !std::mem::take(&mut release.recheck) {
+        release.step += 1;
+    }
     open_step(cx.policy, release, cx.now);
     Next::Again
 }

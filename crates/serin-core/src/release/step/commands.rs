@@ -1,7 +1,5 @@
 //! Commands: promote, abort, retry, pause, resume. Each is answered once, whatever becomes of it.
 
-use jiff::Timestamp;
-
 use crate::model::{Digest, ReleaseId};
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Request, Verb};
@@ -87,20 +85,13 @@ fn resume(cx: &Context<'_>, release: &mut Release) -> Result<(), String> {
         analyse::open_step(cx.policy, release, cx.now);
         return Ok(());
     }
-    let at_pause = matches!(
-        (&release.stage, cx.policy.steps.get(release.step as usize)),
-        (Stage::Analysing, Some(PolicyStep::Pause(_)))
-    );
+    let at_pause =
+        matches!((&release.stage, release.current(cx.policy)), (Stage::Analysing, Some(PolicyStep::Pause(_))));
     if !at_pause {
         return Err("it is not paused".to_owned());
     }
-    next_step(cx, release, cx.now);
+    analyse::next_step(cx, release);
     Ok(())
-}
-
-fn next_step(cx: &Context<'_>, release: &mut Release, now: Timestamp) {
-    release.step += 1;
-    analyse::open_step(cx.policy, release, now);
 }
 
 fn retry(state: &mut State, request: &Request) -> Result<(), String> {

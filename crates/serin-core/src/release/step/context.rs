@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{Digest, Revision};
+use crate::model::{Cookie, Digest, Revision, Routing};
 use crate::release::action::Action;
-use crate::release::attempt::End;
+use crate::release::attempt::{End, Release};
 use crate::release::observed::{Observed, Readiness, WorkloadObserved};
 use crate::release::policy::Policy;
 use crate::release::questions::Open;
@@ -38,6 +38,8 @@ pub(super) struct Context<'a> {
     pub(super) now: Timestamp,
     /// What primary runs, when the step began.
     pub(super) promoted: Option<Revision>,
+    /// The cookie that was last issued.
+    pub(super) cookie: Option<Cookie>,
     /// What was waited on before, or has been announced since.
     pub(super) before: Option<WaitingOn>,
     pub(super) events: Vec<Event>,
@@ -55,6 +57,7 @@ impl<'a> Context<'a> {
             observed,
             now,
             promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
+            cookie: state.cookie.clone(),
             before: state.waiting_on.clone(),
             events: Vec::new(),
             actions: Vec::new(),
@@ -126,6 +129,16 @@ impl<'a> Context<'a> {
         if at > self.now {
             self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
         }
+    }
+
+    /// Where traffic goes while nothing is released.
+    pub(super) fn at_rest(&self) -> Routing {
+        self.policy.at_rest(self.cookie.as_ref())
+    }
+
+    /// What a routing of the policy means for this release.
+    pub(super) fn meant(&self, routing: &Routing, release: &Release) -> Routing {
+        self.policy.meant(routing, &release.id, self.cookie.as_ref())
     }
 
     /// `podinfo.test`.

@@ -12,7 +12,7 @@ use super::route::{Steered, steer};
 /// From here on all traffic belongs to primary.
 pub(super) fn begin(cx: &Context<'_>, release: &mut Release, end: End) {
     release.stage = Stage::Ending { end, zero_since: None, scaling_down: false };
-    release.aim(cx.policy.at_rest());
+    release.aim(cx.at_rest());
     release.unready_since = None;
     release.paused = false;
     release.tick += 1;
@@ -37,7 +37,7 @@ pub(super) fn held_too_long(cx: &mut Context<'_>, release: &mut Release, what: &
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     notice_promotion(cx, release);
-    if steer(cx, &cx.policy.at_rest()) == Steered::Waiting {
+    if steer(cx, &cx.at_rest()) == Steered::Waiting {
         if let Stage::Ending { zero_since, .. } = &mut release.stage {
             *zero_since = None;
         }

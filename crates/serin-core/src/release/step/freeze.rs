@@ -21,7 +21,7 @@ pub(super) fn note(cx: &Context<'_>, state: &mut State) {
 fn thaw(cx: &Context<'_>, release: &mut Release) {
     let due = release.due.max(cx.now);
     analyse::open_step(cx.policy, release, cx.now);
-    if !matches!(cx.policy.steps.get(release.step as usize), Some(PolicyStep::Analyse)) {
+    if !matches!(release.current(cx.policy), Some(PolicyStep::Analyse)) {
         // A pause ends when it was to end; only a window has to be measured again.
         release.due = due;
     }

@@ -12,7 +12,7 @@ use crate::release::state::{Phase, State};
 
 use super::context::{Context, Next, drifted, live};
 use super::route::{Steered, steer};
-use super::{analyse, finish, prepare};
+use super::{finish, prepare};
 
 pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind) -> Next {
     let Some(target) = &cx.observed.target else {
@@ -20,7 +20,7 @@ pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind
         return Next::Rest;
     };
     rebaseline(state, target);
-    if !primary_is_there(cx, state, target) || steer(cx, &cx.policy.at_rest()) == Steered::Waiting {
+    if !primary_is_there(cx, state, target) || steer(cx, &cx.at_rest()) == Steered::Waiting {
         return Next::Rest;
     }
     if let Some(reason) = &cx.observed.blocked {
@@ -88,13 +88,14 @@ fn start(
         started: cx.now,
         stage: Stage::Confirming,
         step: 0,
-        steps: analyse::count(cx.policy),
+        plan: Some(cx.policy.plan()),
+        recheck: false,
         tick: 0,
         opened: cx.now,
         due: cx.now,
         failed_checks: 0,
         held: 0,
-        routing: cx.policy.at_rest(),
+        routing: cx.at_rest(),
         shown_since: None,
         first_traffic: None,
         ready_since: None,

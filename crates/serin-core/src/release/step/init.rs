@@ -76,7 +76,7 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         cx.wake_at(known);
         return Next::Rest;
     }
-    if steer(cx, &cx.policy.at_rest()) == Steered::Waiting {
+    if steer(cx, &cx.at_rest()) == Steered::Waiting {
         *routed = None;
         return Next::Rest;
     }

@@ -8,9 +8,9 @@ use crate::release::questions::{self, Called, METRIC_ANSWER_MAX, Reply};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::words;
 
-use super::analyse::{count as count_steps, next_step};
+use super::analyse::{after_gates, next_step};
 use super::context::{Context, Next};
-use super::{ending, gates, promote};
+use super::{ending, gates};
 
 /// What the answers of one tick amount to.
 #[derive(Debug, Default)]
@@ -62,8 +62,8 @@ fn is_judged_here(cx: &Context<'_>, release: &Release) -> bool {
     match release.stage {
         Stage::ConfirmingPromotion => true,
         Stage::Analysing => {
-            release.steps == count_steps(cx.policy)
-                && matches!(cx.policy.steps.get(release.step as usize), Some(PolicyStep::Analyse))
+            release.follows(cx.policy)
+                && release.current(cx.policy) == Some(&PolicyStep::Analyse)
                 && questions::window_is_open(cx.observed, release)
         }
         Stage::Confirming
@@ -203,7 +203,7 @@ fn conclude(cx: &mut Context<'_>, release: &mut Release, tally: Tally) -> Next {
         for name in opened {
             cx.say(Event::normal(format!("Confirm-promotion check {name} passed")));
         }
-        return promote::begin(cx, release);
+        return after_gates(cx, release);
     }
     next_step(cx, release)
 }

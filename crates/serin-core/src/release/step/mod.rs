@@ -7,6 +7,7 @@
 mod analyse;
 mod commands;
 mod context;
+mod edit;
 mod ending;
 mod finish;
 mod freeze;
@@ -24,6 +25,7 @@ mod promote;
 mod route;
 mod size;
 mod supersede;
+mod way_back;
 
 use jiff::Timestamp;
 
@@ -31,7 +33,7 @@ use super::action::Action;
 use super::observed::Observed;
 use super::policy::Policy;
 use super::report::{Event, Report, WaitingOn};
-use super::state::{Phase, State};
+use super::state::{Phase, State, StepProgress};
 use context::{Context, Next};
 
 /// Most passes of one step. The longest real chain (verdict, end, idle, next release) needs fewer than ten.
@@ -107,8 +109,22 @@ fn admit_same_template(cx: &Context<'_>, state: &mut State) {
     }
 }
 
-fn conclude(cx: Context<'_>, mut state: State) -> Step {
-    state.progress = state.release().and_then(|release| cx.policy.progress(release.step));
+/// Notes how far the release is; an iteration that has begun is said.
+fn tell_iteration(cx: &mut Context<'_>, state: &mut State) {
+    let begun = state.release().filter(|release| release.stage.is_analysed());
+    let progress = state.release().and_then(|release| cx.policy.progress(release.step)).map(|progress| {
+        StepProgress { iterations: if begun.is_some() { progress.iterations } else { 0 }, ..progress }
+    });
+    let before = std::mem::replace(&mut state.progress, progress).map_or(0, |progress| progress.iterations);
+    let (Some(StepProgress { iterations, .. }), Some(of)) = (progress, cx.policy.iterations) else { return };
+    if iterations > before && iterations <= of {
+        cx.say(Event::normal(format!("Advance {} canary iteration {iterations}/{of}", cx.target())));
+    }
+}
+
+fn conclude(mut cx: Context<'_>, mut state: State) -> Step {
+    tell_iteration(&mut cx, &mut state);
+    state.cookie.clone_from(&cx.cookie);
     let Context { now, events, actions, waiting, quiet, wake, .. } = cx;
     for event in &events {
         state.announce(event.clone(), now);

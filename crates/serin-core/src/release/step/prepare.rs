@@ -34,7 +34,7 @@ pub(super) fn confirm(cx: &mut Context<'_>, release: &mut Release) -> Next {
         scale_up(cx, release, false);
         return Next::Again;
     }
-    steer(cx, &cx.policy.at_rest());
+    steer(cx, &cx.at_rest());
     if held(cx, release) {
         return Next::Rest;
     }
@@ -62,7 +62,7 @@ pub(super) fn scale_up(cx: &mut Context<'_>, release: &mut Release, restarted: b
 
 /// The canary scales up and becomes ready.
 pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: Timestamp) -> Next {
-    steer(cx, &cx.policy.at_rest());
+    steer(cx, &cx.at_rest());
     match health(cx) {
         Health::Ready => {
             if promote::is_skipped(cx, release) {
@@ -104,7 +104,7 @@ pub(super) fn call_hooks(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if promote::is_skipped(cx, release) {
         return promote::begin(cx, release);
     }
-    steer(cx, &cx.policy.at_rest());
+    steer(cx, &cx.at_rest());
     if held(cx, release) {
         return Next::Rest;
     }
@@ -114,7 +114,7 @@ pub(super) fn call_hooks(cx: &mut Context<'_>, release: &mut Release) -> Next {
                 cx.say(Event::normal(format!("Pre-rollout check {name} passed")));
             }
             release.stage = Stage::Analysing;
-            release.step = 0;
+            (release.step, release.recheck) = (0, false);
             analyse::open_step(cx.policy, release, cx.now);
             Next::Again
         }
@@ -159,9 +159,9 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
     let reason = match health(cx) {
         Health::Ready => {
             release.unready_since = None;
-            let resting = release.routing == cx.policy.at_rest() && !is_known(cx, release);
+            let resting = release.routing == cx.at_rest() && !is_known(cx, release);
             return resting.then(|| {
-                steer(cx, &cx.policy.at_rest());
+                steer(cx, &cx.at_rest());
                 Next::Rest
             });
         }
@@ -184,7 +184,8 @@ fn retreat(cx: &Context<'_>, release: &mut Release) {
     let last = until.enumerate().rfind(|(_, step)| matches!(step, PolicyStep::Route(_)));
     release.step = last.and_then(|(index, _)| u32::try_from(index).ok()).unwrap_or(0);
     release.stage = Stage::Analysing;
-    release.aim(cx.policy.at_rest());
+    release.recheck = false;
+    release.aim(cx.at_rest());
     analyse::open_step(cx.policy, release, cx.now);
 }
 

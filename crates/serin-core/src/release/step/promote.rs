@@ -13,6 +13,7 @@ use super::context::{Context, Next, can_serve};
 use super::ending;
 use super::prepare::{Health, health};
 use super::route::steer;
+use super::way_back;
 
 /// Whether the remaining steps are left out: by `skipAnalysis` or by a person.
 pub(super) fn is_skipped(cx: &Context<'_>, release: &Release) -> bool {
@@ -45,8 +46,11 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
     let state = state_of(primary, digest);
     match state {
         Side::Ready => {
+            if let Some(next) = way_back::walk(cx, release) {
+                return next;
+            }
             if release.first_traffic.is_some() {
-                cx.say(Event::normal("Routing all traffic to primary"));
+                way_back::arrive(cx);
             }
             ending::begin(cx, release, End::Succeeded);
             return Next::Again;
@@ -154,7 +158,7 @@ fn lower(cx: &Context<'_>, release: &mut Release) -> bool {
     let down = matches!(health(cx), Health::Down(_)) || !can_serve(cx.observed.target.as_ref());
     let lower = release.routing.exposes() && (down || !trusted) && can_serve(cx.observed.primary.as_ref());
     if lower {
-        release.aim(cx.policy.at_rest());
+        release.aim(cx.at_rest());
     }
     lower
 }

@@ -20,18 +20,18 @@ pub(super) enum Steered {
 pub(super) fn steer(cx: &mut Context<'_>, routing: &Routing) -> Steered {
     match &cx.observed.route {
         RouteObserved::Missing => {
-            let rest = cx.policy.at_rest();
+            let rest = cx.at_rest();
             let first = if not_able(cx, &rest, routing).is_none() { routing.clone() } else { rest };
             cx.act(Action::EnsureServices);
             cx.act(Action::Route(first.clone()));
-            cx.wait_silently(WaitingOn::Route { wanted: first });
+            cx.wait_silently(WaitingOn::Route { wanted: first, reason: None });
             Steered::Waiting
         }
         RouteObserved::Unusable(reason) => {
             cx.wait_blocked(reason);
             Steered::Waiting
         }
-        RouteObserved::Present { routing: live, current } => {
+        RouteObserved::Present { routing: live, current, unaccepted } => {
             let is_shown = live == routing;
             if !is_shown && let Some(waiting) = not_able(cx, live, routing) {
                 cx.wait_silently(waiting);
@@ -43,10 +43,10 @@ pub(super) fn steer(cx: &mut Context<'_>, routing: &Routing) -> Steered {
             if !current || !is_shown {
                 cx.act(Action::Route(routing.clone()));
             }
-            if is_shown {
+            if is_shown && unaccepted.is_none() {
                 return Steered::Shown;
             }
-            cx.wait_silently(WaitingOn::Route { wanted: routing.clone() });
+            cx.wait_silently(WaitingOn::Route { wanted: routing.clone(), reason: unaccepted.clone() });
             Steered::Waiting
         }
     }

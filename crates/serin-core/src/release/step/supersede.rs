@@ -54,7 +54,7 @@ fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
 fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserved) -> Next {
     match release.stage {
         Stage::Confirming => {
-            steer(cx, &cx.policy.at_rest());
+            steer(cx, &cx.at_rest());
             cx.wait_silently(WaitingOn::Drift);
             Next::Rest
         }
@@ -71,9 +71,9 @@ fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserve
                 target.digest.short()
             )));
             release.stage = Stage::ScalingUp { since: cx.now };
-            release.step = 0;
+            (release.step, release.recheck) = (0, false);
             release.tick += 1;
-            release.aim(cx.policy.at_rest());
+            release.aim(cx.at_rest());
             (release.ready_since, release.unready_since) = (None, None);
             Next::Again
         }
@@ -81,7 +81,7 @@ fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserve
 }
 
 fn await_correction(cx: &mut Context<'_>, release: &mut Release, since: Timestamp) -> Next {
-    steer(cx, &cx.policy.at_rest());
+    steer(cx, &cx.at_rest());
     let deadline = after(since, cx.policy.progress_deadline);
     if cx.now >= deadline {
         let message = format!("{} was changed in the cluster and not put right in time", cx.target());
