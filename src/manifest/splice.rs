@@ -57,6 +57,22 @@ pub enum SpliceError {
     },
 }
 
+/// What is tried, the smallest first: how far down a plan goes, whether aliases stay because their anchor's edit may give the
+/// value, and whether block scalars are taken with the blank lines at their end, which may be content.
+const ATTEMPTS: [(Style, bool, bool); 5] = [
+    (Style::Smallest, true, false),
+    (Style::Smallest, false, false),
+    (Style::Smallest, false, true),
+    (Style::Whole, false, false),
+    (Style::Whole, false, true),
+];
+
+/// Whether a text is JSON, one value after the other: other tools read it as that, and it has to stay so.
+fn is_json(text: &str) -> bool {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>().peekable();
+    values.peek().is_some() && values.all(|value| value.is_ok())
+}
+
 /// The text of `tip` with the field `path` (e.g. `["spec", "template"]`) of `object` as it is in `promoted`.
 ///
 /// All other bytes stay; of the field itself only what differs is replaced. Returned unchanged if nothing differs.
@@ -83,10 +99,14 @@ pub fn restore(tip: &str, object: &ObjectRef, path: &[&str], promoted: &str) -> 
     let wanted = Wanted::new(&tip_docs, at, path, &promoted_place.node)
         .map_err(|reason| entangled(object, path, reason))?;
     let mut reason = String::from("no edit applies");
-    for style in [Style::Smallest, Style::Whole] {
-        let planner = Planner { tip, promoted, style };
+    let json = is_json(tip);
+    for (style, keep_aliases, exact) in ATTEMPTS {
+        let planner = Planner { tip, promoted, style, keep_aliases, exact, json };
         let edits = planner.plan(&tip_place, &promoted_place);
-        match edits.and_then(|edits| wanted.check(apply(tip, edits)?)) {
+        let stays_json = |text: String| {
+            if json && !is_json(&text) { Err("it would be JSON no more".to_owned()) } else { Ok(text) }
+        };
+        match edits.and_then(|edits| wanted.check(apply(tip, edits)?)).and_then(stays_json) {
             Ok(text) => return Ok(format!("{tip_bom}{text}")),
             Err(why) => reason = why,
         }

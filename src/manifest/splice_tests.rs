@@ -135,3 +135,97 @@ fn lists_are_searched_and_absence_is_said() {
     let gone = GOOD.replace("  template:", "  tmpl:");
     assert!(matches!(rolled_back(GOOD, &gone), Err(SpliceError::NoField { which: "promoted", .. })));
 }
+
+fn deployment(container: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: podinfo\n  namespace: test\nspec:\n  template:\n    spec:\n      \
+         containers:\n{container}"
+    )
+}
+
+#[test]
+fn json_stays_json() {
+    let good = deployment(
+        "      - name: app\n        image: podinfo:3.1.0\n        args: [a, \"b c\", 'd: e']\n        command:\n        - sh\n        - |-\n          \
+         one\n          two\n",
+    );
+    let tip = "{\n\t\"apiVersion\": \"apps/v1\",\n\t\"kind\": \"Deployment\",\n\t\"metadata\": {\"name\": \"podinfo\", \"namespace\": \
+               \"test\"},\n\t\"spec\": {\"template\": {\"spec\": {\"containers\": [{\"name\": \"app\", \"image\": \"podinfo:3.1.1\", \"args\": \
+               [\"x\"], \"tty\": true}]}}}\n}\n";
+    let back = rolled_back(tip, &good).unwrap();
+    let value: Value = serde_json::from_str(&back).unwrap();
+    let container = &value["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["args"], serde_json::json!(["a", "b c", "d: e"]));
+    assert_eq!(container["command"][1], "one\ntwo");
+    assert!(container["tty"].is_null(), "{back}");
+    // The smallest edit is one string.
+    let one = tip.replace("podinfo:3.1.1", "podinfo:3.1.0");
+    assert_eq!(rolled_back(tip, &one).unwrap(), one);
+    let block =
+        deployment("      - name: app\n        image: podinfo:3.1.0\n        args: [x]\n        tty: true\n");
+    assert_eq!(rolled_back(tip, &block).unwrap(), one);
+}
+
+#[test]
+fn blanks_inside_a_block_scalar_are_content() {
+    for scalar in ["|", "|-", "|+", ">-"] {
+        for inner in
+            ["            one\n              \n            two\n", "            one\n\n   \n            two\n"]
+        {
+            let good = deployment(&format!(
+                "      - name: app\n        args:\n        - {scalar}\n{inner}        tty: true\n"
+            ));
+            let tip = good.replace("            one", "            other");
+            assert_eq!(rolled_back(&tip, &good).unwrap(), good, "{scalar} {inner:?}");
+            // Another indentation.
+            let wide = deployment(&format!(
+                "        - name: app\n          args:\n            - {scalar}\n{}          tty: true\n",
+                inner.replace("            ", "                ").replace("one", "other")
+            ));
+            let back = rolled_back(&wide, &good).unwrap();
+            let args =
+                |text: &str| value_at(text, &podinfo(), &PATH).unwrap()["spec"]["containers"][0]["args"].clone();
+            assert_eq!(args(&back), args(&good), "{scalar} {inner:?}\n{back}");
+        }
+    }
+}
+
+#[test]
+fn comments_travel_with_their_entries() {
+    let good = deployment(
+        "      - name: app\n        env:\n        # the first\n        - name: A\n          value: a\n        # asked for by ops,\n        # in 2025\n        \
+         - name: B\n          value: b # behind\n        - name: C\n          value: c\n",
+    );
+    let tip = deployment(
+        "      - name: app\n        env:\n        # the first\n        - name: A\n          value: a\n        # a new one\n        - name: X\n          \
+         value: x\n        - name: C\n          value: c\n",
+    );
+    assert_eq!(
+        rolled_back(&tip, &good).unwrap(),
+        good,
+        "what is added brings its comments, what goes takes them along"
+    );
+    assert_eq!(rolled_back(&good, &tip).unwrap(), tip);
+    // An entry without a value, and with a comment.
+    let none = deployment("      - name: app\n        env:\n        tty: true\n");
+    let some = deployment(
+        "      - name: app\n        env: # why\n        # A\n        - name: A\n          value: a\n        tty: true\n",
+    );
+    assert_eq!(rolled_back(&some, &none).unwrap(), none);
+}
+
+#[test]
+fn an_alias_stays_when_its_anchor_gives_the_value() {
+    let good = deployment(
+        "      - name: app\n        livenessProbe: &probe\n          httpGet: {path: /healthz, port: 80}\n        readinessProbe: *probe\n",
+    );
+    let tip = good.replace("port: 80", "port: 81");
+    assert_eq!(rolled_back(&tip, &good).unwrap(), good);
+    // One that does not is written out.
+    let apart = deployment(
+        "      - name: app\n        livenessProbe:\n          httpGet: {path: /healthz, port: 80}\n        readinessProbe:\n          httpGet: {path: \
+         /readyz, port: 80}\n",
+    );
+    let back = rolled_back(&tip, &apart).unwrap();
+    assert_eq!(value_at(&back, &podinfo(), &PATH), value_at(&apart, &podinfo(), &PATH));
+}

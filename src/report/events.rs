@@ -172,6 +172,17 @@ struct Journal {
     uid: String,
     resource_version: Option<String>,
     entries: Vec<JournalEntry>,
+    /// What the log says beside each of them.
+    about: About,
+}
+
+/// Where the target is as its entries are told.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct About {
+    phase: String,
+    /// `<digest>@<commit>`.
+    revision: String,
+    weight: i64,
 }
 
 impl Journal {
@@ -181,9 +192,16 @@ impl Journal {
             journal => serde_json::from_value(journal.clone())
                 .map_err(|error| format!("status.serin.state.journal: {error}"))?,
         };
+        let status = &object.data["status"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let about = About {
+            phase: text(&status["phase"]),
+            revision: text(&status["serin"]["revision"]),
+            weight: status["canaryWeight"].as_i64().unwrap_or_default(),
+        };
         let metadata = object.metadata;
         let uid = metadata.uid.unwrap_or_default();
-        Ok(Self { uid, resource_version: metadata.resource_version, entries })
+        Ok(Self { uid, resource_version: metadata.resource_version, entries, about })
     }
 }
 
@@ -227,6 +245,15 @@ impl Run<'_> {
             seq: self.last.seq,
         }
     }
+}
+
+/// The log tells of releases what Events do: they are gone after an hour.
+fn log(canary: &NamespacedName, about: &About, run: Run<'_>) {
+    let About { phase, revision, weight } = about;
+    let (digest, commit) = revision.split_once('@').unwrap_or((revision, ""));
+    let commit = commit.get(..7).unwrap_or(commit);
+    let message = &run.first.event.message;
+    tracing::info!(%canary, phase, revision = digest, commit, weight, count = run.count, "{message}");
 }
 
 fn runs<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Vec<Run<'a>> {
@@ -302,6 +329,7 @@ impl Emitter {
                 }
                 None => self.create(key, journal, None, run).await?,
             };
+            log(key, &journal.about, run);
             if let Some(known) = self.known.get_mut(&journal.uid) {
                 known.next = run.last.seq + 1;
                 known.events.insert(message, emitted);

@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::analysis::Verdict;
 use crate::cli::output::Paint;
+use crate::model::{RollbackFate, RollbackNote};
 use crate::release::{CheckResult, EventType, JournalEntry};
 
 use super::table::{age, short_revision};
@@ -61,7 +62,15 @@ fn what_is(view: &View, sides: &Sides<'_>, colours: bool) -> Vec<String> {
 fn what_is_waited_for(view: &View, colours: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(cause) = &view.cause {
-        lines.push(labelled("failed", &Paint::Red.apply(cause, colours)));
+        let revision = view.failed.as_deref().map(|failed| format!("{}: ", short_revision(failed)));
+        let words = format!("{}{cause}", revision.unwrap_or_default());
+        lines.push(labelled("failed", &Paint::Red.apply(&words, colours)));
+    }
+    if let Some(note) = &view.rollback {
+        lines.push(labelled("git", &rolled_back(note, colours)));
+    }
+    if let Some(rebuilt) = &view.rebuilt {
+        lines.push(labelled("rebuilt", &Paint::Yellow.apply(rebuilt, colours)));
     }
     let waited = if view.blocked.is_some() { "blocked" } else { "waits for" };
     let why = if view.blocked.is_some() || view.phase.is_empty() { view.why() } else { view.waiting_on.clone() };
@@ -85,6 +94,18 @@ fn what_is_waited_for(view: &View, colours: bool) -> Vec<String> {
         lines.push(labelled("git", &Paint::Yellow.apply(&format!("does not have this yet: {reason}"), colours)));
     }
     lines
+}
+
+/// What became of the watched branch after a failed release.
+fn rolled_back(note: &RollbackNote, colours: bool) -> String {
+    let RollbackNote { release: _, branch, fate } = note;
+    match fate {
+        RollbackFate::Made { commit } => format!("put back by {} on {branch}", commit.short()),
+        RollbackFate::Missing { reason: _, message } => {
+            Paint::Yellow.apply(&format!("{branch} still names the failed revision: {message}"), colours)
+        }
+        RollbackFate::Needless { message } => format!("no rollback commit on {branch}: {message}"),
+    }
 }
 
 fn labelled(label: &str, text: &str) -> String {

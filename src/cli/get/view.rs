@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::source::SourceView;
 use crate::api::annotations::UNRECORDED;
-use crate::api::{BLOCKED, Canary, CanaryStatus, IGNORED};
+use crate::api::{BLOCKED, Canary, CanaryStatus, IGNORED, REBUILT};
+use crate::model::RollbackNote;
 use crate::release::{CheckResult, JournalEntry, OutcomeKind, Phase, State, WaitingOn};
 
 /// One target and its release.
@@ -47,6 +48,15 @@ pub(super) struct View {
     /// A revision that Git has and the engine does not let in yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pending: Option<String>,
+    /// What became of the watched branch after the last release, if that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rollback: Option<RollbackNote>,
+    /// What failed last, while that is its phase: `<digest>@<commit>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failed: Option<String>,
+    /// The record that a rebuilt cluster began with, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rebuilt: Option<String>,
     /// Why what happened is not in Git yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unrecorded: Option<String>,
@@ -82,6 +92,7 @@ impl View {
     pub(super) fn of(canary: &Canary) -> Self {
         let status = canary.status.clone().unwrap_or_default();
         let (blocked, ignored) = (said(&status, BLOCKED), said(&status, IGNORED));
+        let rebuilt = said(&status, REBUILT);
         let serin = status.serin.unwrap_or_default();
         let state: Result<Option<State>, _> = serde_json::from_value(serin.state);
         let analysis = &canary.spec.analysis;
@@ -103,6 +114,9 @@ impl View {
             blocked,
             ignored,
             pending: None,
+            rollback: None,
+            failed: None,
+            rebuilt,
             unrecorded: canary.annotations().get(UNRECORDED).cloned(),
             sources: Vec::new(),
             checks: Vec::new(),
@@ -142,6 +156,7 @@ impl View {
     }
 
     fn read(&mut self, state: State) {
+        self.rollback = state.rollback_note().cloned();
         self.promoted = state.promoted.map(|promoted| promoted.revision.to_string());
         self.events = state.journal;
         if let Some(WaitingOn::Quarantine { revision }) = state.waiting_on {
@@ -152,6 +167,7 @@ impl View {
             Phase::Idle { since, last } => {
                 self.since = Some(since);
                 if let Some(outcome) = state.last_outcome.filter(|_| last == OutcomeKind::Failed) {
+                    self.failed = Some(outcome.revision.to_string());
                     self.cause = outcome.cause.map(|cause| cause.message);
                     self.checks = outcome.checks;
                 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::super::scalar::Quoting;
 use super::super::tree::{Kind, Node};
 use super::{Place, is_flow};
 
@@ -28,6 +29,12 @@ pub(super) struct Planner<'a> {
     pub(super) tip: &'a str,
     pub(super) promoted: &'a str,
     pub(super) style: Style,
+    /// An alias stays: the edit of its anchor may give the value. Whoever checks the result finds out.
+    pub(super) keep_aliases: bool,
+    /// Block scalars with the blank lines at their end.
+    pub(super) exact: bool,
+    /// The file is JSON, and whatever is written into it is.
+    pub(super) json: bool,
 }
 
 type Plan = Result<Vec<Edit>, String>;
@@ -42,7 +49,7 @@ impl Planner<'_> {
     }
 
     fn node(&self, tip: &Node, promoted: &Node, in_flow: bool) -> Plan {
-        if same(tip, promoted) {
+        if same(tip, promoted) || (self.keep_aliases && matches!(tip.kind, Kind::Alias(_))) {
             return Ok(Vec::new());
         }
         let in_flow_below = in_flow || is_flow(tip);
@@ -66,6 +73,11 @@ impl Planner<'_> {
         let mut edits = Vec::new();
         for (key, value) in old {
             match find(new, key).and_then(|index| new.get(index)) {
+                Some((_, wanted)) if !in_flow && wanted.at.range.is_empty() && is_block(value) => {
+                    // `key:` and nothing behind it: what stood there goes with the comments in between.
+                    let end = self.trimmed(value.at.range.clone()).end;
+                    edits.push(Edit { range: key.at.range.end..end, text: ":".to_owned() });
+                }
                 Some((_, wanted)) => edits.extend(self.node(value, wanted, in_flow)?),
                 None if flow => return Err("an entry of a flow mapping goes away".to_owned()),
                 None => edits.push(self.remove_lines(key.at.range.start, value.at.range.end)?),
@@ -148,7 +160,9 @@ impl Planner<'_> {
         if range.is_empty() || bytes.is_empty() {
             return self.replace_empty(tip, promoted);
         }
-        if promoted.tag.is_some() || contains_alias(promoted) || (block && in_flow) {
+        let foreign_to_flow = in_flow && !(is_quoted(promoted) || is_flow(promoted) || is_plain_word(bytes));
+        if self.json || promoted.tag.is_some() || contains_alias(promoted) || (block && in_flow) || foreign_to_flow
+        {
             let value = promoted.value().map_err(|fault| fault.message)?;
             return Ok(vec![Edit { range, text: value.to_string() }]);
         }
@@ -175,6 +189,18 @@ impl Planner<'_> {
         let source = promoted.at.range.clone();
         let (from, to) =
             (indent_of_line(self.promoted, source.start), indent_of_line(self.tip, tip.at.range.start));
+        if self.exact {
+            // The line break at the end is part of both, or of neither.
+            let mut text = self.shift(source.clone(), from, to)?;
+            let breaks =
+                |text: &str, range: &Range<usize>| text.get(range.clone()).is_some_and(|it| it.ends_with('\n'));
+            let tip_range = tip.at.range.clone();
+            if breaks(self.promoted, &source) && (breaks(self.tip, &tip_range) || tip_range.end == self.tip.len())
+            {
+                text.push_str(self.newline());
+            }
+            return Ok(vec![Edit { range: tip_range, text }]);
+        }
         let end = self.trim_end(self.promoted, source.clone());
         let text = self.shift(source.start..end, from, to)?;
         Ok(vec![Edit { range: self.trimmed(tip.at.range.clone()), text }])
@@ -186,6 +212,8 @@ impl Planner<'_> {
         if !self.tip.get(line..start).unwrap_or("-").bytes().all(|byte| byte == b' ') {
             return Err("what goes away shares its line".to_owned());
         }
+        // The comments right above say something about what goes.
+        let line = above_comments(self.tip, line, start - line);
         let end = self.end_of_line(self.tip, end);
         let newline = self
             .tip
@@ -201,19 +229,35 @@ impl Planner<'_> {
     /// Copies lines of the promoted text beside what starts at `start` and ends with `last`.
     fn insert_at(&self, source: Range<usize>, start: usize, last: &Node, before: bool) -> Result<Edit, String> {
         let indent = column(self.tip, start)?;
-        let text = self.reindent(source, indent)?;
         let newline = self.newline();
+        let comments: String = self
+            .comments_above(source.start)
+            .into_iter()
+            .map(|comment| format!("{comment}{newline}{}", " ".repeat(indent)))
+            .collect();
+        let text = format!("{comments}{}", self.reindent(source, indent)?);
         if before {
             let line = line_start(self.tip, start);
             if !self.tip.get(line..start).unwrap_or("-").bytes().all(|byte| byte == b' ') {
                 return Err("nothing can be put before the first entry of an item".to_owned());
             }
-            let line = above_comments(self.tip, line);
+            let line = above_comments(self.tip, line, indent);
             let text = format!("{}{text}{newline}", " ".repeat(indent));
             return Ok(Edit { range: line..line, text });
         }
         let at = self.end_of_line(self.tip, last.at.range.end);
         Ok(Edit { range: at..at, text: format!("{newline}{}{text}", " ".repeat(indent)) })
+    }
+
+    /// The comments right above what starts there in the promoted text, without their indentation. What shares its line with
+    /// something else has none.
+    fn comments_above(&self, start: usize) -> Vec<&str> {
+        let line = line_start(self.promoted, start);
+        if !self.promoted.get(line..start).unwrap_or("-").bytes().all(|byte| byte == b' ') {
+            return Vec::new();
+        }
+        let first = above_comments(self.promoted, line, start - line);
+        self.promoted.get(first..line).unwrap_or("").lines().map(str::trim).collect()
     }
 
     /// Promoted bytes whose first line starts at column `to` instead of where it did.
@@ -230,7 +274,10 @@ impl Planner<'_> {
             let blanks = line.len() - line.trim_start_matches(' ').len();
             lines.push(match index {
                 0 => line.to_owned(),
-                _ if line.trim().is_empty() => String::new(),
+                // Blanks beyond the indentation are content of a block scalar: they are moved like everything else.
+                _ if line.is_empty() || (line.trim().is_empty() && blanks < from.saturating_sub(to)) => {
+                    String::new()
+                }
                 _ if to >= from => format!("{}{line}", " ".repeat(to - from)),
                 _ if blanks >= from - to => line.get(from - to..).unwrap_or("").to_owned(),
                 _ if line.trim_start().starts_with('#') => line.trim_start().to_owned(),
@@ -302,11 +349,29 @@ fn line_start(text: &str, at: usize) -> usize {
     text.get(..at).and_then(|head| head.rfind('\n')).map_or(0, |newline| newline + 1)
 }
 
-/// The start of the comment lines right above the line that starts at `line`: they are about that line.
-fn above_comments(text: &str, line: usize) -> usize {
-    let above = line_start(text, line.saturating_sub(1));
-    let comment = text.get(above..line).is_some_and(|above| above.trim_start().starts_with('#'));
-    if comment { above_comments(text, above) } else { line }
+/// The start of the comment lines right above the line that starts at `line`, as far as they are indented like it: they are
+/// about that line.
+fn above_comments(text: &str, line: usize, indent: usize) -> usize {
+    if line == 0 {
+        return line;
+    }
+    let above = line_start(text, line - 1);
+    let comment = text.get(above..line).is_some_and(|above| {
+        let blanks = above.len() - above.trim_start_matches(' ').len();
+        blanks == indent && above.trim_start().starts_with('#')
+    });
+    if comment { above_comments(text, above, indent) } else { line }
+}
+
+/// A scalar in quotes.
+fn is_quoted(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Scalar { quoting: Quoting::Quoted, block: false, .. })
+}
+
+/// A plain scalar that means the same inside `{}` and `[]`.
+fn is_plain_word(text: &str) -> bool {
+    let inside = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte);
+    !text.is_empty() && text.bytes().all(inside) && !text.ends_with(':') && !text.starts_with(['@', '-', ':'])
 }
 
 /// The column in bytes, counting what stands before on the line (`- ` included).
