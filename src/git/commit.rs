@@ -72,7 +72,7 @@ impl Store {
         edits: Vec<Edit>,
         meta: CommitMeta,
     ) -> Result<Option<CommitId>, GitError> {
-        self.run("committing", LOCAL_DEADLINE, move |inner| {
+        self.run("committing", LOCAL_DEADLINE, move |inner, _| {
             inner.with(|repo| {
                 let made = commit(repo, &base, &edits, &meta).map_err(|error| inner.local(&error))?;
                 made.map(commit_id).transpose()
@@ -102,7 +102,7 @@ impl Store {
     /// If the store is damaged.
     pub async fn has(&self, commit: &CommitId) -> Result<bool, GitError> {
         let commit = commit.clone();
-        self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
+        self.run("reading the git cache", LOCAL_DEADLINE, move |inner, _| {
             inner.with(|repo| match repo.find_commit(oid(&commit)?) {
                 Ok(_) => Ok(true),
                 Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
@@ -118,7 +118,7 @@ impl Store {
     /// If the store is damaged.
     pub async fn is_ancestor(&self, ancestor: &CommitId, commit: &CommitId) -> Result<bool, GitError> {
         let (ancestor, commit) = (ancestor.clone(), commit.clone());
-        self.run("reading git history", LOCAL_DEADLINE, move |inner| {
+        self.run("reading git history", LOCAL_DEADLINE, move |inner, _| {
             inner.with(|repo| is_ancestor(inner, repo, &ancestor, &commit))
         })
         .await

@@ -50,15 +50,23 @@ pub enum GitError {
         /// Why.
         reason: String,
     },
-    /// More files than we are ready to take.
-    #[error("{path:?} at {commit} holds more than {limit} manifests; set a narrower path")]
+    /// More than we are ready to take.
+    #[error("{path:?} at {commit} holds more than {limit}; set a narrower path")]
     TooMany {
         /// The folder.
         path: String,
         /// The commit, abbreviated.
         commit: String,
-        /// The limit.
-        limit: usize,
+        /// The limit, with its unit.
+        limit: String,
+    },
+    /// An object was pushed as it cannot be read, or larger than it is read.
+    #[error("the repository's object {id} cannot be read: {reason}; `git fsck` names what holds it")]
+    Malformed {
+        /// The object.
+        id: String,
+        /// libgit2's words, or its size.
+        reason: String,
     },
     /// What was named is no place in a repository.
     #[error(transparent)]
@@ -130,9 +138,10 @@ impl GitError {
             Self::Remote { .. }
             | Self::Denied { .. }
             | Self::Store { .. }
-            | Self::TooMany { .. }
-            | Self::Path(_)
             | Self::TooMuch { .. }
+            | Self::Malformed { .. }
+            | Self::Path(_)
+            | Self::TooMany { .. }
             | Self::NoPath { .. }
             | Self::NoFolder { .. } => false,
         }

@@ -1,12 +1,11 @@
 //! Asking a remote for one ref, and bringing its commit here.
 
-use std::sync::PoisonError;
-
 use git2::{Direction, ErrorCode, FetchOptions, Oid, RemoteConnection, Repository};
 
-use super::error::{GitError, is_local_damage, redact};
+use super::error::{GitError, is_local_damage};
+use super::objects::Objects;
 use super::remote::{Location, Remote, Talk, proxy};
-use super::store::{Inner, NETWORK_DEADLINE, PROBE_DEADLINE, Store, commit_id};
+use super::store::{Inner, NETWORK_DEADLINE, PROBE_DEADLINE, Store, Until, commit_id};
 use crate::model::CommitId;
 
 impl Store {
@@ -21,7 +20,10 @@ impl Store {
             return found.map(commit_id).transpose();
         }
         let (remote, reference) = (remote.clone(), reference.to_owned());
-        self.run("probing the git remote", PROBE_DEADLINE, move |_| probe(&remote, &reference)).await
+        self.run("probing the git remote", PROBE_DEADLINE, move |inner, until| {
+            probe(inner, &remote, &reference, until)
+        })
+        .await
     }
 
     /// Brings the ref's commit into the store and says which it is; `None` if the ref does not exist.
@@ -32,14 +34,25 @@ impl Store {
     /// If the remote cannot be reached or refuses us, or the store cannot be written.
     pub async fn fetch(&self, remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
         let (remote, reference) = (remote.clone(), reference.to_owned());
-        self.run("fetching from the git remote", NETWORK_DEADLINE, move |inner| {
-            let _alone = inner.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = "fetching from the git remote";
+        // Before there is a place for it: fetches that wait for one another must not hold up those who only read.
+        let alone = tokio::time::timeout(NETWORK_DEADLINE, self.inner().fetching.lock()).await;
+        let _alone = alone.map_err(|_| GitError::Deadline { what, limit: NETWORK_DEADLINE })?;
+        self.run(what, NETWORK_DEADLINE, move |inner, until| {
             inner.heal()?;
-            let fetched = match inner.with(|repo| fetch(inner, repo, &remote, &reference)) {
+            let fetched = match inner.with(|repo| fetch(inner, repo, &remote, &reference, until)) {
                 // Damage that only this fetch came across: once more, into a new store.
                 Err(GitError::Corrupt { .. }) => {
                     inner.heal()?;
-                    inner.with(|repo| fetch(inner, repo, &remote, &reference))
+                    let again = inner.with(|repo| fetch(inner, repo, &remote, &reference, until));
+                    again.map_err(|error| match error {
+                        // In a new store, too: then it is what was pushed.
+                        GitError::Corrupt { dir: _, reason } => GitError::Remote {
+                            url: remote.to_string(),
+                            reason: format!("what it sends cannot be read: {reason}; `git fsck` there says more"),
+                        },
+                        other => other,
+                    })
                 }
                 other => other,
             }?;
@@ -66,16 +79,21 @@ enum Fetched {
     New(CommitId),
 }
 
-pub(super) fn probe(remote: &Remote, reference: &str) -> Result<Option<CommitId>, GitError> {
+pub(super) fn probe(
+    inner: &Inner,
+    remote: &Remote,
+    reference: &str,
+    until: Until,
+) -> Result<Option<CommitId>, GitError> {
     let found = match remote.location() {
         Location::Local(_) => probe_local(remote, reference)?,
-        Location::Http | Location::Ssh => {
-            let mut handle = git2::Remote::create_detached(remote.connect_url())
-                .map_err(|error| GitError::Remote { url: remote.to_string(), reason: redact(error.message()) })?;
-            let talk = remote.talk();
+        // Of the store, whose settings say which redirects are followed.
+        Location::Http | Location::Ssh => inner.with(|repo| {
+            let mut handle = repo.remote_anonymous(&remote.connect_url()).map_err(|error| inner.local(&error))?;
+            let talk = remote.talk(until);
             let connection = connect(&mut handle, &talk)?;
-            advertised(&connection, &talk, reference)?
-        }
+            advertised(&connection, &talk, reference)
+        })?,
     };
     found.map(commit_id).transpose()
 }
@@ -128,11 +146,17 @@ fn tracking(reference: &str) -> String {
     format!("refs/serin/fetched/{}", reference.trim_start_matches("refs/"))
 }
 
-fn fetch(inner: &Inner, repo: &Repository, remote: &Remote, reference: &str) -> Result<Fetched, GitError> {
+fn fetch(
+    inner: &Inner,
+    repo: &Repository,
+    remote: &Remote,
+    reference: &str,
+    until: Until,
+) -> Result<Fetched, GitError> {
     there_is(remote)?;
     let ours = tracking(reference);
     let mut handle = repo.remote_anonymous(&remote.connect_url()).map_err(|error| inner.local(&error))?;
-    let talk = remote.talk();
+    let talk = remote.talk(until);
     let mut connection = connect(&mut handle, &talk)?;
     let Some(oid) = advertised(&connection, &talk, reference)? else {
         if let Ok(mut stale) = repo.find_reference(&ours) {
@@ -148,15 +172,12 @@ fn fetch(inner: &Inner, repo: &Repository, remote: &Remote, reference: &str) -> 
         let spec = format!("+{reference}:{ours}");
         let downloaded = connection.remote().download(&[spec], Some(&mut options));
         downloaded.map_err(|error| {
-            if is_local_damage(&error) {
-                inner.damaged(&error)
-            } else {
-                GitError::from_remote(remote.url(), &error)
-            }
+            if talk.ended_it() || !is_local_damage(&error) { talk.error(&error) } else { inner.damaged(&error) }
         })?;
     }
-    let commit = repo.find_commit(oid).and_then(|commit| commit.tree().map(|_| commit));
-    let commit = commit.map_err(|error| inner.damaged(&error))?;
+    let objects = Objects::new(inner, repo)?;
+    let commit = objects.commit(oid)?;
+    objects.tree_of(&commit)?;
     if !known {
         repo.reference(&ours, commit.id(), true, "fetch").map_err(|error| inner.local(&error))?;
     }

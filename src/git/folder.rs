@@ -1,13 +1,14 @@
 //! The folders of a snapshot, read by comparing with those of an earlier one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use git2::{ObjectType, Oid, Repository, TreeEntry};
+use git2::{ObjectType, Oid, TreeEntry};
 
 use super::error::GitError;
+use super::limits::{ENTRIES_MAX, LINK_BYTES_MAX};
+use super::objects::Objects;
 use super::snapshot::{Limits, SkippedFile, SnapshotFile};
-use super::store::Inner;
 
 /// Deepest folder: no repository of manifests goes there, and it bounds recursion.
 const DEPTH_MAX: usize = 64;
@@ -25,12 +26,14 @@ pub(super) struct Folder {
     pub(super) items: Vec<Item>,
     /// Manifests in it and below it.
     pub(super) files: usize,
+    /// Their text in bytes.
+    pub(super) bytes: usize,
 }
 
 /// Something in a folder.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
-    name: Box<str>,
+    name: Box<[u8]>,
     id: Oid,
     mode: i32,
     pub(super) found: Found,
@@ -49,114 +52,180 @@ pub(super) enum Found {
 
 /// One walk through a tree.
 pub(super) struct Reading<'a> {
-    inner: &'a Inner,
-    repo: &'a Repository,
+    objects: &'a Objects<'a>,
     /// The whole commit's tree: where links lead to.
     root: Oid,
     limits: Limits,
-    /// Files read anew: bounds a first walk, before anything can be counted.
-    read: usize,
+    /// Read anew: bounds a first walk, before anything can be counted.
+    files: usize,
+    bytes: usize,
+    entries: usize,
+    /// Folders in which nothing counts, wherever they are.
+    barren: HashSet<Oid>,
+    /// Texts by blob: one that has many names is read once.
+    texts: HashMap<Oid, Arc<str>>,
+}
+
+/// What there is more of than is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooMuch {
+    Files,
+    Bytes,
+    Entries,
+}
+
+/// Why a walk ended early.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    At(TooMuch),
+    Because(GitError),
+}
+
+impl From<GitError> for Stopped {
+    fn from(error: GitError) -> Self {
+        Self::Because(error)
+    }
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(inner: &'a Inner, repo: &'a Repository, root: Oid, limits: Limits) -> Self {
-        Self { inner, repo, root, limits, read: 0 }
+    pub(super) fn new(objects: &'a Objects<'a>, root: Oid, limits: Limits) -> Self {
+        let (barren, texts) = (HashSet::new(), HashMap::new());
+        Self { objects, root, limits, files: 0, bytes: 0, entries: 0, barren, texts }
     }
 
-    /// The folder `path`; what is as in `before` is taken from there. `None` if more files than allowed were read.
+    /// The folder `path`; what is as in `before` is taken from there.
     pub(super) fn folder(
         &mut self,
         id: Oid,
         path: &str,
         before: Option<&Arc<Folder>>,
-    ) -> Result<Option<Arc<Folder>>, GitError> {
+    ) -> Result<Arc<Folder>, Stopped> {
         if let Some(same) = before.filter(|folder| folder.id == id) {
-            return Ok(Some(Arc::clone(same)));
+            return Ok(Arc::clone(same));
         }
-        let known: HashMap<&str, &Item> =
+        let known: HashMap<&[u8], &Item> =
             before.iter().flat_map(|folder| &folder.items).map(|item| (&*item.name, item)).collect();
-        let tree = self.repo.find_tree(id).map_err(|error| self.inner.damaged(&error))?;
-        let mut items = Vec::with_capacity(tree.len());
+        let tree = self.objects.tree(id)?;
+        let mut items = Vec::new();
         for entry in &tree {
-            let Ok(name) = std::str::from_utf8(entry.name_bytes()) else { continue };
-            if !counts(&entry, name) {
-                continue;
+            self.entries += 1;
+            if self.entries > ENTRIES_MAX {
+                return Err(Stopped::At(TooMuch::Entries));
             }
-            let known = known.get(name).copied();
-            let same = known.filter(|item| item.id == entry.id() && item.mode == entry.filemode());
-            if let Some(same) = same {
-                items.push(same.clone());
-                continue;
+            let known = known.get(entry.name_bytes()).copied();
+            if let Some(found) = self.entry(&entry, path, known)? {
+                items.push(Item {
+                    name: entry.name_bytes().into(),
+                    id: entry.id(),
+                    mode: entry.filemode(),
+                    found,
+                });
             }
-            let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-            if is_link(&entry) && !is_manifest(name) && !self.leads_to_folder(&entry, &path)? {
-                continue;
-            }
-            let Some(found) = self.entry(&entry, path, known)? else { return Ok(None) };
-            items.push(Item { name: name.into(), id: entry.id(), mode: entry.filemode(), found });
+        }
+        if items.is_empty() {
+            self.barren.insert(id);
         }
         let files = items.iter().map(|item| item.found.files()).sum();
-        Ok(Some(Arc::new(Folder { id, items, files })))
+        let bytes = items.iter().map(|item| item.found.bytes()).fold(0, usize::saturating_add);
+        Ok(Arc::new(Folder { id, items, files, bytes }))
     }
 
+    /// `None` if it does not count.
     fn entry(
         &mut self,
         entry: &TreeEntry<'_>,
-        path: String,
+        folder: &str,
         known: Option<&Item>,
-    ) -> Result<Option<Found>, GitError> {
-        if entry.kind() == Some(ObjectType::Tree) {
-            if path.split('/').count() > DEPTH_MAX {
-                return Ok(Some(skipped(path, format!("deeper than {DEPTH_MAX} folders"))));
+    ) -> Result<Option<Found>, Stopped> {
+        let Some(name) = counts(entry) else { return Ok(None) };
+        let path = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        let name = match name {
+            Ok(name) => name,
+            Err(reason) => {
+                let shown = String::from_utf8_lossy(entry.name_bytes()).escape_debug().to_string();
+                return Ok(Some(skipped(path(&shown), reason.to_owned())));
             }
-            let before = known.and_then(|item| match &item.found {
-                Found::Folder(folder) => Some(folder),
-                Found::File(_) | Found::Skipped(_) => None,
-            });
-            return Ok(self.folder(entry.id(), &path, before)?.map(Found::Folder));
-        }
+        };
+        let path = path(name);
+        // What a link leads to may have changed although the link has not.
         if is_link(entry) {
-            return Ok(Some(skipped(path, "a symlink is not followed".to_owned())));
+            let counts = is_manifest(name) || self.leads_to_folder(entry, &path)?;
+            return Ok(counts.then(|| skipped(path, "a symlink is not followed".to_owned())));
         }
-        if entry.kind() == Some(ObjectType::Commit) {
-            let reason =
-                "a submodule is not read; keep its manifests in this repository, or name a path beside it";
-            return Ok(Some(skipped(path, reason.to_owned())));
+        if let Some(same) = known.filter(|item| item.id == entry.id() && item.mode == entry.filemode()) {
+            return Ok(Some(same.found.clone()));
         }
-        self.read += 1;
-        if self.read > self.limits.files {
-            return Ok(None);
+        match entry.kind() {
+            Some(ObjectType::Tree) if self.barren.contains(&entry.id()) => Ok(None),
+            Some(ObjectType::Tree) if path.split('/').count() > DEPTH_MAX => {
+                Ok(Some(skipped(path, format!("deeper than {DEPTH_MAX} folders"))))
+            }
+            Some(ObjectType::Tree) => {
+                let before = known.and_then(|item| match &item.found {
+                    Found::Folder(folder) => Some(folder),
+                    Found::File(_) | Found::Skipped(_) => None,
+                });
+                let folder = self.folder(entry.id(), &path, before)?;
+                Ok((!folder.items.is_empty()).then_some(Found::Folder(folder)))
+            }
+            Some(ObjectType::Commit) => {
+                let reason =
+                    "a submodule is not read; keep its manifests in this repository, or name a path beside it";
+                Ok(Some(skipped(path, reason.to_owned())))
+            }
+            _ => self.blob(path, entry.id()).map(Some),
         }
-        self.blob(path, entry.id()).map(Some)
     }
 
     /// Whether a symlink leads to a folder of this commit: what is in there would be missed without a word.
     fn leads_to_folder(&self, link: &TreeEntry<'_>, path: &str) -> Result<bool, GitError> {
-        let damaged = |error: git2::Error| self.inner.damaged(&error);
-        let blob = self.repo.find_blob(link.id()).map_err(damaged)?;
+        let (bytes, _) = self.objects.header(link.id())?;
+        if bytes > LINK_BYTES_MAX {
+            return Ok(false);
+        }
+        let blob = self.objects.blob(link.id())?;
         let Some(to) = std::str::from_utf8(blob.content()).ok().and_then(|to| resolved(path, to)) else {
             return Ok(false);
         };
-        let root = self.repo.find_tree(self.root).map_err(damaged)?;
+        let root = self.objects.tree(self.root)?;
         let found = root.get_path(std::path::Path::new(&to));
         Ok(to.is_empty() || found.is_ok_and(|entry| entry.kind() == Some(ObjectType::Tree)))
     }
 
-    /// A file's content.
-    pub(super) fn blob(&self, path: String, id: Oid) -> Result<Found, GitError> {
-        let blob = self.repo.find_blob(id).map_err(|error| self.inner.damaged(&error))?;
-        if blob.size() > self.limits.file_bytes {
-            let reason = format!("{} bytes are more than {}", blob.size(), self.limits.file_bytes);
-            return Ok(skipped(path, reason));
+    /// A file's content, whose size is known before it is inflated.
+    pub(super) fn blob(&mut self, path: String, id: Oid) -> Result<Found, Stopped> {
+        let (bytes, kind) = self.objects.header(id)?;
+        if kind != ObjectType::Blob {
+            return Ok(skipped(path, format!("it is said to be a file and is a {kind}")));
         }
-        Ok(match std::str::from_utf8(blob.content()) {
-            Ok(text) if text.starts_with(LFS_POINTER) => {
-                let reason = "Git LFS keeps its content elsewhere; keep manifests out of LFS";
-                skipped(path, reason.to_owned())
+        if bytes > self.limits.file_bytes {
+            return Ok(skipped(path, format!("{} are more than {}", size(bytes), size(self.limits.file_bytes))));
+        }
+        self.files += 1;
+        self.bytes += bytes;
+        if self.files > self.limits.files {
+            return Err(Stopped::At(TooMuch::Files));
+        }
+        if self.bytes > self.limits.bytes {
+            return Err(Stopped::At(TooMuch::Bytes));
+        }
+        let text = match self.texts.get(&id) {
+            Some(text) => Arc::clone(text),
+            None => {
+                let blob = self.objects.blob(id)?;
+                let Ok(text) = std::str::from_utf8(blob.content()) else {
+                    return Ok(skipped(path, "it is not UTF-8 text".to_owned()));
+                };
+                if text.starts_with(LFS_POINTER) {
+                    let reason = "Git LFS keeps its content elsewhere; keep manifests out of LFS";
+                    return Ok(skipped(path, reason.to_owned()));
+                }
+                let text: Arc<str> = Arc::from(text);
+                self.texts.insert(id, Arc::clone(&text));
+                text
             }
-            Ok(text) => Found::File(Arc::new(SnapshotFile { path, oid: id.to_string(), text: Arc::from(text) })),
-            Err(_) => skipped(path, "it is not UTF-8 text".to_owned()),
-        })
+        };
+        Ok(Found::File(Arc::new(SnapshotFile { path, oid: id.to_string(), text })))
     }
 }
 
@@ -168,26 +237,57 @@ impl Found {
             Self::Skipped(_) => 0,
         }
     }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Folder(folder) => folder.bytes,
+            Self::File(file) => file.text.len(),
+            Self::Skipped(_) => 0,
+        }
+    }
 }
 
-/// Folders and manifests, and what may hold some that are not read; nothing hidden.
-fn counts(entry: &TreeEntry<'_>, name: &str) -> bool {
-    if name.starts_with('.') {
-        return false;
+/// A size as people read it.
+pub(super) fn size(bytes: usize) -> String {
+    const MIB: usize = 1 << 20;
+    if bytes < MIB { format!("{bytes} bytes") } else { format!("{}.{} MiB", bytes / MIB, bytes % MIB * 10 / MIB) }
+}
+
+/// Whether an entry counts: folders and manifests, and what may hold some that are not read; nothing hidden. Its name, or why
+/// that is none to work with.
+fn counts<'e>(entry: &'e TreeEntry<'_>) -> Option<Result<&'e str, &'static str>> {
+    let bytes = entry.name_bytes();
+    if bytes.starts_with(b".") {
+        return None;
     }
-    match entry.kind() {
+    let counts = match entry.kind() {
         Some(ObjectType::Tree | ObjectType::Commit) => true,
-        Some(ObjectType::Blob) => is_manifest(name) || is_link(entry),
+        Some(ObjectType::Blob) => is_manifest(&String::from_utf8_lossy(bytes)) || is_link(entry),
         _ => false,
-    }
+    };
+    counts.then(|| match std::str::from_utf8(bytes) {
+        Ok(name) if name.contains(char::is_control) => Err("its name holds a control character"),
+        Ok(name) if name.contains(['/', '\\']) => Err("its name holds a slash"),
+        Ok(name) => Ok(name),
+        Err(_) => Err("its name is not UTF-8 text"),
+    })
 }
 
-fn is_manifest(name: &str) -> bool {
-    ENDINGS.iter().any(|ending| name.ends_with(ending))
+/// By its ending, in whatever case: somebody's `.YAML` is no less meant.
+pub(super) fn is_manifest(name: &str) -> bool {
+    let ends_with = |ending: &&str| {
+        let start = name.len().checked_sub(ending.len());
+        start.and_then(|start| name.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+    };
+    ENDINGS.iter().any(ends_with)
 }
 
 pub(super) fn is_link(entry: &TreeEntry<'_>) -> bool {
     entry.filemode() == i32::from(git2::FileMode::Link)
+}
+
+fn skipped(path: String, reason: String) -> Found {
+    Found::Skipped(SkippedFile { path, reason })
 }
 
 /// Where a link at `path` leads to, from the repository's root; `None` if it leads out of it.
@@ -207,13 +307,9 @@ fn resolved(path: &str, to: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-fn skipped(path: String, reason: String) -> Found {
-    Found::Skipped(SkippedFile { path, reason })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::resolved;
+    use super::*;
 
     #[test]
     fn links_lead_somewhere_in_the_repository_or_nowhere() {
@@ -226,5 +322,23 @@ mod tests {
         ] {
             assert_eq!(resolved(path, to).as_deref(), expected, "{path} -> {to}");
         }
+    }
+
+    #[test]
+    fn manifests_are_known_by_their_ending() {
+        for name in ["a.yaml", "a.yml", "a.json", "A.YAML", "b.Json"] {
+            assert!(is_manifest(name), "{name}");
+        }
+        for name in ["a.yaml.bak", "yaml", "éyaml", "", "README.md"] {
+            assert!(!is_manifest(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_said_as_people_read_them() {
+        assert_eq!(
+            [200, 5 << 20, 2 << 30, (3 << 20) / 2].map(size),
+            ["200 bytes", "5.0 MiB", "2048.0 MiB", "1.5 MiB"]
+        );
     }
 }

@@ -6,6 +6,8 @@ use git2::{ObjectType, Repository, Sort};
 use jiff::Timestamp;
 
 use super::error::GitError;
+use super::limits::MESSAGE_BYTES_MAX;
+use super::objects::Objects;
 use super::snapshot::{commit_time, lossy};
 use super::store::{Inner, LOCAL_DEADLINE, Store, commit_id, oid};
 use super::trail::bounded_blob;
@@ -42,8 +44,8 @@ impl Store {
     /// If the store is damaged.
     pub async fn history(&self, tip: &CommitId, limit: usize) -> Result<Vec<CommitInfo>, GitError> {
         let tip = tip.clone();
-        self.run("reading git history", LOCAL_DEADLINE, move |inner| {
-            inner.with(|repo| history(repo, &tip, limit).map_err(|error| inner.damaged(&error)))
+        self.run("reading git history", LOCAL_DEADLINE, move |inner, _| {
+            inner.with(|repo| history(inner, repo, &tip, limit))
         })
         .await?
         .into_iter()
@@ -61,7 +63,7 @@ impl Store {
         limits: TreeLimits,
     ) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
         let commit = commit.clone();
-        self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
+        self.run("reading the git cache", LOCAL_DEADLINE, move |inner, _| {
             inner.with(|repo| tree(inner, repo, &commit, limits))
         })
         .await
@@ -73,7 +75,7 @@ impl Store {
     /// If the store is damaged.
     pub async fn depth(&self, tip: &CommitId, limit: usize) -> Result<usize, GitError> {
         let tip = tip.clone();
-        self.run("reading git history", LOCAL_DEADLINE, move |inner| {
+        self.run("reading git history", LOCAL_DEADLINE, move |inner, _| {
             inner.with(|repo| {
                 let count = || {
                     let mut walk = repo.revwalk()?;
@@ -89,15 +91,23 @@ impl Store {
 
 type Raw = (git2::Oid, String, String, Timestamp);
 
-fn history(repo: &Repository, tip: &CommitId, limit: usize) -> Result<Vec<Raw>, git2::Error> {
-    let mut walk = repo.revwalk()?;
-    walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)?;
-    walk.push(git2::Oid::from_str(tip.as_str())?)?;
+fn history(inner: &Inner, repo: &Repository, tip: &CommitId, limit: usize) -> Result<Vec<Raw>, GitError> {
+    let tip = oid(tip)?;
+    let objects = Objects::new(inner, repo)?;
+    let walk = || {
+        let mut walk = repo.revwalk()?;
+        walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)?;
+        walk.push(tip)?;
+        Ok(walk)
+    };
+    let walk = walk().map_err(|error| objects.unusable(tip, &error))?;
     let mut found = Vec::new();
     for id in walk.take(limit) {
-        let commit = repo.find_commit(id?)?;
-        let author = lossy(commit.author().name_bytes());
-        found.push((commit.id(), lossy(commit.message_bytes()), author, commit_time(&commit)));
+        let id = id.map_err(|error| objects.unusable(tip, &error))?;
+        let commit = objects.commit(id)?;
+        let message = commit.message_bytes();
+        let message = lossy(message.get(..MESSAGE_BYTES_MAX).unwrap_or(message));
+        found.push((id, message, lossy(commit.author().name_bytes()), commit_time(&commit)));
     }
     Ok(found)
 }
@@ -108,9 +118,9 @@ fn tree(
     commit: &CommitId,
     limits: TreeLimits,
 ) -> Result<BTreeMap<String, Vec<u8>>, GitError> {
-    let damaged = |error: git2::Error| inner.damaged(&error);
     let too_much = |what: String| GitError::TooMuch { commit: commit.short().to_owned(), what };
-    let root = repo.find_commit(oid(commit)?).and_then(|commit| commit.tree()).map_err(damaged)?;
+    let objects = Objects::new(inner, repo)?;
+    let root = objects.tree_of(&objects.commit(oid(commit)?)?)?;
     let (mut files, mut seen, mut bytes) = (BTreeMap::new(), 0, 0);
     let mut open = vec![(String::new(), root)];
     while let Some((folder, tree)) = open.pop() {
@@ -137,7 +147,7 @@ fn tree(
                     files.insert(path, content);
                 }
                 Some(ObjectType::Tree) => {
-                    open.push((format!("{folder}{name}/"), repo.find_tree(entry.id()).map_err(damaged)?));
+                    open.push((format!("{folder}{name}/"), objects.tree(entry.id())?));
                 }
                 _ => {}
             }

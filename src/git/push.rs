@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::error::GitError;
 use super::remote::{Location, Remote};
-use super::store::{Inner, NETWORK_DEADLINE, Store};
+use super::store::{Inner, NETWORK_DEADLINE, Store, Until};
 use crate::model::CommitId;
 
 /// Pauses before the same is tried again because of a lock: git itself waits 100 ms for one. Together as long as a slow hook
@@ -66,6 +66,7 @@ pub(super) struct Move<'a> {
     pub(super) reference: &'a str,
     pub(super) old: Option<&'a CommitId>,
     pub(super) new: &'a CommitId,
+    pub(super) until: Until,
 }
 
 impl Store {
@@ -84,8 +85,8 @@ impl Store {
         let (old, new) = (expected_old.cloned(), new.clone());
         let guard = binary::Guard::default();
         let child = guard.slot();
-        self.run("pushing to the git remote", NETWORK_DEADLINE, move |inner| {
-            let step = Move { remote: &remote, reference: &reference, old: old.as_ref(), new: &new };
+        self.run("pushing to the git remote", NETWORK_DEADLINE, move |inner, until| {
+            let step = Move { remote: &remote, reference: &reference, old: old.as_ref(), new: &new, until };
             let pushed = push(inner, &step, &child);
             inner.tidy();
             Ok(pushed)
@@ -118,7 +119,7 @@ fn push(inner: &Inner, step: &Move<'_>, child: &binary::Slot) -> Result<(), Push
             Err(Stopped::Refused(words)) => super::error::redact(&words),
         };
         let reference = step.reference.to_owned();
-        let now = now_at(step)?;
+        let now = super::fetch::probe(inner, step.remote, step.reference, step.until)?;
         if now.as_ref() == Some(step.new) {
             return Ok(());
         }
@@ -131,11 +132,6 @@ fn push(inner: &Inner, step: &Move<'_>, child: &binary::Slot) -> Result<(), Push
             None => return Err(PushError::Denied { reference, reason: words }),
         }
     }
-}
-
-/// Where the remote's ref is.
-fn now_at(step: &Move<'_>) -> Result<Option<CommitId>, GitError> {
-    super::fetch::probe(step.remote, step.reference)
 }
 
 /// What `git` and libgit2 say where a ref's lock is in the way, or was when they wrote.

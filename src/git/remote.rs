@@ -1,6 +1,6 @@
 //! Where a repository is and how we prove who we are.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,14 @@ use git2::{CertificateCheckStatus, Cred, CredentialType, ProxyOptions, RemoteCal
 
 use super::error::GitError;
 use super::known_hosts;
+use super::limits::{FETCH_BYTES_MAX, FETCH_OBJECTS_MAX};
+use super::store::Until;
 
 /// Times that libgit2 may ask for credentials in one connection: once for the user name, once for the secret, once for a
 /// proxy. Without a limit a wrong key is offered for ever.
 const CREDENTIAL_REQUESTS_MAX: u32 = 3;
+/// Most of what a server says beside its answer that is kept: hooks may be talkative.
+const SAID_MAX: usize = 64 << 10;
 /// User name beside a token: what GitHub documents, and what other hosts accept with any token.
 const TOKEN_USER: &str = "x-access-token";
 
@@ -122,9 +126,10 @@ impl Remote {
     }
 
     /// Begins to talk to it.
-    pub(super) fn talk(&self) -> Talk<'_> {
-        Talk { remote: self, refusal: RefCell::default() }
+    pub(super) fn talk(&self, until: Until) -> Talk<'_> {
+        Talk { remote: self, until, ended: Cell::default(), said: RefCell::default(), refusal: RefCell::default() }
     }
+
     fn check_host_key(&self, host: &str, key: &[u8]) -> Result<(), String> {
         let Credentials::Key { key_file: _, known_hosts } = &self.credentials else {
             return Err("ssh needs a known hosts file".to_owned());
@@ -161,10 +166,22 @@ impl Remote {
     }
 }
 
-/// One exchange with a remote. libgit2 forgets why a callback of ours refused a host key; this remembers.
+/// One exchange with a remote. libgit2 forgets why a callback of ours refused something; this remembers.
 pub(super) struct Talk<'a> {
     remote: &'a Remote,
+    until: Until,
+    /// Why we hung up.
+    ended: Cell<Option<Ended>>,
+    /// What the remote said beside its answer.
+    said: RefCell<Vec<u8>>,
     refusal: RefCell<Option<String>>,
+}
+
+/// Why we hung up in the middle of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    TooLate,
+    TooMuch,
 }
 
 impl Talk<'_> {
@@ -172,12 +189,33 @@ impl Talk<'_> {
     pub(super) fn callbacks(&self) -> RemoteCallbacks<'_> {
         let mut callbacks = RemoteCallbacks::new();
         let mut requests = 0;
-        callbacks.credentials(move |_url, user, allowed| {
+        callbacks.credentials(move |url, user, allowed| {
             requests += 1;
             if requests > CREDENTIAL_REQUESTS_MAX {
                 return Err(auth_error("the remote refused our credentials"));
             }
+            // A redirect asks for those of another place.
+            if *self.remote.location() == Location::Http && origin(url) != origin(self.remote.url()) {
+                let reason = format!(
+                    "it leads to {}, and credentials are only for where they were given for; name that URL itself in git.url",
+                    super::error::redact(url)
+                );
+                let error = auth_error(&reason);
+                self.refusal.borrow_mut().replace(reason);
+                return Err(error);
+            }
             self.remote.credential(user, allowed, requests)
+        });
+        callbacks.sideband_progress(|bytes| {
+            let mut said = self.said.borrow_mut();
+            let room = SAID_MAX.saturating_sub(said.len());
+            said.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+            self.goes_on(false)
+        });
+        callbacks.transfer_progress(|progress| {
+            self.goes_on(
+                progress.received_bytes() > FETCH_BYTES_MAX || progress.total_objects() > FETCH_OBJECTS_MAX,
+            )
         });
         callbacks.certificate_check(|cert, host| {
             let Some(host_key) = cert.as_hostkey() else {
@@ -196,8 +234,40 @@ impl Talk<'_> {
         callbacks
     }
 
+    /// Whether an exchange goes on; a progress that never ends is none.
+    fn goes_on(&self, too_much: bool) -> bool {
+        if too_much {
+            self.ended.set(Some(Ended::TooMuch));
+        } else if self.until.is_over() {
+            self.ended.set(Some(Ended::TooLate));
+        }
+        self.ended.get().is_none()
+    }
+
+    /// Whether it was us who ended it.
+    pub(super) fn ended_it(&self) -> bool {
+        self.ended.get().is_some() || self.refusal.borrow().is_some()
+    }
+
+    /// What the remote said beside its answer.
+    pub(super) fn said(&self) -> Vec<u8> {
+        self.said.borrow().clone()
+    }
+
     /// What an error of this exchange means.
     pub(super) fn error(&self, error: &git2::Error) -> GitError {
+        let url = self.remote.to_string();
+        match self.ended.get() {
+            Some(Ended::TooMuch) => {
+                let (bytes, objects) = (FETCH_BYTES_MAX >> 30, FETCH_OBJECTS_MAX);
+                let reason = format!("it sends more than {bytes} GiB or {objects} objects");
+                return GitError::Remote { url, reason };
+            }
+            Some(Ended::TooLate) => {
+                return GitError::Unreachable { url, reason: "it did not come to an end in time".to_owned() };
+            }
+            None => {}
+        }
         match self.refusal.borrow_mut().take() {
             Some(reason) => GitError::Denied { url: self.remote.to_string(), reason },
             None => GitError::from_remote(self.remote.url(), error),
@@ -306,6 +376,19 @@ fn locate(url: &str) -> Location {
     }
 }
 
+/// Scheme, host and port: who gets what is sent there.
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let (scheme, _) = url.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let authority = authority(url)?.rsplit('@').next()?;
+    // The port is behind the last colon, unless that is within an IPv6 address.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+        _ => (authority, if scheme == "https" { 443 } else { 80 }),
+    };
+    Some((scheme, host.trim_matches(['[', ']']).to_ascii_lowercase(), port))
+}
+
 /// `user@host:port` of a URL with a scheme.
 fn authority(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
@@ -363,6 +446,42 @@ mod tests {
             let error = Remote::new(url, credentials).unwrap_err().to_string();
             assert!(error.contains("//host/x") && !error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_exchange_that_never_ends_is_ended() {
+        let remote = Remote::new("https://host/x", Credentials::None).unwrap();
+        let failed = git2::Error::from_str("callback returned -7");
+        let talk = remote.talk(Until::after(std::time::Duration::from_secs(60)));
+        assert!(talk.goes_on(false) && !talk.ended_it());
+        assert!(!talk.goes_on(true) && !talk.goes_on(false), "ended for good");
+        let error = talk.error(&failed);
+        assert!(matches!(&error, GitError::Remote { .. }) && error.to_string().contains("2 GiB"), "{error}");
+        let late = remote.talk(Until::after(std::time::Duration::ZERO));
+        assert!(!late.goes_on(false) && late.ended_it());
+        assert!(late.error(&failed).is_transient());
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let given = origin("https://git.example.com/team/repo.git").unwrap();
+        for same in
+            ["https://git.example.com:443/other", "HTTPS://GIT.EXAMPLE.COM/x", "https://u@git.example.com/x"]
+        {
+            assert_eq!(origin(same).as_ref(), Some(&given), "{same}");
+        }
+        for other in [
+            "http://git.example.com/team/repo.git",
+            "https://git.example.com:8443/x",
+            "https://git.example.com.evil.org/x",
+            "https://evil.org/git.example.com",
+            "https://git.example.com@evil.org/x",
+            "https://git.example.com:x/y",
+            "/git.example.com",
+        ] {
+            assert_ne!(origin(other).as_ref(), Some(&given), "{other}");
+        }
+        assert_eq!(origin("http://[::1]:80/x"), origin("http://[::1]/x"));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, PoisonError};
 
-use git2::{Commit, ErrorCode, ObjectType, Oid, Repository};
+use git2::{Commit, ErrorCode, ObjectType, Oid};
 use jiff::Timestamp;
 
 use super::error::GitError;
-use super::folder::{Folder, Found, Item, Reading, is_link};
+use super::folder::{Folder, Found, Item, Reading, Stopped, TooMuch, is_link, size};
+use super::limits::ENTRIES_MAX;
+use super::objects::Objects;
 use super::place::TreePath;
 use super::store::{Inner, LOCAL_DEADLINE, Store, oid};
 use crate::model::CommitId;
@@ -18,12 +20,14 @@ pub struct Limits {
     pub file_bytes: usize,
     /// Manifests in one snapshot.
     pub files: usize,
+    /// Bytes of all of them: they are in memory together.
+    pub bytes: usize,
 }
 
 impl Default for Limits {
-    /// 4 MiB a file, 100,000 files.
+    /// 5 MiB a file, 100,000 files, 64 MiB in all.
     fn default() -> Self {
-        Self { file_bytes: 4 << 20, files: 100_000 }
+        Self { file_bytes: 5 << 20, files: 100_000, bytes: 64 << 20 }
     }
 }
 
@@ -111,8 +115,11 @@ impl Store {
     /// If the path is none or not there, there are too many files, or the store is damaged (fetch again).
     pub async fn snapshot(&self, commit: &CommitId, path: &str, limits: Limits) -> Result<Snapshot, GitError> {
         let (commit, path) = (commit.clone(), place(path)?);
-        self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
-            inner.with(|repo| Reader::new(inner, repo, &commit, path.as_str(), limits).read())
+        self.run("reading the git cache", LOCAL_DEADLINE, move |inner, _| {
+            inner.with(|repo| {
+                let objects = Objects::new(inner, repo)?;
+                Reader::new(inner, &objects, &commit, path.as_str(), limits).read()
+            })
         })
         .await
     }
@@ -123,9 +130,12 @@ impl Store {
     /// If the store is damaged, or the file is not text.
     pub async fn file(&self, commit: &CommitId, path: &str) -> Result<Option<SnapshotFile>, GitError> {
         let (commit, path) = (commit.clone(), place(path)?);
-        self.run("reading the git cache", LOCAL_DEADLINE, move |inner| {
+        self.run("reading the git cache", LOCAL_DEADLINE, move |inner, _| {
             let path = path.as_str();
-            let read = inner.with(|repo| Reader::new(inner, repo, &commit, path, Limits::default()).read());
+            let read = inner.with(|repo| {
+                let objects = Objects::new(inner, repo)?;
+                Reader::new(inner, &objects, &commit, path, Limits::default()).read()
+            });
             match read {
                 Ok(snapshot) => Ok(snapshot.file(path).cloned()),
                 Err(GitError::NoPath { .. }) => Ok(None),
@@ -151,29 +161,31 @@ pub(super) fn lossy(bytes: &[u8]) -> String {
 
 struct Reader<'a> {
     inner: &'a Inner,
-    repo: &'a Repository,
+    objects: &'a Objects<'a>,
     commit: &'a CommitId,
     path: &'a str,
     limits: Limits,
-    /// The commit's whole tree, once it is known.
-    root: Oid,
     files: Vec<Arc<SnapshotFile>>,
     skipped: Vec<SkippedFile>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(inner: &'a Inner, repo: &'a Repository, commit: &'a CommitId, path: &'a str, limits: Limits) -> Self {
-        let root = Oid::ZERO_SHA1;
-        Self { inner, repo, commit, path, limits, root, files: Vec::new(), skipped: Vec::new() }
+    fn new(
+        inner: &'a Inner,
+        objects: &'a Objects<'a>,
+        commit: &'a CommitId,
+        path: &'a str,
+        limits: Limits,
+    ) -> Self {
+        Self { inner, objects, commit, path, limits, files: Vec::new(), skipped: Vec::new() }
     }
 
     fn read(mut self) -> Result<Snapshot, GitError> {
-        let damaged = |error: git2::Error| self.inner.damaged(&error);
-        let commit = self.repo.find_commit(oid(self.commit)?).map_err(damaged)?;
-        let tree = commit.tree().map_err(damaged)?;
-        self.root = tree.id();
+        let commit = self.objects.commit(oid(self.commit)?)?;
+        let tree = self.objects.tree_of(&commit)?;
+        let mut reading = Reading::new(self.objects, tree.id(), self.limits);
         if self.path.is_empty() {
-            self.folder(tree.id())?;
+            self.folder(&mut reading, tree.id())?;
         } else {
             let entry = match tree.get_path(std::path::Path::new(self.path)) {
                 Ok(entry) => entry,
@@ -183,19 +195,19 @@ impl<'a> Reader<'a> {
                         commit: self.commit.short().to_owned(),
                     });
                 }
-                Err(error) => return Err(self.inner.damaged(&error)),
+                Err(error) => return Err(self.objects.unusable(tree.id(), &error)),
             };
             let not_read = |what| {
                 let (path, commit) = (self.path.to_owned(), self.commit.short().to_owned());
                 GitError::NoFolder { path, commit, what }
             };
             match entry.kind() {
-                Some(ObjectType::Tree) => self.folder(entry.id())?,
+                Some(ObjectType::Tree) => self.folder(&mut reading, entry.id())?,
                 Some(ObjectType::Commit) => return Err(not_read("submodule")),
                 _ if is_link(&entry) => return Err(not_read("symlink")),
                 _ => {
-                    let found = self.reading().blob(self.path.to_owned(), entry.id())?;
-                    self.take(&found)?;
+                    let found = reading.blob(self.path.to_owned(), entry.id());
+                    self.take(&found.map_err(|stopped| self.why(stopped))?);
                 }
             }
         }
@@ -205,39 +217,50 @@ impl<'a> Reader<'a> {
         Ok(Snapshot { commit: self.commit.clone(), files, skipped, subject, author, time: commit_time(&commit) })
     }
 
-    fn reading(&self) -> Reading<'a> {
-        Reading::new(self.inner, self.repo, self.root, self.limits)
-    }
-
     /// Everything below a folder, by what is known of it from before.
-    fn folder(&mut self, id: Oid) -> Result<(), GitError> {
+    fn folder(&mut self, reading: &mut Reading<'_>, id: Oid) -> Result<(), GitError> {
         let root = (self.path.to_owned(), self.limits);
         let recent = || self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let before = recent().get(&root);
-        let Some(folder) = self.reading().folder(id, self.path, before.as_ref())? else {
-            return Err(self.too_many());
-        };
+        let folder = reading.folder(id, self.path, before.as_ref()).map_err(|stopped| self.why(stopped))?;
+        if folder.files > self.limits.files {
+            return Err(self.too_much(TooMuch::Files));
+        }
+        if folder.bytes > self.limits.bytes {
+            return Err(self.too_much(TooMuch::Bytes));
+        }
         recent().put(root, Arc::clone(&folder));
         self.files.reserve(folder.files);
-        self.flatten(&folder)
-    }
-
-    fn flatten(&mut self, folder: &Folder) -> Result<(), GitError> {
-        folder.items.iter().try_for_each(|Item { found, .. }| self.take(found))
-    }
-
-    fn take(&mut self, found: &Found) -> Result<(), GitError> {
-        match found {
-            Found::Folder(folder) => return self.flatten(folder),
-            Found::Skipped(skipped) => self.skipped.push(skipped.clone()),
-            Found::File(_) if self.files.len() >= self.limits.files => return Err(self.too_many()),
-            Found::File(file) => self.files.push(Arc::clone(file)),
-        }
+        self.flatten(&folder);
         Ok(())
     }
 
-    fn too_many(&self) -> GitError {
+    fn flatten(&mut self, folder: &Folder) {
+        folder.items.iter().for_each(|Item { found, .. }| self.take(found));
+    }
+
+    fn take(&mut self, found: &Found) {
+        match found {
+            Found::Folder(folder) => self.flatten(folder),
+            Found::Skipped(skipped) => self.skipped.push(skipped.clone()),
+            Found::File(file) => self.files.push(Arc::clone(file)),
+        }
+    }
+
+    fn why(&self, stopped: Stopped) -> GitError {
+        match stopped {
+            Stopped::At(what) => self.too_much(what),
+            Stopped::Because(error) => error,
+        }
+    }
+
+    fn too_much(&self, what: TooMuch) -> GitError {
         let (path, commit) = (self.path.to_owned(), self.commit.short().to_owned());
-        GitError::TooMany { path, commit, limit: self.limits.files }
+        let limit = match what {
+            TooMuch::Files => format!("{} manifests", self.limits.files),
+            TooMuch::Bytes => format!("{} of manifests", size(self.limits.bytes)),
+            TooMuch::Entries => format!("{ENTRIES_MAX} files and folders"),
+        };
+        GitError::TooMany { path, commit, limit }
     }
 }

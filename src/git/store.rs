@@ -44,7 +44,7 @@ pub(super) struct Inner {
     pub(super) recent: Mutex<Recent>,
     pub(super) asking: Asking,
     /// One fetch at a time: libgit2 writes down which commits are shallow, and two that do so at once get in each other's way.
-    pub(super) fetching: Mutex<()>,
+    pub(super) fetching: tokio::sync::Mutex<()>,
     permits: Arc<Semaphore>,
     /// Readers use the folder; making it again needs it alone.
     pub(super) folder: RwLock<()>,
@@ -72,6 +72,7 @@ impl Store {
         let healthy = Repository::open_bare(&dir).is_ok_and(|repo| is_healthy(&repo));
         if healthy {
             drop_locks(&dir);
+            stay_on_site(&dir)?;
         } else {
             recreate(&dir)?;
         }
@@ -81,7 +82,7 @@ impl Store {
                 local_push,
                 recent: Mutex::default(),
                 asking: Asking::default(),
-                fetching: Mutex::default(),
+                fetching: tokio::sync::Mutex::default(),
                 permits: Arc::new(Semaphore::new(JOBS_MAX)),
                 folder: RwLock::new(()),
                 broken: AtomicBool::new(false),
@@ -99,26 +100,43 @@ impl Store {
         &self.inner
     }
 
-    /// Runs `job` on a blocking thread, at most [`JOBS_MAX`] at a time. After `limit` the caller goes on; the thread ends
-    /// by itself (libgit2's own timeouts) and keeps its place in the pool until then.
+    /// Runs `job` on a blocking thread, at most [`JOBS_MAX`] at a time. After `limit` the caller goes on; the thread learns
+    /// the same point of time, ends at its next step (at the latest by libgit2's own timeouts) and gives its place back.
     pub(super) async fn run<T, F>(&self, what: &'static str, limit: Duration, job: F) -> Result<T, GitError>
     where
         T: Send + 'static,
-        F: FnOnce(&Inner) -> Result<T, GitError> + Send + 'static,
+        F: FnOnce(&Inner, Until) -> Result<T, GitError> + Send + 'static,
     {
+        let until = Until::after(limit);
         let work = async {
             let cancelled = |reason: String| GitError::Cancelled { what, reason };
             let permit = Arc::clone(&self.inner.permits).acquire_owned().await;
             let permit = permit.map_err(|error| cancelled(error.to_string()))?;
             let inner = Arc::clone(&self.inner);
             let task = tokio::task::spawn_blocking(move || {
-                let result = job(&inner);
+                let result = job(&inner, until);
                 drop(permit);
                 result
             });
             task.await.unwrap_or_else(|error| Err(cancelled(error.to_string())))
         };
         tokio::time::timeout(limit, work).await.unwrap_or(Err(GitError::Deadline { what, limit }))
+    }
+}
+
+/// When an operation must be over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Until(Instant);
+
+impl Until {
+    /// From now on.
+    pub(super) fn after(limit: Duration) -> Self {
+        Self(Instant::now() + limit)
+    }
+
+    /// Whether it is.
+    pub(super) fn is_over(self) -> bool {
+        Instant::now() >= self.0
     }
 }
 
@@ -214,6 +232,14 @@ fn drop_locks(dir: &Path) {
     }
 }
 
+/// No redirect to another host is followed, at any stage of an exchange.
+fn stay_on_site(dir: &Path) -> Result<(), GitError> {
+    let set = Repository::open_bare(dir).and_then(|repo| {
+        repo.config()?.open_level(git2::ConfigLevel::Local)?.set_bool("http.followRedirects", false)
+    });
+    set.map_err(|error| GitError::Store { dir: dir.to_owned(), reason: error.message().to_owned() })
+}
+
 fn recreate(dir: &Path) -> Result<(), GitError> {
     let fail = |reason: String| GitError::Store { dir: dir.to_owned(), reason };
     let foreign = dir.exists() && !looks_like_ours(dir);
@@ -225,6 +251,7 @@ fn recreate(dir: &Path) -> Result<(), GitError> {
     }
     std::fs::create_dir_all(dir).map_err(|error| fail(error.to_string()))?;
     Repository::init_bare(dir).map_err(|error| fail(error.message().to_owned()))?;
+    stay_on_site(dir)?;
     std::fs::write(dir.join(MARKER), MARKER_TEXT).map_err(|error| fail(error.to_string()))
 }
 

@@ -43,7 +43,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<FileChange>, GitError> {
         let (tip, path) = (tip.clone(), path.to_owned());
-        self.run("reading git history", LOCAL_DEADLINE, move |inner| {
+        self.run("reading git history", LOCAL_DEADLINE, move |inner, _| {
             inner.with(|repo| Trail { inner, repo, path: Path::new(&path), since, bytes: 0 }.walk(&tip, limit))
         })
         .await

@@ -1,5 +1,7 @@
 //! Integration tests: git. Real `git` on the other side, over file, http and ssh.
 
+#[path = "git/attacks.rs"]
+mod attacks;
 #[path = "git/denied.rs"]
 mod denied;
 #[path = "git/forged.rs"]

@@ -13,7 +13,7 @@ use crate::manifest::{LineIndex, Locator};
 use super::finding::Finding;
 
 /// Largest file that is read; the same limit as the daemon's.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 5 << 20;
 /// Deepest folder that is entered: ends loops that hard links or bind mounts could make.
 const DEPTH_MAX: usize = 32;
 /// What other programs print, e.g. `kubectl kustomize`.
@@ -82,7 +82,7 @@ impl Files {
         let name = name(path);
         let size = std::fs::metadata(path).with_context(|| format!("failed to read {name}"))?.len();
         if size > FILE_BYTES_MAX {
-            self.findings.push(Finding::unread(name, &format!("{size} bytes are more than {FILE_BYTES_MAX}")));
+            self.findings.push(Finding::unread(name, &format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)));
             return Ok(());
         }
         let bytes = std::fs::read(path).with_context(|| format!("failed to read {name}"))?;

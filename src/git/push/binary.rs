@@ -47,7 +47,7 @@ pub(super) fn is_there() -> bool {
 }
 
 pub(super) fn push(inner: &Inner, step: &Move<'_>, path: &Path, slot: &Slot) -> Result<(), Stopped> {
-    let Move { remote, reference, old, new } = step;
+    let Move { remote, reference, old, new, until: _ } = step;
     let unreachable = |reason: String| GitError::Unreachable { url: remote.to_string(), reason: redact(&reason) };
     let lease = format!("--force-with-lease={reference}:{}", old.map_or("", |old| old.as_str()));
     let mut command = Command::new("git");

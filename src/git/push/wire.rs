@@ -10,9 +10,6 @@ use super::super::remote::proxy;
 use super::super::store::{Inner, oid};
 use super::{Move, PushError, Stopped};
 
-/// Most of what a server says beside its answer: hooks may be talkative.
-const SAID_MAX: usize = 64 << 10;
-
 /// A refusal with what a hook said: `pre-receive hook declined` alone helps nobody.
 fn with_words(status: &str, said: &[u8]) -> String {
     let said = String::from_utf8_lossy(said);
@@ -35,7 +32,7 @@ pub(super) fn push(inner: &Inner, step: &Move<'_>) -> Result<(), Stopped> {
 }
 
 fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> Result<(), Stopped> {
-    let Move { remote, reference, old, new } = step;
+    let Move { remote, reference, old, new, until } = step;
     // A replaced history (the status branch) needs force; the comparison below is what makes that safe.
     let forward = match old {
         Some(old) => is_ancestor(inner, repo, old, new)?,
@@ -43,10 +40,9 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
     };
     let spec = format!("{}{ours}:{reference}", if forward { "" } else { "+" });
     let expected = old.map(oid).transpose()?.unwrap_or(git2::Oid::ZERO_SHA1);
-    let said: RefCell<Vec<u8>> = RefCell::default();
     let moved: RefCell<Option<String>> = RefCell::default();
     let refused: RefCell<Option<String>> = RefCell::default();
-    let talk = remote.talk();
+    let talk = remote.talk(*until);
     let mut callbacks = talk.callbacks();
     callbacks.push_negotiation(|updates: &[PushUpdate<'_>]| {
         let found = updates.iter().find(|update| update.dst_refname_bytes() == reference.as_bytes());
@@ -58,12 +54,6 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
                 Err(git2::Error::from_str("the ref has moved"))
             }
         }
-    });
-    callbacks.sideband_progress(|bytes| {
-        let mut said = said.borrow_mut();
-        let room = SAID_MAX.saturating_sub(said.len());
-        said.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
-        true
     });
     callbacks.push_update_reference(|_, status| {
         if let Some(status) = status {
@@ -80,7 +70,7 @@ fn send(inner: &Inner, repo: &git2::Repository, step: &Move<'_>, ours: &str) -> 
         return Err(PushError::Moved { reference: (*reference).to_owned(), reason }.into());
     }
     if let Some(status) = refused.take() {
-        return Err(Stopped::Refused(with_words(&status, &said.borrow())));
+        return Err(Stopped::Refused(with_words(&status, &talk.said())));
     }
     pushed.map_err(|error| match error.code() {
         ErrorCode::NotFastForward | ErrorCode::Modified => Stopped::Refused("non-fast-forward".to_owned()),

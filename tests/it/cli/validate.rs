@@ -222,7 +222,7 @@ fn a_file_that_cannot_be_read_does_not_hide_the_others() {
         |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).expect("it can be written");
     write("app.yaml", GOOD.as_bytes());
     write("bom.yml", b"\xef\xbb\xbfapiVersion: v1\r\nkind: ConfigMap\r\nmetadata: {name: a}\r\n");
-    write("huge.json", &vec![b' '; 4 * 1024 * 1024 + 1]);
+    write("huge.json", &vec![b' '; 5 * 1024 * 1024 + 1]);
     write("latin1.yaml", b"name: caf\xe9\n");
     std::os::unix::fs::symlink("app.yaml", folder.path().join("link.yaml")).expect("it can be linked");
     insta::assert_snapshot!("validate-unread", screen(&run(folder.path(), &["validate", ".", "app.yaml"])));

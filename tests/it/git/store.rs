@@ -43,7 +43,7 @@ async fn a_snapshot_holds_manifests_and_nothing_else() {
     let store = world.store();
     assert_eq!(store.fetch(&world.remote(), MAIN).await.unwrap(), Some(tip.clone()));
 
-    let limits = Limits { file_bytes: 100, files: 10 };
+    let limits = Limits { file_bytes: 100, files: 10, ..Limits::default() };
     let snapshot = store.snapshot(&tip, "./deploy/", limits).await.unwrap();
     let paths: Vec<_> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["deploy/a.yaml", "deploy/sub/b.json"]);
@@ -51,7 +51,7 @@ async fn a_snapshot_holds_manifests_and_nothing_else() {
     assert_eq!(
         skipped,
         [
-            "deploy/big.yaml: 200 bytes are more than 100",
+            "deploy/big.yaml: 200 bytes are more than 100 bytes",
             "deploy/latin1.yaml: it is not UTF-8 text",
             "deploy/link.yaml: a symlink is not followed"
         ]
