@@ -51,3 +51,7 @@ pub const CUSTOM_METADATA: &str = "serin.dev/custom-metadata";
 /// Finalizer that Flagger puts on Canaries with `revertOnDeletion`. Scripts wait for it, and one that Flagger left behind must
 /// not keep a Canary for ever.
 pub const FINALIZER_FLAGGER: &str = "finalizer.flagger.app";
+/// On a Secret, by its owner: `true` lets metric providers get what is in it, wherever a MetricTemplate beside it says.
+pub const SEND_TO_METRICS: &str = "serin.dev/send-to-metrics";
+/// On a MetricTemplate with credentials, by its owner: namespaces whose Canaries may ask with them, by commas; `*` is all.
+pub const LEND_TO: &str = "serin.dev/lend-to";

@@ -8,8 +8,10 @@ use anyhow::Context as _;
 use clap::Args;
 use regex::Regex;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::signal;
+use crate::http::serve;
 use crate::loadtest::{LoadTestOptions, LoadTester, TIMEOUT};
 
 /// Flags of `serin loadtest`.
@@ -57,13 +59,14 @@ pub async fn run(args: LoadtestArgs) -> anyhow::Result<u8> {
     tracing::info!(address = %listener.local_addr().context("cannot read the listener's address")?, "load tester ready");
     let told_to_stop = signal::stop()?;
     let stopping = tester.clone();
-    axum::serve(listener, tester.router())
-        .with_graceful_shutdown(async move {
-            told_to_stop.await;
-            // Callers that wait for a command get their answer, then connections close.
-            stopping.stop();
-        })
-        .await
-        .context("the load tester's server failed")?;
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        told_to_stop.await;
+        // Callers that wait for a command get their answer, then connections close.
+        stopping.stop();
+        stop.cancel();
+    });
+    serve(listener, tester.router(), shutdown).await;
     Ok(0)
 }

@@ -169,7 +169,9 @@ pub struct LogOptions {
 impl LogOptions {
     /// Logs to stderr. A filter that does not parse is bad usage.
     pub fn init(&self) -> anyhow::Result<()> {
-        let builder = tracing_subscriber::fmt().with_env_filter(self.filter()?).with_writer(std::io::stderr);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(self.filter()?)
+            .with_writer(|| output::Indented(std::io::stderr()));
         match self.format {
             LogFormat::Text => builder.with_target(false).with_ansi(output::colours_on(&std::io::stderr())).init(),
             LogFormat::Json => builder.json().init(),

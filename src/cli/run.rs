@@ -20,7 +20,8 @@ use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
 use crate::git::{Identity, Store};
 use crate::hook::{HookCaller, HttpHooks};
-use crate::metrics::{HttpClients, MetricProvider, Prometheus};
+use crate::http::HttpClients;
+use crate::metrics::{MetricProvider, Prometheus};
 use crate::report::writer::BATCH;
 use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch};
 use crate::server::{self, ServerState};
@@ -62,7 +63,11 @@ impl Backends {
         let clients = HttpClients::new(settings.http.proxy.as_deref()).map_err(CliError::input)?;
         Ok(Self {
             metrics: Arc::new(Prometheus::new(clients.clone())),
-            hooks: Arc::new(HttpHooks::new(clients)),
+            // Where a proxy is named it decides where addresses lead.
+            hooks: Arc::new(HttpHooks::new(match settings.http.proxy {
+                Some(_) => clients,
+                None => clients.without_loopback(),
+            })),
             probe: Arc::new(NoProbe),
             clock: cluster.clock(),
             listener: Some(listener),
@@ -138,8 +143,10 @@ pub async fn daemon_with(
     };
     if let Some(listener) = listener {
         let stop_server = stop.clone();
-        loops
-            .spawn(async move { server::run(listener, state, stop_server).await.context("failed to serve HTTP") });
+        loops.spawn(async move {
+            server::run(listener, state, stop_server).await;
+            Ok(())
+        });
     }
 
     let (install_cluster, install_writer) = (cluster.clone(), writer.clone());
@@ -261,6 +268,7 @@ fn controller_settings(settings: &Settings) -> ControllerSettings {
     ControllerSettings {
         namespace: settings.namespace.clone(),
         metrics_address: settings.metrics_address.clone(),
+        own_namespace: settings.lease.namespace.clone(),
         speed: settings.speed,
         drain: settings.drain,
         settle: settings.settle,

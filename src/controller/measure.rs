@@ -8,9 +8,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 use crate::analysis::{Measurement, Reading};
+use crate::api::annotations::{LEND_TO, SEND_TO_METRICS};
 use crate::api::{CanarySpec, MetricTemplate, MetricTemplateSpec};
 use crate::cluster::{Clock, Cluster, EffectKind, ErrorKind, WriteError, Writer, call, explain};
 use crate::hook::{HookCall, HookCaller, HookPayload};
+use crate::http::Address;
 use crate::metrics::{Credentials, Endpoint, MetricProvider, PROMETHEUS, QueryContext};
 use crate::model::NamespacedName;
 use crate::release::{Answer, Check, CheckSource, Hook, HookKey, HookReply, Question};
@@ -33,6 +35,7 @@ pub(super) struct Finder {
     pub(super) hooks: Arc<dyn HookCaller>,
     pub(super) clock: Clock,
     pub(super) metrics_address: String,
+    pub(super) own_namespace: String,
 }
 
 /// The Canary that asks.
@@ -82,6 +85,11 @@ impl Finder {
             route: spec.route_ref.as_ref().map(|found| found.name.clone()).unwrap_or_default(),
             interval: window,
             variables: BTreeMap::new(),
+            lent: match &check.source {
+                CheckSource::SuccessRate | CheckSource::Duration => true,
+                CheckSource::Query(_) => false,
+                CheckSource::Template { template, .. } => template.namespace != canary.namespace,
+            },
         };
         let router = router_for(spec);
         let (endpoint, text) = match &check.source {
@@ -91,6 +99,9 @@ impl Finder {
             CheckSource::Template { template, variables } => {
                 context.variables.clone_from(variables);
                 let found = self.template(template).await?;
+                if context.lent {
+                    self.lends(template, &found, &canary.namespace).await?;
+                }
                 (self.endpoint(template, &found).await?, found.query.clone())
             }
         };
@@ -134,10 +145,43 @@ impl Finder {
         })
     }
 
+    /// A query that asks with credentials is lent to another namespace only where its owner says so.
+    async fn lends(&self, name: &NamespacedName, spec: &MetricTemplateSpec, to: &str) -> Result<(), String> {
+        let provider = &spec.provider;
+        if provider.secret_ref.is_none() && provider.headers.is_empty() {
+            return Ok(());
+        }
+        let api = Api::<MetricTemplate>::namespaced(self.cluster.client(), &name.namespace);
+        let found = call(&format!("read metric template {name}"), api.get_metadata(&name.name)).await;
+        let annotations = found.map_err(|error| explain(&error))?.metadata.annotations.unwrap_or_default();
+        let allowed = annotations.get(LEND_TO).map(String::as_str).unwrap_or_default();
+        if allowed.split(',').map(str::trim).any(|namespace| namespace == "*" || namespace == to) {
+            return Ok(());
+        }
+        let NamespacedName { namespace, name } = name;
+        Err(format!(
+            "MetricTemplate {namespace}/{name} has credentials and is not lent to namespace {to}: \
+             kubectl annotate metrictemplate -n {namespace} {name} {LEND_TO}={to}"
+        ))
+    }
+
     async fn credentials(&self, namespace: &str, name: &str) -> Result<Credentials, String> {
         let api = Api::<Secret>::namespaced(self.cluster.client(), namespace);
         let what = format!("read Secret {namespace}/{name}");
+        if namespace == self.own_namespace {
+            return Err(format!(
+                "Secret {namespace}/{name} is in Serin's own namespace, whose Secrets are never sent"
+            ));
+        }
         let secret = call(&what, api.get(name)).await.map_err(|error| explain(&error))?;
+        // The daemon reads for the template's author what that author may not be able to read.
+        let consent = secret.metadata.annotations.as_ref().and_then(|all| all.get(SEND_TO_METRICS));
+        if consent.map(String::as_str) != Some("true") {
+            return Err(format!(
+                "Secret {namespace}/{name} is not released to metric providers: \
+                 kubectl annotate secret -n {namespace} {name} {SEND_TO_METRICS}=true"
+            ));
+        }
         let data = secret.data.unwrap_or_default().into_iter();
         let text = data.filter_map(|(key, bytes)| Some((key, String::from_utf8(bytes.0).ok()?))).collect();
         Credentials::from_secret(text)
@@ -179,7 +223,9 @@ impl Finder {
             if let Reading::NoData { reason } | Reading::Error { reason } =
                 self.metrics.query(&endpoint, PING).await
             {
-                return Err(format!("{} at {}: {reason}", endpoint.kind, endpoint.address));
+                let place =
+                    Address::parse(&endpoint.address).map_or_else(|_| String::new(), |at| format!(" at {at}"));
+                return Err(format!("{}{place}: {reason}", endpoint.kind));
             }
             asked.push(endpoint);
         }

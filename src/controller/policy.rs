@@ -90,6 +90,7 @@ pub fn check_policy(canary: &NamespacedName, spec: &CanarySpec) -> Result<Vec<No
     let settings = ControllerSettings {
         namespace: None,
         metrics_address: String::new(),
+        own_namespace: String::new(),
         speed: 1.0,
         drain: Duration::ZERO,
         settle: Duration::ZERO,
@@ -325,6 +326,7 @@ mod tests {
         ControllerSettings {
             namespace: None,
             metrics_address: "http://prometheus:9090".into(),
+            own_namespace: String::new(),
             speed,
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),

@@ -69,6 +69,7 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> Rec
         hooks,
         clock: clock.clone(),
         metrics_address: settings.metrics_address.clone(),
+        own_namespace: settings.own_namespace.clone(),
     };
     Reconciler {
         cluster,

@@ -12,6 +12,8 @@ pub struct ControllerSettings {
     pub namespace: Option<String>,
     /// Prometheus for the built-in checks and for templates without an address.
     pub metrics_address: String,
+    /// The daemon's own namespace, whose Secrets are never sent anywhere.
+    pub own_namespace: String,
     /// Divides analysis interval, query windows and progress deadline; 1 except in demonstrations.
     pub speed: f64,
     /// How long the canary is kept after weight 0 has been observed.
@@ -48,6 +50,7 @@ mod tests {
         let at = |speed| ControllerSettings {
             namespace: None,
             metrics_address: String::new(),
+            own_namespace: String::new(),
             speed,
             drain: Duration::ZERO,
             settle: Duration::ZERO,

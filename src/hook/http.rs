@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use reqwest::StatusCode;
 
-use crate::metrics::{HttpClients, error_chain};
+use crate::http::{HttpClients, chain};
 use crate::release::{Hook, HookReply};
 
 use super::{HookCall, HookCaller};
@@ -33,10 +33,14 @@ impl HttpHooks {
 
     async fn attempt(&self, call: &HookCall, number: u32) -> Attempt {
         let HookCall { hook: Hook { url, timeout, disable_tls, .. }, key, payload } = call;
+        let address = match self.clients.address(url) {
+            Ok(address) => address,
+            Err(error) => return Attempt::Done(refused(error.to_string())),
+        };
         let request = self
             .clients
             .client(*disable_tls)
-            .post(url)
+            .post(address.url().clone())
             .header("Serin-Release", key.tick.release.as_str())
             .header("Serin-Step", key.tick.number.to_string())
             .header("Serin-Attempt", number.to_string())
@@ -44,11 +48,11 @@ impl HttpHooks {
             .json(payload);
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) if error.is_builder() => return Attempt::Done(refused(error_chain(&error))),
+            Err(error) if error.is_builder() => return Attempt::Done(refused(chain(error))),
             Err(error) if error.is_timeout() => {
                 return Attempt::Again(refused(format!("no answer within {} ms", timeout.as_millis())));
             }
-            Err(error) => return Attempt::Again(refused(error_chain(&error))),
+            Err(error) => return Attempt::Again(refused(chain(error))),
         };
         let status = response.status();
         let body = read_start(response).await;
@@ -76,7 +80,7 @@ impl HookCaller for HttpHooks {
                 };
                 let Some(pause) = pauses.next() else { return reply };
                 tracing::debug!(
-                    url = call.hook.url,
+                    hook = call.hook.name,
                     attempt = number,
                     reply = reply.body,
                     "webhook failed, will repeat"

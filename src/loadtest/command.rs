@@ -32,19 +32,19 @@ pub(super) enum Shell {
     Bash,
 }
 
-/// Why a command did not succeed.
+/// Why a command did not succeed. The command itself is not said: people put tokens into it, and this reaches Events and Git.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CommandError {
-    #[error("cannot start {shell} for command {command:?}: {source}")]
-    Start { shell: &'static str, command: String, source: std::io::Error },
-    #[error("cannot wait for command {command:?}: {source}")]
-    Wait { command: String, source: std::io::Error },
-    #[error("command {command:?} ran longer than {seconds} s and was killed; output: {output}")]
-    Timeout { command: String, seconds: u64, output: String },
-    #[error("command {command:?} failed with {status}; output: {output}")]
-    Failed { command: String, status: std::process::ExitStatus, output: String },
-    #[error("command {command:?} cannot run: {source}")]
-    Hey { command: String, source: HeyError },
+    #[error("cannot start {shell} for the command: {source}")]
+    Start { shell: &'static str, source: std::io::Error },
+    #[error("cannot wait for the command: {source}")]
+    Wait { source: std::io::Error },
+    #[error("the command ran longer than {seconds} s and was killed; output: {output}")]
+    Timeout { seconds: u64, output: String },
+    #[error("the command failed with {status}; output: {output}")]
+    Failed { status: std::process::ExitStatus, output: String },
+    #[error("the command cannot run: {source}")]
+    Hey { source: HeyError },
 }
 
 impl Runner {
@@ -54,8 +54,8 @@ impl Runner {
             let context = hey::Context { proxy: self.proxy.clone(), speed: self.speed };
             let run = hey::run(&arguments, context);
             return match tokio::time::timeout(self.timeout, run).await {
-                Ok(result) => result.map_err(|source| CommandError::Hey { command: command.to_owned(), source }),
-                Err(_) => Err(self.timed_out(command, String::new())),
+                Ok(result) => result.map_err(|source| CommandError::Hey { source }),
+                Err(_) => Err(self.timed_out(String::new())),
             };
         }
         self.shell(shell, command).await
@@ -77,7 +77,7 @@ impl Runner {
                 };
                 // Only what is still in the pipe is missing; not reading on is then no loss.
                 if tokio::time::timeout(OUTPUT_GRACE, reading).await.is_err() {
-                    tracing::debug!(command, "a child of the command keeps its output open: not waiting for it");
+                    tracing::debug!("a child of the command keeps its output open: not waiting for it");
                 }
                 status
             };
@@ -85,12 +85,10 @@ impl Runner {
         };
         drop(group);
         match ended {
-            Err(_) => Err(self.timed_out(command, output.text())),
-            Ok(Err(source)) => Err(CommandError::Wait { command: command.to_owned(), source }),
+            Err(_) => Err(self.timed_out(output.text())),
+            Ok(Err(source)) => Err(CommandError::Wait { source }),
             Ok(Ok(status)) if status.success() => Ok(output.text()),
-            Ok(Ok(status)) => {
-                Err(CommandError::Failed { command: command.to_owned(), status, output: output.text() })
-            }
+            Ok(Ok(status)) => Err(CommandError::Failed { status, output: output.text() }),
         }
     }
 
@@ -109,11 +107,11 @@ impl Runner {
             process.env("http_proxy", proxy);
         }
         let started = process.spawn();
-        started.map_err(|source| CommandError::Start { shell: program, command: command.to_owned(), source })
+        started.map_err(|source| CommandError::Start { shell: program, source })
     }
 
-    fn timed_out(&self, command: &str, output: String) -> CommandError {
-        CommandError::Timeout { command: command.to_owned(), seconds: self.timeout.as_secs(), output }
+    fn timed_out(&self, output: String) -> CommandError {
+        CommandError::Timeout { seconds: self.timeout.as_secs(), output }
     }
 }
 

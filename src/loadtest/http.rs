@@ -124,12 +124,12 @@ fn background(
     let canary = payload.canary();
     // Nobody reads the end of a background command: what can never run is said now, where it becomes an Event.
     if let Some(Err(error)) = hey::arguments(&command).map(|arguments| hey::Flags::parse(&arguments)) {
-        return Err(Refusal(StatusCode::BAD_REQUEST, format!("command {command:?} cannot run: {error}")));
+        return Err(Refusal(StatusCode::BAD_REQUEST, format!("the command cannot run: {error}")));
     }
     let permit = match shared.tasks.start(canary.clone(), command.clone()) {
         Start::Go(permit) => permit,
         Start::Running => {
-            tracing::debug!(canary, command, "the command already runs for this canary");
+            tracing::debug!(canary, "the command already runs for this canary");
             return Ok(StatusCode::ACCEPTED.into_response());
         }
         Start::Full => {
@@ -141,7 +141,7 @@ fn background(
     };
     tokio::spawn(async move {
         let _permit = permit;
-        tracing::info!(canary, command, "command started");
+        tracing::info!(canary, "command started");
         let result = tokio::select! {
             result = shared.runner.run(Shell::Sh, &command) => result,
             () = shared.stop.cancelled() => return,
@@ -150,7 +150,7 @@ fn background(
             Ok(output) => {
                 shared.metrics.count("cmd", "success");
                 let output = if log_output { output } else { String::new() };
-                tracing::info!(canary, command, output, "command finished");
+                tracing::info!(canary, output, "command finished");
             }
             Err(error) => {
                 shared.metrics.count("cmd", "failure");
@@ -167,6 +167,9 @@ async fn wait(
     command: &str,
     return_output: bool,
 ) -> Result<Response, Refusal> {
+    let Ok(_place) = shared.waiting.try_acquire() else {
+        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, "too many commands are running: try again".to_owned()));
+    };
     let result = tokio::select! {
         result = shared.runner.run(Shell::Bash, command) => result,
         () = shared.stop.cancelled() => {

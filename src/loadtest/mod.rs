@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use axum::Router;
 use regex::Regex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use command::Runner;
@@ -30,6 +31,9 @@ use tasks::Tasks;
 
 /// Longest run of a command unless told otherwise: flagger-loadtester's default.
 pub const TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// Commands that somebody waits for at once: each is a shell with its children.
+const WAITING_MAX: usize = 64;
 
 /// How the load tester works.
 #[derive(Debug, Clone)]
@@ -61,6 +65,8 @@ struct Shared {
     namespaces: Option<Regex>,
     runner: Runner,
     tasks: Tasks,
+    /// Places for commands that somebody waits for.
+    waiting: Semaphore,
     gates: Gates,
     metrics: http::Metrics,
     stop: CancellationToken,
@@ -75,6 +81,7 @@ impl LoadTester {
                 namespaces,
                 runner: Runner { timeout, proxy, speed },
                 tasks: Tasks::default(),
+                waiting: Semaphore::new(WAITING_MAX),
                 gates: Gates::default(),
                 metrics: http::Metrics::new(),
                 stop: CancellationToken::new(),

@@ -4,8 +4,8 @@
 //! provider returns is a [`Reading`]: no sample, NaN and an unreachable provider are answers of their own.
 
 mod builtin;
-mod http;
 mod prometheus;
+mod promql;
 mod template;
 
 use std::collections::BTreeMap;
@@ -15,10 +15,8 @@ use futures::future::BoxFuture;
 use crate::analysis::Reading;
 
 pub use builtin::{BuiltIn, ISTIO};
-pub(crate) use http::chain as error_chain;
-pub use http::{HttpClients, HttpError};
 pub use prometheus::{PROMETHEUS, Prometheus};
-pub use template::{QueryContext, TemplateError, prometheus_duration};
+pub use template::{QueryContext, prometheus_duration};
 
 /// Why a provider of this type cannot be asked; `None` if it can.
 pub fn unsupported(kind: &str) -> Option<String> {

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::analysis::Reading;
+use crate::http::{HttpClients, chain};
 
-use super::http::chain;
-use super::{Credentials, Endpoint, HttpClients, MetricProvider};
+use super::{Credentials, Endpoint, MetricProvider};
 
 /// The provider type.
 pub const PROMETHEUS: &str = "prometheus";
@@ -41,7 +41,7 @@ impl Prometheus {
             return Err(reason);
         }
         let request = self.request(endpoint, query)?;
-        let response = request.send().await.map_err(|error| chain(&error.without_url()))?;
+        let response = request.send().await.map_err(|error| chain(error))?;
         let status = response.status();
         let body = read_bounded(response).await?;
         match serde_json::from_slice::<Envelope>(&body) {
@@ -52,8 +52,8 @@ impl Prometheus {
     }
 
     fn request(&self, endpoint: &Endpoint, query: &str) -> Result<reqwest::RequestBuilder, String> {
-        let mut url = reqwest::Url::parse(&endpoint.address)
-            .map_err(|error| format!("address `{}` is not a URL: {error}", endpoint.address))?;
+        let address = self.clients.address(&endpoint.address).map_err(|error| error.to_string())?;
+        let mut url = address.url().clone();
         let path = format!("{}/api/v1/query", url.path().trim_end_matches('/'));
         url.set_path(&path);
         let client = self.clients.client(endpoint.insecure);
@@ -102,7 +102,7 @@ async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| chain(&error.without_url()))?;
+        let chunk = chunk.map_err(|error| chain(error))?;
         if body.len() + chunk.len() > BODY_MAX {
             return Err(format!("the answer is longer than {BODY_MAX} bytes; does the query select one series?"));
         }

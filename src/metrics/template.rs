@@ -1,15 +1,14 @@
-//! Query templates: Flagger's Go-template functions, rendered strictly.
+//! Query templates: Go templates with Flagger's functions, rendered strictly.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use minijinja::value::{Object, ObjectRepr, Value};
-use minijinja::{Environment, State, UndefinedBehavior};
+use crate::template::{self, Budget, Scope, TemplateError, Value};
 
-/// Longest rendered query, in bytes; anything longer is a template that repeats itself.
-const QUERY_MAX: usize = 64 * 1024;
+use super::promql;
+
+/// What rendering a query may cost: far more than any query needs, and milliseconds at most.
+const BUDGET: Budget = Budget { bytes: 64 * 1024, steps: 100_000 };
 
 /// What a query template may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,98 +29,33 @@ pub struct QueryContext {
     pub interval: Duration,
     /// `{{ variables.x }}`.
     pub variables: BTreeMap<String, String>,
-}
-
-/// A template that cannot be rendered.
-#[derive(Debug, thiserror::Error)]
-pub enum TemplateError {
-    /// A syntax error or an unknown name.
-    #[error("query render error")]
-    Render(#[from] minijinja::Error),
-    /// The result is too long.
-    #[error("the rendered query is {0} bytes long, more than {QUERY_MAX}")]
-    TooLong(usize),
+    /// Whether the query is somebody else's than the Canary's: what the Canary fills in then stays within the quotes it
+    /// stands in, or is one word, so that it asks nothing else with rights that are not its own.
+    pub lent: bool,
 }
 
 impl QueryContext {
     /// Renders `template`; an unknown name or variable is an error, never an empty string.
+    ///
+    /// # Errors
+    /// With the place in the template.
     pub fn render(&self, template: &str) -> Result<String, TemplateError> {
-        let Self { name, namespace, target, service, ingress, route, interval, variables } = self;
-        let mut environment = Environment::empty();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        let words: BTreeMap<&str, Value> = [
-            ("name", name.as_str()),
+        let Self { name, namespace, target, service, ingress, route, interval, variables, lent } = self;
+        let variables = variables.iter().map(|(name, text)| (name.clone(), Value::text_of(text.as_str(), true)));
+        let window = prometheus_duration(*interval);
+        let words = [
+            ("name", name),
             ("namespace", namespace),
             ("target", target),
             ("service", service),
             ("ingress", ingress),
             ("route", route),
-            ("interval", &prometheus_duration(*interval)),
-        ]
-        .into_iter()
-        .map(|(key, word)| (key, Value::from_object(Word(word.to_owned()))))
-        .chain([("variables", Value::from_object(Variables(variables.clone())))])
-        .collect();
-        let query = environment.render_str(&from_go(template), words)?;
-        if query.len() > QUERY_MAX { Err(TemplateError::TooLong(query.len())) } else { Ok(query) }
-    }
-}
-
-/// Go's spellings that Jinja reads differently: `{{/* … */}}` and `{{ index variables "x" }}`.
-fn from_go(template: &str) -> String {
-    let mut out = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        out.push_str(before);
-        let Some((inside, after)) = after.split_once("}}") else {
-            out.push_str("{{");
-            out.push_str(after);
-            return out;
-        };
-        let bare = inside.trim_matches(|c: char| c == '-' || c.is_whitespace());
-        if !(bare.starts_with("/*") && bare.ends_with("*/")) {
-            out.push_str("{{");
-            match bare.strip_prefix("index ").and_then(|args| args.trim().split_once(' ')) {
-                Some((map, key)) => out.push_str(&format!(" {map}[{}] ", key.trim())),
-                None => out.push_str(inside),
-            }
-            out.push_str("}}");
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
-}
-
-/// A name that is a function in Go templates: `{{ target }}` and `{{ target() }}` give the same.
-#[derive(Debug)]
-struct Word(String);
-
-impl Object for Word {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn call(self: &Arc<Self>, _state: &mut State<'_, '_>, _args: &[Value]) -> Result<Value, minijinja::Error> {
-        Ok(Value::from(self.0.clone()))
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// `variables` and `variables()`.
-#[derive(Debug)]
-struct Variables(BTreeMap<String, String>);
-
-impl Object for Variables {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.get(key.as_str()?).map(|value| Value::from(value.clone()))
-    }
-
-    fn call(self: &Arc<Self>, _state: &mut State<'_, '_>, _args: &[Value]) -> Result<Value, minijinja::Error> {
-        Ok(Value::from_dyn_object(Arc::clone(self)))
+            ("interval", &window),
+        ];
+        let names = words.map(|(key, word)| (key, Value::text_of(word.as_str(), true)));
+        let names = names.into_iter().chain([("variables", Value::texts(variables))]).collect();
+        let guard: Option<template::Guard<'_>> = if *lent { Some(&promql::fill_in) } else { None };
+        template::render(template, &Scope { names, budget: BUDGET, guard })
     }
 }
 
@@ -152,15 +86,16 @@ mod tests {
             route: String::new(),
             interval: Duration::from_secs(60),
             variables: [("code".to_owned(), "404".to_owned())].into(),
+            lent: false,
         }
     }
 
     #[test]
     fn renders_what_flagger_users_write() {
         let rendered = context()
-            .render("a{n=\"{{ namespace }}\",t=~\"{{target}}-.*\",s=\"{{ service() }}\",c=\"{{ variables.code }}\"}[{{- interval -}}]")
+            .render("a{n=\"{{ namespace }}\",t=~\"{{target}}-.*\",s=\"{{ service | printf \"%s-canary\" }}\",c=\"{{ variables.code }}\"}[{{- interval -}}]")
             .unwrap();
-        assert_eq!(rendered, "a{n=\"test\",t=~\"podinfo-.*\",s=\"web\",c=\"404\"}[1m]");
+        assert_eq!(rendered, "a{n=\"test\",t=~\"podinfo-.*\",s=\"web-canary\",c=\"404\"}[1m]");
         assert_eq!(context().render("{{/* why */}}{{ index variables \"code\" }}{{ ingress }}").unwrap(), "404");
     }
 
@@ -169,6 +104,28 @@ mod tests {
         for template in ["{{ nmespace }}", "{{ variables.missing }}", "{{ target "] {
             assert!(context().render(template).is_err(), "{template}");
         }
+    }
+
+    #[test]
+    fn a_canary_that_is_lent_a_query_asks_nothing_else_with_it() {
+        let attack = "\"})) or sum(secret_metric{a=\"";
+        let variables = [("code".to_owned(), attack.to_owned())].into();
+        let context = QueryContext { variables, service: attack.to_owned(), lent: true, ..context() };
+        for template in [
+            "sum(rate(requests{code=\"{{ variables.code }}\"}[{{ interval }}]))",
+            "sum(rate(requests{code=\"{{ printf \"%s\" variables.code }}\"}[1m]))",
+            "sum(rate(requests{service={{ quote service }}}[1m]))",
+        ] {
+            let query = context.render(template).unwrap();
+            promql_parser::parser::parse(&query).unwrap();
+            // Whatever stands in the one quoted text, there is one selector.
+            assert_eq!(query.split('"').next().unwrap().matches('{').count(), 1, "{query}");
+            assert!(query.starts_with("sum(rate(requests{") && query.ends_with("}[1m]))"), "{query}");
+            assert!(query.contains("\\\""), "{query}");
+        }
+        assert!(context.render("sum({{ variables.code }})").is_err());
+        let own = QueryContext { lent: false, ..context };
+        assert!(own.render("sum({{ variables.code }})").is_ok(), "one's own query is as one writes it");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::serve;
+
 /// What Prometheus is told the format is.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -27,11 +29,8 @@ pub struct ServerState {
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`.
-///
-/// # Errors
-/// When the listener fails for good.
-pub async fn run(listener: TcpListener, state: ServerState, shutdown: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, routes(state)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+pub async fn run(listener: TcpListener, state: ServerState, shutdown: CancellationToken) {
+    serve(listener, routes(state), shutdown).await;
 }
 
 fn routes(state: ServerState) -> Router {

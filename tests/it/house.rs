@@ -14,14 +14,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sync", &["api", "cluster", "git", "manifest", "model"]),
     ("workload", &["api", "manifest", "model", "release"]),
     ("router", &["api", "metrics", "model", "release", "workload"]),
-    ("metrics", &["analysis"]),
-    ("hook", &["metrics", "release"]),
+    ("http", &[]),
+    ("metrics", &["analysis", "http", "template"]),
+    ("template", &[]),
+    ("hook", &["http", "release"]),
     (
         "controller",
-        &["analysis", "api", "cluster", "hook", "manifest", "metrics", "model", "release", "router", "workload"],
+        &[
+            "analysis", "api", "cluster", "hook", "http", "manifest", "metrics", "model", "release", "router",
+            "workload",
+        ],
     ),
     ("report", &["analysis", "api", "cluster", "git", "manifest", "model", "release"]),
-    ("server", &[]),
+    ("server", &["http"]),
     ("loadtest", &[]),
 ];
 /// The rooms of the pure core.

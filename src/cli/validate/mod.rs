@@ -5,6 +5,7 @@ mod finding;
 mod generated;
 mod pair;
 mod policy;
+mod queries;
 mod references;
 mod schema;
 

@@ -13,7 +13,7 @@ use crate::model::ObjectRef;
 
 use super::files::Source;
 use super::finding::{Finding, Severity};
-use super::{generated, pair};
+use super::{generated, pair, queries};
 
 /// Where objects go that name no namespace.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -59,6 +59,7 @@ pub(super) fn check(all: &[Located<'_>]) -> Vec<Finding> {
             findings.extend(pair::check(&canary, &placed(&target), located, all, &by_ref));
             targets.insert(target, located);
         }
+        findings.extend(queries::check(&canary, &namespace, located, &by_ref));
         findings.extend(generated::check(&canary, &namespace, located, all, &by_ref));
     }
     findings
@@ -126,7 +127,7 @@ fn references_of(canary: &Canary, own: &str) -> Vec<Reference> {
     references
 }
 
-fn ours(kind: &str, namespace: &str, name: &str) -> ObjectRef {
+pub(super) fn ours(kind: &str, namespace: &str, name: &str) -> ObjectRef {
     ObjectRef {
         group: crate::api::GROUP.to_owned(),
         kind: kind.to_owned(),

@@ -293,11 +293,14 @@ fn positive(flag: &str, value: &str, max: u64, expected: &'static str) -> Result
 
 /// Zero is no limit, as in hey.
 fn rate(value: &str) -> Result<Option<f64>, FlagsError> {
-    const EXPECTED: &str = "requests per second, zero or more";
+    const EXPECTED: &str = "requests per second, 0 or from 0.001 to 1000000";
+    /// Beyond these the time between two requests is none, or longer than any test.
+    const SENSIBLE: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
     let rate: f64 = number("q", value, EXPECTED)?;
     match rate {
-        rate if !rate.is_finite() || rate < 0.0 => Err(wrong("q", value, EXPECTED)),
-        rate => Ok((rate > 0.0).then_some(rate)),
+        rate if rate == 0.0 => Ok(None),
+        rate if SENSIBLE.contains(&rate) => Ok(Some(rate)),
+        _ => Err(wrong("q", value, EXPECTED)),
     }
 }
 
@@ -377,6 +380,11 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         for (line, part) in [
+            ("-q 1e10 http://a", "requests per second"),
+            ("-q 1e-30 http://a", "requests per second"),
+            ("-q NaN http://a", "requests per second"),
+            ("-q -1 http://a", "requests per second"),
+            ("-q inf http://a", "requests per second"),
             ("-h2 http://a", "\"-h2\" is not supported"),
             ("-o csv http://a", "\"-o\" is not supported"),
             ("-w 3 http://a", "no flag \"-w\""),

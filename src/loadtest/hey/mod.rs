@@ -28,6 +28,9 @@ pub enum HeyError {
     /// The HTTP client cannot be built.
     #[error("cannot build the HTTP client: {0}")]
     Client(#[source] reqwest::Error),
+    /// A worker ended before its work was done.
+    #[error("a worker of the load generator was lost: {0}")]
+    Lost(#[source] tokio::task::JoinError),
     /// The body file cannot be read.
     #[error("cannot read the request body from {path}: {source}")]
     Body {

@@ -56,7 +56,8 @@ pub(super) async fn run(flags: Flags, context: Context) -> Result<Summary, HeyEr
     while let Some(done) = running.join_next().await {
         match done {
             Ok(part) => summary.merge(part),
-            Err(error) => tracing::error!(%error, "a load generator's worker ended early"),
+            // What was not sent cannot have passed.
+            Err(error) => return Err(HeyError::Lost(error)),
         }
     }
     summary.total = started.elapsed();

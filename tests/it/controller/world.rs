@@ -206,6 +206,7 @@ impl World {
             settings: ControllerSettings {
                 namespace: None,
                 metrics_address: "http://prometheus".into(),
+                own_namespace: String::new(),
                 speed: 1.0,
                 drain: Duration::from_secs(5),
                 settle: Duration::from_secs(2),

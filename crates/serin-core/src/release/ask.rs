@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::analysis::{Check, Hook, HookReply, Key, Measurement};
-use crate::model::ReleaseId;
+use crate::analysis::{Check, Hook, HookReply, Key, Measurement, Reading};
+use crate::model::{ReleaseId, told};
 
 use super::observed::Observed;
 use super::policy::Policy;
@@ -122,14 +122,33 @@ impl Answer {
     }
 }
 
+impl Answer {
+    fn told(self) -> Self {
+        match self {
+            Self::Metric(key, Measurement { reading, query, at }) => {
+                let reading = match reading {
+                    Reading::Value { value } => Reading::Value { value },
+                    Reading::NoData { reason } => Reading::NoData { reason: told(reason) },
+                    Reading::Error { reason } => Reading::Error { reason: told(reason) },
+                };
+                Self::Metric(key, Measurement { reading, query, at })
+            }
+            Self::Hook(key, HookReply { accepted, body }) => {
+                Self::Hook(key, HookReply { accepted, body: told(body) })
+            }
+            Self::Providers(key, found) => Self::Providers(key, found.map_err(told)),
+        }
+    }
+}
+
 /// What has been answered so far; unknown keys are ignored.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answers(Vec<Answer>);
 
 impl Answers {
-    /// These and no others.
+    /// These and no others; what others wrote in them passes [`told`].
     pub fn new(answers: Vec<Answer>) -> Self {
-        Self(answers)
+        Self(answers.into_iter().map(Answer::told).collect())
     }
 
     /// A metric's value.

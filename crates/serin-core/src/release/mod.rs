@@ -21,6 +21,7 @@ mod policy;
 mod projection;
 mod questions;
 mod report;
+mod shed;
 mod state;
 mod step;
 mod time;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{Digest, Projection, ReleaseId, Remembered, Revision, RollbackNote, Routing};
+use crate::model::{Digest, Projection, ReleaseId, Remembered, Revision, RollbackNote, Routing, told};
 
 use super::ask::Answers;
 
@@ -46,6 +46,42 @@ pub struct Observed {
     pub autoscaler_stale: bool,
     /// Why no release may start or go on, e.g. a CRD that prunes our status or a configuration error; in words.
     pub blocked: Option<String>,
+}
+
+impl Observed {
+    /// What others wrote passes [`told`]: the engine compares it with what it wrote down, so it does so once, on the way in.
+    pub(super) fn told(self) -> Self {
+        let request = self.request.map(|Request { verb, subject, raw }| Request {
+            verb,
+            subject: told(subject),
+            raw: told(raw),
+        });
+        let route = match self.route {
+            RouteObserved::Unusable(reason) => RouteObserved::Unusable(told(reason)),
+            route @ (RouteObserved::Missing | RouteObserved::Present { .. }) => route,
+        };
+        Self {
+            target: self.target.map(WorkloadObserved::told),
+            primary: self.primary.map(WorkloadObserved::told),
+            request,
+            route,
+            rebuilt: self.rebuilt.map(told),
+            unrecorded: self.unrecorded.map(told),
+            blocked: self.blocked.map(told),
+            ..self
+        }
+    }
+}
+
+impl WorkloadObserved {
+    fn told(self) -> Self {
+        let readiness = match self.readiness {
+            Readiness::Ready => Readiness::Ready,
+            Readiness::Waiting(reason) => Readiness::Waiting(told(reason)),
+            Readiness::Stalled(reason) => Readiness::Stalled(told(reason)),
+        };
+        Self { readiness, ..self }
+    }
 }
 
 /// A workload as it is.

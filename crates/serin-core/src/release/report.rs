@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Revision, Routing};
+use crate::model::{Revision, Routing, told_message};
 
 /// What happened in a step and what the release waits for now.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,12 +38,12 @@ pub enum EventType {
 impl Event {
     /// Progress.
     pub fn normal(message: impl Into<String>) -> Self {
-        Self { kind: EventType::Normal, message: message.into() }
+        Self { kind: EventType::Normal, message: told_message(message.into()) }
     }
 
     /// Something a person may want to look at.
     pub fn warning(message: impl Into<String>) -> Self {
-        Self { kind: EventType::Warning, message: message.into() }
+        Self { kind: EventType::Warning, message: told_message(message.into()) }
     }
 }
 

@@ -54,6 +54,7 @@ pub struct Step {
 
 /// Decides what happens next. Never waits: an answer that is pending is simply not there yet.
 pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timestamp) -> Step {
+    let observed = &observed.clone().told();
     let mut cx = Context::new(policy, observed, &state, now);
     past::settle(&mut state, now);
     finish::prune_outbox(&mut state, observed);
@@ -132,5 +133,6 @@ fn conclude(mut cx: Context<'_>, mut state: State) -> Step {
     if !quiet {
         state.waiting_on.clone_from(&waiting);
     }
+    state.shed();
     Step { state, actions, report: Report { events, waiting_on: waiting }, wake }
 }

@@ -1,0 +1,97 @@
+//! A state that would not fit into its object throws away what is for people before it gives up what decides.
+
+use super::outcome::Outcome;
+use super::state::{Phase, State};
+
+/// Largest state, in bytes of JSON. An object has 1.5 MiB in etcd, which spec, managed fields and Flagger's fields share.
+pub const STATE_MAX: usize = 256 * 1024;
+/// Journal entries and outcomes that are kept longest.
+const KEPT: usize = 3;
+
+/// What is thrown away, least missed first.
+const STEPS: [fn(&mut State); 6] = [
+    |state| state.outbox.iter_mut().for_each(forget_checks),
+    |state| {
+        let surplus = state.journal.len().saturating_sub(KEPT);
+        state.journal.drain(..surplus);
+    },
+    |state| {
+        if let Some(outcome) = &mut state.last_outcome {
+            forget_checks(outcome);
+        }
+    },
+    |state| {
+        if let Phase::Releasing(release) = &mut state.phase {
+            release.checks.clear();
+        }
+    },
+    |state| {
+        let surplus = state.outbox.len().saturating_sub(KEPT);
+        state.outbox.drain(..surplus);
+        state.outbox_merged = state.outbox_merged.saturating_add(u64::try_from(surplus).unwrap_or(u64::MAX));
+    },
+    |state| state.waiting_on = None,
+];
+
+impl State {
+    /// Throws away until it fits.
+    pub(super) fn shed(&mut self) {
+        for step in STEPS {
+            if self.fits() {
+                return;
+            }
+            step(self);
+        }
+    }
+
+    fn fits(&self) -> bool {
+        serde_json::to_vec(self).is_ok_and(|bytes| bytes.len() <= STATE_MAX)
+    }
+}
+
+fn forget_checks(outcome: &mut Outcome) {
+    outcome.checks.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use crate::analysis::Verdict;
+    use crate::model::{Digest, ReleaseId, Revision};
+    use crate::release::attempt::CheckResult;
+    use crate::release::outcome::OutcomeKind;
+    use crate::release::report::Event;
+
+    use super::*;
+
+    #[test]
+    fn what_decides_is_kept_however_many_checks_there_are() {
+        let now = Timestamp::UNIX_EPOCH;
+        let digest = Digest::of_canonical(b"x");
+        let revision = Revision { digest: digest.clone(), commit: None };
+        let check =
+            CheckResult { name: "n".repeat(300), verdict: Verdict::Pass, value: Some(1.0), limit: "≥ 1".into() };
+        let outcome = |number| Outcome {
+            release: ReleaseId::new(number, &digest),
+            kind: OutcomeKind::Failed,
+            revision: revision.clone(),
+            promoted: None,
+            cause: None,
+            started: now,
+            ended: now,
+            checks: vec![check.clone(); 1_000],
+        };
+        let mut state = State::new(now);
+        state.outbox = (1..=20).map(outcome).collect();
+        state.last_outcome = Some(Box::new(outcome(20)));
+        for number in 0..30 {
+            state.announce(Event::warning(format!("{number} {}", "x".repeat(3_000_000))), now);
+        }
+        state.shed();
+        let size = serde_json::to_vec(&state).unwrap().len();
+        assert!(size <= STATE_MAX, "{size}");
+        assert_eq!(state.outbox.len(), 20, "every end is still told");
+        assert_eq!(state.next_seq, 30);
+    }
+}
