@@ -123,6 +123,8 @@ mod tests {
             assert!(query.starts_with("sum(rate(requests{") && query.ends_with("}[1m]))"), "{query}");
             assert!(query.contains("\\\""), "{query}");
         }
+        let outside = [("code".to_owned(), "a) or sum(secret_metric".to_owned())].into();
+        let context = QueryContext { variables: outside, ..context };
         assert!(context.render("sum({{ variables.code }})").is_err());
         let own = QueryContext { lent: false, ..context };
         assert!(own.render("sum({{ variables.code }})").is_ok(), "one's own query is as one writes it");

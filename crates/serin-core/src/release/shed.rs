@@ -4,7 +4,7 @@ use super::outcome::Outcome;
 use super::state::{Phase, State};
 
 /// Largest state, in bytes of JSON. An object has 1.5 MiB in etcd, which spec, managed fields and Flagger's fields share.
-pub const STATE_MAX: usize = 256 * 1024;
+const STATE_MAX: usize = 256 * 1024;
 /// Journal entries and outcomes that are kept longest.
 const KEPT: usize = 3;
 
