@@ -41,7 +41,7 @@ impl Prometheus {
             return Err(reason);
         }
         let request = self.request(endpoint, query)?;
-        let response = request.send().await.map_err(|error| chain(error))?;
+        let response = request.send().await.map_err(chain)?;
         let status = response.status();
         let body = read_bounded(response).await?;
         match serde_json::from_slice::<Envelope>(&body) {
@@ -102,7 +102,7 @@ async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| chain(error))?;
+        let chunk = chunk.map_err(chain)?;
         if body.len() + chunk.len() > BODY_MAX {
             return Err(format!("the answer is longer than {BODY_MAX} bytes; does the query select one series?"));
         }

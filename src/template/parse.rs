@@ -74,7 +74,7 @@ pub(super) enum Term {
 
 /// What ended a list of nodes.
 enum End {
-    End,
+    Keyword,
     Else,
     Text,
 }
@@ -87,7 +87,7 @@ pub(super) fn parse(tokens: &[Token], names: &BTreeMap<&str, Value>) -> Result<V
     let (nodes, end) = parser.nodes()?;
     match end {
         End::Text => Ok(nodes),
-        End::End => Err(parser.fault("unexpected {{end}}")),
+        End::Keyword => Err(parser.fault("unexpected {{end}}")),
         End::Else => Err(parser.fault("unexpected {{else}}")),
     }
 }
@@ -157,7 +157,7 @@ impl<'a> Parser<'a> {
                     match word.as_str() {
                         "end" => {
                             self.close("end")?;
-                            return Ok((nodes, End::End));
+                            return Ok((nodes, End::Keyword));
                         }
                         // What follows is read by whoever has the branch.
                         "else" => return Ok((nodes, End::Else)),
@@ -211,7 +211,7 @@ impl<'a> Parser<'a> {
             }
             let (then, end) = parser.nodes()?;
             let other = match end {
-                End::End => Vec::new(),
+                End::Keyword => Vec::new(),
                 End::Text => return Err(Fault::new(open, format!("{{{{{keyword}}}}} has no {{{{end}}}}"))),
                 End::Else => parser.otherwise(keyword, open)?,
             };
@@ -233,7 +233,7 @@ impl<'a> Parser<'a> {
             Some(_) | None => {
                 self.close("else")?;
                 match self.nodes()? {
-                    (other, End::End) => Ok(other),
+                    (other, End::Keyword) => Ok(other),
                     (_, End::Else) => Err(self.fault("expected end; found {{else}}")),
                     (_, End::Text) => Err(Fault::new(open, format!("{{{{{keyword}}}}} has no {{{{end}}}}"))),
                 }

@@ -298,7 +298,7 @@ fn rate(value: &str) -> Result<Option<f64>, FlagsError> {
     const SENSIBLE: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
     let rate: f64 = number("q", value, EXPECTED)?;
     match rate {
-        rate if rate == 0.0 => Ok(None),
+        0.0 => Ok(None),
         rate if SENSIBLE.contains(&rate) => Ok(Some(rate)),
         _ => Err(wrong("q", value, EXPECTED)),
     }
