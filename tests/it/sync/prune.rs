@@ -89,7 +89,7 @@ async fn a_hashed_config_stays_as_long_as_primary_or_git_reads_it() {
     let promoted = Patch::Merge(json!({"spec": {"template": template("settings-b")}}));
     api.patch("podinfo-primary", &PatchParams::default(), &promoted).await.unwrap();
     let admitted = world.annotation(PENDING).await;
-    world.canary_status(json!({"serin": {"state": {"admitted": admitted}}})).await;
+    world.canary_status(json!({"serin": {"handover": {"version": 1, "admitted": admitted}}})).await;
     world.within_tries("the write", |status| status.waiting.is_empty()).await;
     world.canary_status(json!({"phase": "Succeeded"})).await;
     world.within_tries("the end of the old config", |status| status.kept.is_empty()).await;
