@@ -190,7 +190,7 @@ async fn scale_target(look: &Look<'_>, hands: &mut Hands<'_>, up: bool) -> Resul
     if live.replicas == wanted {
         return Ok(());
     }
-    hands.scale(&live.name, &live.resource_version, wanted).await
+    hands.size_target(&live.name, &live.resource_version, wanted).await
 }
 
 async fn scale_primary(look: &Look<'_>, hands: &mut Hands<'_>, replicas: i32) -> Result<(), ActError> {

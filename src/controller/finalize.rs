@@ -126,7 +126,7 @@ async fn scale_up(
 ) -> Result<Option<String>, ActError> {
     let wanted = primary.replicas.max(look.target_minimum());
     if target.replicas < wanted {
-        hands.scale(&target.name, &target.resource_version, wanted).await?;
+        hands.size_target(&target.name, &target.resource_version, wanted).await?;
         return Ok(Some(format!("{} to be scaled up", target.name)));
     }
     Ok(match target.as_target(look.target_minimum()).readiness {

@@ -277,7 +277,7 @@ impl Hands<'_> {
         to_value(done).map_err(ActError::Refused)
     }
 
-    /// Sets a Deployment's replica count.
+    /// Sets primary's replica count.
     pub(super) async fn scale(&mut self, name: &str, before: &str, replicas: i32) -> Result<(), ActError> {
         let resolved = &self.kinds.deployment;
         let object = self.label(resolved, name);
@@ -292,6 +292,25 @@ impl Hands<'_> {
             Some(before.to_owned()),
             done.metadata.resource_version,
         );
+        Ok(())
+    }
+
+    /// Sizes the target. By a forced server-side apply, so that `managedFields` shows at once, and also for an equal count,
+    /// that the size is the engine's: until then `sync` applies Git's.
+    pub(super) async fn size_target(&mut self, name: &str, before: &str, replicas: i32) -> Result<(), ActError> {
+        let resolved = &self.kinds.deployment;
+        let (object, api) = (self.label(resolved, name), self.api(resolved));
+        let body = json!({
+            "apiVersion": resolved.resource.api_version,
+            "kind": resolved.resource.kind,
+            "metadata": {"name": name, "namespace": self.namespace, "resourceVersion": before},
+            "spec": {"replicas": replicas},
+        });
+        let (params, patch) = (PatchParams::apply(MANAGER_ENGINE).force(), Patch::Apply(&body));
+        let write = self.writer.effect(EffectKind::Scale, &object, api.patch(name, &params, &patch));
+        let done = write.await.map_err(|source| ActError::Write { verb: "scale", object, source })?;
+        let after = done.metadata.resource_version;
+        self.expectations.wrote(Tracked::Deployment, name, Some(before.to_owned()), after);
         Ok(())
     }
 

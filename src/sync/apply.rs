@@ -6,13 +6,16 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::Value;
 
+use super::adoption::{self, Adoption, Taking, taking};
 use super::desired::{Desired, Role};
+use super::events;
 use super::pass::Until;
 use super::plan;
 use super::remove;
 use super::source::RecordSource;
 use crate::api::TargetResult;
 use crate::api::annotations::MANAGER_SYNC;
+use crate::api::managed_fields::FieldSet;
 use crate::cluster::{
     CallError, Cluster, EffectKind, ErrorKind, ResolveError, Resolved, WriteError, Writer, call, explain,
     is_too_large,
@@ -194,6 +197,8 @@ impl Prepared {
 pub(super) struct Looked {
     pub(super) api: Api<DynamicObject>,
     pub(super) live: Option<Value>,
+    /// From whom it was taken over in this look, in words.
+    pub(super) taken: Option<String>,
 }
 
 /// Applies objects of one commit.
@@ -293,15 +298,12 @@ impl Applier<'_> {
         Ok(prepared(object, looked, body, &dry_run))
     }
 
-    /// The service in front of both sides: selector and ports are the engine's as soon as it has taken them.
+    /// The service in front of both sides: what the engine has taken of selector and ports is left to it, port by port.
     async fn prepare_apex(&self, object: &Desired) -> Result<Prepared, Trouble> {
         let looked = self.look(object).await?;
         let mut body = object.body.clone();
-        if looked.live.as_ref().is_some_and(plan::engine_owns_selector)
-            && let Some(spec) = body["spec"].as_object_mut()
-        {
-            spec.remove("selector");
-            spec.remove("ports");
+        if let Some(live) = &looked.live {
+            FieldSet::of_engine(live).only(&[&["spec", "selector"], &["spec", "ports"]]).leave_out_of(&mut body);
         }
         self.prepare_body(object, &looked, body).await
     }
@@ -324,7 +326,42 @@ impl Applier<'_> {
             let words = remove::hanging(live).unwrap_or_else(|| "it is being deleted".to_owned());
             return Err(Trouble::Deleting(words));
         }
-        Ok(Looked { api, live })
+        let Some(found) = &live else { return Ok(Looked { api, live, taken: None }) };
+        match taking(found, &object.body, object.role == Role::Plain) {
+            Taking::Done => Ok(Looked { api, live, taken: None }),
+            Taking::Refused(words) => Err(Trouble::Object(words)),
+            Taking::Over(adoption) => self.take_over(object, api, found, adoption).await,
+        }
+    }
+
+    /// Makes the field sets of whoever wrote the object before ours. Changes no value that anybody reads, so that what is
+    /// decided afterwards is decided about an object of ours.
+    async fn take_over(
+        &self,
+        object: &Desired,
+        api: Api<DynamicObject>,
+        live: &Value,
+        adoption: Adoption,
+    ) -> Result<Looked, Trouble> {
+        let Adoption { from, patch } = adoption;
+        let key = format!("ownership of {}", object.id);
+        let patch: json_patch::Patch = serde_json::from_value(patch)?;
+        let params = PatchParams { field_manager: Some(MANAGER_SYNC.to_owned()), ..Default::default() };
+        let patch = Patch::<()>::Json(patch);
+        let name = &object.id.name;
+        let taken = self.writer.effect(EffectKind::Patch, &key, api.patch(name, &params, &patch)).await?;
+        let taken = serde_json::to_value(taken)?;
+        if let Some(owner) = adoption::owner(live) {
+            let message = format!(
+                "{} carries the mark of {owner}: suspend that, or remove the object there without deleting it; what prunes \
+                 there deletes it here",
+                object.id
+            );
+            tracing::warn!(object = %object.id, "{message}");
+            events::warn(self.cluster, self.writer, &object.id, &object.version, &message).await;
+        }
+        let from = (!from.is_empty()).then(|| format!("take over from {}", from.join(", ")));
+        Ok(Looked { api, live: Some(taken), taken: from })
     }
 
     pub(super) async fn dry_run(
@@ -348,14 +385,16 @@ impl Applier<'_> {
 
 /// The apply, unless the object is settled already.
 pub(super) fn prepared(object: &Desired, looked: &Looked, body: Value, dry_run: &Value) -> Prepared {
+    let taken = looked.taken.clone();
     match &looked.live {
         Some(live) if plan::is_settled(live, dry_run) => {
-            Prepared { writes: Vec::new(), outcome: Outcome::unchanged() }
+            Prepared { writes: Vec::new(), outcome: Outcome { change: taken, ..Outcome::unchanged() } }
         }
         live => {
-            let change = Some(plan::words(live.as_ref(), dry_run));
+            let words = plan::words(live.as_ref(), dry_run);
+            let change = taken.into_iter().chain([words]).collect::<Vec<_>>().join(", ");
             let write = Write::Apply { manager: MANAGER_SYNC, body, key: object.id.to_string() };
-            Prepared { writes: vec![write], outcome: Outcome { change, ..Outcome::unchanged() } }
+            Prepared { writes: vec![write], outcome: Outcome { change: Some(change), ..Outcome::unchanged() } }
         }
     }
 }

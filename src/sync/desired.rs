@@ -117,9 +117,37 @@ pub(super) fn documents(content: &Content) -> Vec<(Document, Vec<String>)> {
         .map(|mut document| {
             let warnings = convert::to_served(&mut document.object).into_iter().collect();
             drop_server_fields(&mut document.object);
+            encode_string_data(&mut document.object);
             (document, warnings)
         })
         .collect()
+}
+
+/// A Secret's `stringData` becomes the `data` that the API server makes of it. Applied as it is, the keys in `data` would be
+/// nobody's, and one that leaves Git would stay readable.
+fn encode_string_data(object: &mut Value) {
+    if object["kind"] != "Secret" || object["apiVersion"] != "v1" {
+        return;
+    }
+    let Some(texts) = object["stringData"].as_object().cloned() else { return };
+    let encoded: Option<Vec<(String, Value)>> = texts
+        .into_iter()
+        .map(|(key, text)| {
+            let bytes = k8s_openapi::ByteString(text.as_str()?.as_bytes().to_vec());
+            Some((key, serde_json::to_value(bytes).ok()?))
+        })
+        .collect();
+    // What is no text is the API server's to refuse, in its words.
+    let Some(encoded) = encoded else { return };
+    if let Some(secret) = object.as_object_mut() {
+        secret.remove("stringData");
+        if !secret.get("data").is_some_and(Value::is_object) {
+            secret.insert("data".to_owned(), Value::Object(serde_json::Map::new()));
+        }
+        if let Some(data) = secret.get_mut("data").and_then(Value::as_object_mut) {
+            data.extend(encoded);
+        }
+    }
 }
 
 /// What the server writes is not Git's to want; files exported from a cluster carry it.

@@ -29,7 +29,7 @@ impl Applier<'_> {
             && recorded.revision.digest != *digest
             && looked.live.as_ref().is_none_or(|live| gives_way(live, recorded))
         {
-            return self.prepare_recorded(object, &looked, canary, digest, recorded).await;
+            return self.prepare_recorded(object, &looked, digest, recorded, (canary, &facts)).await;
         }
         let recorded = recorded.as_ref().filter(|recorded| recorded.revision.digest == *digest);
         let live = looked.live.as_ref().map(LiveTarget::of);
@@ -42,7 +42,7 @@ impl Applier<'_> {
                 Ok(announce(object, canary, revision, already && !owed, &replaced))
             }
             Admission::Same { stamp, drop_pending, template_may_change } => {
-                let exact = self.prepare_exact(object, &looked, &object.body, &stamp, recorded).await?;
+                let exact = self.prepare_exact(object, &looked, &object.body, &stamp, recorded, &facts).await?;
                 if exact.changes_template && !template_may_change {
                     let reason =
                         format!("its template was changed in the cluster; put right when {canary} has no traffic");
@@ -58,7 +58,12 @@ impl Applier<'_> {
             }
             Admission::Write { stamp, drop_pending } => {
                 let Exact { mut prepared, changes_template } =
-                    self.prepare_exact(object, &looked, &object.body, &stamp, recorded).await?;
+                    self.prepare_exact(object, &looked, &object.body, &stamp, recorded, &facts).await?;
+                if changes_template && facts.uid.is_none() && looked.live.is_some() {
+                    // Unguarded it would reach all users at once.
+                    let reason = format!("{canary}, which guards it, is not in the cluster yet");
+                    return Ok(Prepared::waiting(canary, Until::There, reason));
+                }
                 if owed {
                     prepared.writes.insert(0, drop_announcement(object, &replaced));
                 } else {
@@ -84,8 +89,9 @@ impl Applier<'_> {
         wanted: &Value,
         stamp: &Revision,
         recorded: Option<&Recorded>,
+        facts: &CanaryFacts,
     ) -> Result<Exact, Trouble> {
-        let mut body = target::body(wanted, stamp);
+        let mut body = target::body(wanted, stamp, looked.live.as_ref(), facts);
         if let Some(recorded) = recorded {
             target::remember(&mut body, &recorded.remembered());
         }
@@ -150,16 +156,16 @@ impl Applier<'_> {
         &self,
         object: &Desired,
         looked: &Looked,
-        canary: &NamespacedName,
         digest: &Digest,
         recorded: &Recorded,
+        (canary, facts): (&NamespacedName, &CanaryFacts),
     ) -> Result<Prepared, Trouble> {
         let Recorded { revision, template, failed: _, source } = recorded;
         let mut wanted = object.body.clone();
         wanted["spec"]["template"] = template.clone();
         wanted["metadata"]["annotations"][REBUILT] = json!(source);
         let Prepared { writes, outcome } =
-            self.prepare_exact(object, looked, &wanted, revision, Some(recorded)).await?.prepared;
+            self.prepare_exact(object, looked, &wanted, revision, Some(recorded), facts).await?.prepared;
         let reason = format!("first {revision}, which the record says was promoted last, then Git's");
         let hold = Prepared::waiting(canary, Until::Admits(digest.clone()), reason).outcome;
         Ok(Prepared { writes, outcome: Outcome { change: outcome.change, ..hold } })

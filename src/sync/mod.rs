@@ -10,6 +10,7 @@
 //! write what differs), `prune`, inventory. `desired`, `convert`, `order`, `plan`, `readers`, `references`, `refused` and
 //! `removals` are pure.
 
+mod adoption;
 mod apply;
 mod convert;
 mod desired;

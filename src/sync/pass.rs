@@ -69,6 +69,8 @@ pub(super) enum Until {
     Idle,
     /// Its target's template may be put right.
     Correctable,
+    /// It is there.
+    There,
     /// It is gone.
     Gone,
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::desired::DesiredSet;
 use super::order::Stage;
 use super::removals;
-use crate::api::annotations::{MANAGER_ENGINE, MANAGER_SYNC, PENDING, REPLACED, REPLICAS, REVISION};
+use crate::api::annotations::{MANAGER_SYNC, PENDING, REPLACED, REPLICAS, REVISION};
 use crate::api::{Inventory, RemovalVerdict};
 use crate::manifest::describe_change;
 use crate::model::{CommitId, ObjectRef};
@@ -45,12 +45,6 @@ fn owned_fields(object: &Value) -> Option<&Value> {
     managers(object)
         .find(|entry| entry["manager"] == MANAGER_SYNC && entry["operation"] == "Apply")
         .map(|entry| &entry["fieldsV1"])
-}
-
-/// Whether the release engine has taken the service's selector.
-pub(super) fn engine_owns_selector(live: &Value) -> bool {
-    managers(live)
-        .any(|entry| entry["manager"] == MANAGER_ENGINE && !entry["fieldsV1"]["f:spec"]["f:selector"].is_null())
 }
 
 fn managers(live: &Value) -> impl Iterator<Item = &Value> {

@@ -385,7 +385,8 @@ impl Memory {
             (None, Until::Admits(_) | Until::Idle | Until::Correctable) => true,
             // A Canary that cannot be read is not gone.
             (None, Until::Gone) => canaries.problem(canary).is_none(),
-            (Some(_), Until::Gone) => false,
+            (None, Until::There) | (Some(_), Until::Gone) => false,
+            (Some(_), Until::There) => true,
             (Some(live), Until::Admits(digest)) => live.facts.admits(digest),
             (Some(live), Until::Idle) => live.facts.allows_changes(),
             (Some(live), Until::Correctable) => live.facts.allows_correction(),

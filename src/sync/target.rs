@@ -6,7 +6,10 @@
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use crate::api::annotations::{PENDING, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION};
+use crate::api::annotations::{
+    MANAGER_SYNC, PENDING, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION,
+};
+use crate::api::managed_fields::{Entry, FieldSet, applied_by, entries};
 use crate::api::{AwaitsKind, Canary, CanaryPhase, Handover};
 use crate::cluster::{Reflected, SharedWatch};
 use crate::model::{CommitId, Digest, Remembered, Revision};
@@ -35,6 +38,8 @@ pub(super) struct CanaryFacts {
     pub(super) ended: Vec<Revision>,
     /// The engine has seen that the target was changed in the cluster, and waits until it is as Git says.
     pub(super) awaits_correction: bool,
+    /// The engine starts nothing: it is blocked, or suspended.
+    pub(super) stands_still: bool,
     /// What the engine misses, or has seen changed, if Git's objects may put it right.
     pub(super) awaits_git: Option<String>,
 }
@@ -89,6 +94,8 @@ impl CanaryFacts {
             taken_up,
             ended,
             awaits_correction: awaits.as_ref().is_some_and(|awaits| awaits.kind == AwaitsKind::Correction),
+            stands_still: canary.spec.suspend
+                || awaits.as_ref().is_some_and(|awaits| awaits.kind == AwaitsKind::Objects),
             awaits_git: awaits.map(|awaits| awaits.what),
         }
     }
@@ -97,8 +104,9 @@ impl CanaryFacts {
     fn is_free(&self) -> bool {
         let idle = match self.phase {
             CanaryPhase::Unset | CanaryPhase::Initialized | CanaryPhase::Succeeded | CanaryPhase::Failed => true,
-            CanaryPhase::Initializing
-            | CanaryPhase::Waiting
+            // Nobody has made a primary of anything yet, and nobody is about to.
+            CanaryPhase::Initializing => self.stands_still,
+            CanaryPhase::Waiting
             | CanaryPhase::Progressing
             | CanaryPhase::WaitingPromotion
             | CanaryPhase::Promoting
@@ -128,6 +136,11 @@ impl CanaryFacts {
     /// Whether a template that was changed in the cluster may be put right: no traffic reaches it.
     pub(super) fn allows_correction(&self) -> bool {
         self.is_free() || (self.awaits_correction && self.weight == 0)
+    }
+
+    /// Whether there is a primary that serves, so that the target's size is the engine's.
+    fn is_initialized(&self) -> bool {
+        self.has_status && !matches!(self.phase, CanaryPhase::Unset | CanaryPhase::Initializing)
     }
 
     /// Whether anything may change under a release, e.g. its configs.
@@ -212,19 +225,44 @@ pub(super) fn admission(
     }
 }
 
-/// The target as it is applied: without `spec.replicas`, which the engine scales, and with its stamp.
-pub(super) fn body(desired: &Value, stamp: &Revision) -> Value {
+/// The target as it is applied, with its stamp. Of `spec.replicas` it has what [`replicas`] says; Git's is always told.
+pub(super) fn body(desired: &Value, stamp: &Revision, live: Option<&Value>, canary: &CanaryFacts) -> Value {
     let mut body = desired.clone();
-    let replicas = body["spec"].as_object_mut().and_then(|spec| spec.remove("replicas"));
+    let applied = replicas(desired, live, canary);
+    let git = body["spec"].as_object_mut().and_then(|spec| spec.remove("replicas"));
+    if let Some(applied) = applied {
+        body["spec"]["replicas"] = json!(applied);
+    }
     let metadata = &mut body["metadata"];
     if !metadata["annotations"].is_object() {
         metadata["annotations"] = json!({});
     }
     metadata["annotations"][REVISION] = json!(stamp.to_string());
-    if let Some(replicas) = replicas.as_ref().and_then(Value::as_i64) {
+    if let Some(replicas) = git.as_ref().and_then(Value::as_i64) {
         metadata["annotations"][REPLICAS] = json!(replicas.to_string());
     }
     body
+}
+
+/// The replica count that is applied to a target. A field that its only owner leaves out falls to the server's default, and
+/// the pods that serve go with it. So it is left out only where somebody else owns it: the engine once there is a primary, or
+/// an autoscaler. Until then Git's size holds.
+fn replicas(desired: &Value, live: Option<&Value>, canary: &CanaryFacts) -> Option<i64> {
+    const REPLICAS_OF_SPEC: [&str; 2] = ["spec", "replicas"];
+    let git = desired["spec"]["replicas"].as_i64();
+    let Some(live) = live else {
+        // Made again beside its primary it has nobody to serve.
+        return git.filter(|_| !canary.is_initialized());
+    };
+    if FieldSet::of_engine(live).has(&REPLICAS_OF_SPEC) {
+        return None;
+    }
+    if applied_by(live, MANAGER_SYNC).is_some_and(|entry| entry.fields().has(&REPLICAS_OF_SPEC)) {
+        let now = live["spec"]["replicas"].as_i64();
+        return if canary.is_initialized() { now } else { git.or(now) };
+    }
+    let scaled = |entry: Entry<'_>| entry.is_of_subresource() && entry.fields().has(&REPLICAS_OF_SPEC);
+    git.filter(|_| !canary.is_initialized() && !entries(live).any(scaled))
 }
 
 /// Adds what the record says to a target that the cluster knows nothing of.
@@ -424,10 +462,49 @@ mod tests {
     }
 
     #[test]
-    fn replicas_are_never_applied() {
-        let desired = json!({"metadata": {"name": "a"}, "spec": {"replicas": 3, "template": {}}});
-        let body = body(&desired, &revision("new", '2'));
-        assert_eq!(body["spec"], json!({"template": {}}));
-        assert_eq!(body["metadata"]["annotations"][REPLICAS], "3");
+    fn replicas_are_left_out_only_where_somebody_else_owns_them() {
+        let entry = |manager: &str, operation: &str, subresource: &str| {
+            json!({"manager": manager, "operation": operation, "subresource": subresource,
+                "fieldsV1": {"f:spec": {"f:replicas": {}}}})
+        };
+        let (sync, engine) = (entry("serin", "Apply", ""), entry("serin-engine", "Apply", ""));
+        let (autoscaler, kubectl) = (
+            entry("kube-controller-manager", "Update", "scale"),
+            entry("kubectl-client-side-apply", "Update", ""),
+        );
+        let before = canary(CanaryPhase::Initializing, 0, None);
+        let after = canary(CanaryPhase::Initialized, 0, None);
+        let none = CanaryFacts::default();
+        let applied = |git: Option<i64>, owners: Vec<Value>, canary: &CanaryFacts| {
+            let live = json!({"metadata": {"managedFields": owners}, "spec": {"replicas": 6}});
+            let desired = json!({"metadata": {"name": "a"}, "spec": {"replicas": git, "template": {}}});
+            let body = body(&desired, &revision("new", '2'), Some(&live), canary);
+            assert_eq!(
+                body["metadata"]["annotations"][REPLICAS].as_str(),
+                git.map(|git| git.to_string()).as_deref()
+            );
+            body["spec"]["replicas"].as_i64()
+        };
+        for canary in [&none, &before] {
+            assert_eq!(
+                applied(Some(3), vec![sync.clone()], canary),
+                Some(3),
+                "until there is a primary Git's holds"
+            );
+            assert_eq!(applied(None, vec![sync.clone()], canary), Some(6), "Git drops it: the pods stay");
+            assert_eq!(applied(Some(3), vec![kubectl.clone()], canary), Some(3));
+            assert_eq!(applied(Some(3), vec![autoscaler.clone()], canary), None, "an autoscaler sizes it");
+            assert_eq!(applied(None, vec![kubectl.clone()], canary), None);
+        }
+        for canary in [&none, &before, &after] {
+            assert_eq!(applied(Some(3), vec![sync.clone(), engine.clone()], canary), None, "the engine's");
+        }
+        assert_eq!(applied(Some(3), vec![sync], &after), Some(6), "the engine's, who has not taken it yet");
+        assert_eq!(applied(Some(3), vec![kubectl], &after), None);
+        let new = |canary: &CanaryFacts| {
+            let desired = json!({"metadata": {"name": "a"}, "spec": {"replicas": 3}});
+            body(&desired, &revision("new", '2'), None, canary)["spec"]["replicas"].as_i64()
+        };
+        assert_eq!((new(&none), new(&before), new(&after)), (Some(3), Some(3), None));
     }
 }

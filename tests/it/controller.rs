@@ -4,7 +4,7 @@
 mod pair;
 mod routes;
 mod told;
-mod world;
+pub(crate) mod world;
 mod writes;
 
 use std::sync::Arc;

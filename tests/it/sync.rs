@@ -1,9 +1,11 @@
 //! Git -> cluster, against the embedded API server: real requests, a repository in memory.
 
+mod adoption;
 mod branch;
 mod canaries;
 mod faults;
 mod first;
+mod onboarding;
 mod prune;
 mod recovery;
 mod refused;

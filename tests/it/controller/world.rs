@@ -24,12 +24,12 @@ use serin::sandbox::crds;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Longest virtual time anything here may take.
-pub(super) const CAP: Duration = Duration::from_secs(3600);
+pub(crate) const CAP: Duration = Duration::from_secs(3600);
 const START: &str = "2026-01-01T00:00:00Z";
 
 /// Answers every query with one value and every hook with yes; remembers the calls.
 #[derive(Default)]
-pub(super) struct Outside {
+pub(crate) struct Outside {
     pub(super) failing: AtomicBool,
     pub(super) hooks: Mutex<Vec<(String, String, String)>>,
 }
@@ -195,35 +195,45 @@ impl World {
     }
 
     pub(super) fn serin(&self, probe: Arc<dyn EffectProbe>) -> DropGuard {
-        let shutdown = CancellationToken::new();
-        let writer = Writer::new(Claim::always()).with_probe(probe);
-        let mut watch = SharedWatch::of::<Canary>(&self.cluster, None);
-        let journals = events::Journals::of(&mut watch);
-        let context = ControllerContext {
-            cluster: self.cluster.clone(),
-            canaries: Canaries::of(&mut watch),
-            writer: writer.clone(),
-            settings: ControllerSettings {
-                namespace: None,
-                metrics_address: "http://prometheus".into(),
-                own_namespace: String::new(),
-                speed: 1.0,
-                drain: Duration::from_secs(5),
-                settle: Duration::from_secs(2),
-                selector_labels: vec!["app".into()],
-            },
-            metrics: self.outside.clone(),
-            hooks: self.outside.clone(),
-            clock: self.clock.clone(),
-            telemetry: Telemetry::default(),
-        };
-        tokio::spawn(controller::run(context, shutdown.clone()));
-        let clock = self.clock.clone();
-        let now: events::Now = Arc::new(move || clock.now());
-        watch.start(shutdown.clone());
-        tokio::spawn(events::run(self.cluster.clone(), writer, None, journals, now, shutdown.clone()));
-        shutdown.drop_guard()
+        engine(&self.cluster, self.clock.clone(), &self.outside, probe)
     }
+}
+
+/// The release engine with its Events.
+pub(crate) fn engine(
+    cluster: &Cluster,
+    clock: Clock,
+    outside: &Arc<Outside>,
+    probe: Arc<dyn EffectProbe>,
+) -> DropGuard {
+    let shutdown = CancellationToken::new();
+    let writer = Writer::new(Claim::always()).with_probe(probe);
+    let mut watch = SharedWatch::of::<Canary>(cluster, None);
+    let journals = events::Journals::of(&mut watch);
+    let context = ControllerContext {
+        cluster: cluster.clone(),
+        canaries: Canaries::of(&mut watch),
+        writer: writer.clone(),
+        settings: ControllerSettings {
+            namespace: None,
+            metrics_address: "http://prometheus".into(),
+            own_namespace: String::new(),
+            speed: 1.0,
+            drain: Duration::from_secs(5),
+            settle: Duration::from_secs(2),
+            selector_labels: vec!["app".into()],
+        },
+        metrics: outside.clone(),
+        hooks: outside.clone(),
+        clock: clock.clone(),
+        telemetry: Telemetry::default(),
+    };
+    tokio::spawn(controller::run(context, shutdown.clone()));
+    let clock = clock.clone();
+    let now: events::Now = Arc::new(move || clock.now());
+    watch.start(shutdown.clone());
+    tokio::spawn(events::run(cluster.clone(), writer, None, journals, now, shutdown.clone()));
+    shutdown.drop_guard()
 }
 
 fn deployment() -> Value {
