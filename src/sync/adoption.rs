@@ -92,7 +92,9 @@ pub(super) fn owner(live: &Value) -> Option<String> {
 
 /// The product of a manager that wrote after us, if it is one that writes by itself.
 fn back(entry: Entry<'_>, ours: Entry<'_>) -> Option<&'static str> {
-    if entry.is_of_subresource() || entry.time() < ours.time() {
+    // A size that Git does not name was left to whoever gave it.
+    let only_sizes = entry.fields().without(&["spec", "replicas"]).is_empty();
+    if entry.is_of_subresource() || only_sizes || entry.time() < ours.time() {
         return None;
     }
     let releaser = RELEASERS.iter().find(|(name, _)| entry.manager().starts_with(name))?;
