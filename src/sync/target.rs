@@ -361,6 +361,7 @@ mod tests {
             promoted: Some(revision("old", '1')),
             taken_up: Some(digest("old")),
             ended: vec![revision("between", '3')],
+            stands_still: false,
             awaits_correction: true,
             awaits_git: Some("Git".into()),
         };
