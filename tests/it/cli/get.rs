@@ -175,7 +175,7 @@ fn failed() -> Value {
 
 fn blocked() -> Value {
     json!({"phase": "", "conditions": [{"type": "Blocked", "status": "True", "reason": "Blocked",
-        "message": "spec.autoscalerRef.kind ScaledObject is not supported yet: use a HorizontalPodAutoscaler"}]})
+        "message": "spec.analysis.mirror is not supported yet: remove it"}]})
 }
 
 /// Three Canaries: one under way, one that failed, one that cannot be carried out.
