@@ -150,13 +150,13 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use crate::model::{Digest, ReleaseId};
-    use crate::release::Tick;
+    use crate::release::{Counter, Tick};
 
     use super::*;
 
     fn question(number: u32) -> Question {
         let release = ReleaseId::new(1, &Digest::of_canonical(b"x"));
-        Question::Providers { key: Tick { release, number }, checks: Vec::new() }
+        Question::Providers { key: Tick { release, of: Counter::Steps, number }, checks: Vec::new() }
     }
 
     #[tokio::test]

@@ -1,24 +1,24 @@
 //! Finds out the answer to one question: renders the query, reads the credentials, asks the provider or calls the hook.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
-use crate::analysis::{Measurement, Reading};
+use crate::analysis::{Measurement, Reading, Requests};
 use crate::api::annotations::{LEND_TO, SEND_TO_METRICS};
 use crate::api::{CanarySpec, MetricTemplate, MetricTemplateSpec};
 use crate::cluster::{Clock, Cluster, EffectKind, ErrorKind, WriteError, Writer, call, explain};
 use crate::hook::{HookCall, HookCaller, HookPayload};
 use crate::http::Address;
-use crate::metrics::{Credentials, Endpoint, MetricProvider, PROMETHEUS, QueryContext};
+use crate::metrics::{Credentials, Endpoint, MetricProvider, PROMETHEUS, unsupported};
 use crate::model::NamespacedName;
-use crate::release::{Answer, Check, CheckSource, Hook, HookKey, HookReply, Question};
+use crate::release::{Answer, Check, CheckSource, Hook, HookKey, HookReply, ProviderFault, Question};
 
 use super::caches::Caches;
 use super::observe::router_for;
+use super::queries::context;
 
 /// A query that every Prometheus answers with one number.
 const PING: &str = "1";
@@ -36,6 +36,23 @@ pub(super) struct Finder {
     pub(super) clock: Clock,
     pub(super) metrics_address: String,
     pub(super) own_namespace: String,
+}
+
+/// Why a query cannot be sent.
+enum Fault {
+    /// The Canary, or what it names, is at fault; in words.
+    Policy(String),
+    /// The cluster does not answer; in words.
+    Outside(String),
+}
+
+impl From<Fault> for Reading {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Policy(reason) => Self::Misconfigured { reason },
+            Fault::Outside(reason) => Self::Error { reason },
+        }
+    }
 }
 
 /// The Canary that asks.
@@ -59,6 +76,7 @@ impl Finder {
                 let reply = self.call(asker, key.clone(), *hook, phase).await?;
                 Some(Answer::Hook(key, reply))
             }
+            Question::Requests { key, window } => Some(Answer::Requests(key, self.count(&asker, window).await)),
             Question::Providers { key, checks } => Some(Answer::Providers(key, self.ping(&asker, &checks).await)),
         }
     }
@@ -70,34 +88,35 @@ impl Finder {
                 let reading = self.metrics.query(&endpoint, &query).await;
                 Measurement { reading, query, at }
             }
-            Err(reason) => Measurement { reading: Reading::Error { reason }, query: String::new(), at },
+            Err(fault) => Measurement { reading: fault.into(), query: String::new(), at },
         }
     }
 
-    async fn prepare(&self, asker: &Asker, check: &Check, window: Duration) -> Result<(Endpoint, String), String> {
+    /// The candidate's requests; without any series there have been none.
+    async fn count(&self, asker: &Asker, window: Duration) -> Requests {
         let Asker { canary, spec, checksum: _ } = asker;
-        let mut context = QueryContext {
-            name: canary.name.clone(),
-            namespace: canary.namespace.clone(),
-            target: spec.target_ref.name.clone(),
-            service: spec.service_name().to_owned(),
-            ingress: spec.ingress_ref.as_ref().map(|found| found.name.clone()).unwrap_or_default(),
-            route: spec.route_ref.as_ref().map(|found| found.name.clone()).unwrap_or_default(),
-            interval: window,
-            variables: BTreeMap::new(),
-            lent: match &check.source {
-                CheckSource::SuccessRate | CheckSource::Duration => true,
-                CheckSource::Query(_) => false,
-                CheckSource::Template { template, .. } => template.namespace != canary.namespace,
-            },
-        };
+        let Some(text) = router_for(spec).built_in().requests else { return Err("nobody counts them".to_owned()) };
+        let query = context(canary, spec, window, &CheckSource::SuccessRate).render(text);
+        let query = query.map_err(|error| explain(&error))?;
+        match self.metrics.query(&self.built_in(spec), &query).await {
+            Reading::Value { value } if value >= 0.0 => Ok(value.round() as u64),
+            Reading::NoData { .. } => Ok(0),
+            Reading::Error { reason } | Reading::Misconfigured { reason } => Err(reason),
+            other @ (Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. }) => {
+                Err(format!("{other:?} is no number of requests"))
+            }
+        }
+    }
+
+    async fn prepare(&self, asker: &Asker, check: &Check, window: Duration) -> Result<(Endpoint, String), Fault> {
+        let Asker { canary, spec, checksum: _ } = asker;
+        let context = context(canary, spec, window, &check.source);
         let router = router_for(spec);
         let (endpoint, text) = match &check.source {
             CheckSource::SuccessRate => (self.built_in(spec), router.built_in().success_rate.to_owned()),
             CheckSource::Duration => (self.built_in(spec), router.built_in().duration.to_owned()),
             CheckSource::Query(query) => (self.built_in(spec), query.clone()),
-            CheckSource::Template { template, variables } => {
-                context.variables.clone_from(variables);
+            CheckSource::Template { template, variables: _ } => {
                 let found = self.template(template).await?;
                 if context.lent {
                     self.lends(template, &found, &canary.namespace).await?;
@@ -105,23 +124,23 @@ impl Finder {
                 (self.endpoint(template, &found).await?, found.query.clone())
             }
         };
-        let query = context.render(&text).map_err(|error| explain(&error))?;
+        let query = context.render(&text).map_err(|error| Fault::Policy(explain(&error)))?;
         Ok((endpoint, query))
     }
 
-    async fn template(&self, name: &NamespacedName) -> Result<Arc<MetricTemplateSpec>, String> {
+    async fn template(&self, name: &NamespacedName) -> Result<Arc<MetricTemplateSpec>, Fault> {
         if let Some(found) = self.caches.templates.get(name) {
             return Ok(found);
         }
         if let Some(problem) = self.caches.templates.problem(name) {
-            return Err(format!("metric template {name} cannot be read: {problem}"));
+            return Err(Fault::Policy(format!("metric template {name} cannot be read: {problem}")));
         }
         // The watch may not have brought yet what was applied a moment ago.
         let api = Api::<MetricTemplate>::namespaced(self.cluster.client(), &name.namespace);
         match call(&format!("read metric template {name}"), api.get_opt(&name.name)).await {
             Ok(Some(found)) => Ok(Arc::new(found.spec)),
-            Ok(None) => Err(format!("metric template {name} does not exist")),
-            Err(error) => Err(explain(&error)),
+            Ok(None) => Err(Fault::Policy(format!("metric template {name} does not exist"))),
+            Err(error) => Err(Fault::Outside(explain(&error))),
         }
     }
 
@@ -130,8 +149,11 @@ impl Finder {
         Endpoint { kind: PROMETHEUS.to_owned(), address, ..Endpoint::default() }
     }
 
-    async fn endpoint(&self, template: &NamespacedName, spec: &MetricTemplateSpec) -> Result<Endpoint, String> {
+    async fn endpoint(&self, template: &NamespacedName, spec: &MetricTemplateSpec) -> Result<Endpoint, Fault> {
         let provider = &spec.provider;
+        if let Some(reason) = unsupported(&provider.type_) {
+            return Err(Fault::Policy(format!("metric template {template}: {reason}")));
+        }
         let credentials = match &provider.secret_ref {
             Some(secret) => Some(self.credentials(&template.namespace, &secret.name).await?),
             None => None,
@@ -146,46 +168,50 @@ impl Finder {
     }
 
     /// A query that asks with credentials is lent to another namespace only where its owner says so.
-    async fn lends(&self, name: &NamespacedName, spec: &MetricTemplateSpec, to: &str) -> Result<(), String> {
+    async fn lends(&self, name: &NamespacedName, spec: &MetricTemplateSpec, to: &str) -> Result<(), Fault> {
         let provider = &spec.provider;
         if provider.secret_ref.is_none() && provider.headers.is_empty() {
             return Ok(());
         }
         let api = Api::<MetricTemplate>::namespaced(self.cluster.client(), &name.namespace);
         let found = call(&format!("read metric template {name}"), api.get_metadata(&name.name)).await;
-        let annotations = found.map_err(|error| explain(&error))?.metadata.annotations.unwrap_or_default();
+        let annotations =
+            found.map_err(|error| Fault::Outside(explain(&error)))?.metadata.annotations.unwrap_or_default();
         let allowed = annotations.get(LEND_TO).map(String::as_str).unwrap_or_default();
         if allowed.split(',').map(str::trim).any(|namespace| namespace == "*" || namespace == to) {
             return Ok(());
         }
         let NamespacedName { namespace, name } = name;
-        Err(format!(
+        Err(Fault::Policy(format!(
             "MetricTemplate {namespace}/{name} has credentials and is not lent to namespace {to}: \
              kubectl annotate metrictemplate -n {namespace} {name} {LEND_TO}={to}"
-        ))
+        )))
     }
 
-    async fn credentials(&self, namespace: &str, name: &str) -> Result<Credentials, String> {
+    async fn credentials(&self, namespace: &str, name: &str) -> Result<Credentials, Fault> {
         let api = Api::<Secret>::namespaced(self.cluster.client(), namespace);
         let what = format!("read Secret {namespace}/{name}");
         if namespace == self.own_namespace {
-            return Err(format!(
+            return Err(Fault::Policy(format!(
                 "Secret {namespace}/{name} is in Serin's own namespace, whose Secrets are never sent"
-            ));
+            )));
         }
-        let secret = call(&what, api.get(name)).await.map_err(|error| explain(&error))?;
+        let found = call(&what, api.get_opt(name)).await.map_err(|error| Fault::Outside(explain(&error)))?;
+        let secret = found.ok_or_else(|| Fault::Policy(format!("Secret {namespace}/{name} does not exist")))?;
         // The daemon reads for the template's author what that author may not be able to read.
         let consent = secret.metadata.annotations.as_ref().and_then(|all| all.get(SEND_TO_METRICS));
         if consent.map(String::as_str) != Some("true") {
-            return Err(format!(
+            return Err(Fault::Policy(format!(
                 "Secret {namespace}/{name} is not released to metric providers: \
                  kubectl annotate secret -n {namespace} {name} {SEND_TO_METRICS}=true"
-            ));
+            )));
         }
         let data = secret.data.unwrap_or_default().into_iter();
         let text = data.filter_map(|(key, bytes)| Some((key, String::from_utf8(bytes.0).ok()?))).collect();
-        Credentials::from_secret(text)
-            .ok_or_else(|| format!("Secret {namespace}/{name} has neither the key `token` nor `username`"))
+        let credentials = Credentials::from_secret(text);
+        credentials.ok_or_else(|| {
+            Fault::Policy(format!("Secret {namespace}/{name} has neither the key `token` nor `username`"))
+        })
     }
 
     async fn call(&self, asker: Asker, key: HookKey, hook: Hook, phase: String) -> Option<HookReply> {
@@ -212,20 +238,26 @@ impl Finder {
     }
 
     /// Asks each provider once.
-    async fn ping(&self, asker: &Asker, checks: &[Check]) -> Result<(), String> {
+    async fn ping(&self, asker: &Asker, checks: &[Check]) -> Result<(), ProviderFault> {
         let mut asked: Vec<Endpoint> = Vec::new();
         for check in checks {
             let prepared = self.prepare(asker, check, NO_WINDOW).await;
-            let (endpoint, _) = prepared.map_err(|reason| format!("{}: {reason}", check.name))?;
+            let (endpoint, _) = prepared.map_err(|fault| {
+                let said = |reason| format!("{}: {reason}", check.name);
+                match fault {
+                    Fault::Policy(reason) => ProviderFault::Policy(said(reason)),
+                    Fault::Outside(reason) => ProviderFault::Unreachable(said(reason)),
+                }
+            })?;
             if asked.contains(&endpoint) {
                 continue;
             }
-            if let Reading::NoData { reason } | Reading::Error { reason } =
+            if let Reading::NoData { reason } | Reading::Error { reason } | Reading::Misconfigured { reason } =
                 self.metrics.query(&endpoint, PING).await
             {
                 let place =
                     Address::parse(&endpoint.address).map_or_else(|_| String::new(), |at| format!(" at {at}"));
-                return Err(format!("{}{place}: {reason}", endpoint.kind));
+                return Err(ProviderFault::Unreachable(format!("{}{place}: {reason}", endpoint.kind)));
             }
             asked.push(endpoint);
         }

@@ -18,6 +18,7 @@ mod observe;
 mod persist;
 mod places;
 mod policy;
+mod queries;
 mod reconcile;
 mod routes;
 mod run;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::CanarySpec;
-use crate::metrics;
+use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::model::{Frozen, NamespacedName, Projection};
-use crate::release::{Answers, Observed, Request, RouteObserved, Verb};
+use crate::release::{Answers, Observed, Policy, Request, RouteObserved, Verb};
 use crate::router::{DEFAULT_PROVIDER, Istio, Pods, RouteRequest, Router, ServiceSet, router_of, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
 
-use super::caches::{Caches, CanaryView, template_key};
+use super::caches::{Caches, CanaryView};
+use super::queries;
 
 /// What to look at, besides the caches.
 pub(super) struct Look<'a> {
@@ -113,7 +113,7 @@ impl Look<'_> {
     }
 
     /// Everything at once.
-    pub(super) fn observe(&self, answers: Answers, asking_since: jiff::Timestamp) -> Observed {
+    pub(super) fn observe(&self, policy: &Policy, answers: Answers, asking_since: jiff::Timestamp) -> Observed {
         let target = self.target();
         let route = self.route();
         let rebuilt = target.as_ref().and_then(|view| view.rebuilt.clone());
@@ -121,7 +121,7 @@ impl Look<'_> {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
             replaced: target.as_ref().map(|view| view.replaced.clone()).unwrap_or_default(),
             remembered: target.as_ref().and_then(|view| view.remembered.clone()),
-            blocked: self.blocked(target.as_deref()).or_else(|| unusable(&route)),
+            blocked: self.blocked(policy, target.as_deref()).or_else(|| unusable(&route)),
             size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
             target: target.map(|view| view.as_target(self.target_minimum())),
             primary: self.primary().map(|view| view.as_primary(self.primary_minimum())),
@@ -162,7 +162,7 @@ impl Look<'_> {
     }
 
     /// Why nothing may start, in words.
-    fn blocked(&self, target: Option<&DeploymentView>) -> Option<String> {
+    fn blocked(&self, policy: &Policy, target: Option<&DeploymentView>) -> Option<String> {
         let unlabelled = target.and_then(|view| view.sides.as_ref().err()).map(ToString::to_string);
         let mixed = || self.overlap().map(|overlap| overlap.words);
         let unreadable = self.caches.deployments.problem(&self.key(&self.spec.target_ref.name));
@@ -184,17 +184,23 @@ impl Look<'_> {
         });
         let unreadable = unreadable.map(|text| text.to_string());
         let refused = unlabelled.or(unreadable).or(foreign).or(unscaled);
-        refused.or_else(mixed).or_else(|| self.foreign_service()).or_else(|| self.unmeasurable())
+        refused.or_else(mixed).or_else(|| self.foreign_service()).or_else(|| self.unmeasurable(policy))
     }
 
-    /// A check whose provider cannot be asked: a release would only find that out with traffic on its canary.
-    fn unmeasurable(&self) -> Option<String> {
-        self.spec.analysis.metrics.iter().filter(|_| !self.spec.skip_analysis).find_map(|metric| {
-            let key = template_key(&self.canary.key.namespace, metric)?;
-            let template = self.caches.templates.get(&key)?;
-            let reason = metrics::unsupported(&template.provider.type_)?;
-            Some(format!("MetricTemplate {key}: {reason}"))
-        })
+    /// A check that cannot be asked, as far as can be seen from here: what it names in Secrets is seen when providers are asked.
+    fn unmeasurable(&self, policy: &Policy) -> Option<String> {
+        let (canary, find) = (&self.canary.key, |key: &NamespacedName| self.template(key));
+        let mut checks = policy.watch.checks.values().filter(|_| !policy.skip_analysis);
+        checks.find_map(|check| queries::problem(canary, self.spec, check, &find))
+    }
+
+    /// A MetricTemplate; why it cannot be had, in words.
+    pub(super) fn template(&self, key: &NamespacedName) -> Result<Arc<MetricTemplateSpec>, String> {
+        match (self.caches.templates.get(key), self.caches.templates.problem(key)) {
+            (Some(found), _) => Ok(found),
+            (None, Some(problem)) => Err(format!("MetricTemplate {key} cannot be read: {problem}")),
+            (None, None) => Err(format!("MetricTemplate {key} does not exist: create it or correct templateRef")),
+        }
     }
 
     fn route(&self) -> RouteObserved {

@@ -2,22 +2,27 @@
 
 use std::time::Duration;
 
-use crate::analysis::Range;
+use crate::analysis::{Condition, Range};
 use crate::api::duration::DurationError;
 use crate::api::{CanaryAnalysis, CanarySpec, Metric, Webhook, WebhookType};
 use crate::model::NamespacedName;
-use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, Promotion};
-
+use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, Promotion, Rounds};
 use crate::router::{DEFAULT_PROVIDER, FieldProblem, router_of};
 
 use super::caches::template_key;
 use super::observe::router_for;
+use super::queries::{FindTemplate, has_own_window};
 use super::settings::ControllerSettings;
 use super::strategy::{self, Strategy};
 
 /// Intervals that a tick may be held for provider errors before the release fails: long enough for a restart of the metric
 /// system, short enough that nobody forgets a canary (DESIGN: hold has a limit).
 const HOLD_LIMIT: u32 = 10;
+/// Requests at the canary, by the mesh's own counters, from which on a metric without a value is a failed check: enough for one
+/// scrape to have seen some (DESIGN 7.7).
+const MIN_SAMPLES: u64 = 10;
+/// Longest wait for a metric. Providers have shorter timeouts of their own; this is the backstop for an answer that got lost.
+const METRIC_PATIENCE: Duration = Duration::from_secs(30);
 /// Shortest interval and window after division by the demonstration's speed: below it a query has no two samples.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -96,8 +101,15 @@ pub fn check_policy(canary: &NamespacedName, spec: &CanarySpec) -> Result<Vec<No
         settle: Duration::ZERO,
         selector_labels: Vec::new(),
     };
-    compile(canary, spec, &settings)?;
-    Ok(notices(spec))
+    let policy = compile(canary, spec, &settings, &|template| Err(format!("{template} is not looked at here")))?;
+    let mut notices = notices(spec);
+    if policy.watch.is_empty() && !policy.skip_analysis {
+        notices.push(Notice {
+            path: "spec.analysis.metrics".to_owned(),
+            message: "no metric and no webhook checks the canary: it is promoted when its time is over".to_owned(),
+        });
+    }
+    Ok(notices)
 }
 
 /// Compiles; every part that a later version will support is refused rather than ignored.
@@ -105,6 +117,7 @@ pub(super) fn compile(
     canary: &NamespacedName,
     spec: &CanarySpec,
     settings: &ControllerSettings,
+    templates: FindTemplate<'_>,
 ) -> Result<Policy, PolicyError> {
     refuse_unsupported(spec)?;
     let router = router_for(spec);
@@ -115,10 +128,13 @@ pub(super) fn compile(
     })?;
     let Strategy { steps, iterations, way_back, stickiness } =
         strategy::compile(&canary.namespace, spec, router, interval)?;
-    let checks = analysis.metrics.iter().enumerate().map(|(index, metric)| check(canary, index, metric, settings));
-    let checks = checks.collect::<Result<_, _>>()?;
-    let hooks = analysis.webhooks.iter().enumerate();
-    let hooks = hooks.map(|(index, webhook)| hook(index, webhook)).collect::<Result<_, _>>()?;
+    let checks = analysis.metrics.iter().enumerate();
+    let checks = checks.map(|(index, metric)| check(canary, spec, (index, metric), settings, templates));
+    let hooks = analysis.webhooks.iter().enumerate().map(|(index, webhook)| hook(index, webhook));
+    let hooks = hooks.collect::<Result<Vec<Hook>, _>>()?;
+    let of_rounds = |hook: &Hook| matches!(hook.kind, HookKind::Rollout | HookKind::Rollback);
+    let (of_rounds, of_steps): (Vec<_>, Vec<_>) = hooks.into_iter().partition(of_rounds);
+    let interval = settings.sped(interval).max(SHORTEST);
     Ok(Policy {
         names: Names {
             canary: canary.clone(),
@@ -126,8 +142,7 @@ pub(super) fn compile(
             service: spec.service_name().to_owned(),
             provider: router.name().to_owned(),
         },
-        interval: settings.sped(interval).max(SHORTEST),
-        threshold: analysis.threshold(),
+        interval,
         progress_deadline: settings.sped(spec.progress_deadline()).max(SHORTEST),
         skip_analysis: spec.skip_analysis,
         suspended: spec.suspend,
@@ -135,12 +150,18 @@ pub(super) fn compile(
         iterations,
         way_back,
         stickiness,
-        checks,
-        hooks,
+        watch: Rounds {
+            interval,
+            threshold: analysis.threshold(),
+            checks: checks.collect::<Result<_, _>>()?,
+            hooks: of_rounds.into_iter().collect(),
+            hold_limit: HOLD_LIMIT,
+            min_samples: router.built_in().requests.map(|_| MIN_SAMPLES),
+        },
+        hooks: of_steps.into_iter().collect(),
         promotion: Promotion::CopyToPrimary,
         drain: settings.drain,
         settle: settings.settle,
-        hold_limit: HOLD_LIMIT,
     })
 }
 
@@ -231,9 +252,10 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
 
 fn check(
     canary: &NamespacedName,
-    index: usize,
-    metric: &Metric,
+    spec: &CanarySpec,
+    (index, metric): (usize, &Metric),
     settings: &ControllerSettings,
+    templates: FindTemplate<'_>,
 ) -> Result<Check, PolicyError> {
     let path = format!("spec.analysis.metrics[{index}]");
     let window = metric.window().map_err(|source| PolicyError::Duration {
@@ -255,11 +277,11 @@ fn check(
     };
     Ok(Check {
         name: metric.name.clone(),
-        range: range(metric, &source),
+        condition: Condition::Range(range(metric, &source)),
+        own_window: has_own_window(canary, spec, &source, templates),
         source,
         window: settings.sped(window).max(SHORTEST),
-        every: None,
-        failure_limit: None,
+        patience: METRIC_PATIENCE,
         // No traffic and an outage of the metric system say nothing about the canary: wait, but not for ever.
         on_no_data: OnMissing::Hold,
         on_error: OnMissing::Hold,
@@ -315,8 +337,11 @@ fn hook(index: usize, webhook: &Webhook) -> Result<Hook, PolicyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
+    use crate::api::MetricTemplateSpec;
     use crate::model::Routing;
     use crate::release::{Keyed, PolicyStep};
 
@@ -352,7 +377,16 @@ mod tests {
         });
         json_patch::merge(&mut spec, &patch);
         let spec: CanarySpec = serde_json::from_value(spec).unwrap();
-        compile(&NamespacedName::new("test", "podinfo"), &spec, &settings(speed))
+        let template = |query: &str| -> MetricTemplateSpec {
+            let spec = json!({"provider": {"type": "prometheus", "address": "http://p"}, "query": query});
+            serde_json::from_value(spec).unwrap()
+        };
+        let find = |key: &NamespacedName| match key.name.as_str() {
+            "nf" => Ok(Arc::new(template("sum(rate(a[{{ interval }}]))"))),
+            "fixed" => Ok(Arc::new(template("sum(rate(a{b=\"{{ target }}\"}[1m]))"))),
+            _ => Err(format!("MetricTemplate {key} does not exist")),
+        };
+        compile(&NamespacedName::new("test", "podinfo"), &spec, &settings(speed), &find)
     }
 
     #[test]
@@ -361,22 +395,40 @@ mod tests {
         assert_eq!(policy.steps.len(), 10);
         assert_eq!(policy.steps[8], PolicyStep::Route(Routing::candidate_percent(50)));
         assert_eq!(policy.steps[9], PolicyStep::Analyse);
-        assert_eq!(nth(&policy.checks, 0).range, Range { min: Some(99.0), max: None });
-        assert_eq!(nth(&policy.checks, 1).range, Range { min: None, max: Some(500.0) });
+        assert_eq!(nth(&policy.watch.checks, 0).condition, Condition::Range(Range { min: Some(99.0), max: None }));
+        assert_eq!(
+            nth(&policy.watch.checks, 1).condition,
+            Condition::Range(Range { min: None, max: Some(500.0) })
+        );
         assert!(
-            matches!(&nth(&policy.checks, 2).source, CheckSource::Template { template, .. } if template.namespace == "istio-system")
+            matches!(&nth(&policy.watch.checks, 2).source, CheckSource::Template { template, .. } if template.namespace == "istio-system")
         );
         assert_eq!(
-            (nth(&policy.hooks, 0).kind, nth(&policy.hooks, 0).timeout),
+            (nth(&policy.watch.hooks, 0).kind, nth(&policy.watch.hooks, 0).timeout),
             (HookKind::Rollout, Duration::from_secs(5))
         );
+    }
+
+    #[test]
+    fn a_query_that_does_not_use_its_window_has_one_of_its_own() {
+        let metrics = json!([
+            {"name": "request-duration", "thresholdRange": {"max": 500}},
+            {"name": "a", "query": "sum(rate(a[{{ interval }}]))", "thresholdRange": {"max": 1}},
+            {"name": "b", "query": "sum(rate(a[1m]))", "thresholdRange": {"max": 1}},
+            {"name": "c", "templateRef": {"name": "nf"}, "thresholdRange": {"max": 1}},
+            {"name": "d", "templateRef": {"name": "fixed"}, "thresholdRange": {"max": 1}},
+            {"name": "e", "templateRef": {"name": "gone"}, "thresholdRange": {"max": 1}}
+        ]);
+        let policy = compiled(json!({"analysis": {"metrics": metrics}}), 1.0).unwrap();
+        let own: Vec<bool> = policy.watch.checks.values().map(|check| check.own_window).collect();
+        assert_eq!(own, [false, false, true, false, true, false]);
     }
 
     #[test]
     fn speed_divides_interval_windows_and_deadline_but_not_the_drain() {
         let policy = compiled(json!({}), 60.0).unwrap();
         assert_eq!(policy.interval, Duration::from_secs(1));
-        assert_eq!(nth(&policy.checks, 1).window, Duration::from_millis(500));
+        assert_eq!(nth(&policy.watch.checks, 1).window, Duration::from_millis(500));
         assert_eq!(policy.progress_deadline, Duration::from_secs(1));
         assert_eq!(policy.drain, Duration::from_secs(5));
     }
@@ -434,6 +486,7 @@ mod tests {
         let spec: CanarySpec = serde_json::from_value(spec).unwrap();
         let notices = check_policy(&NamespacedName::new("test", "a"), &spec).unwrap();
         let paths: Vec<_> = notices.iter().map(|notice| notice.path.as_str()).collect();
-        assert_eq!(paths, ["spec.service.gatewayRefs", "spec.service.backendTimeout"]);
+        let unchecked = "spec.analysis.metrics";
+        assert_eq!(paths, ["spec.service.gatewayRefs", "spec.service.backendTimeout", unchecked]);
     }
 }

@@ -168,7 +168,8 @@ impl Reconciler {
         if let Some(reason) = pruned {
             return self.block(canary, memory, &reason).await;
         }
-        let mut policy = match compile(&canary.key, spec, &self.settings) {
+        let look = self.look_of(canary, spec);
+        let mut policy = match compile(&canary.key, spec, &self.settings, &|key| look.template(key)) {
             Ok(policy) => policy,
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
@@ -186,10 +187,9 @@ impl Reconciler {
             Ok(state) => state,
             Err(error) => return self.block(canary, memory, &error.to_string()).await,
         };
-        let look = self.look_of(canary, spec);
         policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
-        let observed = look.observe(answers, asking_since);
+        let observed = look.observe(&policy, answers, asking_since);
         let notices: Vec<String> = notices.into_iter().chain(look.fixed()).collect();
         memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
         let old = state.clone();

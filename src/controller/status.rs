@@ -72,6 +72,11 @@ pub(super) fn project(
         Some(state) => of_state(&old, state),
         None => old.clone(),
     };
+    let misconfigured = state.and_then(|state| match &state.waiting_on {
+        Some(WaitingOn::Misconfigured { reason }) => Some(reason.as_str()),
+        Some(_) | None => None,
+    });
+    let extras = Extras { blocked: extras.blocked.or(misconfigured), ..extras };
     // `kubectl get canary -o wide` has a column for this, and none for conditions.
     if let Some(reason) = extras.blocked.or(extras.terminating) {
         let none_yet = || SerinStatus { version: SerinStatus::VERSION, ..SerinStatus::default() };

@@ -107,12 +107,12 @@ impl Telemetry {
         for (workload, weight) in [(format!("{target}-primary"), 100 - weight), (target.to_owned(), weight)] {
             self.weight.get_or_create(&Workload { workload, namespace: namespace.clone() }).set(weight);
         }
-        let checks = state.release().map(|release| release.checks.as_slice()).unwrap_or_default();
+        let checks = state.release().map(|release| release.checks()).unwrap_or_default();
         for CheckResult { name: metric, value, .. } in checks {
             if let Some(value) = value {
                 let labels =
                     Analysed { name: target.to_owned(), namespace: namespace.clone(), metric: metric.clone() };
-                self.analysis.get_or_create(&labels).set(*value);
+                self.analysis.get_or_create(&labels).set(value);
             }
         }
     }

@@ -128,7 +128,7 @@ mod tests {
 
     use crate::hook::HookPayload;
     use crate::model::{Digest, ReleaseId};
-    use crate::release::{HookKey, HookKind, Keyed, Tick};
+    use crate::release::{Counter, HookKey, HookKind, Keyed, Tick};
 
     use super::*;
 
@@ -143,7 +143,8 @@ mod tests {
             disable_tls: false,
             metadata: metadata.clone(),
         };
-        let tick = Tick { release: ReleaseId::new(2, &Digest::of_canonical(b"x")), number: 3 };
+        let release = ReleaseId::new(2, &Digest::of_canonical(b"x"));
+        let tick = Tick { release, of: Counter::Steps, number: 3 };
         let hooks: Keyed<Hook> = [hook.clone()].into_iter().collect();
         HookCall {
             key: HookKey { tick, hook: hooks.iter().next().unwrap().0.clone() },

@@ -7,20 +7,29 @@ pub struct BuiltIn {
     pub success_rate: &'static str,
     /// 99th percentile of the canary's request durations in milliseconds.
     pub duration: &'static str,
+    /// Requests that the canary has answered; `None` where nobody counts them.
+    pub requests: Option<&'static str>,
 }
 
 /// Of what Istio's proxies count.
-pub const ISTIO: BuiltIn = BuiltIn { success_rate: REQUEST_SUCCESS_RATE, duration: REQUEST_DURATION };
+pub const ISTIO: BuiltIn =
+    BuiltIn { success_rate: REQUEST_SUCCESS_RATE, duration: REQUEST_DURATION, requests: Some(REQUESTS) };
 
-const REQUEST_SUCCESS_RATE: &str = r#"sum(
-  rate(
-    istio_requests_total{
-      reporter="destination",
-      destination_workload_namespace="{{ namespace }}",
-      destination_workload=~"{{ target }}",
-      response_code!~"5.*"
-    }[{{ interval }}]
+/// Where all are answered 5xx there is no series for any other answer:
+/// Flagger's own text is empty then, although nothing could be worse.
+const REQUEST_SUCCESS_RATE: &str = r#"(
+  sum(
+    rate(
+      istio_requests_total{
+        reporter="destination",
+        destination_workload_namespace="{{ namespace }}",
+        destination_workload=~"{{ target }}",
+        response_code!~"5.*"
+      }[{{ interval }}]
+    )
   )
+  or
+  vector(0)
 )
 /
 sum(
@@ -45,4 +54,15 @@ const REQUEST_DURATION: &str = r#"histogram_quantile(
       }[{{ interval }}]
     )
   ) by (le)
+)"#;
+
+/// Requests that the canary has answered, by the mesh's own counters.
+const REQUESTS: &str = r#"sum(
+  increase(
+    istio_requests_total{
+      reporter="destination",
+      destination_workload_namespace="{{ namespace }}",
+      destination_workload=~"{{ target }}"
+    }[{{ interval }}]
+  )
 )"#;

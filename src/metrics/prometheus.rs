@@ -30,6 +30,9 @@ pub struct Prometheus {
     clients: HttpClients,
 }
 
+/// Prometheus' word for a query that cannot be read: the query is at fault, whoever asks.
+const BAD_DATA: &str = "bad_data";
+
 impl Prometheus {
     /// A provider that asks through `clients`.
     pub fn new(clients: HttpClients) -> Self {
@@ -38,9 +41,12 @@ impl Prometheus {
 
     async fn ask(&self, endpoint: &Endpoint, query: &str) -> Result<Reading, String> {
         if let Some(reason) = super::unsupported(&endpoint.kind) {
-            return Err(reason);
+            return Ok(Reading::Misconfigured { reason });
         }
-        let request = self.request(endpoint, query)?;
+        let request = match self.request(endpoint, query) {
+            Ok(request) => request,
+            Err(reason) => return Ok(Reading::Misconfigured { reason }),
+        };
         let response = request.send().await.map_err(chain)?;
         let status = response.status();
         let body = read_bounded(response).await?;
@@ -51,6 +57,7 @@ impl Prometheus {
         }
     }
 
+    /// The request; why the endpoint allows none, in words.
     fn request(&self, endpoint: &Endpoint, query: &str) -> Result<reqwest::RequestBuilder, String> {
         let address = self.clients.address(&endpoint.address).map_err(|error| error.to_string())?;
         let mut url = address.url().clone();
@@ -147,6 +154,9 @@ struct Series {
 impl Envelope {
     fn reading(self) -> Reading {
         let Self { status, data, error_type, error, warnings } = self;
+        if error_type == BAD_DATA {
+            return Reading::Misconfigured { reason: format!("{error_type}: {error}") };
+        }
         if status != "success" {
             return Reading::Error { reason: format!("{error_type}: {error}") };
         }
@@ -165,11 +175,11 @@ impl Envelope {
                 Ok(series) => vector(&series, &warnings),
                 Err(error) => Reading::Error { reason: format!("the vector cannot be read: {error}") },
             },
-            "matrix" => Reading::Error {
+            "matrix" => Reading::Misconfigured {
                 reason: "the query gives a range vector: wrap it in a function such as rate() or avg_over_time()"
                     .to_owned(),
             },
-            other => Reading::Error { reason: format!("the query gives a {other}, not a number") },
+            other => Reading::Misconfigured { reason: format!("the query gives a {other}, not a number") },
         }
     }
 }
@@ -179,7 +189,7 @@ fn vector(series: &[Series], warnings: &[String]) -> Reading {
         [] if warnings.is_empty() => Reading::NoData { reason: "no values found".to_owned() },
         [] => Reading::NoData { reason: format!("no values found ({})", warnings.join("; ")) },
         [Series { value: (_, value), .. }] => number(value),
-        [first, second, ..] => Reading::Error {
+        [first, second, ..] => Reading::Misconfigured {
             reason: format!(
                 "the query gives {} series ({}, {}, …) where one number is needed: aggregate with sum() or avg()",
                 series.len(),
@@ -230,7 +240,11 @@ mod tests {
         }
         let matrix = json!({"status": "success", "data": {"resultType": "matrix", "result": []}});
         let refused = json!({"status": "error", "errorType": "bad_data", "error": "parse error"});
-        for answer in [vector_of(&["1", "2"]), vector_of(&["x"]), matrix, refused] {
+        for answer in [vector_of(&["1", "2"]), matrix, refused] {
+            assert!(matches!(reading(answer.clone()), Reading::Misconfigured { .. }), "{answer}");
+        }
+        let failed = json!({"status": "error", "errorType": "execution", "error": "too many samples"});
+        for answer in [vector_of(&["x"]), failed] {
             assert!(matches!(reading(answer.clone()), Reading::Error { .. }), "{answer}");
         }
     }

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn built_in_queries_are_valid_promql() {
-        for query in [ISTIO.success_rate, ISTIO.duration] {
+        for query in [ISTIO.success_rate, ISTIO.duration, ISTIO.requests.unwrap()] {
             let rendered = context().render(query).unwrap();
             promql_parser::parser::parse(&rendered).unwrap();
             assert!(!rendered.contains("{{"));

@@ -30,7 +30,7 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
         policy: Some(policy_words(spec)),
         checks: release
-            .map(|release| release.checks.clone())
+            .map(|release| release.checks())
             .or_else(|| failed.map(|outcome| outcome.checks.clone()))
             .unwrap_or_default(),
         cause: failed

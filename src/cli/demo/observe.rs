@@ -126,17 +126,17 @@ impl Teller {
     /// A tick is news when its number has moved on and left results behind.
     fn tell_checks(&mut self, state: &State, failed_checks: i64, threshold: u32) {
         let Phase::Releasing(release) = &state.phase else { return };
-        let tick = (release.id.to_string(), release.tick);
+        let tick = (release.id.to_string(), release.watch.round);
         if self.tick.as_ref() == Some(&tick) {
             return;
         }
         self.tick = Some(tick);
         // A tick that only opens a window carries the results of the one before.
-        if release.checks.is_empty() || release.checks == self.checks {
+        let checks = release.checks();
+        if checks.is_empty() || checks == self.checks {
             return;
         }
-        self.checks.clone_from(&release.checks);
-        let checks = release.checks.clone();
+        self.checks.clone_from(&checks);
         // The verdict and the weight that follows from it are one write: what was measured had the weight before.
         let weight = self.last.weight;
         self.printer.event(DemoEvent::Checks { weight, failed_checks, threshold, checks });

@@ -200,7 +200,7 @@ impl Printer {
         match verdict {
             Verdict::Pass => text,
             Verdict::Fail => Paint::Red.apply(&text, self.colours),
-            Verdict::NoData | Verdict::Error | Verdict::Inconclusive => {
+            Verdict::NoData | Verdict::Early | Verdict::Error | Verdict::Misconfigured | Verdict::Inconclusive => {
                 Paint::Yellow.apply(&format!("{text}: {}", verdict.as_str()), self.colours)
             }
         }

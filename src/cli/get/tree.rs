@@ -161,11 +161,15 @@ fn check(result: &CheckResult, colours: bool) -> String {
     let mark = match verdict {
         Verdict::Pass => Paint::Green.apply("✓", colours),
         Verdict::Fail => Paint::Red.apply("✗", colours),
-        Verdict::NoData | Verdict::Error | Verdict::Inconclusive => Paint::Yellow.apply("?", colours),
+        Verdict::NoData | Verdict::Early | Verdict::Error | Verdict::Misconfigured | Verdict::Inconclusive => {
+            Paint::Yellow.apply("?", colours)
+        }
     };
     let said = match verdict {
         Verdict::Pass | Verdict::Fail => String::new(),
-        Verdict::NoData | Verdict::Error | Verdict::Inconclusive => format!(": {}", verdict.as_str()),
+        Verdict::NoData | Verdict::Early | Verdict::Error | Verdict::Misconfigured | Verdict::Inconclusive => {
+            format!(": {}", verdict.as_str())
+        }
     };
     format!("{mark} {name} {value} ({limit}){said}")
 }

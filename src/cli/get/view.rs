@@ -175,7 +175,7 @@ impl View {
             Phase::Releasing(release) => {
                 self.since = Some(release.started);
                 self.step = state.progress.map(|progress| (progress.step, progress.of));
-                self.checks = release.checks;
+                self.checks = release.checks();
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::model::NamespacedName;
 
+use super::condition::Condition;
 use super::keyed::{Defined, Definition};
-use super::verdict::Range;
 
 /// One metric check.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,14 +15,14 @@ pub struct Check {
     pub name: String,
     /// Where the value comes from.
     pub source: CheckSource,
-    /// The allowed range.
-    pub range: Range,
-    /// Query window (`{{ interval }}`).
+    /// What it demands.
+    pub condition: Condition,
+    /// The metric's interval: the longest window of a query (`{{ interval }}`).
     pub window: Duration,
-    /// Time between two judgements of this check; `None` means every tick (Flagger: all checks on one cadence).
-    pub every: Option<Duration>,
-    /// Failures of this check alone that end the release; `None` means the shared threshold.
-    pub failure_limit: Option<u32>,
+    /// The query does not use `{{ interval }}`: it looks back as far as it was written to.
+    pub own_window: bool,
+    /// Longest wait for an answer. Providers have shorter timeouts of their own; this is the backstop for one that got lost.
+    pub patience: Duration,
     /// No sample, NaN or an empty vector.
     pub on_no_data: OnMissing,
     /// The provider could not be asked.
@@ -67,9 +67,9 @@ impl OnMissing {
 
 impl Defined for Check {
     fn definition(&self) -> Definition {
-        let Self { name, source, range, window, every, failure_limit, on_no_data, on_error } = self;
-        let start = Definition::default().with(name).with(range).with(window.as_millis());
-        let start = start.with_option(every.map(|every| every.as_millis())).with_option(*failure_limit);
+        let Self { name, source, condition, window, own_window, patience, on_no_data, on_error } = self;
+        let start = Definition::default().with(name).with(window.as_millis()).with(own_window);
+        let start = condition.define(start).with(patience.as_millis());
         let start = start.with(on_no_data.as_str()).with(on_error.as_str());
         match source {
             CheckSource::SuccessRate => start.with("success rate"),

@@ -1,10 +1,19 @@
-//! Measurements become verdicts. PURE: no I/O, no clock, no async.
+//! Measurements become verdicts, and verdicts become the end of a run. PURE: no I/O, no clock, no async.
 //!
-//! Unknown, empty, NaN and error are outcomes of their own; none of them passes as success.
+//! Analysis owns its time: a run is advanced whenever somebody looks, whatever else goes on. It names the questions that are
+//! due, judges them once they are answered, and says when to look again. There are two paces: [`Rounds`], all checks together,
+//! and [`Schedules`], each by its own clock.
+//!
+//! Unknown, empty, NaN, too early, misconfigured and error are outcomes of their own; none of them passes as success.
 
 mod check;
+mod condition;
 mod hook;
+mod judged;
 mod keyed;
+mod rounds;
+mod run;
+mod schedules;
 mod verdict;
 pub mod words;
 
@@ -12,11 +21,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Check, CheckSource, OnMissing};
+pub use condition::{Condition, Expression, Predicate};
 pub use hook::{Hook, HookKind};
+pub use judged::Judged;
 pub use keyed::{Defined, Definition, Key, Keyed};
+pub use rounds::{Known, Passed, Rounds, RoundsRun, Trouble};
+pub use run::{Answered, Ask, End, Mode, News, Requests, Subject, Turn};
+pub use schedules::{Because, CheckClock, Phase, Schedule, Scheduled, Schedules, SchedulesRun};
 pub use verdict::{Breach, Range, Verdict, breach, judge};
 
-/// One metric value with the query that gave it.
+/// What a provider answered to a query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Measurement {
@@ -37,7 +51,7 @@ pub struct HookReply {
     pub body: String,
 }
 
-/// What a provider answered.
+/// What came back: a sample, or why there is none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Reading {
@@ -45,6 +59,16 @@ pub enum Reading {
     Value {
         /// The number, in the check's unit.
         value: f64,
+    },
+    /// Several numbers, one of each series or moment.
+    List {
+        /// The numbers; NaN is possible.
+        values: Vec<f64>,
+    },
+    /// Anything else.
+    Json {
+        /// As the provider answered.
+        value: serde_json::Value,
     },
     /// No sample, an empty vector, NaN or infinity; why, in words.
     NoData {
@@ -54,6 +78,12 @@ pub enum Reading {
     /// The provider could not be asked or refused; why, in words.
     Error {
         /// Why, in words.
+        reason: String,
+    },
+    /// The policy is at fault, not the version and not the provider: a template or a Secret that is not there, a query that
+    /// does not render; in words.
+    Misconfigured {
+        /// What, and what helps.
         reason: String,
     },
 }

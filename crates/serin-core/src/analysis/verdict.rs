@@ -1,10 +1,11 @@
-//! What a reading means, held against its limits.
+//! What a reading means, held against its condition.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::Reading;
+use super::condition::Condition;
 
 /// Inclusive limits. A value outside fails; NaN is never inside.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -30,19 +31,25 @@ impl fmt::Display for Range {
 /// What one reading means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Inside the limits.
+    /// The condition is met.
     #[serde(rename = "pass")]
     Pass,
-    /// Outside the limits.
+    /// It is not.
     #[serde(rename = "fail")]
     Fail,
     /// No sample, an empty vector, NaN or infinity.
     #[serde(rename = "no data")]
     NoData,
-    /// The provider could not be asked or refused.
+    /// No sample yet: the traffic is younger than the metric's interval.
+    #[serde(rename = "too early")]
+    Early,
+    /// The provider could not be asked or refused, or the condition could not be evaluated.
     #[serde(rename = "error")]
     Error,
-    /// A value, but no limit to hold it against.
+    /// The policy is at fault: nothing can be asked, or there is no limit to hold a value against.
+    #[serde(rename = "misconfigured")]
+    Misconfigured,
+    /// A value that meets neither condition.
     #[serde(rename = "inconclusive")]
     Inconclusive,
 }
@@ -54,7 +61,9 @@ impl Verdict {
             Self::Pass => "pass",
             Self::Fail => "fail",
             Self::NoData => "no data",
+            Self::Early => "too early",
             Self::Error => "error",
+            Self::Misconfigured => "misconfigured",
             Self::Inconclusive => "inconclusive",
         }
     }
@@ -75,17 +84,18 @@ pub enum Breach {
     Above(f64),
 }
 
-/// Judges one reading. Nothing but a finite number inside at least one limit passes.
-pub fn judge(reading: &Reading, range: Range) -> Verdict {
+/// Judges one reading; why, where the reading itself does not say it.
+///
+/// Nothing but a value that meets a condition passes. The one exception is the field's: an expression for failure alone
+/// passes what it does not name, and a check without any condition that may be missing ([`Condition::Always`]) passes what
+/// was measured.
+pub fn judge(reading: &Reading, condition: &Condition) -> (Verdict, Option<String>) {
     match reading {
-        Reading::NoData { .. } => Verdict::NoData,
-        Reading::Error { .. } => Verdict::Error,
-        Reading::Value { value } if !value.is_finite() => Verdict::NoData,
-        Reading::Value { .. } if range == Range::default() => Verdict::Inconclusive,
-        Reading::Value { value } => match breach(*value, range) {
-            Some(_) => Verdict::Fail,
-            None => Verdict::Pass,
-        },
+        Reading::NoData { .. } => (Verdict::NoData, None),
+        Reading::Error { .. } => (Verdict::Error, None),
+        Reading::Misconfigured { .. } => (Verdict::Misconfigured, None),
+        Reading::Value { value } if !value.is_finite() => (Verdict::NoData, Some(format!("the value is {value}"))),
+        Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. } => condition.judge(reading),
     }
 }
 
@@ -105,7 +115,7 @@ mod tests {
 
     #[test]
     fn only_a_finite_number_inside_the_limits_passes() {
-        let range = Range { min: Some(0.0), max: Some(5.0) };
+        let range = Condition::Range(Range { min: Some(0.0), max: Some(5.0) });
         let cases = [
             (value(0.0), Verdict::Pass),
             (value(5.0), Verdict::Pass),
@@ -113,16 +123,18 @@ mod tests {
             (value(-0.01), Verdict::Fail),
             (value(f64::NAN), Verdict::NoData),
             (value(f64::INFINITY), Verdict::NoData),
+            (Reading::List { values: vec![1.0] }, Verdict::Error),
             (Reading::NoData { reason: "empty".into() }, Verdict::NoData),
             (Reading::Error { reason: "refused".into() }, Verdict::Error),
+            (Reading::Misconfigured { reason: "no template".into() }, Verdict::Misconfigured),
         ];
         for (reading, verdict) in cases {
-            assert_eq!(judge(&reading, range), verdict, "{reading:?}");
+            assert_eq!(judge(&reading, &range).0, verdict, "{reading:?}");
         }
     }
 
     #[test]
     fn a_value_without_limits_proves_nothing() {
-        assert_eq!(judge(&value(99.0), Range::default()), Verdict::Inconclusive);
+        assert_eq!(judge(&value(99.0), &Condition::Range(Range::default())).0, Verdict::Misconfigured);
     }
 }

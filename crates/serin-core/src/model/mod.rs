@@ -9,6 +9,7 @@ mod projected;
 mod revision;
 mod routing;
 pub mod text;
+mod time;
 mod told;
 
 pub use digest::{Digest, DigestError};
@@ -19,4 +20,5 @@ pub use revision::{
     CommitId, CommitIdError, Quarantined, ReleaseId, ReleaseIdError, Remembered, Revision, RevisionError,
 };
 pub use routing::{Affinity, Cookie, Extra, Routing, Rule, Split, Sticky};
+pub use time::{after, between};
 pub use told::{MESSAGE_MAX, TOLD_MAX, told, told_message};

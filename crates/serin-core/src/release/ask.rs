@@ -1,10 +1,11 @@
 //! Questions to the outside and their answers: for each subject a key, a question and an answer of its own type.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::analysis::{Check, Hook, HookReply, Key, Measurement, Reading};
+use crate::analysis::{Check, Hook, HookReply, Key, Measurement, Reading, Requests};
 use crate::model::{ReleaseId, told};
 
 use super::observed::Observed;
@@ -17,8 +18,19 @@ use super::state::State;
 pub struct Tick {
     /// The release.
     pub release: ReleaseId,
-    /// Counts judgements within the release.
+    /// Who counts.
+    pub of: Counter,
+    /// What has been counted.
     pub number: u32,
+}
+
+/// Who counts ticks within a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Counter {
+    /// Its steps: each look at a gate is one.
+    Steps,
+    /// The rounds that watch over it.
+    Watch,
 }
 
 /// Identifies the question for a metric's value.
@@ -46,6 +58,8 @@ pub enum QuestionKey {
     Metric(MetricKey),
     /// A webhook's reply.
     Hook(HookKey),
+    /// The candidate's requests.
+    Requests(Tick),
     /// Whether the metric providers are there.
     Providers(Tick),
 }
@@ -59,7 +73,7 @@ pub enum Question {
         key: MetricKey,
         /// The check, with its query source.
         check: Box<Check>,
-        /// The window: the check's own, or shorter when this revision's traffic is younger.
+        /// The window: the metric's interval, or shorter when users have been exposed for less.
         window: Duration,
     },
     /// Call a webhook.
@@ -70,6 +84,13 @@ pub enum Question {
         hook: Box<Hook>,
         /// Flagger's phase string for the payload.
         phase: String,
+    },
+    /// Count the requests that the candidate has had, by the router's own counters.
+    Requests {
+        /// Its identity.
+        key: Tick,
+        /// Over which time until now.
+        window: Duration,
     },
     /// Are the metric providers of these checks reachable? Asked once while a target is initialized.
     Providers {
@@ -86,6 +107,7 @@ impl Question {
         match self {
             Self::Metric { key, .. } => QuestionKey::Metric(key.clone()),
             Self::Hook { key, .. } => QuestionKey::Hook(key.clone()),
+            Self::Requests { key, .. } => QuestionKey::Requests(key.clone()),
             Self::Providers { key, .. } => QuestionKey::Providers(key.clone()),
         }
     }
@@ -95,7 +117,34 @@ impl Question {
         match self {
             Self::Metric { check, .. } => &check.name,
             Self::Hook { hook, .. } => &hook.name,
+            Self::Requests { .. } => "the router's counters",
             Self::Providers { .. } => "metric providers",
+        }
+    }
+}
+
+/// Why a metric cannot be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProviderFault {
+    /// The policy, or what it names, is at fault; in words.
+    Policy(String),
+    /// The provider does not answer; in words.
+    Unreachable(String),
+}
+
+impl ProviderFault {
+    fn told(self) -> Self {
+        match self {
+            Self::Policy(reason) => Self::Policy(told(reason)),
+            Self::Unreachable(reason) => Self::Unreachable(told(reason)),
+        }
+    }
+}
+
+impl fmt::Display for ProviderFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy(reason) | Self::Unreachable(reason) => f.write_str(reason),
         }
     }
 }
@@ -107,8 +156,10 @@ pub enum Answer {
     Metric(MetricKey, Measurement),
     /// A webhook's reply.
     Hook(HookKey, HookReply),
+    /// How many requests.
+    Requests(Tick, Requests),
     /// The providers are there, or the first error in words.
-    Providers(Tick, Result<(), String>),
+    Providers(Tick, Result<(), ProviderFault>),
 }
 
 impl Answer {
@@ -117,6 +168,7 @@ impl Answer {
         match self {
             Self::Metric(key, _) => QuestionKey::Metric(key.clone()),
             Self::Hook(key, _) => QuestionKey::Hook(key.clone()),
+            Self::Requests(key, _) => QuestionKey::Requests(key.clone()),
             Self::Providers(key, _) => QuestionKey::Providers(key.clone()),
         }
     }
@@ -127,16 +179,19 @@ impl Answer {
         match self {
             Self::Metric(key, Measurement { reading, query, at }) => {
                 let reading = match reading {
-                    Reading::Value { value } => Reading::Value { value },
+                    // A sample passes when it becomes the text of a judgement.
+                    sample @ (Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. }) => sample,
                     Reading::NoData { reason } => Reading::NoData { reason: told(reason) },
                     Reading::Error { reason } => Reading::Error { reason: told(reason) },
+                    Reading::Misconfigured { reason } => Reading::Misconfigured { reason: told(reason) },
                 };
                 Self::Metric(key, Measurement { reading, query, at })
             }
             Self::Hook(key, HookReply { accepted, body }) => {
                 Self::Hook(key, HookReply { accepted, body: told(body) })
             }
-            Self::Providers(key, found) => Self::Providers(key, found.map_err(told)),
+            Self::Requests(key, found) => Self::Requests(key, found.map_err(told)),
+            Self::Providers(key, found) => Self::Providers(key, found.map_err(ProviderFault::told)),
         }
     }
 }
@@ -155,7 +210,7 @@ impl Answers {
     pub(super) fn metric(&self, wanted: &MetricKey) -> Option<&Measurement> {
         self.0.iter().find_map(|answer| match answer {
             Answer::Metric(key, measurement) if key == wanted => Some(measurement),
-            Answer::Metric(..) | Answer::Hook(..) | Answer::Providers(..) => None,
+            _ => None,
         })
     }
 
@@ -163,15 +218,23 @@ impl Answers {
     pub(super) fn hook(&self, wanted: &HookKey) -> Option<&HookReply> {
         self.0.iter().find_map(|answer| match answer {
             Answer::Hook(key, reply) if key == wanted => Some(reply),
-            Answer::Hook(..) | Answer::Metric(..) | Answer::Providers(..) => None,
+            _ => None,
         })
     }
 
     /// Whether the providers are there.
-    pub(super) fn providers(&self, wanted: &Tick) -> Option<&Result<(), String>> {
+    pub(super) fn providers(&self, wanted: &Tick) -> Option<&Result<(), ProviderFault>> {
         self.0.iter().find_map(|answer| match answer {
             Answer::Providers(key, found) if key == wanted => Some(found),
-            Answer::Providers(..) | Answer::Metric(..) | Answer::Hook(..) => None,
+            _ => None,
+        })
+    }
+
+    /// How many requests.
+    pub(super) fn requests(&self, wanted: &Tick) -> Option<&Requests> {
+        self.0.iter().find_map(|answer| match answer {
+            Answer::Requests(key, found) if key == wanted => Some(found),
+            _ => None,
         })
     }
 
@@ -180,6 +243,7 @@ impl Answers {
         match question {
             Question::Metric { key, .. } => self.metric(key).is_some(),
             Question::Hook { key, .. } => self.hook(key).is_some(),
+            Question::Requests { key, .. } => self.requests(key).is_some(),
             Question::Providers { key, .. } => self.providers(key).is_some(),
         }
     }
@@ -189,10 +253,7 @@ impl Answers {
 ///
 /// Asked of a *persisted* state: the tick in a question's key is written before anybody is asked.
 pub fn ask(policy: &Policy, observed: &Observed, state: &State, now: Timestamp) -> Vec<Question> {
-    let held = policy.suspended || observed.blocked.is_some();
-    let mut open = questions::after_release(policy, observed, state);
-    if !held {
-        open.extend(questions::of_phase(policy, observed, state, now));
-    }
+    let mut open = questions::after_release(policy, observed, state, now);
+    open.extend(questions::of_phase(policy, observed, state, now));
     open.into_iter().filter(|open| open.is_pending(observed, now)).map(|open| open.question).collect()
 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::{Key, Verdict};
-use crate::model::{Digest, ReleaseId, Revision, Routing};
+use crate::analysis::{RoundsRun, Verdict};
+use crate::model::{Digest, ReleaseId, Revision, Routing, after, between};
 
 use super::observed::WorkloadObserved;
 use super::policy::{Policy, PolicyStep};
-use super::time::after;
 
 /// One attempt to bring the target from one revision to another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,23 +31,22 @@ pub struct Release {
     /// Before that step a fresh round is due at what is shown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recheck: bool,
-    /// Judgements so far; part of every question's key.
-    pub tick: u32,
-    /// When the open tick began: rollout hooks are asked, a pause counts from here.
-    pub opened: Timestamp,
-    /// When the open tick's window closes: metrics and gates are asked, a pause ends.
-    pub due: Timestamp,
-    /// Failed checks so far, against the threshold.
-    pub failed_checks: u32,
-    /// Held ticks in a row.
-    pub held: u32,
+    /// The time of the step.
+    #[serde(flatten)]
+    pub clock: StepClock,
+    /// The rounds of checks: open whenever users are exposed to the revision, whatever else goes on.
+    #[serde(default)]
+    pub watch: RoundsRun,
+    /// The round that has to pass before a step that waits for one is done.
+    #[serde(default)]
+    pub awaited: u32,
     /// Where traffic is meant to go; repair may lower the live routing to it, never raise it above.
     #[serde(alias = "weights")]
     pub routing: Routing,
     /// When the router was first seen to show it: windows start here.
     #[serde(default, alias = "weightsSince", skip_serializing_if = "Option::is_none")]
     pub shown_since: Option<Timestamp>,
-    /// When this revision first had traffic, copies included; no query window reaches before it.
+    /// When this revision first had traffic, copies included: what has had none need not drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_traffic: Option<Timestamp>,
     /// Since when the canary has been ready: proxies learn of its endpoints a little later.
@@ -70,12 +68,42 @@ pub struct Release {
     /// Somebody asked to promote without the remaining steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,
-    /// The last value of every check, for status, record and CLI; in the order of `counts`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub checks: Vec<CheckResult>,
-    /// What is remembered of every check.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub counts: Vec<CheckCount>,
+}
+
+/// The time of a release's step: gates and pauses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepClock {
+    /// Counts ticks; part of every gate's key.
+    #[serde(rename = "tick")]
+    pub number: u32,
+    /// When the open tick began.
+    pub opened: Timestamp,
+    /// When it is due: gates are asked, a pause ends.
+    pub due: Timestamp,
+    /// When the gates of this tick were first asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Timestamp>,
+}
+
+impl StepClock {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { number: 0, opened: now, due: now, asked: None }
+    }
+
+    /// A clock that was put back: the tick keeps its length.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        if self.opened > now {
+            self.due = after(now, between(self.opened, self.due));
+            self.opened = now;
+        }
+        self.asked = self.asked.map(|asked| asked.min(now));
+    }
+
+    /// The next tick, due after `wait`. What was asked in an earlier one does not count any more.
+    pub(super) fn reopen(&mut self, now: Timestamp, wait: Duration) {
+        *self = Self { number: self.number.saturating_add(1), opened: now, due: after(now, wait), asked: None };
+    }
 }
 
 /// The most pods that were available since a wait began, and when that many were first seen.
@@ -98,10 +126,39 @@ impl Release {
         self.plan.as_ref().is_none_or(|plan| *plan == policy.plan())
     }
 
+    /// Whether users meet the revision, as far as it was intended.
+    pub fn is_exposed(&self) -> bool {
+        self.routing.exposes()
+    }
+
+    /// Whether rounds of checks watch over it: whenever users meet the revision, and where a step waits for a round.
+    pub(super) fn is_watched(&self) -> bool {
+        self.is_exposed() || self.watch.is_open()
+    }
+
+    /// Whether traffic goes back to the stable side, or will as soon as that is ready. Nothing holds that up.
+    pub(super) fn is_on_its_way_out(&self) -> bool {
+        matches!(self.stage, Stage::Ending { .. } | Stage::Restoring { .. })
+    }
+
+    /// The last value of every check, for status, record and CLI.
+    pub fn checks(&self) -> Vec<CheckResult> {
+        let results = self.watch.checks.iter().map(|known| CheckResult {
+            name: known.judged.name.clone(),
+            verdict: known.judged.verdict,
+            value: known.judged.value,
+            limit: known.judged.limit.clone(),
+        });
+        results.collect()
+    }
+
     /// Means traffic to go there from now on; what was seen of the routing before says nothing about it.
     pub(super) fn aim(&mut self, routing: Routing) {
         self.routing = routing;
         self.shown_since = None;
+        if !self.is_exposed() {
+            self.watch.stop();
+        }
     }
 
     /// When `side` has had its time to become ready: `limit` after the wait began, or after it last came nearer.
@@ -213,17 +270,4 @@ pub struct CheckResult {
     pub value: Option<f64>,
     /// `≥ 99`, `≤ 500`, `0 to 5`.
     pub limit: String,
-}
-
-/// What is remembered of a check with a cadence or a limit of its own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CheckCount {
-    /// The check.
-    pub check: Key,
-    /// Its failures so far.
-    pub failures: u32,
-    /// When it last passed or failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged: Option<Timestamp>,
 }

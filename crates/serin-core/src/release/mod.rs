@@ -24,13 +24,12 @@ mod report;
 mod shed;
 mod state;
 mod step;
-mod time;
 mod words;
 
 pub use action::Action;
 pub use affinity::{CookieShape, Stickiness};
-pub use ask::{Answer, Answers, HookKey, MetricKey, Question, QuestionKey, Tick, ask};
-pub use attempt::{Cause, CheckCount, CheckResult, End, Progress, Release, Stage};
+pub use ask::{Answer, Answers, Counter, HookKey, MetricKey, ProviderFault, Question, QuestionKey, Tick, ask};
+pub use attempt::{Cause, CheckResult, End, Progress, Release, Stage, StepClock};
 pub use observed::{Observed, Readiness, Request, RouteObserved, Verb, WorkloadObserved};
 pub use outcome::{Outcome, OutcomeKind, PostRollout};
 pub use policy::{Names, Policy, PolicyStep, Promotion};
@@ -39,5 +38,5 @@ pub use report::{Event, EventType, Report, WaitingOn};
 pub use state::{JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress};
 pub use step::{Step, step};
 
-pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range};
+pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range, Rounds};
 pub use crate::model::Quarantined;

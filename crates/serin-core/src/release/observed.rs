@@ -137,13 +137,6 @@ pub enum RouteObserved {
     Unusable(String),
 }
 
-impl RouteObserved {
-    /// Whether traffic goes as `wanted`.
-    pub(super) fn shows(&self, wanted: &Routing) -> bool {
-        matches!(self, Self::Present { routing, unaccepted: None, .. } if routing == wanted)
-    }
-}
-
 /// A command given through the annotation `serin.dev/request: <verb>/<release or digest>/<nonce>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::analysis::{Check, Hook, HookKind, Keyed};
 use serde::Serialize;
 
+use crate::analysis::{Hook, HookKind, Keyed, Rounds};
 use crate::model::{Cookie, Digest, NamespacedName, ReleaseId, Routing, Sticky};
 
 use super::affinity::Stickiness;
@@ -15,10 +15,8 @@ use super::state::StepProgress;
 pub struct Policy {
     /// The names that messages and objects are made of.
     pub names: Names,
-    /// Flagger's `spec.analysis.interval`: time between two checks of one step.
+    /// Flagger's `spec.analysis.interval`: time between two looks at a closed gate.
     pub interval: Duration,
-    /// Failed checks that end a release; at least 1.
-    pub threshold: u32,
     /// Longest time either side may take to become ready.
     pub progress_deadline: Duration,
     /// Promote without steps and checks.
@@ -34,9 +32,9 @@ pub struct Policy {
     pub way_back: Vec<Routing>,
     /// Whether users stay on the side that answered them first.
     pub stickiness: Option<Stickiness>,
-    /// The checks judged at every [`PolicyStep::Analyse`].
-    pub checks: Keyed<Check>,
-    /// Outgoing webhooks.
+    /// The rounds of checks that are open whenever users are exposed.
+    pub watch: Rounds,
+    /// Outgoing webhooks of the steps; those of the rounds are theirs.
     pub hooks: Keyed<Hook>,
     /// What promotion means.
     pub promotion: Promotion,
@@ -45,8 +43,6 @@ pub struct Policy {
     /// How long a side must have been ready before it gets traffic: proxies learn of new endpoints later than the control
     /// plane, and what is sent there before has nowhere to go.
     pub settle: Duration,
-    /// Ticks that may be held for missing data or provider errors before the release fails.
-    pub hold_limit: u32,
 }
 
 impl Policy {
@@ -133,7 +129,7 @@ impl Names {
 pub enum PolicyStep {
     /// Shift traffic; done when the router shows it.
     Route(Routing),
-    /// Judge all checks once; a failure counts towards the threshold and the step is judged again after the interval.
+    /// Go on when a round of checks that closes from now on has passed; [`Policy::watch`] asks them.
     Analyse,
     /// Wait; without a duration until somebody resumes.
     Pause(Option<Duration>),

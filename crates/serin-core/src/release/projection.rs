@@ -71,7 +71,7 @@ impl State {
 
     /// Flagger's `status.failedChecks`.
     pub fn failed_checks(&self) -> u32 {
-        self.release().map_or(0, |release| release.failed_checks)
+        self.release().map_or(0, |release| release.watch.failed())
     }
 
     /// What became of the watched branch after the last release, if that failed and nothing has been released since.

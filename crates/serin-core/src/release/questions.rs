@@ -1,33 +1,31 @@
-//! What is open in the current tick, with its answer. `ask` and `step` both look here, so they always agree.
+//! What is open now, with its answer. `ask` and `step` both look here, so they always agree.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::analysis::{Check, Hook, HookKind, HookReply, Key, Measurement};
-use crate::model::{Digest, ReleaseId};
+use crate::analysis::{self, Answered, Hook, HookKind, HookReply, Key, Measurement, Mode, Requests, Subject};
+use crate::model::{Digest, ReleaseId, after};
 
-use super::ask::{HookKey, MetricKey, Question, Tick};
+use super::ask::{Counter, HookKey, MetricKey, ProviderFault, Question, Tick};
 use super::attempt::{Release, Stage};
 use super::observed::Observed;
 use super::outcome::OutcomeKind;
 use super::policy::{Policy, PolicyStep};
 use super::state::{Phase, State};
-use super::time::{after, between};
 
-/// Longest wait for a metric after it was asked. Providers have shorter timeouts of their own; this is the backstop for an
-/// answer that got lost.
-pub(super) const METRIC_ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for the providers to show that they are there.
+const PROVIDERS_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A question of the open tick, answered or not.
+/// A question, answered or not.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Open {
     /// What to find out.
     pub(super) question: Question,
     /// From when it may be asked.
     pub(super) from: Timestamp,
-    /// How long an answer may take from there.
-    allowance: Duration,
+    /// The last moment at which an answer counts.
+    pub(super) until: Timestamp,
 }
 
 /// What became of a question.
@@ -51,50 +49,47 @@ pub(super) struct Called<'a> {
 }
 
 impl Open {
-    fn hook(tick: &Tick, key: &Key, hook: &Hook, phase: &str, from: Timestamp) -> Self {
+    fn new(
+        question: Question,
+        from: Timestamp,
+        patience: Duration,
+        (observed, now): (&Observed, Timestamp),
+    ) -> Self {
+        // A process that started in the future started before the clock was put back.
+        let asking = observed.asking_since.map_or(from, |since| since.min(now).max(from));
+        Self { question, from, until: after(asking, patience) }
+    }
+
+    fn hook(
+        tick: &Tick,
+        key: &Key,
+        hook: &Hook,
+        phase: &str,
+        from: Timestamp,
+        seen: (&Observed, Timestamp),
+    ) -> Self {
         let key = HookKey { tick: tick.clone(), hook: key.clone() };
         let question = Question::Hook { key, hook: Box::new(hook.clone()), phase: phase.to_owned() };
-        Self { question, from, allowance: hook.patience() }
+        Self::new(question, from, hook.patience(), seen)
     }
 
-    fn metric(tick: &Tick, key: &Key, check: &Check, window: Duration, from: Timestamp) -> Self {
-        let key = MetricKey { tick: tick.clone(), check: key.clone() };
-        let question = Question::Metric { key, check: Box::new(check.clone()), window };
-        Self { question, from, allowance: METRIC_ANSWER_MAX }
-    }
-
-    /// The last moment at which an answer counts.
-    pub(super) fn until(&self, observed: &Observed) -> Timestamp {
-        after(observed.asking_since.map_or(self.from, |since| since.max(self.from)), self.allowance)
-    }
-
-    fn reply<'a, T>(&self, answer: Option<&'a T>, observed: &Observed, now: Timestamp) -> Reply<'a, T> {
+    fn reply<'a, T>(&self, answer: Option<&'a T>, now: Timestamp) -> Reply<'a, T> {
         match answer {
             Some(answer) => Reply::Here(answer),
-            None if now >= self.until(observed) => Reply::Late,
+            None if now >= self.until => Reply::Late,
             None => Reply::Pending,
         }
     }
 
     /// Whether an answer may still come.
     pub(super) fn is_pending(&self, observed: &Observed, now: Timestamp) -> bool {
-        !observed.answers.has(&self.question) && now < self.until(observed)
-    }
-
-    /// The check and its value by `now`, if it is a metric's question.
-    pub(super) fn measured<'a>(
-        &'a self,
-        observed: &'a Observed,
-        now: Timestamp,
-    ) -> Option<(&'a Check, Reply<'a, Measurement>)> {
-        let Question::Metric { key, check, .. } = &self.question else { return None };
-        Some((check, self.reply(observed.answers.metric(key), observed, now)))
+        !observed.answers.has(&self.question) && now < self.until
     }
 
     /// The hook and its reply by `now`, if it is a webhook's question.
     pub(super) fn called<'a>(&'a self, observed: &'a Observed, now: Timestamp) -> Option<Called<'a>> {
         let Question::Hook { key, hook, .. } = &self.question else { return None };
-        Some(Called { hook, reply: self.reply(observed.answers.hook(key), observed, now) })
+        Some(Called { hook, reply: self.reply(observed.answers.hook(key), now) })
     }
 
     fn accepted(&self, observed: &Observed, now: Timestamp) -> bool {
@@ -109,18 +104,54 @@ impl Called<'_> {
     }
 }
 
+/// The answers to one run of a release.
+pub(super) struct OfRun<'a> {
+    pub(super) release: &'a ReleaseId,
+    pub(super) of: Counter,
+    pub(super) observed: &'a Observed,
+}
+
+impl OfRun<'_> {
+    fn tick(&self, number: u32) -> Tick {
+        Tick { release: self.release.clone(), of: self.of, number }
+    }
+}
+
+impl Answered for OfRun<'_> {
+    fn metric(&self, check: &Key, attempt: u32) -> Option<&Measurement> {
+        self.observed.answers.metric(&MetricKey { tick: self.tick(attempt), check: check.clone() })
+    }
+
+    fn hook(&self, hook: &Key, attempt: u32) -> Option<&HookReply> {
+        self.observed.answers.hook(&HookKey { tick: self.tick(attempt), hook: hook.clone() })
+    }
+
+    fn requests(&self, attempt: u32) -> Option<&Requests> {
+        self.observed.answers.requests(&self.tick(attempt))
+    }
+
+    fn asking_since(&self) -> Option<Timestamp> {
+        self.observed.asking_since
+    }
+}
+
 /// Questions of the phase.
 pub(super) fn of_phase(policy: &Policy, observed: &Observed, state: &State, now: Timestamp) -> Vec<Open> {
+    let held = policy.suspended || observed.blocked.is_some();
     match &state.phase {
-        Phase::Initializing { ready, providers: false, .. } => match &observed.target {
+        Phase::Initializing { ready, providers: false, .. } if !held => match &observed.target {
             Some(target) => {
-                let asked = providers(policy, ready.unwrap_or(now), &target.digest);
+                let asked = providers(policy, observed, ready.unwrap_or(now), &target.digest, now);
                 asked.map(|asked| asked.open).into_iter().collect()
             }
             None => Vec::new(),
         },
-        Phase::Initializing { providers: true, .. } | Phase::Idle { .. } => Vec::new(),
-        Phase::Releasing(release) => of_release(policy, observed, release, now),
+        Phase::Initializing { .. } | Phase::Idle { .. } => Vec::new(),
+        Phase::Releasing(release) => {
+            let mut open = of_steps(policy, observed, release, now);
+            open.extend(of_watch(policy, observed, release, now));
+            open
+        }
     }
 }
 
@@ -133,132 +164,137 @@ pub(super) struct Providers {
 
 impl Providers {
     /// What became of it by `now`.
-    pub(super) fn reply<'a>(&self, observed: &'a Observed, now: Timestamp) -> Reply<'a, Result<(), String>> {
-        self.open.reply(observed.answers.providers(&self.key), observed, now)
+    pub(super) fn reply<'a>(
+        &self,
+        observed: &'a Observed,
+        now: Timestamp,
+    ) -> Reply<'a, Result<(), ProviderFault>> {
+        self.open.reply(observed.answers.providers(&self.key), now)
     }
 }
 
 /// Are the providers of the checks reachable? `None` if there is nothing to measure. Asked from the start; the time for an
 /// answer counts from when primary is `ready`, however long that or the target took to come.
-pub(super) fn providers(policy: &Policy, ready: Timestamp, digest: &Digest) -> Option<Providers> {
-    if policy.checks.is_empty() || policy.skip_analysis {
+pub(super) fn providers(
+    policy: &Policy,
+    observed: &Observed,
+    ready: Timestamp,
+    digest: &Digest,
+    now: Timestamp,
+) -> Option<Providers> {
+    if policy.watch.checks.is_empty() || policy.skip_analysis {
         return None;
     }
-    let key = Tick { release: ReleaseId::new(0, digest), number: 0 };
-    let question = Question::Providers { key: key.clone(), checks: policy.checks.values().cloned().collect() };
-    Some(Providers { open: Open { question, from: ready, allowance: METRIC_ANSWER_MAX }, key })
+    let key = Tick { release: ReleaseId::new(0, digest), of: Counter::Steps, number: 0 };
+    let checks = policy.watch.checks.values().cloned().collect();
+    let question = Question::Providers { key: key.clone(), checks };
+    Some(Providers { open: Open::new(question, ready, PROVIDERS_PATIENCE, (observed, now)), key })
+}
+
+/// The same of a release, while its pods become ready: what the checks name may be gone since.
+pub(super) fn checkable(
+    policy: &Policy,
+    observed: &Observed,
+    release: &Release,
+    now: Timestamp,
+) -> Option<Providers> {
+    let Providers { open, .. } = providers(policy, observed, release.clock.due, &release.revision.digest, now)?;
+    let key = Tick { release: release.id.clone(), of: Counter::Steps, number: release.clock.number };
+    let checks = policy.watch.checks.values().cloned().collect();
+    Some(Providers { open: Open { question: Question::Providers { key: key.clone(), checks }, ..open }, key })
 }
 
 /// Post-rollout hooks of the last release.
-pub(super) fn after_release(policy: &Policy, observed: &Observed, state: &State) -> Vec<Open> {
+pub(super) fn after_release(policy: &Policy, observed: &Observed, state: &State, now: Timestamp) -> Vec<Open> {
     let Some(post) = &state.post_rollout else { return Vec::new() };
     let phase = match post.kind {
         OutcomeKind::Succeeded | OutcomeKind::Initialized => "Succeeded",
         OutcomeKind::Failed | OutcomeKind::Superseded => "Failed",
     };
-    let tick = Tick { release: post.release.clone(), number: 0 };
-    let all =
-        hooks(policy, HookKind::PostRollout).map(|(key, hook)| Open::hook(&tick, key, hook, phase, post.since));
-    one_after_the_other(all, observed, post.since)
+    let tick = Tick { release: post.release.clone(), of: Counter::Steps, number: 0 };
+    let open = |(key, hook)| Open::hook(&tick, key, hook, phase, post.since, (observed, now));
+    one_after_the_other(hooks(policy, HookKind::PostRollout).map(open), observed, now)
 }
 
-/// Questions of the open tick of a release.
-pub(super) fn of_release(policy: &Policy, observed: &Observed, release: &Release, now: Timestamp) -> Vec<Open> {
-    if release.paused {
+/// Whether nothing may go on: only who watches goes on.
+pub(super) fn is_held(policy: &Policy, observed: &Observed, release: &Release) -> bool {
+    release.paused || policy.suspended || observed.blocked.is_some()
+}
+
+/// Questions of the open tick of the steps: gates.
+pub(super) fn of_steps(policy: &Policy, observed: &Observed, release: &Release, now: Timestamp) -> Vec<Open> {
+    if is_held(policy, observed, release) {
         return Vec::new();
     }
-    match &release.stage {
-        Stage::Confirming => gates(policy, observed, release, HookKind::ConfirmRollout, now),
-        Stage::Preparing => gates(policy, observed, release, HookKind::PreRollout, now),
+    let kind = match &release.stage {
+        Stage::Confirming => HookKind::ConfirmRollout,
+        Stage::Preparing => HookKind::PreRollout,
         Stage::Analysing => match release.current(policy) {
             Some(PolicyStep::Route(routing))
                 if policy.meant(routing, &release.id, None).exposes_more_than(&release.routing) =>
             {
-                gates(policy, observed, release, HookKind::ConfirmTrafficIncrease, now)
+                HookKind::ConfirmTrafficIncrease
             }
-            Some(PolicyStep::Analyse) if window_is_open(observed, release) => {
-                let (tick, phase) = (tick(release), release.stage.flagger_phase());
-                let mut open: Vec<Open> = hooks(policy, HookKind::Rollout)
-                    .map(|(key, hook)| Open::hook(&tick, key, hook, phase, release.opened))
-                    .collect();
-                open.extend(at_close(policy, release, now));
-                open
-            }
-            Some(PolicyStep::Analyse | PolicyStep::Route(_) | PolicyStep::Pause(_) | PolicyStep::Gate) | None => {
-                Vec::new()
-            }
+            Some(_) | None => return Vec::new(),
         },
-        Stage::ConfirmingPromotion => {
-            let mut open = gates(policy, observed, release, HookKind::ConfirmPromotion, now);
-            open.extend(metrics(policy, release, now));
-            open
+        Stage::ConfirmingPromotion => HookKind::ConfirmPromotion,
+        Stage::ScalingUp { .. } if now >= release.clock.due && !release.skip => {
+            return checkable(policy, observed, release, now).map(|asked| asked.open).into_iter().collect();
         }
         Stage::ScalingUp { .. } | Stage::Promoting { .. } | Stage::Restoring { .. } | Stage::Ending { .. } => {
-            Vec::new()
+            return Vec::new();
         }
-    }
+    };
+    gates(policy, observed, release, kind, now)
 }
 
-/// A window counts only while the router shows the intended routing.
-pub(super) fn window_is_open(observed: &Observed, release: &Release) -> bool {
-    observed.route.shows(&release.routing) && release.shown_since.is_some()
-}
-
-/// Metrics and rollback hooks, asked when the window closes.
-fn at_close(policy: &Policy, release: &Release, now: Timestamp) -> Vec<Open> {
-    let mut open = metrics(policy, release, now);
-    open.extend(rollback_hooks(policy, release, now));
-    open
-}
-
-fn metrics(policy: &Policy, release: &Release, now: Timestamp) -> Vec<Open> {
-    if now < release.due {
-        return Vec::new();
-    }
-    let tick = tick(release);
-    let due = policy.checks.iter().filter(|(key, check)| is_due(key, check, release));
-    due.map(|(key, check)| Open::metric(&tick, key, check, window(check, release), release.due)).collect()
-}
-
-/// A check with a cadence of its own is left out of ticks that come too early for it.
-fn is_due(key: &Key, check: &Check, release: &Release) -> bool {
-    let judged = release.counts.iter().find(|count| count.check == *key).and_then(|count| count.judged);
-    match (check.every, judged) {
-        (Some(every), Some(judged)) => after(judged, every) <= release.due,
-        (Some(_) | None, _) => true,
-    }
-}
-
-/// No window reaches before this revision's first traffic, or a previous canary's errors would judge it.
-fn window(check: &Check, release: &Release) -> Duration {
-    match release.first_traffic {
-        Some(first) if first < release.due => check.window.min(between(first, release.due)),
-        Some(_) | None => check.window,
-    }
-}
-
-/// Gates and rollback hooks, asked when the tick is due.
+/// Gates, asked when they are due, or, where a verdict comes before them, from when the state says so. And rollback hooks, as
+/// long as no round calls them.
 fn gates(policy: &Policy, observed: &Observed, release: &Release, kind: HookKind, now: Timestamp) -> Vec<Open> {
-    if now < release.due {
-        return Vec::new();
+    let due = Some(release.clock.due).filter(|due| now >= *due && !release.is_watched());
+    let Some(from) = release.clock.asked.or(due) else { return Vec::new() };
+    let tick = Tick { release: release.id.clone(), of: Counter::Steps, number: release.clock.number };
+    let phase = release.stage.flagger_phase();
+    let open = |(key, hook)| Open::hook(&tick, key, hook, phase, from, (observed, now));
+    let mut all = one_after_the_other(hooks(policy, kind).map(open), observed, now);
+    if !release.is_watched() {
+        let rollback = policy.watch.hooks.iter().filter(|(_, hook)| hook.kind == HookKind::Rollback);
+        all.extend(rollback.map(open));
     }
-    let (tick, phase) = (tick(release), release.stage.flagger_phase());
-    let all = hooks(policy, kind).map(|(key, hook)| Open::hook(&tick, key, hook, phase, release.due));
-    let mut open = one_after_the_other(all, observed, now);
-    open.extend(rollback_hooks(policy, release, now));
-    open
+    all
 }
 
-fn rollback_hooks(policy: &Policy, release: &Release, now: Timestamp) -> Vec<Open> {
-    if now < release.due {
-        return Vec::new();
-    }
-    let (tick, phase) = (tick(release), release.stage.flagger_phase());
-    hooks(policy, HookKind::Rollback).map(|(key, hook)| Open::hook(&tick, key, hook, phase, release.due)).collect()
+/// Questions of the rounds that watch over a release.
+pub(super) fn of_watch(policy: &Policy, observed: &Observed, release: &Release, now: Timestamp) -> Vec<Open> {
+    let answers = OfRun { release: &release.id, of: Counter::Watch, observed };
+    let turn = policy.watch.advance(release.watch.clone(), &answers, mode(policy, observed, release), now);
+    let phase = release.stage.flagger_phase();
+    turn.asks.into_iter().filter_map(|ask| of_round(policy, &answers, ask, phase)).collect()
 }
 
-fn tick(release: &Release) -> Tick {
-    Tick { release: release.id.clone(), number: release.tick }
+fn of_round(policy: &Policy, answers: &OfRun<'_>, ask: analysis::Ask, phase: &str) -> Option<Open> {
+    let analysis::Ask { subject, attempt, from, until } = ask;
+    let tick = answers.tick(attempt);
+    let question = match subject {
+        Subject::Metric { check, window } => {
+            let found = Box::new(policy.watch.checks.get(&check)?.clone());
+            Question::Metric { key: MetricKey { tick, check }, check: found, window }
+        }
+        Subject::Hook(hook) => {
+            let found = Box::new(policy.watch.hooks.get(&hook)?.clone());
+            Question::Hook { key: HookKey { tick, hook }, hook: found, phase: phase.to_owned() }
+        }
+        Subject::Requests { window } => Question::Requests { key: tick, window },
+    };
+    Some(Open { question, from, until })
+}
+
+/// Whether the release goes on by the rounds, or waits for something else meanwhile.
+pub(super) fn mode(policy: &Policy, observed: &Observed, release: &Release) -> Mode {
+    let analyses =
+        release.stage == Stage::Analysing && matches!(release.current(policy), Some(PolicyStep::Analyse));
+    let shown = release.shown_since.is_some();
+    if analyses && shown && !is_held(policy, observed, release) { Mode::Moving } else { Mode::Waiting }
 }
 
 fn hooks(policy: &Policy, kind: HookKind) -> impl Iterator<Item = (&Key, &Hook)> {

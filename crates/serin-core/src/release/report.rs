@@ -138,6 +138,11 @@ pub enum WaitingOn {
         /// Its name.
         name: String,
     },
+    /// A check cannot be asked, or there is nothing to hold its value against; in words.
+    Misconfigured {
+        /// What, and what helps.
+        reason: String,
+    },
     /// Something outside must be mended first; in words.
     Blocked {
         /// What, and how.
@@ -173,7 +178,7 @@ impl fmt::Display for WaitingOn {
             Self::Drift => f.write_str("the target to be as Git says: it was changed in the cluster"),
             Self::Suspended => f.write_str("spec.suspend to become false"),
             Self::Target { name } => write!(f, "{name} to exist"),
-            Self::Blocked { reason } => f.write_str(reason),
+            Self::Misconfigured { reason } | Self::Blocked { reason } => f.write_str(reason),
         }
     }
 }

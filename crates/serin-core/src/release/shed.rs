@@ -22,7 +22,7 @@ const STEPS: [fn(&mut State); 6] = [
     },
     |state| {
         if let Phase::Releasing(release) = &mut state.phase {
-            release.checks.clear();
+            release.watch.checks.clear();
         }
     },
     |state| {

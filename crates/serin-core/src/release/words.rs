@@ -1,6 +1,6 @@
 //! Events in Flagger's words.
 
-use crate::analysis::{Breach, Check, CheckSource, Reading, Verdict, breach, words};
+use crate::analysis::{Breach, Check, CheckSource, Judged, Reading, Verdict, breach, words};
 
 use super::policy::Names;
 use super::report::Event;
@@ -15,18 +15,18 @@ pub(super) fn failed_value(check: &Check, value: f64) -> String {
 }
 
 /// What a check that did not pass makes Flagger say; `None` for one that passed.
-pub(super) fn halt(names: &Names, check: &Check, reading: &Reading, verdict: Verdict) -> Option<Event> {
-    let message = match (verdict, reading) {
+pub(super) fn halt(names: &Names, check: &Check, reading: &Reading, judged: &Judged) -> Option<Event> {
+    let why = judged.text.as_deref().unwrap_or_default();
+    let halted = || format!("Halt {} advancement {}", names.target_dotted(), check.name);
+    let message = match (judged.verdict, reading) {
         (Verdict::Pass, _) => return None,
         (Verdict::Fail, Reading::Value { value }) => failed(names, check, *value),
-        (Verdict::Inconclusive, Reading::Value { value }) => format!(
-            "Halt {} advancement {} {value:.2} has no limit to be held against",
-            names.target_dotted(),
-            check.name
-        ),
-        (_, Reading::Value { value }) => no_data(names, check, &format!("the value is {value}")),
-        (_, Reading::NoData { reason }) => no_data(names, check, reason),
-        (_, Reading::Error { reason }) => query_failed(check, reason),
+        (Verdict::Fail, Reading::NoData { .. }) => format!("{}: {why}", halted()),
+        (Verdict::Fail, _) => format!("{} {why} does not meet {}", halted(), judged.limit),
+        (Verdict::Inconclusive, _) => format!("{} {why} is inconclusive", halted()),
+        (Verdict::Misconfigured, _) => format!("{}: {why}", halted()),
+        (Verdict::NoData | Verdict::Early, _) => no_data(names, check, why),
+        (Verdict::Error, _) => query_failed(check, why),
     };
     Some(Event::warning(message))
 }
@@ -43,7 +43,8 @@ fn failed(names: &Names, check: &Check, value: f64) -> String {
 }
 
 fn value_and_limit(check: &Check, value: f64) -> (String, Option<(&'static str, String)>) {
-    let limit = breach(value, check.range).map(|breach| match breach {
+    let range = check.condition.range().unwrap_or_default();
+    let limit = breach(value, range).map(|breach| match breach {
         Breach::Below(min) => ("<", min),
         Breach::Above(max) => (">", max),
     });
@@ -93,8 +94,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::analysis::{OnMissing, Range, judge};
+    use crate::analysis::{Condition, Measurement, OnMissing, Range};
     use crate::model::NamespacedName;
+    use jiff::Timestamp;
 
     fn names() -> Names {
         Names {
@@ -109,14 +111,16 @@ mod tests {
         let check = Check {
             name: name.into(),
             source,
-            range,
+            condition: Condition::Range(range),
             window: Duration::from_secs(60),
-            every: None,
-            failure_limit: None,
-            on_no_data: OnMissing::Fail,
-            on_error: OnMissing::Fail,
+            own_window: false,
+            patience: Duration::from_secs(30),
+            on_no_data: OnMissing::Hold,
+            on_error: OnMissing::Hold,
         };
-        halt(&names(), &check, &reading, judge(&reading, range)).map(|event| event.message)
+        let measured = Measurement { reading, query: String::new(), at: Timestamp::UNIX_EPOCH };
+        let judged = Judged::of(&check, Some(&measured), check.window).0;
+        halt(&names(), &check, &measured.reading, &judged).map(|event| event.message)
     }
 
     #[test]

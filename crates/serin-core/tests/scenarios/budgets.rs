@@ -16,7 +16,7 @@ fn policy() -> Policy {
     policy.steps = (1..=5)
         .flat_map(|step| [PolicyStep::Route(Routing::candidate_percent(step * 10)), PolicyStep::Analyse])
         .collect();
-    policy.checks = [check("rate", None, None)].into_iter().collect();
+    policy.watch.checks = [check("rate")].into_iter().collect();
     policy
 }
 

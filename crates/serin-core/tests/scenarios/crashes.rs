@@ -7,6 +7,7 @@ use serin_core::model::Routing;
 use serin_core::release::{HookKind, OutcomeKind, Policy, PolicyStep, RouteObserved};
 
 use super::properties::{check, hook};
+use super::script::add_hook;
 use super::world::{Reaction, World, plain_policy};
 
 /// What happens after the initialization; the second argument lets time pass.
@@ -24,13 +25,15 @@ struct Ending {
 
 fn policy() -> Policy {
     let mut policy = plain_policy();
-    policy.threshold = 2;
+    policy.watch.threshold = 2;
     policy.steps = [20, 50]
         .into_iter()
         .flat_map(|weight| [PolicyStep::Route(Routing::candidate_percent(weight)), PolicyStep::Analyse])
         .collect();
-    policy.checks = [check("rate", None, None)].into_iter().collect();
-    policy.hooks = [HookKind::PreRollout, HookKind::Rollout].into_iter().map(hook).collect();
+    policy.watch.checks = [check("rate")].into_iter().collect();
+    for kind in [HookKind::PreRollout, HookKind::Rollout] {
+        add_hook(&mut policy, hook(kind));
+    }
     policy
 }
 

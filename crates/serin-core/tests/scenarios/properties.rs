@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use serin_core::analysis::{Reading, Verdict};
+use serin_core::analysis::{Condition, Reading};
 use serin_core::model::{NamespacedName, Routing};
 use serin_core::release::{
     Check, CheckSource, Hook, HookKind, OnMissing, Phase, Policy, PolicyStep, Promotion, Range, Readiness,
-    RouteObserved, State, Verb,
+    RouteObserved, Stage, State, Verb,
 };
 
+use super::script::add_hook;
 use super::world::{Reaction, World, digest, plain_policy};
 
 const REVISIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
@@ -36,6 +37,8 @@ enum Op {
     Command(Verb),
     Crash,
     LoseActions,
+    Steps(Vec<u8>),
+    ClockBack(u64),
     Advance(u64),
 }
 
@@ -77,23 +80,21 @@ fn op() -> impl Strategy<Value = Op> {
         2 => verb.prop_map(Op::Command),
         2 => Just(Op::Crash),
         3 => Just(Op::LoseActions),
+        1 => prop::collection::vec(prop_oneof![Just(5_u8), Just(10), Just(30), Just(80)], 1..4).prop_map(Op::Steps),
+        1 => (1..10_000_u64).prop_map(Op::ClockBack),
         14 => (1..150_u64).prop_map(Op::Advance),
     ]
 }
 
 fn policy(gated: bool, skip: bool, stable: bool) -> Policy {
     let mut policy = plain_policy();
-    policy.threshold = 2;
-    policy.hold_limit = 3;
+    policy.watch.threshold = 2;
+    policy.watch.hold_limit = 3;
     policy.skip_analysis = skip;
     policy.promotion = if stable { Promotion::SwitchStable } else { Promotion::CopyToPrimary };
-    policy.steps = [10, 30, 60]
-        .into_iter()
-        .flat_map(|weight| [PolicyStep::Route(Routing::candidate_percent(weight)), PolicyStep::Analyse])
-        .chain([PolicyStep::Pause(Some(Duration::from_secs(40))), PolicyStep::Analyse])
-        .collect();
-    let checks = [check("rate", None, None), check("cost", Some(Duration::from_secs(90)), Some(2))];
-    policy.checks = checks.into_iter().collect();
+    policy.steps = steps(&[10, 30, 60]);
+    policy.steps.extend([PolicyStep::Pause(Some(Duration::from_secs(40))), PolicyStep::Analyse]);
+    policy.watch.checks = [check("rate"), check("cost")].into_iter().collect();
     let kinds: &[HookKind] = if gated {
         &[
             HookKind::ConfirmRollout,
@@ -107,18 +108,23 @@ fn policy(gated: bool, skip: bool, stable: bool) -> Policy {
     } else {
         &[HookKind::PreRollout, HookKind::Rollout]
     };
-    policy.hooks = kinds.iter().map(|kind| hook(*kind)).collect();
+    kinds.iter().for_each(|kind| add_hook(&mut policy, hook(*kind)));
     policy
 }
 
-pub(super) fn check(name: &str, every: Option<Duration>, failure_limit: Option<u32>) -> Check {
+fn steps(weights: &[u8]) -> Vec<PolicyStep> {
+    let step = |weight: &u8| [PolicyStep::Route(Routing::candidate_percent(*weight)), PolicyStep::Analyse];
+    weights.iter().flat_map(step).collect()
+}
+
+pub(super) fn check(name: &str) -> Check {
     Check {
         name: name.to_owned(),
         source: CheckSource::Template { template: NamespacedName::new("test", name), variables: BTreeMap::new() },
-        range: Range { min: Some(99.0), max: None },
+        condition: Condition::Range(Range { min: Some(99.0), max: None }),
         window: Duration::from_secs(30),
-        every,
-        failure_limit,
+        own_window: false,
+        patience: Duration::from_secs(30),
         on_no_data: OnMissing::Hold,
         on_error: OnMissing::Fail,
     }
@@ -140,9 +146,9 @@ pub(super) fn hook(kind: HookKind) -> Hook {
 #[derive(Default)]
 struct Witness {
     release: String,
-    tick: u32,
+    round: u32,
     failed: u32,
-    highest: u8,
+    exposed: u8,
     next_seq: u64,
 }
 
@@ -156,28 +162,25 @@ impl Witness {
         };
         let quarantined = state.quarantine.iter().any(|entry| entry.revision.digest == release.revision.digest);
         assert!(!quarantined, "a quarantined revision is being released");
+        let watch = &release.watch;
         if release.id.as_str() != self.release {
             *self = Self {
                 release: release.id.to_string(),
                 next_seq: self.next_seq,
-                tick: release.tick,
+                round: watch.round,
                 ..Self::default()
             };
         }
-        assert!(release.tick >= self.tick, "a tick was judged twice");
-        if release.failed_checks > self.failed {
-            assert!(release.failed_checks == self.failed + 1, "a tick counted more than once");
-            assert!(release.tick > self.tick, "a failure was counted and its tick left open");
+        assert!(watch.round >= self.round, "a round was judged twice");
+        if watch.failed() > self.failed {
+            assert!(watch.failed() == self.failed + 1, "a round counted more than once");
+            assert!(
+                watch.round > self.round || !matches!(release.stage, Stage::Analysing),
+                "a failed round is open"
+            );
         }
-        let weight = release.routing.base.candidate();
-        if weight > self.highest && self.highest > 0 {
-            let passed = |name: &str| {
-                release.checks.iter().any(|check| check.name == name && check.verdict == Verdict::Pass)
-            };
-            assert!(passed("rate"), "weight rose to {weight} without a passing check: {:?}", release.checks);
-        }
-        self.highest = self.highest.max(weight);
-        (self.tick, self.failed) = (release.tick, release.failed_checks);
+        self.exposed = release.routing.base.candidate();
+        (self.round, self.failed) = (watch.round, watch.failed());
     }
 }
 
@@ -221,6 +224,8 @@ fn apply(world: &mut World, op: &Op, nonce: usize) {
             };
             world.request(*verb, &subject, nonce);
         }
+        Op::Steps(weights) => world.policy.steps = steps(weights),
+        Op::ClockBack(seconds) => world.set_back(Duration::from_secs(*seconds)),
         Op::Crash => world.crash(),
         Op::LoseActions => world.lose_actions = true,
     }

@@ -2,20 +2,21 @@
 //!
 //! | line | meaning |
 //! |---|---|
-//! | `set interval=1m threshold=5 deadline=2m drain=5s hold=10` | policy numbers |
+//! | `set interval=1m threshold=5 deadline=2m drain=5s hold=10 samples=10` | policy numbers |
 //! | `steps 10 analyse 20 analyse pause:5m pause` | the policy's steps |
-//! | `check NAME min=99 max=500 window=30s every=10m limit=1 nodata=hold error=hold as=LABEL` | a metric check |
+//! | `check NAME min=99 max=500 window=30s nodata=hold error=hold as=LABEL` | a metric check; `window-of-its-own=1m` |
 //! | `webhook NAME KIND LABEL` | a webhook; without a label `metric` and `hook` below know both by their names |
 //! | `skip-analysis on`, `suspend on`, `promotion switch-stable`, `stamps off` | switches |
 //! | `push v2`, `push-again v2`, `edit v2`, `delete target` | Git, or somebody by hand |
 //! | `rebuild v1 v2 v3` | the cluster is made anew, the record says that v1 was promoted last and that the others failed |
 //! | `canary waiting WHY`, `canary stalled WHY`, `canary auto`; the same for `primary`; `serves 2` | pods |
-//! | `metric NAME 69.17`, `metric NAME nodata WHY`, `metric NAME error WHY`, `metric NAME silent` | providers |
+//! | `metric NAME 69.17`, `metric NAME nodata WHY`, `metric NAME error WHY`, `metric NAME misconfigured WHY`, `metric NAME silent` | providers |
 //! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
 //! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `unrecorded WHY` | the surroundings |
 //! | `projected record=2-v2,rollback=1-v1`, `rollback 2-v2 made`, `… missing REASON WHY`, `… needless WHY`, `rebuilt WHY` | what Git's side tells |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
 //! | `steps 10 mirror:50 users:100 analyse pause:40s gate`; `set iterations=3 way-back=40,20 sticky=canary,primary` | the strategy |
+//! | `requests 120` | what the router has counted at the candidate since it was exposed as it is |
 //! | `advance 60s`, `clock-back 120m`, `crash`, `lose actions`, `show` | time and fate |
 //!
 //! Changes joined by ` ; ` are seen at once.
@@ -24,11 +25,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serin_core::analysis::Reading;
+use serin_core::analysis::{Condition, Reading};
 use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing, Rule, Split};
 use serin_core::release::{
-    Action, Check, CheckSource, CookieShape, EventType, Hook, HookKind, OnMissing, PolicyStep, Promotion, Range,
-    Readiness, RouteObserved, Stickiness, Trouble, Verb,
+    Action, Check, CheckSource, CookieShape, EventType, Hook, HookKind, OnMissing, Policy, PolicyStep, Promotion,
+    Range, Readiness, RouteObserved, Stickiness, Trouble, Verb,
 };
 
 use super::world::{Reaction, Round, World, digest, plain_policy};
@@ -67,7 +68,9 @@ struct Transcript {
 impl Transcript {
     fn note(&mut self, round: &Round) {
         let seconds = round.now.duration_since(self.start).as_secs();
-        let clock = format!("{:02}:{:02}", seconds / 60, seconds % 60);
+        let sign = if seconds < 0 { "-" } else { "" };
+        let seconds = seconds.abs();
+        let clock = format!("{sign}{:02}:{:02}", seconds / 60, seconds % 60);
         for event in &round.step.report.events {
             let kind = match event.kind {
                 EventType::Normal => 'N',
@@ -142,21 +145,24 @@ impl Player {
             "set" => {
                 for (key, value) in pairs(rest) {
                     match key {
-                        "interval" => policy.interval = duration(value),
-                        "threshold" => policy.threshold = value.parse().unwrap(),
+                        "interval" => {
+                            (policy.interval, policy.watch.interval) = (duration(value), duration(value));
+                        }
+                        "threshold" => policy.watch.threshold = value.parse().unwrap(),
                         "deadline" => policy.progress_deadline = duration(value),
                         "drain" => policy.drain = duration(value),
-                        "hold" => policy.hold_limit = value.parse().unwrap(),
+                        "hold" => policy.watch.hold_limit = value.parse().unwrap(),
                         "iterations" => policy.iterations = value.parse().ok(),
                         "way-back" => policy.way_back = value.split(',').map(routing).collect(),
                         "sticky" => policy.stickiness = Some(stickiness(value)),
+                        "samples" => policy.watch.min_samples = Some(value.parse().unwrap()),
                         other => panic!("unknown setting {other}"),
                     }
                 }
             }
             "steps" => policy.steps = rest.split_whitespace().map(policy_step).collect(),
-            "check" => policy.checks.push(check(rest)),
-            "webhook" => policy.hooks.push(hook(rest)),
+            "check" => policy.watch.checks.push(check(rest)),
+            "webhook" => add_hook(policy, hook(rest)),
             "promotion" => policy.promotion = Promotion::SwitchStable,
             "stamps" => world.stamps = rest == "on",
             _ => return false,
@@ -202,6 +208,7 @@ impl Player {
                 let routing = Routing::candidate_percent(weight.parse().unwrap());
                 world.route = RouteObserved::Present { routing, current: true, unaccepted: None };
             }
+            ("requests", count) => world.requests = Some(count.parse().unwrap()),
             ("router", switch) => world.router_works = switch == "on",
             ("copies", switch) => world.copies_show = switch == "on",
             ("sync", switch) => world.sync_works = switch == "on",
@@ -316,6 +323,7 @@ fn duration(text: &str) -> Duration {
     match unit {
         "s" => Duration::from_secs(number),
         "m" => Duration::from_secs(number * 60),
+        "h" => Duration::from_secs(number * 3600),
         other => panic!("unknown unit {other}"),
     }
 }
@@ -360,27 +368,28 @@ fn check(text: &str) -> Check {
     let mut check = Check {
         name: name.to_owned(),
         source,
-        range: Range::default(),
+        condition: Condition::Range(Range::default()),
         window: Duration::from_secs(60),
-        every: None,
-        failure_limit: None,
+        own_window: false,
+        patience: Duration::from_secs(30),
         on_no_data: OnMissing::Fail,
         on_error: OnMissing::Fail,
     };
+    let mut range = Range::default();
     let missing = |value: &str| if value == "hold" { OnMissing::Hold } else { OnMissing::Fail };
     for (key, value) in pairs(rest) {
         match key {
-            "min" => check.range.min = Some(value.parse().unwrap()),
-            "max" => check.range.max = Some(value.parse().unwrap()),
+            "min" => range.min = Some(value.parse().unwrap()),
+            "max" => range.max = Some(value.parse().unwrap()),
             "window" => check.window = duration(value),
-            "every" => check.every = Some(duration(value)),
-            "limit" => check.failure_limit = Some(value.parse().unwrap()),
+            "window-of-its-own" => (check.window, check.own_window) = (duration(value), true),
             "nodata" => check.on_no_data = missing(value),
             "error" => check.on_error = missing(value),
             "as" => check.source = template(value),
             other => panic!("unknown key {other}"),
         }
     }
+    check.condition = Condition::Range(range);
     check
 }
 
@@ -411,6 +420,14 @@ fn hook(text: &str) -> Hook {
     }
 }
 
+/// Rounds have their own hooks.
+pub(super) fn add_hook(policy: &mut Policy, hook: Hook) {
+    match hook.kind {
+        HookKind::Rollout | HookKind::Rollback => policy.watch.hooks.push(hook),
+        _ => policy.hooks.push(hook),
+    }
+}
+
 fn reaction(text: &str) -> Reaction {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     match word {
@@ -419,6 +436,7 @@ fn reaction(text: &str) -> Reaction {
         "fail" => Reaction::Refuses(rest.to_owned()),
         "nodata" => Reaction::Reads(Reading::NoData { reason: rest.to_owned() }),
         "error" => Reaction::Reads(Reading::Error { reason: rest.to_owned() }),
+        "misconfigured" => Reaction::Reads(Reading::Misconfigured { reason: rest.to_owned() }),
         value => Reaction::Reads(Reading::Value { value: value.parse().unwrap() }),
     }
 }

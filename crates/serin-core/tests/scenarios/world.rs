@@ -12,8 +12,8 @@ use serin_core::model::{
 };
 use serin_core::release::{
     Action, Answer, Answers, CheckSource, HookKind, HookReply, Keyed, Names, Observed, Policy, Promotion,
-    Question, QuestionKey, Readiness, Request, RouteObserved, Stage, State, Step, Verb, WorkloadObserved, ask,
-    step,
+    ProviderFault, Question, QuestionKey, Readiness, Request, Rounds, RouteObserved, Stage, State, Step, Verb,
+    WorkloadObserved, ask, step,
 };
 
 /// Most rounds until nothing changes any more.
@@ -116,6 +116,8 @@ pub(super) struct World {
     pub(super) projected: Projected,
     pub(super) rollback: Option<RollbackNote>,
     pub(super) rebuilt: Option<String>,
+    /// What the router has counted at the candidate; nothing: it does not count.
+    pub(super) requests: Option<u64>,
     pub(super) state: State,
     pub(super) answers: Vec<Answer>,
     pub(super) asked: Vec<(Timestamp, QuestionKey)>,
@@ -161,7 +163,6 @@ pub(super) fn plain_policy() -> Policy {
             provider: "istio".into(),
         },
         interval: Duration::from_secs(60),
-        threshold: 5,
         progress_deadline: Duration::from_secs(120),
         skip_analysis: false,
         suspended: false,
@@ -169,12 +170,18 @@ pub(super) fn plain_policy() -> Policy {
         iterations: None,
         way_back: Vec::new(),
         stickiness: None,
-        checks: Keyed::default(),
+        watch: Rounds {
+            interval: Duration::from_secs(60),
+            threshold: 5,
+            checks: Keyed::default(),
+            hooks: Keyed::default(),
+            hold_limit: 10,
+            min_samples: None,
+        },
         hooks: Keyed::default(),
         promotion: Promotion::CopyToPrimary,
         drain: Duration::from_secs(5),
         settle: Duration::from_secs(2),
-        hold_limit: 10,
     }
 }
 
@@ -198,6 +205,7 @@ impl World {
             projected: Projected::default(),
             rollback: None,
             rebuilt: None,
+            requests: None,
             state: State::new(now),
             answers: Vec::new(),
             asked: Vec::new(),
@@ -498,7 +506,7 @@ impl World {
                 self.asked.push((self.now, question.key()));
             }
             let reaction = self.reactions.get(&label(&question)).cloned();
-            let Some(answer) = react(reaction, question, self.now) else { continue };
+            let Some(answer) = react(reaction, question, self.requests, self.now) else { continue };
             self.answers.push(answer);
             answered = true;
         }
@@ -535,6 +543,7 @@ impl World {
 fn label(question: &Question) -> String {
     match question {
         Question::Providers { .. } => "providers".to_owned(),
+        Question::Requests { .. } => "requests".to_owned(),
         Question::Metric { check, .. } => match &check.source {
             CheckSource::Template { template, .. } => template.name.clone(),
             CheckSource::SuccessRate | CheckSource::Duration | CheckSource::Query(_) => check.name.clone(),
@@ -543,7 +552,7 @@ fn label(question: &Question) -> String {
     }
 }
 
-fn react(reaction: Option<Reaction>, question: Question, now: Timestamp) -> Option<Answer> {
+fn react(reaction: Option<Reaction>, question: Question, requests: Option<u64>, now: Timestamp) -> Option<Answer> {
     if matches!(reaction, Some(Reaction::Silent)) {
         return None;
     }
@@ -551,7 +560,10 @@ fn react(reaction: Option<Reaction>, question: Question, now: Timestamp) -> Opti
         Question::Metric { key, check, .. } => {
             let reading = match reaction {
                 Some(Reaction::Reads(reading)) => reading,
-                _ => Reading::Value { value: check.range.min.or(check.range.max).unwrap_or(0.0) },
+                _ => {
+                    let range = check.condition.range().unwrap_or_default();
+                    Reading::Value { value: range.min.or(range.max).unwrap_or(0.0) }
+                }
             };
             Answer::Metric(key, Measurement { reading, query: String::new(), at: now })
         }
@@ -564,8 +576,14 @@ fn react(reaction: Option<Reaction>, question: Question, now: Timestamp) -> Opti
             };
             Answer::Hook(key, reply)
         }
+        Question::Requests { key, .. } => {
+            Answer::Requests(key, requests.ok_or_else(|| "the router does not answer".to_owned()))
+        }
         Question::Providers { key, .. } => match reaction {
-            Some(Reaction::Refuses(body)) => Answer::Providers(key, Err(body)),
+            Some(Reaction::Refuses(body)) => Answer::Providers(key, Err(ProviderFault::Unreachable(body))),
+            Some(Reaction::Reads(Reading::Misconfigured { reason })) => {
+                Answer::Providers(key, Err(ProviderFault::Policy(reason)))
+            }
             _ => Answer::Providers(key, Ok(())),
         },
     })

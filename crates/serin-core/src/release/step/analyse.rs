@@ -1,4 +1,4 @@
-//! The steps of a policy: weights, windows, pauses, and the gates before promotion.
+//! The steps of a policy: weights, rounds of checks, pauses, and the gates before promotion.
 
 use std::time::Duration;
 
@@ -8,16 +8,14 @@ use crate::analysis::HookKind;
 use crate::model::{Routing, Sticky};
 use crate::release::attempt::{Release, Stage};
 use crate::release::policy::{Policy, PolicyStep};
-use crate::release::questions::{self, Open};
 use crate::release::report::{Event, WaitingOn};
-use crate::release::time::after;
 
 use super::context::{Context, Next};
 use super::edit;
 use super::gates::{self, Gates};
 use super::prepare::{attend, held};
-use super::promote;
 use super::route::{Steered, steer};
+use super::{judge, promote};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if !release.follows(cx.policy) {
@@ -31,17 +29,25 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     }
     match release.current(cx.policy) {
         Some(PolicyStep::Route(routing)) => shift(cx, release, &cx.meant(routing, release)),
-        Some(PolicyStep::Analyse) => watch(cx, release),
+        Some(PolicyStep::Analyse) => await_round(cx, release),
         Some(PolicyStep::Pause(duration)) => pause(cx, release, *duration),
         Some(PolicyStep::Gate) | None if cx.policy.has_hook(HookKind::ConfirmPromotion) => {
             release.stage = Stage::ConfirmingPromotion;
-            release.tick += 1;
-            (release.opened, release.due) = (cx.now, cx.now);
+            release.clock.reopen(cx.now, Duration::ZERO);
             Next::Again
         }
         Some(PolicyStep::Gate) => next_step(cx, release),
-        None => promote::begin(cx, release),
+        None => finish(cx, release),
     }
+}
+
+/// To promote is to expose everybody: it takes a round that has passed, like any other raise.
+fn finish(cx: &mut Context<'_>, release: &mut Release) -> Next {
+    steer(cx, &release.routing);
+    if held(cx, release) || !gates::may_expose_more(cx, release) {
+        return Next::Rest;
+    }
+    promote::begin(cx, release)
 }
 
 /// The confirm-promotion gates are open: those of a step lead to the next one.
@@ -57,25 +63,11 @@ pub(super) fn after_gates(cx: &mut Context<'_>, release: &mut Release) -> Next {
 pub(super) fn open_step(policy: &Policy, release: &mut Release, now: Timestamp) {
     let step = release.current(policy);
     let wait = match (&release.stage, step) {
-        (Stage::Analysing, Some(PolicyStep::Analyse)) => window(policy, release.step as usize),
         (Stage::Analysing, Some(PolicyStep::Pause(Some(duration)))) => *duration,
         _ => Duration::ZERO,
     };
-    release.tick += 1;
-    release.opened = now;
-    release.due = after(now, wait);
-}
-
-/// The first check at a weight waits until the longest query window holds nothing but this weight.
-fn window(policy: &Policy, step: usize) -> Duration {
-    let before =
-        policy.steps.iter().take(step).rev().find(|step| !matches!(step, PolicyStep::Pause(_) | PolicyStep::Gate));
-    match before {
-        Some(PolicyStep::Analyse) => policy.interval,
-        Some(PolicyStep::Route(_) | PolicyStep::Pause(_) | PolicyStep::Gate) | None => {
-            policy.checks.values().map(|check| check.window).fold(policy.interval, Duration::max)
-        }
-    }
+    release.clock.reopen(now, wait);
+    release.awaited = release.watch.round;
 }
 
 fn shift(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Next {
@@ -85,12 +77,16 @@ fn shift(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Next
     if steer(cx, routing) == Steered::Waiting {
         return Next::Rest;
     }
-    release.shown_since = Some(cx.now);
-    // At step 0 the analysis (re)starts: what earlier pods did does not count.
-    if routing.exposes() && release.step == 0 {
-        release.first_traffic = Some(cx.now);
+    if release.shown_since.is_none() {
+        show(cx, release);
     }
     next_step(cx, release)
+}
+
+/// The router shows what was intended: what is measured from here on is about that.
+fn show(cx: &Context<'_>, release: &mut Release) {
+    release.shown_since = Some(cx.now);
+    release.watch.start(&cx.policy.watch, cx.now);
 }
 
 /// Everything before this step has passed; only a raise asks the traffic gates.
@@ -98,7 +94,7 @@ fn decide(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Nex
     if steer(cx, &release.routing) == Steered::Waiting || held(cx, release) {
         return Next::Rest;
     }
-    if routing.exposes_more_than(&release.routing) && cx.policy.has_hook(HookKind::ConfirmTrafficIncrease) {
+    if routing.exposes_more_than(&release.routing) {
         match gates::look(cx, release, HookKind::ConfirmTrafficIncrease) {
             Gates::Open(names) => {
                 for name in names {
@@ -121,7 +117,7 @@ fn decide(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Nex
         // Intended is as good as shown when it comes to draining: the router may be ahead of what is observed.
         release.first_traffic.get_or_insert(cx.now);
     }
-    release.tick += 1;
+    release.clock.reopen(cx.now, Duration::ZERO);
     if let Some(event) = said(cx, &before, routing) {
         cx.say(event);
     }
@@ -139,29 +135,24 @@ fn said(cx: &Context<'_>, before: &Routing, routing: &Routing) -> Option<Event> 
     }))
 }
 
-/// The window of an analysis: it counts only while the router shows the intended routing.
-fn watch(cx: &mut Context<'_>, release: &mut Release) -> Next {
+/// Waits for a round that closes after this step began; it counts only while the router shows the intended routing.
+fn await_round(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if steer(cx, &release.routing) == Steered::Waiting {
         release.shown_since = None;
         return Next::Rest;
     }
     if release.shown_since.is_none() {
-        release.shown_since = Some(cx.now);
+        show(cx, release);
         open_step(cx.policy, release, cx.now);
         return Next::Again;
     }
     if held(cx, release) {
         return Next::Rest;
     }
-    if cx.now < release.due {
-        cx.wake_at(release.due);
-        cx.waiting = match &cx.before {
-            Some(data @ WaitingOn::Data { .. }) if release.held > 0 => Some(data.clone()),
-            Some(_) | None => Some(WaitingOn::Window { until: release.due }),
-        };
-        return Next::Rest;
+    if release.watch.has_passed(release.awaited) {
+        return next_step(cx, release);
     }
-    await_answers(cx, release);
+    judge::show(cx, release);
     Next::Rest
 }
 
@@ -170,7 +161,7 @@ fn pause(cx: &mut Context<'_>, release: &mut Release, duration: Option<Duration>
     if held(cx, release) {
         return Next::Rest;
     }
-    let until = duration.map(|_| release.due);
+    let until = duration.map(|_| release.clock.due);
     match until {
         Some(until) if cx.now >= until => return next_step(cx, release),
         Some(until) => cx.wake_at(until),
@@ -180,7 +171,7 @@ fn pause(cx: &mut Context<'_>, release: &mut Release, duration: Option<Duration>
     Next::Rest
 }
 
-/// The confirm-promotion gates; the checks go on and are judged with them in [`super::judge`].
+/// The confirm-promotion gates.
 pub(super) fn await_promotion(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if let Some(next) = attend(cx, release) {
         return next;
@@ -192,22 +183,19 @@ pub(super) fn await_promotion(cx: &mut Context<'_>, release: &mut Release) -> Ne
     if held(cx, release) {
         return Next::Rest;
     }
-    if cx.now < release.due {
-        cx.wake_at(release.due);
-        cx.waiting = match &cx.before {
-            Some(said @ (WaitingOn::Data { .. } | WaitingOn::Gate { .. })) => Some(said.clone()),
-            Some(_) | None => Some(WaitingOn::Window { until: release.due }),
-        };
-        return Next::Rest;
+    match gates::look(cx, release, HookKind::ConfirmPromotion) {
+        Gates::Open(names) => {
+            for name in names {
+                cx.say(Event::normal(format!("Confirm-promotion check {name} passed")));
+            }
+            after_gates(cx, release)
+        }
+        Gates::Closed { name, reason } => {
+            gates::closed(cx, release, name, reason, "waiting for promotion approval")
+        }
+        Gates::Waiting => Next::Rest,
+        Gates::RollBack(next) => next,
     }
-    await_answers(cx, release);
-    Next::Rest
-}
-
-fn await_answers(cx: &mut Context<'_>, release: &Release) {
-    let open = questions::of_release(cx.policy, cx.observed, release, cx.now);
-    let pending: Vec<&Open> = open.iter().filter(|open| open.is_pending(cx.observed, cx.now)).collect();
-    cx.wait_for_answers(&pending);
 }
 
 pub(super) fn next_step(cx: &Context<'_>, release: &mut Release) -> Next {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{Cookie, Digest, Revision, Routing};
+use crate::model::{Cookie, Digest, Revision, Routing, after};
 use crate::release::action::Action;
 use crate::release::attempt::{End, Release};
 use crate::release::observed::{Observed, Readiness, WorkloadObserved};
@@ -12,7 +12,6 @@ use crate::release::policy::Policy;
 use crate::release::questions::Open;
 use crate::release::report::{Event, WaitingOn};
 use crate::release::state::State;
-use crate::release::time::after;
 
 /// Answers that come within this time are not worth a status write that says they are awaited.
 const ANSWERS_SHOWN_AFTER: Duration = Duration::from_secs(10);
@@ -94,6 +93,11 @@ impl<'a> Context<'a> {
         self.waiting = Some(waiting);
     }
 
+    /// Waits for `spec.suspend` to become false.
+    pub(super) fn suspend(&mut self) {
+        self.wait(WaitingOn::Suspended, || Event::normal("skipping canary run as object is suspended"));
+    }
+
     /// Waits for something outside to be mended, and says so if that is news.
     pub(super) fn wait_blocked(&mut self, reason: &str) {
         let event = Event::warning(format!("{} is blocked: {reason}", self.target()));
@@ -111,15 +115,21 @@ impl<'a> Context<'a> {
         let Some(from) = open.iter().map(|open| open.from).min() else { return };
         let names = open.iter().map(|open| open.question.name().to_owned()).collect();
         let keeps = self.before.as_ref().is_some_and(|before| {
-            matches!(before, WaitingOn::Gate { .. } | WaitingOn::Data { .. } | WaitingOn::Window { .. })
+            matches!(
+                before,
+                WaitingOn::Gate { .. }
+                    | WaitingOn::Data { .. }
+                    | WaitingOn::Window { .. }
+                    | WaitingOn::Misconfigured { .. }
+            )
         });
-        let from = self.observed.asking_since.map_or(from, |since| since.max(from));
+        let from = self.observed.asking_since.map_or(from, |since| since.min(self.now).max(from));
         let shown_from = after(from, ANSWERS_SHOWN_AFTER);
         self.quiet = keeps && self.now < shown_from;
         if self.quiet {
             self.wake_at(shown_from);
         }
-        for until in open.iter().map(|open| open.until(self.observed)) {
+        for until in open.iter().map(|open| open.until) {
             self.wake_at(until);
         }
         self.waiting = Some(WaitingOn::Answers { names });

@@ -1,9 +1,9 @@
 //! The way out of a release, whatever its end: weight 0, observed, drained, then scaled down.
 
+use crate::model::after;
 use crate::release::action::Action;
-use crate::release::attempt::{Cause, End, Release, Stage};
+use crate::release::attempt::{End, Release, Stage};
 use crate::release::report::{Event, WaitingOn};
-use crate::release::time::after;
 
 use super::context::{Context, Next};
 use super::mend;
@@ -15,24 +15,6 @@ pub(super) fn begin(cx: &Context<'_>, release: &mut Release, end: End) {
     release.aim(cx.at_rest());
     release.unready_since = None;
     release.paused = false;
-    release.tick += 1;
-}
-
-/// Failed checks have reached their limit: verdict and rollback are one state.
-pub(super) fn threshold_reached(cx: &mut Context<'_>, release: &mut Release, limit: u32, what: &str) -> Next {
-    let target = cx.target();
-    cx.say(Event::warning(format!("Rolling back {target} failed checks threshold reached {limit}")));
-    let checks = if limit == 1 { "1 failed check".to_owned() } else { format!("{limit} failed checks") };
-    begin(cx, release, End::Failed { cause: Cause { message: format!("{what} ({checks})") } });
-    Next::Again
-}
-
-/// Data has been missing for longer than a release may be held.
-pub(super) fn held_too_long(cx: &mut Context<'_>, release: &mut Release, what: &str) -> Next {
-    let limit = cx.policy.hold_limit;
-    cx.say(Event::warning(format!("Rolling back {} held without data {limit} times", cx.target())));
-    begin(cx, release, End::Failed { cause: Cause { message: format!("{what} (held {limit} times)") } });
-    Next::Again
 }
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {

@@ -50,7 +50,8 @@ pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
     };
     let phase = std::mem::replace(&mut state.phase, Phase::Idle { last: kind, since: cx.now });
     let Phase::Releasing(release) = phase else { return };
-    let Release { id, revision, started, checks, .. } = *release;
+    let checks = release.checks();
+    let Release { id, revision, started, .. } = *release;
     match kind {
         OutcomeKind::Succeeded => {
             cx.promoted = Some(revision.clone());

@@ -1,10 +1,9 @@
 //! Suspended or blocked: a release stays as it is, and so does the time it has left.
 
+use crate::model::between;
 use crate::release::attempt::{Release, Stage};
-use crate::release::policy::PolicyStep;
 use crate::release::state::{Phase, State};
 
-use super::analyse;
 use super::context::Context;
 
 /// Notes that the release under way is kept as it is, or lets it go on.
@@ -17,14 +16,10 @@ pub(super) fn note(cx: &Context<'_>, state: &mut State) {
     release.frozen = frozen;
 }
 
-/// Nobody was asked meanwhile, so nobody is late; and waiting for pods begins anew.
+/// No gate was asked meanwhile, so none is late; a pause ends when it was to end; and waiting for pods begins anew.
 fn thaw(cx: &Context<'_>, release: &mut Release) {
-    let due = release.due.max(cx.now);
-    analyse::open_step(cx.policy, release, cx.now);
-    if !matches!(release.current(cx.policy), Some(PolicyStep::Analyse)) {
-        // A pause ends when it was to end; only a window has to be measured again.
-        release.due = due;
-    }
+    let left = between(cx.now, release.clock.due);
+    release.clock.reopen(cx.now, left);
     release.unready_since = None;
     match &mut release.stage {
         Stage::ScalingUp { since } | Stage::Promoting { since } | Stage::Restoring { since, .. } => {

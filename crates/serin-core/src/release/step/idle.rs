@@ -1,9 +1,9 @@
 //! Primary serves; a new revision on the target starts a release.
 
-use crate::analysis::HookKind;
+use crate::analysis::{HookKind, RoundsRun};
 use crate::model::{Digest, ReleaseId, Revision};
 use crate::release::action::Action;
-use crate::release::attempt::{Release, Stage};
+use crate::release::attempt::{Release, Stage, StepClock};
 use crate::release::observed::WorkloadObserved;
 use crate::release::outcome::OutcomeKind;
 use crate::release::policy::Promotion;
@@ -90,11 +90,9 @@ fn start(
         step: 0,
         plan: Some(cx.policy.plan()),
         recheck: false,
-        tick: 0,
-        opened: cx.now,
-        due: cx.now,
-        failed_checks: 0,
-        held: 0,
+        clock: StepClock::new(cx.now),
+        watch: RoundsRun::new(cx.now),
+        awaited: 0,
         routing: cx.at_rest(),
         shown_since: None,
         first_traffic: None,
@@ -104,8 +102,6 @@ fn start(
         paused: false,
         frozen: false,
         skip: false,
-        checks: Vec::new(),
-        counts: Vec::new(),
     };
     if !cx.policy.has_hook(HookKind::ConfirmRollout) {
         // After a supersede the canary is already up, and `Restarting analysis` has been said.

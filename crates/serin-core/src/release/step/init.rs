@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 
 use crate::model::Remembered;
+use crate::model::after;
 use crate::release::action::Action;
 use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
 use crate::release::policy::Promotion;
 use crate::release::questions::{self, Reply};
 use crate::release::report::{Event, WaitingOn};
 use crate::release::state::{Phase, State};
-use crate::release::time::after;
 
 use super::context::{Context, Next, live};
 use super::route::{Steered, steer};
@@ -108,7 +108,7 @@ fn hand_over(
         cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
         return Next::Rest;
     }
-    match questions::providers(cx.policy, ready, &target.digest) {
+    match questions::providers(cx.policy, cx.observed, ready, &target.digest, cx.now) {
         Some(asked) if !providers => {
             cx.wait_for_answers(&[&asked.open]);
             Next::Rest
@@ -149,10 +149,12 @@ fn await_primary(cx: &mut Context<'_>, target: &WorkloadObserved, primary: &Work
 
 /// Says once whether the metric providers are there; initialization does not depend on it.
 fn hear_providers(cx: &mut Context<'_>, ready: Timestamp, target: &WorkloadObserved) -> bool {
-    let Some(asked) = questions::providers(cx.policy, ready, &target.digest) else { return true };
+    let Some(asked) = questions::providers(cx.policy, cx.observed, ready, &target.digest, cx.now) else {
+        return true;
+    };
     let event = match asked.reply(cx.observed, cx.now) {
         Reply::Pending => {
-            let until = asked.open.until(cx.observed);
+            let until = asked.open.until;
             cx.wake_at(until);
             return false;
         }

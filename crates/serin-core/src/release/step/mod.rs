@@ -32,7 +32,7 @@ use jiff::Timestamp;
 use super::action::Action;
 use super::observed::Observed;
 use super::policy::Policy;
-use super::report::{Event, Report, WaitingOn};
+use super::report::{Event, Report};
 use super::state::{Phase, State, StepProgress};
 use context::{Context, Next};
 
@@ -66,10 +66,10 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
     init::remember(&cx, &mut state);
     // An admission holds for what is seen now and no longer.
     state.admitted = None;
-    if policy.suspended {
-        cx.wait(WaitingOn::Suspended, || Event::normal("skipping canary run as object is suspended"));
-    } else {
-        run(&mut cx, &mut state);
+    run(&mut cx, &mut state);
+    if !policy.suspended {
+        init::admit_repair(&mut cx, &mut state);
+        mend::primary(&mut cx, &state);
         admit_same_template(&cx, &mut state);
         size::primary(&mut cx);
     }
@@ -80,6 +80,10 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
 fn run(cx: &mut Context<'_>, state: &mut State) {
     for _ in 0..PASSES_MAX {
         cx.start_pass();
+        if cx.policy.suspended && !matches!(state.phase, Phase::Releasing(_)) {
+            cx.suspend();
+            break;
+        }
         let next = match &mut state.phase {
             Phase::Initializing { since, ready, routed, providers, remembered } => {
                 let remembered = remembered.as_ref();
@@ -98,8 +102,6 @@ fn run(cx: &mut Context<'_>, state: &mut State) {
             Next::Finished(end) => finish::release(cx, state, end),
         }
     }
-    init::admit_repair(cx, state);
-    mend::primary(cx, state);
 }
 
 /// A pending revision with the template that the target has already only brings a new stamp: it may always be written.

@@ -4,14 +4,11 @@
 //! that lies ahead of now would hold a release until the clock comes by again; so it is now, and a window that lies further
 //! away than its own length is opened anew.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
-use crate::release::attempt::{CheckCount, Progress, Release, Stage};
+use crate::release::attempt::{Progress, Release, Stage};
 use crate::release::outcome::PostRollout;
 use crate::release::state::{Phase, State};
-use crate::release::time::between;
 
 /// Moves every point from which something counts into the past. No `..` here: a new point must be thought of.
 pub(super) fn settle(state: &mut State, now: Timestamp) {
@@ -36,11 +33,10 @@ fn of_release(release: &mut Release, now: Timestamp) {
         step: _,
         plan: _,
         recheck: _,
-        tick: _,
-        opened,
-        due,
-        failed_checks: _,
-        held: _,
+        clock,
+        // The rounds see to their own windows.
+        watch: _,
+        awaited: _,
         routing: _,
         shown_since,
         first_traffic,
@@ -50,20 +46,12 @@ fn of_release(release: &mut Release, now: Timestamp) {
         paused: _,
         frozen: _,
         skip: _,
-        checks: _,
-        counts,
     } = release;
-    let ahead = between(now, *opened);
-    if ahead > Duration::ZERO {
-        *due = due.checked_sub(ahead).unwrap_or(now);
-    }
-    past([Some(opened), shown_since.as_mut(), first_traffic.as_mut()], now);
+    clock.settle(now);
+    past([shown_since.as_mut(), first_traffic.as_mut()], now);
     past([ready_since.as_mut(), unready_since.as_mut()], now);
     if let Some(Progress { available: _, at }) = progress {
         past([Some(at)], now);
-    }
-    for CheckCount { check: _, failures: _, judged } in counts {
-        past([judged.as_mut()], now);
     }
     match stage {
         Stage::ScalingUp { since } | Stage::Promoting { since } | Stage::Restoring { since, cause: _ } => {

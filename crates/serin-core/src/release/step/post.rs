@@ -9,7 +9,7 @@ use super::context::Context;
 
 /// Says what the hooks answered once all have, or one has failed.
 pub(super) fn hear(cx: &mut Context<'_>, state: &mut State) {
-    let open = questions::after_release(cx.policy, cx.observed, state);
+    let open = questions::after_release(cx.policy, cx.observed, state, cx.now);
     if open.iter().any(|open| open.is_pending(cx.observed, cx.now)) {
         return;
     }
@@ -22,9 +22,9 @@ pub(super) fn hear(cx: &mut Context<'_>, state: &mut State) {
 
 /// Looks again when the time of a pending answer is over.
 pub(super) fn wake(cx: &mut Context<'_>, state: &State) {
-    for open in questions::after_release(cx.policy, cx.observed, state) {
+    for open in questions::after_release(cx.policy, cx.observed, state, cx.now) {
         if open.is_pending(cx.observed, cx.now) {
-            cx.wake_at(open.until(cx.observed));
+            cx.wake_at(open.until);
         }
     }
 }

@@ -1,19 +1,21 @@
 //! From a new revision to the first traffic: gates, the canary scales up, pre-rollout hooks. And the canary's health.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::analysis::HookKind;
+use crate::model::after;
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::Readiness;
 use crate::release::policy::PolicyStep;
 use crate::release::report::{Event, WaitingOn};
-use crate::release::time::after;
 
 use super::context::{Context, Next};
 use super::gates::{self, Gates};
 use super::route::steer;
-use super::{analyse, ending, promote};
+use super::{analyse, ending, judge, promote};
 
 /// What the canary is able to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +70,18 @@ pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: T
             if promote::is_skipped(cx, release) {
                 return promote::begin(cx, release);
             }
-            if held(cx, release) || !is_known(cx, release) {
+            if held(cx, release) || !is_known(cx, release) || !gates::is_checkable(cx, release) {
                 return Next::Rest;
             }
             cx.say(Event::normal(format!("Starting canary analysis for {}", cx.target())));
+            if cx.policy.watch.is_empty() {
+                cx.say(Event::warning(format!(
+                    "Nothing checks {}: its steps take their time and no more",
+                    cx.target()
+                )));
+            }
             release.stage = Stage::Preparing;
-            release.tick += 1;
-            (release.opened, release.due) = (cx.now, cx.now);
+            release.clock.reopen(cx.now, Duration::ZERO);
             Next::Again
         }
         Health::Stalled(reason) => give_up(cx, release, &reason),
@@ -127,22 +134,22 @@ pub(super) fn call_hooks(cx: &mut Context<'_>, release: &mut Release) -> Next {
 fn hook_failed(cx: &mut Context<'_>, release: &mut Release, name: String, reason: String) -> Next {
     let target = cx.target();
     cx.say(Event::warning(format!("Halt {target} advancement pre-rollout check {name} failed {reason}")));
-    release.failed_checks += 1;
-    if release.failed_checks >= cx.policy.threshold {
-        return ending::threshold_reached(
-            cx,
-            release,
-            cx.policy.threshold,
-            &format!("pre-rollout check {name} failed: {reason}"),
-        );
+    if release.watch.fail(&cx.policy.watch) {
+        let (limit, what) = (cx.policy.watch.threshold, format!("pre-rollout check {name} failed: {reason}"));
+        judge::threshold_reached(cx, release, limit, &what);
+        return Next::Again;
     }
     cx.before = Some(WaitingOn::Gate { name, reason });
-    gates::reopen(cx, release);
+    release.clock.reopen(cx.now, cx.policy.interval);
     Next::Again
 }
 
 /// Whether a pause or an outside obstacle keeps the release at this point; noted as what is waited for.
 pub(super) fn held(cx: &mut Context<'_>, release: &Release) -> bool {
+    if cx.policy.suspended {
+        cx.suspend();
+        return true;
+    }
     if let Some(reason) = &cx.observed.blocked {
         cx.wait_blocked(reason);
         return true;
@@ -165,12 +172,12 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
                 Next::Rest
             });
         }
-        Health::Stalled(reason) => return Some(give_up(cx, release, &reason)),
-        Health::Down(_) if release.routing.exposes() => {
+        Health::Stalled(reason) if !cx.policy.suspended => return Some(give_up(cx, release, &reason)),
+        Health::Down(_) | Health::Stalled(_) if release.routing.exposes() => {
             retreat(cx, release);
             return Some(Next::Again);
         }
-        Health::Down(reason) | Health::Limping(reason) => reason,
+        Health::Down(reason) | Health::Limping(reason) | Health::Stalled(reason) => reason,
     };
     release.ready_since = None;
     let since = *release.unready_since.get_or_insert(cx.now);
@@ -191,7 +198,7 @@ fn retreat(cx: &Context<'_>, release: &mut Release) {
 
 fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reason: &str) -> Next {
     let deadline = release.ready_deadline(since, cx.observed.target.as_ref(), cx.now, cx.policy.progress_deadline);
-    if cx.now >= deadline {
+    if cx.now >= deadline && !cx.policy.suspended {
         return give_up(cx, release, reason);
     }
     cx.wake_at(deadline);

@@ -1,5 +1,7 @@
 //! Promotion: primary takes the analysed revision while the canary keeps its weight; or gets the last good one back.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::model::Digest;
@@ -17,7 +19,7 @@ use super::way_back;
 
 /// Whether the remaining steps are left out: by `skipAnalysis` or by a person.
 pub(super) fn is_skipped(cx: &Context<'_>, release: &Release) -> bool {
-    (cx.policy.skip_analysis || release.skip) && cx.observed.blocked.is_none()
+    (cx.policy.skip_analysis || release.skip) && cx.observed.blocked.is_none() && !cx.policy.suspended
 }
 
 /// The analysis is over.
@@ -25,7 +27,7 @@ pub(super) fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
     release.stage = Stage::Promoting { since: cx.now };
     release.unready_since = None;
     release.paused = false;
-    release.tick += 1;
+    release.clock.reopen(cx.now, Duration::ZERO);
     let (target, primary) = (cx.target(), cx.policy.names.primary_dotted());
     cx.say(Event::normal(match cx.policy.promotion {
         Promotion::CopyToPrimary => format!("Copying {target} template spec to {primary}"),
@@ -40,6 +42,10 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
         return Next::Again;
     }
     steer(cx, &release.routing);
+    if cx.policy.suspended {
+        cx.suspend();
+        return Next::Rest;
+    }
     let primary = cx.observed.primary.as_ref();
     let deadline = release.ready_deadline(since, primary, cx.now, cx.policy.progress_deadline);
     let digest = &release.revision.digest;

@@ -1,11 +1,13 @@
 //! A newer revision, or a change by hand, during a release.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
+use crate::model::after;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::WorkloadObserved;
 use crate::release::report::{Event, WaitingOn};
-use crate::release::time::after;
 
 use super::context::{Context, Next, drifted};
 use super::ending;
@@ -72,7 +74,7 @@ fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserve
             )));
             release.stage = Stage::ScalingUp { since: cx.now };
             (release.step, release.recheck) = (0, false);
-            release.tick += 1;
+            release.clock.reopen(cx.now, Duration::ZERO);
             release.aim(cx.at_rest());
             (release.ready_since, release.unready_since) = (None, None);
             Next::Again

@@ -3,7 +3,6 @@
 use crate::model::Routing;
 use crate::release::attempt::Release;
 use crate::release::report::{Event, WaitingOn};
-use crate::release::time::after;
 
 use super::context::{Context, Next};
 use super::route::{Steered, steer};
@@ -16,9 +15,9 @@ pub(super) fn walk(cx: &mut Context<'_>, release: &mut Release) -> Option<Next> 
     if steer(cx, &release.routing) == Steered::Waiting {
         return Some(Next::Rest);
     }
-    if cx.now < release.due {
-        cx.wake_at(release.due);
-        cx.wait_silently(WaitingOn::Window { until: release.due });
+    if cx.now < release.clock.due {
+        cx.wake_at(release.clock.due);
+        cx.wait_silently(WaitingOn::Window { until: release.clock.due });
         return Some(Next::Rest);
     }
     let mut lower = cx.policy.way_back.iter().map(|routing| cx.meant(routing, release));
@@ -28,7 +27,7 @@ pub(super) fn walk(cx: &mut Context<'_>, release: &mut Release) -> Option<Next> 
     let lower = lower.find(is_lower)?;
     say(cx, 100 - lower.highest_share());
     release.aim(lower);
-    (release.opened, release.due) = (cx.now, after(cx.now, cx.policy.interval));
+    release.clock.reopen(cx.now, cx.policy.interval);
     Some(Next::Again)
 }
 

@@ -1,9 +1,9 @@
-//! Arithmetic and comparison between scalars and vectors.
+//! Arithmetic and comparison between scalars and vectors, and the set operators between vectors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use promql_parser::parser::token::{
-    T_ADD, T_DIV, T_EQLC, T_GTE, T_GTR, T_LSS, T_LTE, T_MOD, T_MUL, T_NEQ, T_POW, T_SUB,
+    T_ADD, T_DIV, T_EQLC, T_GTE, T_GTR, T_LAND, T_LOR, T_LSS, T_LTE, T_LUNLESS, T_MOD, T_MUL, T_NEQ, T_POW, T_SUB,
 };
 use promql_parser::parser::{BinModifier, BinaryExpr, LabelModifier, VectorMatchCardinality};
 
@@ -22,6 +22,12 @@ enum Operator {
 
 pub(super) fn evaluate(evaluation: &Evaluation<'_>, binary: &BinaryExpr) -> Result<Value, QueryError> {
     let BinaryExpr { op, lhs, rhs, modifier } = binary;
+    if let T_LAND | T_LOR | T_LUNLESS = op.id() {
+        let matching =
+            Matching { bool: false, labels: modifier.as_ref().and_then(|modifier| modifier.matching.as_ref()) };
+        let (left, right) = (evaluation.vector(lhs, "a set operator")?, evaluation.vector(rhs, "a set operator")?);
+        return Ok(Value::Vector(sets(op.id(), &matching, left, right)));
+    }
     let operator = match op.id() {
         T_ADD => Operator::Arithmetic(|a, b| a + b),
         T_SUB => Operator::Arithmetic(|a, b| a - b),
@@ -68,7 +74,8 @@ impl<'a> Matching<'a> {
             VectorMatchCardinality::OneToOne => {}
             VectorMatchCardinality::ManyToOne(_) => return Err(unsupported("group_left")),
             VectorMatchCardinality::OneToMany(_) => return Err(unsupported("group_right")),
-            VectorMatchCardinality::ManyToMany => return Err(unsupported("set operators (and, or, unless)")),
+            // Set operators are evaluated before.
+            VectorMatchCardinality::ManyToMany => return Err(unsupported("many-to-many matching")),
         }
         if fill_values.lhs.is_some() || fill_values.rhs.is_some() {
             return Err(unsupported("fill"));
@@ -103,6 +110,22 @@ impl<'a> Matching<'a> {
             }
         }
     }
+}
+
+/// `and` and `unless` keep of the left side what has, or has not, a partner; `or` adds what has none on the left.
+fn sets(operator: u16, matching: &Matching<'_>, left: Vec<Sample>, right: Vec<Sample>) -> Vec<Sample> {
+    let signatures = |samples: &[Sample]| -> BTreeSet<Labels> {
+        samples.iter().map(|sample| matching.signature(sample.labels.clone())).collect()
+    };
+    let has =
+        |known: &BTreeSet<Labels>, sample: &Sample| known.contains(&matching.signature(sample.labels.clone()));
+    if operator == T_LOR {
+        let known = signatures(&left);
+        let added: Vec<Sample> = right.into_iter().filter(|sample| !has(&known, sample)).collect();
+        return left.into_iter().chain(added).collect();
+    }
+    let known = signatures(&right);
+    left.into_iter().filter(|sample| has(&known, sample) == (operator == T_LAND)).collect()
 }
 
 fn scalars(operator: Operator, bool: bool, left: f64, right: f64) -> Result<Value, QueryError> {
@@ -149,7 +172,7 @@ fn vectors(
             return Err(QueryError::Execution(DUPLICATE_RIGHT.to_owned()));
         }
     }
-    let mut used = std::collections::BTreeSet::new();
+    let mut used = BTreeSet::new();
     let mut results = Vec::new();
     for Sample { labels, value } in left {
         let signature = matching.signature(labels.clone());

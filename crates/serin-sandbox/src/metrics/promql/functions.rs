@@ -1,9 +1,9 @@
-//! Functions: `rate`, `irate`, `increase`, `histogram_quantile`.
+//! Functions: `rate`, `irate`, `increase`, `histogram_quantile`, `vector`.
 
 use promql_parser::parser::{Call, Expr};
 
 use super::select::{self, Window};
-use super::{Evaluation, QueryError, Sample, Value, quantile, unique, unsupported, without_name};
+use super::{Evaluation, Labels, QueryError, Sample, Value, quantile, unique, unsupported, without_name};
 
 /// Beyond this many average sample distances from the window's edge a series is taken to begin or end inside the window.
 const EXTRAPOLATION_LIMIT: f64 = 1.1;
@@ -25,6 +25,12 @@ pub(super) fn call(evaluation: &Evaluation<'_>, call: &Call) -> Result<Vec<Sampl
             };
             quantile::histogram_quantile(quantile, evaluation.vector(buckets, "histogram_quantile()")?)
         }
+        ("vector", [number]) => match evaluation.expr(number)? {
+            Value::Scalar(value) => Ok(vec![Sample { labels: Labels::default(), value }]),
+            Value::Vector(_) | Value::Matrix(_) | Value::Text(_) => {
+                Err(QueryError::BadData("expected type scalar in call to function \"vector\"".to_owned()))
+            }
+        },
         (name, _) => Err(unsupported(&format!("the function {name}()"))),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Evaluated are: selectors with every matcher and `offset`, `rate`, `irate`, `increase`, `histogram_quantile`, `sum`,
 //! `avg`, `min`, `max`, `count` with `by` and `without`, arithmetic and comparison between scalars and vectors with
-//! one-to-one matching (`on`, `ignoring`, `bool`), numbers, strings and parentheses.
+//! one-to-one matching (`on`, `ignoring`, `bool`), `and`, `or`, `unless`, `vector`, numbers, strings and parentheses.
 
 mod aggregate;
 mod binary;

@@ -143,3 +143,14 @@ fn what_is_not_evaluated_is_named() {
         assert!(matches!(&error, QueryError::BadData(message) if message.contains(construct)), "{query}: {error}");
     }
 }
+
+#[test]
+fn set_operators_match_by_labels_without_the_name() {
+    assert_eq!(show(r#"sum(requests{code="404"}) or vector(0)"#, 5_000), "{} 0.000000");
+    assert_eq!(show(r#"sum(requests{code="503"}) or vector(0)"#, 5_000), "{} 10.000000");
+    let both = r#"requests{pod="a"} or requests{code="503"}"#;
+    assert_eq!(show(both, 5_000).lines().count(), 2);
+    assert_eq!(show(r#"requests and on(code) limit"#, 5_000).lines().count(), 2);
+    assert_eq!(show(r#"requests unless on(code) limit"#, 5_000), "{__name__=requests,code=503,pod=a} 10.000000");
+    assert!(show("1 or vector(0)", 5_000).starts_with("error: "));
+}

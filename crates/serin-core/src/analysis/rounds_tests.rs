@@ -1,0 +1,298 @@
+use std::collections::BTreeMap;
+
+use super::super::{CheckSource, Condition, Measurement, Range, Reading, Requests};
+use super::*;
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn check(name: &str, window: u64) -> Check {
+    Check {
+        name: name.to_owned(),
+        source: CheckSource::Query("up".to_owned()),
+        condition: Condition::Range(Range { min: None, max: Some(1.0) }),
+        window: Duration::from_secs(window),
+        own_window: false,
+        patience: Duration::from_secs(30),
+        on_no_data: OnMissing::Hold,
+        on_error: OnMissing::Hold,
+    }
+}
+
+fn hook(kind: HookKind) -> Hook {
+    Hook {
+        name: kind.as_str().to_owned(),
+        kind,
+        url: String::new(),
+        timeout: Duration::from_secs(5),
+        retries: 0,
+        disable_tls: false,
+        metadata: BTreeMap::new(),
+    }
+}
+
+fn plan(checks: &[Check]) -> Rounds {
+    Rounds {
+        interval: INTERVAL,
+        threshold: 3,
+        checks: checks.iter().cloned().collect(),
+        hooks: Keyed::default(),
+        hold_limit: 4,
+        min_samples: None,
+    }
+}
+
+/// A world in which each check, by its name, reads what it is told to.
+struct World {
+    readings: BTreeMap<&'static str, Option<Reading>>,
+    answers: Vec<(Key, u32, Measurement)>,
+    requests: Option<Requests>,
+    counted: Vec<Duration>,
+    windows: Vec<Duration>,
+}
+
+impl Answered for World {
+    fn metric(&self, check: &Key, attempt: u32) -> Option<&Measurement> {
+        let found = self.answers.iter().find(|(key, number, _)| key == check && *number == attempt);
+        found.map(|(_, _, measurement)| measurement)
+    }
+
+    fn hook(&self, _: &Key, _: u32) -> Option<&HookReply> {
+        None
+    }
+
+    fn requests(&self, _: u32) -> Option<&Requests> {
+        self.requests.as_ref().filter(|_| !self.counted.is_empty())
+    }
+
+    fn asking_since(&self) -> Option<Timestamp> {
+        Some(at(0))
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let readings = BTreeMap::new();
+        Self { readings, answers: Vec::new(), requests: None, counted: Vec::new(), windows: Vec::new() }
+    }
+
+    fn reads(&mut self, name: &'static str, value: f64) {
+        self.readings.insert(name, Some(Reading::Value { value }));
+    }
+
+    fn empty(&mut self, name: &'static str) {
+        self.readings.insert(name, Some(Reading::NoData { reason: "no values found".to_owned() }));
+    }
+
+    /// Advances until nothing is asked any more; the first end.
+    fn look(&mut self, plan: &Rounds, run: &mut RoundsRun, mode: Mode, now: Timestamp) -> Option<End> {
+        loop {
+            let turn = plan.advance(run.clone(), self, mode, now);
+            *run = turn.run;
+            if turn.end.is_some() {
+                return turn.end;
+            }
+            let mut answered = false;
+            for ask in turn.asks {
+                match ask.subject {
+                    Subject::Metric { check, window } => {
+                        self.windows.push(window);
+                        let name = plan.checks.get(&check).unwrap().name.clone();
+                        let reading = self.readings.get(name.as_str()).cloned();
+                        let Some(reading) = reading.unwrap_or(Some(Reading::Value { value: 0.0 })) else {
+                            continue;
+                        };
+                        let measurement = Measurement { reading, query: "up".to_owned(), at: now };
+                        self.answers.push((check, ask.attempt, measurement));
+                    }
+                    Subject::Requests { window } if self.requests.is_some() => self.counted.push(window),
+                    Subject::Requests { .. } | Subject::Hook(_) => continue,
+                }
+                answered = true;
+            }
+            if !answered {
+                return None;
+            }
+        }
+    }
+}
+
+fn exposed(plan: &Rounds) -> RoundsRun {
+    let mut run = RoundsRun::new(at(0));
+    run.start(plan, at(0));
+    run
+}
+
+#[test]
+fn a_round_lasts_an_interval_whatever_the_metrics_interval_is() {
+    let plan = plan(&[check("rate", 60)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(9)), None);
+    assert!(!plan.may_raise(&run, at(9)) && world.windows.is_empty());
+    assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(10)), None);
+    assert!(plan.may_raise(&run, at(10)));
+    assert_eq!(world.windows, [Duration::from_secs(10)], "its own traffic, no more");
+    assert!(plan.may_raise(&run, at(20)) && !plan.may_raise(&run, at(21)), "fresh for an interval");
+    for second in 2..8 {
+        world.look(&plan, &mut run, Mode::Moving, at(second * 10));
+    }
+    assert_eq!(world.windows.last(), Some(&Duration::from_secs(60)), "at most the metric's interval");
+}
+
+#[test]
+fn nothing_is_judged_by_traffic_of_before_the_present_exposure() {
+    let plan = plan(&[check("rate", 60)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.look(&plan, &mut run, Mode::Moving, at(10));
+    run.start(&plan, at(11));
+    assert!(!plan.may_raise(&run, at(12)));
+    world.look(&plan, &mut run, Mode::Moving, at(21));
+    assert_eq!(world.windows, [Duration::from_secs(10); 2]);
+}
+
+#[test]
+fn an_empty_answer_is_too_early_until_the_metrics_interval_is_over_and_then_it_holds() {
+    let plan = plan(&[check("rate", 30)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.empty("rate");
+    for (second, verdict, held) in
+        [(10, Verdict::Early, 0), (20, Verdict::Early, 0), (30, Verdict::NoData, 1), (40, Verdict::NoData, 2)]
+    {
+        assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(second)), None);
+        assert_eq!((run.checks[0].judged.verdict, run.held), (verdict, held), "at {second}");
+        assert!(!plan.may_raise(&run, at(second)) && run.failed() == 0);
+    }
+    world.look(&plan, &mut run, Mode::Moving, at(50));
+    let end = world.look(&plan, &mut run, Mode::Moving, at(60));
+    assert!(matches!(end, Some(End::HeldTooLong { limit: 4, .. })), "{end:?}");
+}
+
+#[test]
+fn a_query_with_a_window_of_its_own_waits_for_it() {
+    let plan = plan(&[Check { own_window: true, ..check("fixed", 30) }, check("rate", 60)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.look(&plan, &mut run, Mode::Moving, at(10));
+    assert_eq!(world.windows, [Duration::from_secs(10)], "only the other one is asked");
+    world.look(&plan, &mut run, Mode::Moving, at(20));
+    assert!(!plan.may_raise(&run, at(20)));
+    world.look(&plan, &mut run, Mode::Moving, at(30));
+    assert!(plan.may_raise(&run, at(30)));
+}
+
+#[test]
+fn an_empty_answer_beside_requests_is_a_failed_check_that_says_how_many() {
+    let plan = Rounds { min_samples: Some(10), ..plan(&[check("rate", 10)]) };
+    for (requests, failed, held) in [(Ok(10), 1, 0), (Ok(9), 0, 1), (Err("refused".to_owned()), 0, 1)] {
+        let (mut run, mut world) = (exposed(&plan), World::new());
+        world.empty("rate");
+        world.requests = Some(requests.clone());
+        assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(10)), None);
+        assert_eq!((run.failed(), run.held), (failed, held), "{requests:?}");
+        let judged = &run.checks[0].judged;
+        let said = judged.text.as_deref() == Some("no values found, although the candidate has had 10 requests");
+        assert_eq!((judged.samples, said), (requests.ok(), failed == 1));
+    }
+    // Where nothing is empty nobody counts.
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.requests = Some(Ok(100));
+    world.look(&plan, &mut run, Mode::Moving, at(10));
+    assert!(world.counted.is_empty());
+}
+
+#[test]
+fn the_threshold_is_crossed_after_as_many_intervals() {
+    let plan = plan(&[check("rate", 30)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.reads("rate", 50.0);
+    assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(10)), None);
+    assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(20)), None);
+    let end = world.look(&plan, &mut run, Mode::Moving, at(30));
+    assert!(matches!(end, Some(End::Failed { limit: 3, .. })), "{end:?}");
+}
+
+/// Every `period`th round fails, for `rounds` rounds: whether that ends the run.
+fn ends(plan: &Rounds, mode: Mode, rounds: i64, fails: impl Fn(i64) -> bool) -> bool {
+    let (mut run, mut world) = (exposed(plan), World::new());
+    (1..=rounds).any(|round| {
+        world.reads("rate", if fails(round) { 50.0 } else { 0.0 });
+        world.look(plan, &mut run, mode, at(round * 10)).is_some()
+    })
+}
+
+#[test]
+fn while_waiting_single_failures_are_forgotten_and_a_version_gone_bad_is_not() {
+    let plan = plan(&[check("rate", 10)]);
+    let days = 5_000;
+    assert!(!ends(&plan, Mode::Waiting, days, |round| round % 3 == 0));
+    assert!(ends(&plan, Mode::Moving, days, |round| round % 3 == 0));
+    assert!(ends(&plan, Mode::Waiting, 1003, |round| round > 1000));
+    assert!(ends(&plan, Mode::Waiting, 1010, |round| round > 1000 && round % 2 == 0));
+}
+
+#[test]
+fn while_waiting_missing_data_holds_and_ends_nothing() {
+    let plan = plan(&[check("rate", 10)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.empty("rate");
+    for round in 1..100 {
+        assert_eq!(world.look(&plan, &mut run, Mode::Waiting, at(round * 10)), None);
+    }
+    assert!(!plan.may_raise(&run, at(1000)));
+}
+
+#[test]
+fn a_fault_of_the_policy_neither_passes_nor_ends_anything() {
+    let plan =
+        plan(&[check("rate", 10), Check { condition: Condition::Range(Range::default()), ..check("b", 10) }]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    for round in 1..100 {
+        assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(round * 10)), None);
+        assert!(!plan.may_raise(&run, at(round * 10)) && run.failed() == 0 && run.held == 0);
+    }
+    assert!(matches!(&run.trouble, Some(Trouble::Policy { check, .. }) if check == "b"));
+    // What can be measured still counts.
+    world.reads("rate", 50.0);
+    assert!((100..103).any(|round| world.look(&plan, &mut run, Mode::Moving, at(round * 10)).is_some()));
+}
+
+#[test]
+fn a_clock_that_is_put_back_opens_the_window_anew() {
+    let plan = plan(&[check("rate", 10)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.look(&plan, &mut run, Mode::Moving, at(10));
+    let back = at(-7200);
+    world.look(&plan, &mut run, Mode::Moving, back);
+    assert_eq!((run.opened, run.due), (back, after(back, INTERVAL)));
+    let due = run.due;
+    world.look(&plan, &mut run, Mode::Moving, due);
+    assert!(plan.may_raise(&run, run.opened));
+}
+
+#[test]
+fn who_never_answers_is_an_error_after_its_patience() {
+    let plan = plan(&[check("rate", 10)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.readings.insert("rate", None);
+    world.look(&plan, &mut run, Mode::Moving, at(39));
+    assert!(run.checks.is_empty());
+    world.look(&plan, &mut run, Mode::Moving, at(40));
+    assert_eq!(run.checks[0].judged.verdict, Verdict::Error);
+    assert!(run.due > at(40), "the next window is not over already");
+}
+
+#[test]
+fn rollout_hooks_are_called_when_a_round_opens_and_rollback_hooks_when_it_closes() {
+    let hooks = [hook(HookKind::Rollout), hook(HookKind::Rollback)];
+    let plan = Rounds { hooks: hooks.into_iter().collect(), ..plan(&[]) };
+    let subjects = |now| {
+        let turn = plan.advance(exposed(&plan), &World::new(), Mode::Moving, now);
+        turn.asks.len()
+    };
+    assert_eq!((subjects(at(0)), subjects(at(10))), (1, 2));
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.look(&plan, &mut run, Mode::Moving, at(40));
+    assert_eq!(run.failed(), 1, "a hook that does not answer has refused");
+}
