@@ -172,6 +172,17 @@ pub struct LocalObjectRef {
     pub name: String,
 }
 
+impl LocalObjectRef {
+    /// The API group that its kind is served in today: workloads have left `extensions`, which old manifests still name.
+    pub fn group(&self) -> &str {
+        let group = self.api_version.split_once('/').map_or("", |(group, _)| group);
+        match (group, self.kind.as_str()) {
+            ("extensions" | "", "Deployment" | "DaemonSet" | "StatefulSet" | "ReplicaSet") => "apps",
+            (group, _) => group,
+        }
+    }
+}
+
 /// An object in a namespace, the Canary's when absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

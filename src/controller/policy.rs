@@ -227,6 +227,10 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
         let what = format!("targetRef.kind {}", spec.target_ref.kind);
         return refuse("spec.targetRef.kind", &what, "use a Deployment");
     }
+    if spec.target_ref.group() != "apps" {
+        let what = format!("targetRef.apiVersion {}", spec.target_ref.api_version);
+        return refuse("spec.targetRef.apiVersion", &what, "a Deployment is served as apps/v1");
+    }
     if let Some(scaler) = &spec.autoscaler_ref
         && scaler.kind != "HorizontalPodAutoscaler"
     {
@@ -425,6 +429,13 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_the_same_by_whatever_version_it_was_served() {
+        for version in ["apps/v1", "apps/v1beta2", "extensions/v1beta1"] {
+            compiled(json!({"targetRef": {"apiVersion": version}}), 1.0).unwrap();
+        }
+    }
+
+    #[test]
     fn speed_divides_interval_windows_and_deadline_but_not_the_drain() {
         let policy = compiled(json!({}), 60.0).unwrap();
         assert_eq!(policy.interval, Duration::from_secs(1));
@@ -453,6 +464,7 @@ mod tests {
                 "spec.service.gatewayRefs is not supported yet",
             ),
             (json!({"targetRef": {"kind": "DaemonSet"}}), "targetRef.kind DaemonSet"),
+            (json!({"targetRef": {"apiVersion": "other.io/v1"}}), "targetRef.apiVersion other.io/v1"),
             (json!({"analysis": {"stepWeight": null}}), "spec.analysis needs"),
             (json!({"analysis": {"metrics": [{"name": "x"}]}}), "metric `x` is not built in"),
             (

@@ -51,7 +51,7 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
 fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {
     let target = &spec.target_ref;
     ObjectRef {
-        group: target.api_version.split_once('/').map_or("", |(group, _)| group).to_owned(),
+        group: target.group().to_owned(),
         kind: target.kind.clone(),
         namespace: Some(key.namespace.clone()),
         name: target.name.clone(),

@@ -72,7 +72,10 @@ fn copy_spec(target: &Value, primary: &mut Value, sides: &Sides) {
     let Some(spec) = primary.get_mut("spec") else { return };
     for field in SHARED_FIELDS {
         match &target["spec"][field] {
-            Value::Null => {}
+            // What the target has no more must not stay here for good.
+            Value::Null => {
+                spec.as_object_mut().map(|spec| spec.remove(field));
+            }
             value => set(spec, field, value.clone()),
         }
     }
@@ -146,6 +149,10 @@ mod tests {
         next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("podinfo:3.1.1");
         let promoted = copy_to_primary(&next, &live, &plan("b"));
         assert_eq!(promoted["spec"]["replicas"], 7);
+        assert_eq!(promoted["spec"]["minReadySeconds"], 3);
+        let mut without = next.clone();
+        without["spec"].as_object_mut().unwrap().remove("minReadySeconds");
+        assert!(copy_to_primary(&without, &live, &plan("b"))["spec"].get("minReadySeconds").is_none());
         assert_eq!(promoted["spec"]["template"]["spec"]["containers"][0]["image"], "podinfo:3.1.1");
         assert_eq!(promoted["metadata"]["annotations"]["who"], "someone");
         assert_eq!(promoted["metadata"]["annotations"][COPIED_FROM], plan("b").copied_from.as_str());

@@ -53,7 +53,7 @@ async fn a_healthy_revision_is_promoted_with_the_seeds_events() {
     assert_eq!(world.weights().await, (100, 0));
     assert_eq!(world.deployment("podinfo").await["spec"]["replicas"], 0);
     let hooks = world.outside.hooks.lock().unwrap().clone();
-    assert_eq!(hooks[0], ("bash".into(), "Progressing".into(), "hook/pre-rollout/acceptance-test".into()));
+    assert_eq!(hooks[0], ("bash".into(), "Progressing".into(), "acceptance-test".into()));
 
     // The last status is written before its events; wait for the last of them.
     let last = "Promotion completed! Scaling down podinfo.test";

@@ -99,7 +99,12 @@ struct Reference {
 
 fn target_of(canary: &Canary, namespace: &str) -> ObjectRef {
     let target = &canary.spec.target_ref;
-    object_ref(&target.api_version, &target.kind, namespace, &target.name)
+    ObjectRef {
+        group: target.group().to_owned(),
+        kind: target.kind.clone(),
+        namespace: Some(namespace.to_owned()),
+        name: target.name.clone(),
+    }
 }
 
 fn references_of(canary: &Canary, own: &str) -> Vec<Reference> {
