@@ -142,10 +142,10 @@ mod tests {
         assert_eq!(said(CheckSource::SuccessRate, limit), None);
         let cases = [
             (said(of("gone", &code), limit), "does not exist"),
-            (said(of("good", &[]), limit), "undefined"),
-            (said(of("typo", &[]), limit), "undefined"),
+            (said(of("good", &[]), limit), "no variable \"code\""),
+            (said(of("typo", &[]), limit), "MetricTemplate test/typo: "),
             (said(of("elsewhere", &[]), limit), "datadog is not supported yet"),
-            (said(CheckSource::Query("{{ nobody }}".to_owned()), limit), "undefined"),
+            (said(CheckSource::Query("{{ nobody }}".to_owned()), limit), "nobody"),
             (said(CheckSource::Duration, Range::default()), "no limit"),
         ];
         for (said, expected) in cases {
