@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::manifest::{self, Manifest, Parsed};
 
-use super::exit::Exit;
+use super::exit::{CliError, Exit};
 use super::output::{self, Format};
 use files::{Files, Source};
 use finding::{Finding, Severity};
@@ -24,7 +24,7 @@ use finding::{Finding, Severity};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  serin validate .\n  serin validate -o json deploy/ apps/podinfo.yaml\n  kubectl kustomize overlay | serin validate -\n\n\
-    Exit codes: 0 valid (warnings allowed), 2 errors."
+    Exit codes: 0 valid (warnings allowed), 2 errors or nothing to check."
 )]
 pub struct ValidateArgs {
     /// Files and folders to check; `-` is standard input
@@ -66,6 +66,13 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {
     let [objects, files, errors_text, warnings_text] =
         counted.map(|(count, noun)| format!("{count} {noun}{}", if count == 1 { "" } else { "s" }));
     output::message(&format!("{objects} in {files}: {errors_text}, {warnings_text}"));
+    if all.is_empty() && findings.is_empty() {
+        // What makes the objects has failed, as a rule; a pipe does not tell.
+        let error = anyhow::anyhow!("there is nothing to check: no Kubernetes object was found");
+        return Err(CliError::input(error)
+            .hint("name the folder with the manifests, or see why what prints them is silent")
+            .into());
+    }
     let failed = errors > 0 || (*deny_warnings && warnings > 0);
     Ok(if failed { Exit::Input } else { Exit::Done }.code())
 }

@@ -253,3 +253,16 @@ fn findings_are_data_for_machines() {
         (&"error".into(), &20.into(), &5.into())
     );
 }
+
+#[test]
+fn nothing_to_check_is_no_success() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("empty")).expect("it can be made");
+    std::fs::write(folder.path().join("comment.yaml"), "# nothing\n---\n").expect("it can be written");
+    // Standard input is empty here, as behind a pipe whose other end has failed.
+    for paths in [&["empty"][..], &["comment.yaml"], &["-"]] {
+        let output = run(folder.path(), &[&["validate"][..], paths].concat());
+        assert_eq!(output.status.code(), Some(2), "{paths:?}: {}", screen(&output));
+        assert!(screen(&output).contains("nothing to check"), "{}", screen(&output));
+    }
+}
