@@ -58,13 +58,16 @@ pub enum SpliceError {
 }
 
 /// What is tried, the smallest first: how far down a plan goes, whether aliases stay because their anchor's edit may give the
-/// value, and whether block scalars are taken with the blank lines at their end, which may be content.
-const ATTEMPTS: [(Style, bool, bool); 5] = [
-    (Style::Smallest, true, false),
-    (Style::Smallest, false, false),
-    (Style::Smallest, false, true),
-    (Style::Whole, false, false),
-    (Style::Whole, false, true),
+/// value, whether block scalars are taken with the blank lines at their end, which may be content, and whether values are
+/// written as JSON, which stands everywhere, in place of the promoted bytes.
+const ATTEMPTS: [(Style, bool, bool, bool); 7] = [
+    (Style::Smallest, true, false, false),
+    (Style::Smallest, false, false, false),
+    (Style::Smallest, false, true, false),
+    (Style::Whole, false, false, false),
+    (Style::Whole, false, true, false),
+    (Style::Smallest, false, false, true),
+    (Style::Whole, false, false, true),
 ];
 
 /// Whether a text is JSON, one value after the other: other tools read it as that, and it has to stay so.
@@ -100,8 +103,8 @@ pub fn restore(tip: &str, object: &ObjectRef, path: &[&str], promoted: &str) -> 
         .map_err(|reason| entangled(object, path, reason))?;
     let mut reason = String::from("no edit applies");
     let json = is_json(tip);
-    for (style, keep_aliases, exact) in ATTEMPTS {
-        let planner = Planner { tip, promoted, style, keep_aliases, exact, json };
+    for (style, keep_aliases, exact, as_json) in ATTEMPTS {
+        let planner = Planner { tip, promoted, style, keep_aliases, exact, json: json || as_json };
         let edits = planner.plan(&tip_place, &promoted_place);
         let stays_json = |text: String| {
             if json && !is_json(&text) { Err("it would be JSON no more".to_owned()) } else { Ok(text) }
@@ -256,3 +259,7 @@ fn apply(text: &str, mut edits: Vec<Edit>) -> Result<String, String> {
 #[cfg(test)]
 #[path = "splice_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "splice_properties.rs"]
+mod properties;

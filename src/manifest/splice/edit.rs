@@ -33,7 +33,7 @@ pub(super) struct Planner<'a> {
     pub(super) keep_aliases: bool,
     /// Block scalars with the blank lines at their end.
     pub(super) exact: bool,
-    /// The file is JSON, and whatever is written into it is.
+    /// Values are written as JSON: the file is JSON, or nothing else fits.
     pub(super) json: bool,
 }
 
