@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 
 /// Marks a folder as a world's, is locked while one runs, and holds the number of its process.
 const MARKER: &str = ".serin-sandbox";
+/// What a world writes into its folder: in one that is not marked it is somebody else's and would be lost.
+const OWN: [&str; 4] = ["kubeconfig", "repo.git", "serin.yaml", "state"];
 /// A process number has fewer digits.
 const PID_BYTES_MAX: u64 = 32;
 
 /// Why a folder cannot be a world's.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// There are files that no world has made.
-    #[error("{} holds files that are not a sandbox's ({entry} among them)", path.display())]
+    /// There is a file that would be overwritten and that no world has made.
+    #[error("{} holds a {entry} that is not a sandbox's", path.display())]
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// One of the files.
+        /// Its name.
         entry: String,
     },
     /// Another world runs there.
@@ -42,7 +44,7 @@ pub enum FolderError {
 /// Makes the folder if need be and marks it as a world's.
 ///
 /// # Errors
-/// When it holds other files, or cannot be written.
+/// When it holds somebody else's files of those names, or cannot be written.
 pub fn mark(dir: &Path) -> Result<(), FolderError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -53,9 +55,8 @@ pub fn mark(dir: &Path) -> Result<(), FolderError> {
     if marker.exists() {
         return Ok(());
     }
-    if let Some(entry) = fs::read_dir(dir).map_err(failed(dir))?.next() {
-        let entry = entry.map_err(failed(dir))?.file_name().to_string_lossy().into_owned();
-        return Err(FolderError::Foreign { path: dir.to_owned(), entry });
+    if let Some(entry) = OWN.into_iter().find(|entry| dir.join(entry).exists()) {
+        return Err(FolderError::Foreign { path: dir.to_owned(), entry: entry.to_owned() });
     }
     File::create(&marker).map(drop).map_err(failed(&marker))
 }
