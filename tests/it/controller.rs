@@ -332,7 +332,9 @@ async fn a_provider_that_cannot_be_asked_blocks_before_anybody_is_sent_to_the_ca
     let blocked = world.condition("Blocked").await;
     let message = blocked["message"].as_str().unwrap();
     assert!(
-        message.starts_with("MetricTemplate test/errors: provider type datadog is not supported yet"),
+        message.starts_with(
+            "metric `errors` cannot be checked: MetricTemplate test/errors: provider type datadog is not"
+        ),
         "{message}"
     );
 
