@@ -120,7 +120,7 @@ impl Pen<'_> {
                 self.out.push('\n');
                 self.mapping(map, depth, false);
             }
-            Value::Array(items) if !items.is_empty() && !(key == "env" && self.hand.flow_env) => {
+            Value::Array(items) if !(items.is_empty() || key == "env" && self.hand.flow_env) => {
                 self.out.push('\n');
                 self.sequence(items, depth);
             }

@@ -144,10 +144,10 @@ fn progressing() -> Value {
                 "phase": {"name": "releasing", "id": "r2", "revision": revision(NEXT), "started": time(3600),
                     "stage": {"name": "analysing"}, "step": 5, "steps": 10, "tick": 4, "opened": time(60), "due": time(0),
                     "failedChecks": 1, "held": 0, "routing": {"base": {"candidate": 30}},
-                    "checks": [
-                        {"name": "request-success-rate", "verdict": "pass", "value": 99.5, "limit": "≥ 99"},
-                        {"name": "request-duration", "verdict": "fail", "value": 612.0, "limit": "≤ 500"},
-                        {"name": "404s percentage", "verdict": "no data", "limit": "≤ 5"}]},
+                    "watch": {"round": 4, "opened": time(60), "due": time(0), "checks": [
+                        {"check": "a", "name": "request-success-rate", "verdict": "pass", "value": 99.5, "limit": "≥ 99"},
+                        {"check": "b", "name": "request-duration", "verdict": "fail", "value": 612.0, "limit": "≤ 500"},
+                        {"check": "c", "name": "404s percentage", "verdict": "no data", "limit": "≤ 5"}]}},
                 "progress": {"step": 3, "of": 5},
                 "promoted": {"revision": revision(DIGEST), "at": time(7300)},
                 "journal": [

@@ -26,6 +26,7 @@ spec:
   analysis:
     interval: 1m
     stepWeight: 10
+    metrics: [{name: request-success-rate, interval: 1m, thresholdRange: {min: 99}}]
 ";
 
 /// The screen after `files` were checked.
@@ -236,7 +237,7 @@ fn what_another_program_prints_is_checked() {
     let printed = std::fs::File::open(file).expect("the file can be read");
     let output = super::serin(folder.path()).args(["validate", "-"]).stdin(printed).output().expect("it runs");
     let screen = screen(&output);
-    assert!(screen.contains("standard input:22:1: error: not a Kubernetes object"), "{screen}");
+    assert!(screen.contains("standard input:23:1: error: not a Kubernetes object"), "{screen}");
     assert!(screen.ends_with("2 objects in 1 file: 1 error, 0 warnings\n"), "{screen}");
 }
 
