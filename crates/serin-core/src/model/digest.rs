@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The only digest algorithm so far; see [`crate::manifest`] for what is hashed.
+/// The only digest algorithm so far; the product's room `manifest` says what is hashed.
 const VERSION: &str = "v1";
 /// Hexadecimal characters kept of the SHA-256: 80 bits, far beyond an accidental collision in one repository.
 const HEX_LEN: usize = 20;

@@ -133,7 +133,6 @@ fn what_is_not_evaluated_is_named() {
     for (query, construct) in [
         ("topk(1, requests)", "topk"),
         ("avg_over_time(requests[5s])", "avg_over_time()"),
-        ("limit and limit", "operator and"),
         ("requests * on(code) group_left limit", "group_left"),
         ("rate(requests[5s:1s])", "subqueries"),
         ("limit @ 3", "the @ modifier"),
