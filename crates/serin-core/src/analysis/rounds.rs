@@ -271,22 +271,21 @@ impl Rounds {
             ask(subject, run.due, check.patience)
         }));
         asks.extend(hooks(HookKind::Rollback, run.due));
-        if self.wants_count(run, answered) {
-            let patience = self.checks.values().map(|check| check.patience).fold(COUNTERS_PATIENCE, Duration::max);
-            let window = age(run);
-            asks.push(ask(Subject::Requests { window }, run.due, patience + COUNTERS_PATIENCE));
-        }
+        let counted = self.checks.iter().filter(|(key, check)| self.wants_count(run, key, check, answered));
+        asks.extend(counted.map(|(key, check)| {
+            let subject = Subject::Requests { check: key.clone(), window: window(check, run) };
+            ask(subject, run.due, check.patience + COUNTERS_PATIENCE)
+        }));
         asks
     }
 
-    /// Whether an empty answer has come in that only means something beside the number of requests.
-    fn wants_count(&self, run: &RoundsRun, answered: &dyn Answered) -> bool {
-        let empty = |key: &Key, check: &Check| {
-            let measured = answered.metric(key, run.round);
-            let (judged, _) = Judged::of(check, measured, window(check, run));
-            judged.verdict == Verdict::NoData && age(run) >= check.window && check.on_no_data == OnMissing::Hold
-        };
-        self.min_samples.is_some() && self.checks.iter().any(|(key, check)| empty(key, check))
+    /// Whether an empty answer has come in that only means something beside the number of requests in the same window.
+    fn wants_count(&self, run: &RoundsRun, key: &Key, check: &Check, answered: &dyn Answered) -> bool {
+        let (judged, _) = Judged::of(check, answered.metric(key, run.round), window(check, run));
+        self.min_samples.is_some()
+            && judged.verdict == Verdict::NoData
+            && age(run) >= check.window
+            && check.on_no_data == OnMissing::Hold
     }
 
     fn judge(&self, mut run: RoundsRun, answered: &dyn Answered, mode: Mode, now: Timestamp) -> Turn<RoundsRun> {
@@ -385,11 +384,13 @@ impl Rounds {
         if age(run) < check.window {
             return (judged.but(Verdict::Early, why), reading);
         }
-        let counted =
-            self.min_samples.zip(answered.requests(run.round)).filter(|_| check.on_no_data == OnMissing::Hold);
+        let counted = self
+            .min_samples
+            .zip(answered.requests(key, run.round))
+            .filter(|_| check.on_no_data == OnMissing::Hold);
         match counted {
             Some((minimum, Ok(requests))) if *requests >= minimum => {
-                let why = format!("{why}, although the candidate has had {requests} requests");
+                let why = format!("{why}, although the candidate has had {requests} requests in that time");
                 (Judged { samples: Some(*requests), ..judged.but(Verdict::Fail, why) }, reading)
             }
             Some((_, Ok(requests))) => (Judged { samples: Some(*requests), ..judged }, reading),

@@ -49,8 +49,9 @@ fn plan(checks: &[Check]) -> Rounds {
 struct World {
     readings: BTreeMap<&'static str, Option<Reading>>,
     answers: Vec<(Key, u32, Measurement)>,
-    requests: Option<Requests>,
-    counted: Vec<Duration>,
+    /// The candidate's requests in the time until now.
+    requests: Option<Box<dyn Fn(Duration) -> Requests>>,
+    counted: Vec<(Key, u32, Requests)>,
     windows: Vec<Duration>,
 }
 
@@ -64,8 +65,9 @@ impl Answered for World {
         None
     }
 
-    fn requests(&self, _: u32) -> Option<&Requests> {
-        self.requests.as_ref().filter(|_| !self.counted.is_empty())
+    fn requests(&self, check: &Key, attempt: u32) -> Option<&Requests> {
+        let counted = self.counted.iter().find(|(key, number, _)| key == check && *number == attempt);
+        counted.map(|(_, _, requests)| requests)
     }
 
     fn asking_since(&self) -> Option<Timestamp> {
@@ -108,8 +110,11 @@ impl World {
                         let measurement = Measurement { reading, query: "up".to_owned(), at: now };
                         self.answers.push((check, ask.attempt, measurement));
                     }
-                    Subject::Requests { window } if self.requests.is_some() => self.counted.push(window),
-                    Subject::Requests { .. } | Subject::Hook(_) => continue,
+                    Subject::Requests { check, window } => match &self.requests {
+                        Some(within) => self.counted.push((check, ask.attempt, within(window))),
+                        None => continue,
+                    },
+                    Subject::Hook(_) => continue,
                 }
                 answered = true;
             }
@@ -188,18 +193,36 @@ fn an_empty_answer_beside_requests_is_a_failed_check_that_says_how_many() {
     for (requests, failed, held) in [(Ok(10), 1, 0), (Ok(9), 0, 1), (Err("refused".to_owned()), 0, 1)] {
         let (mut run, mut world) = (exposed(&plan), World::new());
         world.empty("rate");
-        world.requests = Some(requests.clone());
+        let counters = requests.clone();
+        world.requests = Some(Box::new(move |_| counters.clone()));
         assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(10)), None);
         assert_eq!((run.failed(), run.held), (failed, held), "{requests:?}");
         let judged = &run.checks[0].judged;
-        let said = judged.text.as_deref() == Some("no values found, although the candidate has had 10 requests");
+        let said = judged.text.as_deref()
+            == Some("no values found, although the candidate has had 10 requests in that time");
         assert_eq!((judged.samples, said), (requests.ok(), failed == 1));
     }
     // Where nothing is empty nobody counts.
     let (mut run, mut world) = (exposed(&plan), World::new());
-    world.requests = Some(Ok(100));
+    world.requests = Some(Box::new(|_| Ok(100)));
     world.look(&plan, &mut run, Mode::Moving, at(10));
     assert!(world.counted.is_empty());
+}
+
+#[test]
+fn requests_before_a_checks_window_say_nothing_about_an_empty_answer_in_it() {
+    let checks = [check("short", 20), check("long", 60)];
+    let plan = Rounds { min_samples: Some(10), hold_limit: 100, ..plan(&checks) };
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.empty("short");
+    world.empty("long");
+    // A load test that ended half a minute ago.
+    world.requests = Some(Box::new(|window| Ok(if window < Duration::from_secs(30) { 0 } else { 100 })));
+    for round in 1..=6 {
+        world.look(&plan, &mut run, Mode::Moving, at(round * 10));
+    }
+    let verdict = |number: usize| run.checks[number].judged.verdict;
+    assert_eq!((verdict(0), verdict(1)), (Verdict::NoData, Verdict::Fail));
 }
 
 #[test]

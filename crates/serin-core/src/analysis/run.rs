@@ -24,8 +24,10 @@ pub enum Subject {
     },
     /// A webhook's reply.
     Hook(Key),
-    /// How many requests the candidate has had.
+    /// How many requests the candidate has had in a check's window.
     Requests {
+        /// Of which check.
+        check: Key,
         /// In which time until now.
         window: Duration,
     },
@@ -50,8 +52,8 @@ pub trait Answered {
     fn metric(&self, check: &Key, attempt: u32) -> Option<&Measurement>;
     /// A webhook's reply.
     fn hook(&self, hook: &Key, attempt: u32) -> Option<&HookReply>;
-    /// The candidate's requests.
-    fn requests(&self, attempt: u32) -> Option<&Requests>;
+    /// The candidate's requests in a check's window.
+    fn requests(&self, check: &Key, attempt: u32) -> Option<&Requests>;
     /// Since when this process has been asking. What was due before then is not late before it could be asked.
     fn asking_since(&self) -> Option<Timestamp>;
 }
@@ -75,7 +77,7 @@ impl Ask {
         let has = match &self.subject {
             Subject::Metric { check, .. } => answered.metric(check, self.attempt).is_some(),
             Subject::Hook(hook) => answered.hook(hook, self.attempt).is_some(),
-            Subject::Requests { .. } => answered.requests(self.attempt).is_some(),
+            Subject::Requests { check, .. } => answered.requests(check, self.attempt).is_some(),
         };
         !has && now < self.until
     }

@@ -58,8 +58,8 @@ pub enum QuestionKey {
     Metric(MetricKey),
     /// A webhook's reply.
     Hook(HookKey),
-    /// The candidate's requests.
-    Requests(Tick),
+    /// The candidate's requests in a metric's window.
+    Requests(MetricKey),
     /// Whether the metric providers are there.
     Providers(Tick),
 }
@@ -87,8 +87,8 @@ pub enum Question {
     },
     /// Count the requests that the candidate has had, by the router's own counters.
     Requests {
-        /// Its identity.
-        key: Tick,
+        /// The metric whose empty answer it explains.
+        key: MetricKey,
         /// Over which time until now.
         window: Duration,
     },
@@ -157,7 +157,7 @@ pub enum Answer {
     /// A webhook's reply.
     Hook(HookKey, HookReply),
     /// How many requests.
-    Requests(Tick, Requests),
+    Requests(MetricKey, Requests),
     /// The providers are there, or the first error in words.
     Providers(Tick, Result<(), ProviderFault>),
 }
@@ -231,7 +231,7 @@ impl Answers {
     }
 
     /// How many requests.
-    pub(super) fn requests(&self, wanted: &Tick) -> Option<&Requests> {
+    pub(super) fn requests(&self, wanted: &MetricKey) -> Option<&Requests> {
         self.0.iter().find_map(|answer| match answer {
             Answer::Requests(key, found) if key == wanted => Some(found),
             _ => None,

@@ -126,8 +126,8 @@ impl Answered for OfRun<'_> {
         self.observed.answers.hook(&HookKey { tick: self.tick(attempt), hook: hook.clone() })
     }
 
-    fn requests(&self, attempt: u32) -> Option<&Requests> {
-        self.observed.answers.requests(&self.tick(attempt))
+    fn requests(&self, check: &Key, attempt: u32) -> Option<&Requests> {
+        self.observed.answers.requests(&MetricKey { tick: self.tick(attempt), check: check.clone() })
     }
 
     fn asking_since(&self) -> Option<Timestamp> {
@@ -284,7 +284,7 @@ fn of_round(policy: &Policy, answers: &OfRun<'_>, ask: analysis::Ask, phase: &st
             let found = Box::new(policy.watch.hooks.get(&hook)?.clone());
             Question::Hook { key: HookKey { tick, hook }, hook: found, phase: phase.to_owned() }
         }
-        Subject::Requests { window } => Question::Requests { key: tick, window },
+        Subject::Requests { check, window } => Question::Requests { key: MetricKey { tick, check }, window },
     };
     Some(Open { question, from, until })
 }
