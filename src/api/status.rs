@@ -159,6 +159,10 @@ pub struct SerinStatus {
     /// What the other rooms may know of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<Handover>,
+    /// The last spec that could be carried out: what is under way goes on by it when a later one cannot.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[schemars(schema_with = "open_object")]
+    pub spec: Value,
     /// What the target waits for, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<String>,

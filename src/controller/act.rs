@@ -3,32 +3,36 @@
 
 use serde_json::Value;
 
-use crate::api::annotations::WRITTEN;
+use crate::api::annotations::{REVISION, WRITTEN};
 use crate::manifest::template_digest;
-use crate::model::{Digest, Frozen, Routing};
-use crate::release::Action;
+use crate::model::{Digest, Frozen, Revision, Routing};
+use crate::release::{Action, Side};
 use crate::router::{Change, ServiceSet, Update, merge_update};
 use crate::workload::{
     DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name, new_primary,
-    restore_primary, stored_template,
+    restore_primary, stored_target_template, stored_template,
 };
 
 use super::caches::Tracked;
+use super::finalize;
 use super::hands::{ActError, Hands};
 use super::observe::Look;
 
 /// Carries out one action.
 pub(super) async fn act(action: &Action, look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
     match action {
-        Action::CreatePrimary { expect } => create_primary(look, hands, expect).await,
+        Action::CreatePrimary { expect, replicas } => create_primary(look, hands, expect, *replicas).await,
         Action::EnsurePrimaryAutoscaler => ensure_primary_autoscaler(look, hands).await,
         Action::EnsureServices => ensure_services(look, hands).await,
         Action::Route(routing) => route(look, hands, routing).await,
-        Action::ScaleTarget { up } => scale_target(look, hands, *up).await,
-        Action::ScalePrimary { replicas } => scale_primary(look, hands, *replicas).await,
+        Action::Scale { side, replicas } => scale(look, hands, *side, *replicas).await,
         Action::StoreLastGood { expect } => store_last_good(look, hands, expect).await,
         Action::CopyToPrimary { expect } => copy(look, hands, &expect.digest).await,
         Action::RestorePrimary { expect } => restore(look, hands, expect).await,
+        Action::ReturnTemplate { expect } => return_template(look, hands, expect).await,
+        Action::LeadBack => finalize::lead_back(look, hands).await,
+        Action::Leave => finalize::leave(look, hands).await,
+        Action::LetGo => finalize::drop_finalizers(look.canary, hands).await,
         Action::SwitchStable { .. } => Err(ActError::Refused(
             "switching ReplicaSets is not supported: a Canary promotes by copying to its primary".to_owned(),
         )),
@@ -62,13 +66,20 @@ async fn read_target(look: &Look<'_>, hands: &Hands<'_>, expect: &Digest) -> Res
     }
 }
 
-async fn create_primary(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
+async fn create_primary(
+    look: &Look<'_>,
+    hands: &mut Hands<'_>,
+    expect: &Digest,
+    replicas: i32,
+) -> Result<(), ActError> {
     if look.primary().is_some() {
         return Ok(());
     }
     let plan = plan(look, expect)?;
     let live = read_target(look, hands, expect).await?;
-    create_workload(hands, &new_primary(&live, &plan)).await
+    let mut primary = new_primary(&live, &plan);
+    primary["spec"]["replicas"] = Value::from(replicas);
+    create_workload(hands, &primary).await
 }
 
 /// Creates a generated workload.
@@ -178,27 +189,71 @@ async fn route(look: &Look<'_>, hands: &mut Hands<'_>, routing: &Routing) -> Res
     Ok(())
 }
 
-/// Up: what the target has, else its autoscaler's minimum, else as many as primary.
-async fn scale_target(look: &Look<'_>, hands: &mut Hands<'_>, up: bool) -> Result<(), ActError> {
-    let live = target(look)?;
-    let wanted = match (up, &look.spec.autoscaler_ref) {
-        (false, _) => 0,
-        (true, _) if live.replicas > 0 => live.replicas.max(look.target_minimum()),
-        (true, Some(_)) => look.target_minimum().max(1),
-        (true, None) => look.primary().map_or(1, |primary| primary.replicas.max(1)),
+async fn scale(look: &Look<'_>, hands: &mut Hands<'_>, side: Side, replicas: i32) -> Result<(), ActError> {
+    let live = match side {
+        Side::Candidate => target(look)?,
+        Side::Stable => primary(look)?,
     };
-    if live.replicas == wanted {
-        return Ok(());
-    }
-    hands.size_target(&live.name, &live.resource_version, wanted).await
-}
-
-async fn scale_primary(look: &Look<'_>, hands: &mut Hands<'_>, replicas: i32) -> Result<(), ActError> {
-    let live = primary(look)?;
     if live.replicas == replicas {
         return Ok(());
     }
-    hands.scale(&live.name, &live.resource_version, replicas).await
+    match side {
+        Side::Candidate => hands.size_target(&live.name, &live.resource_version, replicas).await,
+        Side::Stable => hands.scale(&live.name, &live.resource_version, replicas).await,
+    }
+}
+
+/// Gives the target the promoted template, as it was stored or as primary runs it.
+async fn return_template(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Revision) -> Result<(), ActError> {
+    let view = target(look)?;
+    if view.digest == expect.digest {
+        return Ok(());
+    }
+    let Some(template) = promoted_template(look, hands, &view, &expect.digest).await? else {
+        return Err(ActError::Refused(format!(
+            "the promoted template {} of Deployment {}/{} is not kept any more: give it what is to serve, then remove the \
+             finalizers of the Canary",
+            expect.digest.short(),
+            hands.namespace,
+            view.name
+        )));
+    };
+    let mut live = hands.get(Tracked::Deployment, &view.name).await?;
+    live["spec"]["template"] = template;
+    if view.revision.is_some() {
+        // `sync` wrote it: with another stamp it would be taken for changed by hand.
+        live["metadata"]["annotations"][REVISION] = Value::from(expect.to_string());
+    }
+    hands.replace(Tracked::Deployment, live).await.map(|_| ())
+}
+
+/// The target's template of this digest.
+async fn promoted_template(
+    look: &Look<'_>,
+    hands: &Hands<'_>,
+    target: &DeploymentView,
+    digest: &Digest,
+) -> Result<Option<Value>, ActError> {
+    let primary = look.primary_name();
+    let stored = match hands.get_revision(&last_good_name(&primary, digest)).await {
+        Ok(revision) => Some(revision),
+        Err(ActError::Read(error)) if error.is_not_found() => None,
+        Err(error) => return Err(error),
+    };
+    let of_target = stored.as_ref().and_then(stored_target_template);
+    if let Some(template) = of_target.filter(|template| template_digest(template) == *digest) {
+        return Ok(Some(template));
+    }
+    let Ok(sides) = &target.sides else { return Ok(None) };
+    let mut of_primary = match stored.as_ref().and_then(stored_template) {
+        Some((template, _)) => template,
+        None => match look.primary() {
+            Some(_) => hands.get(Tracked::Deployment, &primary).await?["spec"]["template"].take(),
+            None => return Ok(None),
+        },
+    };
+    sides.make_target(&mut of_primary);
+    Ok(Some(of_primary).filter(|template| template_digest(template) == *digest))
 }
 
 async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {
@@ -208,7 +263,9 @@ async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest
     }
     let name = look.primary_name();
     let live = hands.get(Tracked::Deployment, &name).await?;
-    let stored = last_good(&live, expect, &look.canary.owner);
+    let is_source = look.target().is_some_and(|target| target.digest == *expect);
+    let source = if is_source { Some(read_target(look, hands, expect).await?) } else { None };
+    let stored = last_good(&live, source.as_ref(), expect, &look.canary.owner);
     hands.create_revision(&stored).await?;
     let label = format!("{LAST_GOOD_LABEL}={}", look.canary.owner.uid);
     hands.delete_revisions_but(&label, &last_good_name(&name, expect)).await

@@ -20,6 +20,7 @@ use super::frozen::FrozenObject;
 use super::routes::{RESOLVE_AGAIN, RouteWatches, RoutesIn};
 use super::settings::ControllerSettings;
 use super::siblings::Siblings;
+use super::status::last_spec;
 use super::wakeups::Wakeups;
 
 /// Kinds of which we remember our own writes.
@@ -75,7 +76,8 @@ impl CanaryView {
 
     /// Names of the objects it looks at.
     pub(super) fn looks_at(&self) -> BTreeSet<NamespacedName> {
-        let Ok(spec) = &self.spec else { return BTreeSet::new() };
+        let last = || last_spec(&self.status.thaw());
+        let Some(spec) = self.spec.as_ref().ok().cloned().or_else(last) else { return BTreeSet::new() };
         let primary_too = |name: &str| [name.to_owned(), format!("{name}-primary")];
         let service = spec.service_name();
         let mut names: Vec<String> = Vec::from(primary_too(&spec.target_ref.name));

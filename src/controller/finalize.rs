@@ -1,41 +1,22 @@
-//! A deleted Canary hands its target back: the target gets primary's size, then the route, then the apex Service. When
-//! primary has drained, these two are left to the target, so that nobody who calls them notices. The other generated
-//! objects are owned by the Canary: garbage collection takes them with it.
+//! Finalizers, and what a deleted Canary leaves behind: apex Service and route stay and lead to the target, so that nobody
+//! who calls them notices. The other generated objects are owned by the Canary: garbage collection takes them with it. When
+//! what is done is the engine's decision.
 
-use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use serde_json::{Value, json};
 
 use crate::api::CanarySpec;
 use crate::api::annotations::{FINALIZER, FINALIZER_FLAGGER, MANAGER_SYNC};
-use crate::model::Routing;
-use crate::release::{Action, Readiness, RouteObserved};
+use crate::cluster::{Cluster, ErrorKind, call};
+use crate::release::Deleting;
 use crate::router::{LiveRoutes, ServiceSet, Update, merge_update};
-use crate::workload::{DeploymentView, left_to};
+use crate::workload::left_to;
 
-use super::act::{act, update_service};
+use super::act::update_service;
 use super::caches::{CanaryView, Tracked};
 use super::hands::{ActError, Hands};
 use super::observe::Look;
-
-/// How far the hand-over is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum HandOver {
-    /// Something was written or is awaited, in words; a change wakes.
-    Waiting(String),
-    /// Proxies learn of what was written; look again then.
-    Draining(Timestamp),
-    /// The finalizer is gone.
-    Done,
-}
-
-/// What is remembered of a hand-over between two looks; lost, it only takes longer.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Progress {
-    /// Since when all traffic goes to the target's pods.
-    handed_back: Option<Timestamp>,
-    /// Since when it goes there without the objects that are about to go.
-    left: Option<Timestamp>,
-}
 
 /// Finalizers that this controller answers for.
 const FINALIZERS: [&str; 2] = [FINALIZER, FINALIZER_FLAGGER];
@@ -78,100 +59,48 @@ async fn write_finalizers(
     hands.merge(Tracked::Canary, &canary.key.name, patch).await
 }
 
-/// One step of the hand-over.
-pub(super) async fn hand_over(
-    look: &Look<'_>,
-    hands: &mut Hands<'_>,
-    progress: &mut Progress,
-    drain: SignedDuration,
-    now: Timestamp,
-) -> Result<HandOver, ActError> {
-    let (Some(target), Some(primary)) = (look.target(), look.primary()) else {
-        // There is nothing to hand back, or nobody to hand it back to.
-        drop_finalizers(look.canary, hands).await?;
-        return Ok(HandOver::Done);
+/// What is seen of a Canary that is being deleted. Its namespace is asked for: nobody watches those.
+pub(super) async fn deleting(look: &Look<'_>, cluster: &Cluster) -> Result<Deleting, ActError> {
+    let name = &look.canary.key.namespace;
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let namespace = match call(&format!("read Namespace {name}"), api.get_opt(name)).await {
+        Ok(namespace) => namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()),
+        // Whoever may not read it is told by its answers to writes.
+        Err(error) if error.kind() == ErrorKind::Refused => false,
+        Err(error) => return Err(error.into()),
     };
-    if let Some(reason) = scale_up(look, hands, &target, &primary).await? {
-        return Ok(HandOver::Waiting(reason));
-    }
-    if !leads_to_target(look, hands).await? {
-        return Ok(HandOver::Waiting(format!("traffic to be handed back to {}", target.name)));
-    }
-    let until = after(*progress.handed_back.get_or_insert(now), drain);
-    if now < until {
-        return Ok(HandOver::Draining(until));
-    }
-    if leave(look, hands).await? {
-        progress.left = None;
-        return Ok(HandOver::Waiting(format!("its service and route to be left to {}", target.name)));
-    }
-    let until = after(*progress.left.get_or_insert(now), drain);
-    if now < until {
-        return Ok(HandOver::Draining(until));
-    }
-    drop_finalizers(look.canary, hands).await?;
-    Ok(HandOver::Done)
-}
-
-fn after(since: Timestamp, wait: SignedDuration) -> Timestamp {
-    since.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-/// Gives the target primary's size; what it still waits for.
-async fn scale_up(
-    look: &Look<'_>,
-    hands: &mut Hands<'_>,
-    target: &DeploymentView,
-    primary: &DeploymentView,
-) -> Result<Option<String>, ActError> {
-    let wanted = primary.replicas.max(look.target_minimum());
-    if target.replicas < wanted {
-        hands.size_target(&target.name, &target.resource_version, wanted).await?;
-        return Ok(Some(format!("{} to be scaled up", target.name)));
-    }
-    Ok(match target.as_target(look.target_minimum()).readiness {
-        Readiness::Ready => None,
-        Readiness::Waiting(reason) | Readiness::Stalled(reason) => {
-            Some(format!("{} to become ready, until then primary serves: {reason}", target.name))
-        }
+    let owned = |object: &Value| look.canary.owner.controls(object);
+    let service = look.route_request().and_then(|request| look.caches.service(&look.key(request.service)));
+    let route = look.route_request().and_then(|request| {
+        let (kind, _) = look.router.leave(&request);
+        LiveRoutes::get(&look.caches.routes_in(request.namespace), kind, request.service)
+    });
+    Ok(Deleting {
+        with_namespace: namespace,
+        copied: look.primary().is_none_or(|primary| primary.copied_from.is_some()),
+        led_back: apex_to_target(look).is_none(),
+        left: !service.as_ref().is_some_and(owned) && !route.as_ref().is_some_and(owned),
     })
 }
 
-/// Whether route and apex Service lead to the target; if not, one of them is written.
-async fn leads_to_target(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<bool, ActError> {
-    let everything = Routing::candidate_percent(100);
-    if let Some(request) = look.route_request() {
-        let live = look.caches.routes_in(request.namespace);
-        match look.router.read(&request, &live) {
-            // Once left behind it is not ours any more.
-            RouteObserved::Missing | RouteObserved::Unusable(_) => {}
-            RouteObserved::Present { routing, current: true, .. } if routing == everything => {}
-            // Where somebody writes it already as it shall be without the Canary, e.g. Git: our last word is the same.
-            RouteObserved::Present { .. } => {
-                act(&Action::Route(everything), look, hands).await?;
-                return Ok(false);
-            }
-        }
-    }
-    let Some((name, update)) = apex_to_target(look) else { return Ok(true) };
+/// The apex Service leads to the target from here on.
+pub(super) async fn lead_back(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    let Some((name, update)) = apex_to_target(look) else { return Ok(()) };
     let (Update::Merge(body) | Update::Apply(body)) = &update;
     let wanted = body["spec"].clone();
-    update_service(hands, &name, &wanted, update).await?;
-    Ok(false)
+    update_service(hands, &name, &wanted, update).await
 }
 
-/// Users must not notice that a Canary goes: apex Service and route stay, as the target's. `true` if something was written.
-async fn leave(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<bool, ActError> {
-    let Some(request) = look.route_request() else { return Ok(false) };
+/// Users must not notice that a Canary goes: apex Service and route stay, as the target's.
+pub(super) async fn leave(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    let Some(request) = look.route_request() else { return Ok(()) };
     let heir = hands.get(Tracked::Deployment, request.target).await?;
-    let mut wrote = false;
     let apex = look.caches.service(&look.key(request.service));
     if let Some(live) = apex.filter(|live| request.owner.controls(live)) {
         let references = references(look, hands, Tracked::Service, &live, &heir).await?;
         let version = &live["metadata"]["resourceVersion"];
         let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": references}});
         hands.merge(Tracked::Service, request.service, patch).await?;
-        wrote = true;
     }
     let (kind, mut stays) = look.router.leave(&request);
     let route = LiveRoutes::get(&look.caches.routes_in(request.namespace), kind, request.service);
@@ -179,9 +108,8 @@ async fn leave(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<bool, ActError>
         let kind = Tracked::Route(kind);
         stays["metadata"]["ownerReferences"] = references(look, hands, kind, &live, &heir).await?;
         hands.merge(kind, request.service, merge_update(&live, &stays)).await?;
-        wrote = true;
     }
-    Ok(wrote)
+    Ok(())
 }
 
 /// The owners of an object that stays: instead of the Canary the target, unless Git names the object.

@@ -5,12 +5,24 @@ use std::time::Duration;
 
 use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::model::{Frozen, NamespacedName, Projection};
-use crate::release::{Answers, Observed, Policy, Request, RouteObserved, Verb};
+use crate::release::{Answers, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Verb};
 use crate::router::{DEFAULT_PROVIDER, Istio, Pods, RouteRequest, Router, ServiceSet, router_of, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
 
 use super::caches::{Caches, CanaryView};
 use super::queries;
+
+/// What a look is told, besides what it sees.
+pub(super) struct Heard {
+    pub(super) answers: Answers,
+    /// Since when this process has been asking.
+    pub(super) asking_since: jiff::Timestamp,
+    /// Why the spec cannot be carried out; what is looked at then is the last one that could.
+    pub(super) invalid: Option<String>,
+    /// Why the last action could not be carried out.
+    pub(super) problem: Option<String>,
+    pub(super) deleting: Option<Deleting>,
+}
 
 /// What to look at, besides the caches.
 pub(super) struct Look<'a> {
@@ -62,12 +74,10 @@ impl Look<'_> {
         services(request, pods, self.caches.service(&self.key(request.service)).as_ref())
     }
 
-    /// Least replicas of the target: its autoscaler's, or 1.
-    pub(super) fn target_minimum(&self) -> i32 {
-        let scaler = self.spec.autoscaler_ref.as_ref();
-        scaler
-            .and_then(|scaler| self.caches.autoscalers.get(&self.key(&scaler.name)))
-            .map_or(1, |view| view.minimum)
+    /// What the target's autoscaler may do.
+    fn target_limits(&self) -> Option<Limits> {
+        let scaler = self.spec.autoscaler_ref.as_ref()?;
+        Some(self.caches.autoscalers.get(&self.key(&scaler.name))?.limits())
     }
 
     /// The size that primary takes with the target's template: what somebody gave the target by hand, as with Flagger. Git and
@@ -104,29 +114,34 @@ impl Look<'_> {
         self.target().map_or(Duration::ZERO, |target| target.settling)
     }
 
-    /// Least replicas of primary: its own autoscaler's, else the target's.
-    fn primary_minimum(&self) -> i32 {
-        let scaler = self.spec.autoscaler_ref.as_ref();
-        scaler
-            .and_then(|scaler| self.caches.autoscalers.get(&self.key(&format!("{}-primary", scaler.name))))
-            .map_or_else(|| self.target_minimum(), |view| view.minimum)
+    /// What primary's own autoscaler may do, else the target's.
+    fn primary_limits(&self) -> Option<Limits> {
+        let scaler = self.spec.autoscaler_ref.as_ref()?;
+        let own = self.caches.autoscalers.get(&self.key(&format!("{}-primary", scaler.name)));
+        own.map(|view| view.limits()).or_else(|| self.target_limits())
     }
 
     /// Everything at once.
-    pub(super) fn observe(&self, policy: &Policy, answers: Answers, asking_since: jiff::Timestamp) -> Observed {
+    pub(super) fn observe(&self, policy: &Policy, heard: Heard) -> Observed {
+        let Heard { answers, asking_since, invalid, problem, deleting } = heard;
         let target = self.target();
-        let route = self.route();
+        let route = self.route(deleting.is_some());
+        // Whoever goes is not kept by what stands in the way of releases.
+        let obstacle =
+            deleting.is_none().then(|| self.obstacle(policy, invalid, target.as_deref(), &route)).flatten();
         let rebuilt = target.as_ref().and_then(|view| view.rebuilt.clone());
         Observed {
             pending: target.as_ref().and_then(|view| view.pending.clone()),
             replaced: target.as_ref().map(|view| view.replaced.clone()).unwrap_or_default(),
             remembered: target.as_ref().and_then(|view| view.remembered.clone()),
-            blocked: self.blocked(policy, target.as_deref()).or_else(|| unusable(&route)),
+            obstacle,
+            problem,
+            deleting,
             size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
-            target: target.map(|view| view.as_target(self.target_minimum())),
-            primary: self.primary().map(|view| view.as_primary(self.primary_minimum())),
+            target: target.map(|view| view.as_target(self.target_limits())),
+            primary: self.primary().map(|view| view.as_primary(self.primary_limits())),
             route,
-            request: self.request(),
+            request: request(self.canary),
             answers,
             asking_since: Some(asking_since),
             // Both run with every daemon.
@@ -161,30 +176,47 @@ impl Look<'_> {
         Some((format!("{}-primary", scaler.name), desired))
     }
 
-    /// Why nothing may start, in words.
-    fn blocked(&self, policy: &Policy, target: Option<&DeploymentView>) -> Option<String> {
+    /// What has to be mended first: what is most in the way.
+    fn obstacle(
+        &self,
+        policy: &Policy,
+        invalid: Option<String>,
+        target: Option<&DeploymentView>,
+        route: &RouteObserved,
+    ) -> Option<Obstacle> {
         let unlabelled = target.and_then(|view| view.sides.as_ref().err()).map(ToString::to_string);
-        let mixed = || self.overlap().map(|overlap| overlap.words);
         let unreadable = self.caches.deployments.problem(&self.key(&self.spec.target_ref.name));
-        let foreign = self.primary().filter(|view| view.owner_uid.as_ref() != Some(&self.canary.owner.uid));
-        let foreign = foreign.map(|view| {
-            format!(
-                "Deployment {}/{} exists and is not owned by this Canary: taking over an existing primary is not supported \
-                 yet; remove or rename it",
-                self.canary.key.namespace, view.name
-            )
-        });
-        let scaler = self.spec.autoscaler_ref.as_ref();
-        let unscaled = scaler.filter(|scaler| self.caches.autoscalers.get(&self.key(&scaler.name)).is_none());
-        let unscaled = unscaled.map(|scaler| {
+        unlabelled
+            .or(unreadable.map(|text| text.to_string()))
+            .map(Obstacle::Target)
+            .or_else(|| self.foreign_primary().map(Obstacle::Primary))
+            .or_else(|| unusable(route).map(Obstacle::Route))
+            .or_else(|| invalid.map(Obstacle::Spec))
+            .or_else(|| self.overlap().map(|overlap| Obstacle::Overlap(overlap.words)))
+            .or_else(|| self.foreign_service().map(Obstacle::Service))
+            .or_else(|| self.missing_autoscaler().map(Obstacle::Autoscaler))
+            .or_else(|| self.unmeasurable(policy).map(Obstacle::Measurement))
+    }
+
+    /// A workload with primary's name that somebody else made.
+    fn foreign_primary(&self) -> Option<String> {
+        let view = self.primary().filter(|view| view.owner_uid.as_ref() != Some(&self.canary.owner.uid))?;
+        Some(format!(
+            "Deployment {}/{} exists and is not owned by this Canary: taking over an existing primary is not supported \
+             yet; remove or rename it",
+            self.canary.key.namespace, view.name
+        ))
+    }
+
+    fn missing_autoscaler(&self) -> Option<String> {
+        let scaler = self.spec.autoscaler_ref.as_ref()?;
+        let is_there = self.caches.autoscalers.get(&self.key(&scaler.name)).is_some();
+        (!is_there).then(|| {
             format!(
                 "HorizontalPodAutoscaler {}/{} does not exist: create it or remove spec.autoscalerRef",
                 self.canary.key.namespace, scaler.name
             )
-        });
-        let unreadable = unreadable.map(|text| text.to_string());
-        let refused = unlabelled.or(unreadable).or(foreign).or(unscaled);
-        refused.or_else(mixed).or_else(|| self.foreign_service()).or_else(|| self.unmeasurable(policy))
+        })
     }
 
     /// A check that cannot be asked, as far as can be seen from here: what it names in Secrets is seen when providers are asked.
@@ -203,12 +235,13 @@ impl Look<'_> {
         }
     }
 
-    fn route(&self) -> RouteObserved {
+    /// The route; of a Canary that is being deleted without what its services lead to.
+    fn route(&self, deleting: bool) -> RouteObserved {
         let Some(request) = self.route_request() else { return RouteObserved::Missing };
         let live = self.caches.routes_in(&self.canary.key.namespace);
         match self.router.read(&request, &live) {
             RouteObserved::Present { routing, current, unaccepted } => {
-                let current = current && self.services_are_current(&request);
+                let current = current && (deleting || self.services_are_current(&request));
                 RouteObserved::Present { routing, current, unaccepted }
             }
             other @ (RouteObserved::Missing | RouteObserved::Unusable(_)) => other,
@@ -264,24 +297,24 @@ impl Look<'_> {
         let request = self.route_request()?;
         ServiceSet::fixed(&request, &self.caches.service(&self.key(request.service))?)
     }
+}
 
-    /// The command in the annotation, whether answered or not: the engine compares it with what it handled.
-    fn request(&self) -> Option<Request> {
-        let raw = self.canary.request.as_ref()?;
-        let mut parts = raw.splitn(3, '/');
-        let verb = match parts.next()? {
-            "promote" => Verb::Promote,
-            "abort" => Verb::Abort,
-            "retry" => Verb::Retry,
-            "pause" => Verb::Pause,
-            "resume" => Verb::Resume,
-            other => {
-                tracing::warn!(canary = %self.canary.key, verb = other, "request with an unknown verb is ignored");
-                return None;
-            }
-        };
-        Some(Request { verb, subject: parts.next().unwrap_or_default().to_owned(), raw: raw.clone() })
-    }
+/// The command in the annotation, whether answered or not: the engine compares it with what it handled.
+pub(super) fn request(canary: &CanaryView) -> Option<Request> {
+    let raw = canary.request.as_ref()?;
+    let mut parts = raw.splitn(3, '/');
+    let verb = match parts.next()? {
+        "promote" => Verb::Promote,
+        "abort" => Verb::Abort,
+        "retry" => Verb::Retry,
+        "pause" => Verb::Pause,
+        "resume" => Verb::Resume,
+        other => {
+            tracing::warn!(canary = %canary.key, verb = other, "request with an unknown verb is ignored");
+            return None;
+        }
+    };
+    Some(Request { verb, subject: parts.next().unwrap_or_default().to_owned(), raw: raw.clone() })
 }
 
 /// Target and primary as they are.

@@ -4,29 +4,27 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{BLOCKED, CanarySpec};
+use crate::api::CanarySpec;
 use crate::cluster::{Clock, Cluster, Writer, explain};
 use crate::model::NamespacedName;
-use crate::release::{self, Action, Event, Observed, Phase, Policy, State};
+use crate::release::{self, Action, Observed, Phase, Policy, State};
 use crate::router::merge_diff;
 
 use super::act::act;
 use super::answers::Answers;
 use super::caches::{Caches, CanaryView, Kinds};
 use super::expectations::{Expectations, Freshness};
-use super::finalize::{
-    HandOver, Progress, add_finalizers, drop_finalizers, hand_over, has_finalizer, missing_finalizers,
-};
+use super::finalize::{add_finalizers, deleting, drop_finalizers, has_finalizer, missing_finalizers};
 use super::hands::{ActError, Hands};
 use super::measure::{Asker, Finder};
-use super::observe::{Look, router_for};
+use super::observe::{Heard, Look, request, router_for};
 use super::policy::{compile, notices};
 use super::routes::{RESOLVE_AGAIN, Served};
 use super::settings::ControllerSettings;
-use super::status::{Extras, project, said, stored_state};
+use super::status::{Extras, kept_spec, last_spec, project, stored_state};
 use super::telemetry::Telemetry;
 use super::wakeups::Wakeups;
 use super::{crd, persist};
@@ -75,28 +73,19 @@ pub(super) struct Memory {
     failures: u32,
     /// What is accepted and not carried out, in words.
     ignored: Option<String>,
-    handing_over: Progress,
-    /// What the hand-over of a deleted Canary waits for.
-    hands_over: Option<String>,
+    /// The state of a deleted Canary that the API server does not keep.
+    fleeting: Option<State>,
     /// The target's name and the checks', to forget their series.
     target: String,
     checks: Vec<String>,
 }
 
-impl Memory {
-    /// What must be mended outside, in words: the last action's error, or what is seen.
-    fn obstacle<'a>(&'a self, observed: &'a Observed) -> Option<&'a str> {
-        self.problem.as_deref().or(observed.blocked.as_deref())
-    }
-}
-
-/// The stored state with `reason` as news; `None` if there is no state to keep it in, or it was said before.
-fn announced(stored: &Value, canary: &NamespacedName, reason: &str, now: Timestamp) -> Option<State> {
-    let is_said = said(stored, BLOCKED).is_some_and(|said| said == reason);
-    let mut state = stored_state(stored).ok().flatten().filter(|_| !is_said)?;
-    let event = Event::warning(format!("{}.{} is blocked: {reason}", canary.name, canary.namespace));
-    state.announce(event, now);
-    Some(state)
+/// What is to be carried out: what the Canary says, or said last when what it says now cannot be.
+struct Asked {
+    spec: Arc<CanarySpec>,
+    policy: Policy,
+    /// Why what it says now cannot be carried out.
+    invalid: Option<String>,
 }
 
 impl Reconciler {
@@ -137,72 +126,105 @@ impl Reconciler {
         {
             return Ok(Again::In(until));
         }
-        match (&canary.spec, canary.deleting) {
-            (_, true) => self.look_at_deleted(canary, memory).await,
-            (Err(problem), false) => {
-                let words = format!("the spec cannot be read: {problem}");
-                self.block(canary, memory, &words).await
-            }
-            (Ok(spec), false) => match missing_finalizers(canary, spec) {
-                missing if missing.is_empty() => self.look_at_live(canary, spec, memory).await,
-                missing => {
-                    let mut hands = self.hands(canary, &mut memory.expectations);
-                    add_finalizers(canary, &mut hands, missing).await?;
-                    Ok(Again::In(AFTER_RACE))
-                }
-            },
+        if canary.deleting && !has_finalizer(canary) {
+            return Ok(Again::Never);
         }
+        let asked = match self.asked(canary) {
+            Ok(asked) => asked,
+            // Nobody knows what there would be to hand back.
+            Err(_) if canary.deleting => {
+                drop_finalizers(canary, &mut self.hands(canary, &mut memory.expectations)).await?;
+                return Ok(Again::Never);
+            }
+            Err(reason) => return self.refuse(canary, memory, &reason).await,
+        };
+        let missing = if canary.deleting { Vec::new() } else { missing_finalizers(canary, &asked.spec) };
+        if !missing.is_empty() {
+            let mut hands = self.hands(canary, &mut memory.expectations);
+            add_finalizers(canary, &mut hands, missing).await?;
+            return Ok(Again::In(AFTER_RACE));
+        }
+        self.look_at(canary, asked, memory).await
     }
 
-    async fn look_at_live(
-        &self,
-        canary: &CanaryView,
-        spec: &CanarySpec,
-        memory: &mut Memory,
-    ) -> Result<Again, ActError> {
+    /// What is to be carried out, or why nobody knows.
+    fn asked(&self, canary: &CanaryView) -> Result<Asked, String> {
+        let compiled = |spec: &CanarySpec| {
+            let look = self.look_of(canary, spec);
+            compile(&canary.key, spec, &self.settings, &|key| look.template(key))
+                .map_err(|error| error.to_string())
+        };
+        let read = canary.spec.as_ref().map_err(|problem| format!("the spec cannot be read: {problem}"));
+        let reason = match read.and_then(|spec| Ok((spec, compiled(spec)?))) {
+            Ok((spec, policy)) => return Ok(Asked { spec: Arc::new(spec.clone()), policy, invalid: None }),
+            Err(reason) => reason,
+        };
+        let last = last_spec(&canary.status.thaw());
+        let Some((spec, mut policy)) = last.and_then(|spec| compiled(&spec).ok().map(|policy| (spec, policy)))
+        else {
+            return Err(reason);
+        };
+        // Whoever wants nothing to be done means it, whatever else is wrong with the spec.
+        policy.suspended |= canary.spec.as_ref().is_ok_and(|spec| spec.suspend);
+        Ok(Asked { spec: Arc::new(spec), policy, invalid: Some(reason) })
+    }
+
+    async fn look_at(&self, canary: &CanaryView, asked: Asked, memory: &mut Memory) -> Result<Again, ActError> {
+        let Asked { spec, mut policy, invalid } = asked;
         memory.target.clone_from(&spec.target_ref.name);
         memory.checks = spec.analysis.metrics.iter().map(|metric| metric.name.clone()).collect();
-        let notices: Vec<String> = notices(spec).into_iter().map(|notice| notice.message).collect();
-        memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
+        let notices: Vec<String> = notices(&spec).into_iter().map(|notice| notice.message).collect();
         let pruned = self.pruned.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(reason) = pruned {
-            return self.block(canary, memory, &reason).await;
+        if let Some(reason) = pruned.as_ref().filter(|_| !canary.deleting) {
+            return self.refuse(canary, memory, reason).await;
         }
-        let look = self.look_of(canary, spec);
-        let mut policy = match compile(&canary.key, spec, &self.settings, &|key| look.template(key)) {
-            Ok(policy) => policy,
-            Err(error) => return self.block(canary, memory, &error.to_string()).await,
-        };
-        match self.caches.routes.ensure(router_for(spec).kinds()).await? {
+        match self.caches.routes.ensure(router_for(&spec).kinds()).await? {
             Served::Yes => {}
             Served::Soon => return Ok(Again::In(Duration::ZERO)),
+            // Without their definitions there are no routes to hand back.
+            Served::No(_) if canary.deleting => {}
             Served::No(reason) => {
-                self.block(canary, memory, &reason).await?;
+                self.refuse(canary, memory, &reason).await?;
                 return Ok(Again::In(RESOLVE_AGAIN));
             }
         }
         let now = self.clock.now();
         let stored = canary.status.thaw();
         let state = match stored_state(&stored) {
+            // What the API server does not keep has to last in memory until the Canary is gone.
+            Ok(None) => memory.fleeting.take(),
             Ok(state) => state,
-            Err(error) => return self.block(canary, memory, &error.to_string()).await,
+            Err(_) if canary.deleting => None,
+            Err(error) => return self.refuse(canary, memory, &error.to_string()).await,
         };
+        let look = self.look_of(canary, &spec);
         policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
+        let deleting = if canary.deleting { Some(deleting(&look, &self.cluster).await?) } else { None };
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
-        let observed = look.observe(&policy, answers, asking_since);
+        let kept = if invalid.is_none() { kept_spec(&spec) } else { Value::Null };
+        let heard = Heard { answers, asking_since, invalid, problem: memory.problem.clone(), deleting };
+        let observed = look.observe(&policy, heard);
         let notices: Vec<String> = notices.into_iter().chain(look.fixed()).collect();
         memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
         let old = state.clone();
         let step = release::step(&policy, &observed, state.unwrap_or_else(|| State::new(now)), now);
-        let extras =
-            Extras { blocked: memory.obstacle(&observed), ignored: memory.ignored.as_deref(), terminating: None };
-        let status = project(&stored, Some(&step.state), extras, now);
+        let extras = Extras {
+            problem: memory.problem.as_deref(),
+            ignored: memory.ignored.as_deref(),
+            spec: &kept,
+            answered: None,
+        };
+        let mut status = project(&stored, Some(&step.state), extras, now);
+        if pruned.is_some() {
+            memory.fleeting = Some(step.state.clone());
+            status.serin = None;
+        }
         if !self.persist(canary, &persist::normal(&status), &mut memory.expectations).await? {
-            return self.block(canary, memory, crd::PRUNES).await;
+            return self.refuse(canary, memory, crd::PRUNES).await;
         }
         self.tell(canary, &policy, old.as_ref(), &step.state);
         let healed = self.act_all(&look, &step.actions, memory).await?;
-        self.ask(canary, spec, &policy, &observed, &step.state);
+        self.ask(canary, &spec, &policy, &observed, &step.state);
         Ok(match step.wake {
             _ if healed => Again::In(AFTER_RACE),
             Some(wake) => Again::At(wake),
@@ -210,7 +232,32 @@ impl Reconciler {
         })
     }
 
-    /// Writes what changed of the status. `false`: the API server did not keep our state.
+    /// Nothing can be decided: the condition says why, and requests get an answer.
+    async fn refuse(&self, canary: &CanaryView, memory: &mut Memory, reason: &str) -> Result<Again, ActError> {
+        let (stored, now) = (canary.status.thaw(), self.clock.now());
+        let request = request(canary);
+        let state = stored_state(&stored).ok().flatten();
+        let state = state.map(|state| release::refuse(&canary.key, request.as_ref(), state, reason, now));
+        let extras = Extras {
+            problem: Some(reason),
+            ignored: memory.ignored.as_deref(),
+            spec: &Value::Null,
+            answered: request.as_ref().map(|request| request.raw.as_str()),
+        };
+        let mut status = project(&stored, state.as_ref(), extras, now);
+        if reason == crd::PRUNES {
+            // It would not be kept, and be written again at every look.
+            status.serin = None;
+        }
+        let status = persist::normal(&status);
+        if merge_diff(&stored, &status).as_object().is_none_or(|diff| !diff.is_empty()) {
+            tracing::warn!(canary = %canary.key, "Canary {} is blocked: {reason}", canary.key);
+        }
+        self.persist(canary, &status, &mut memory.expectations).await?;
+        Ok(Again::Never)
+    }
+
+    /// Writes what changed of the status; nothing else writes it. `false`: the API server did not keep our state.
     async fn persist(
         &self,
         canary: &CanaryView,
@@ -218,7 +265,7 @@ impl Reconciler {
         expectations: &mut Expectations,
     ) -> Result<bool, ActError> {
         let diff = merge_diff(&canary.status.thaw(), status);
-        if diff.as_object().is_some_and(serde_json::Map::is_empty) {
+        if diff.as_object().is_none_or(serde_json::Map::is_empty) {
             return Ok(true);
         }
         let mut hands = self.hands(canary, expectations);
@@ -240,7 +287,14 @@ impl Reconciler {
         Ok(memory.problem.take().is_some())
     }
 
-    fn ask(&self, canary: &CanaryView, spec: &CanarySpec, policy: &Policy, observed: &Observed, state: &State) {
+    fn ask(
+        &self,
+        canary: &CanaryView,
+        spec: &Arc<CanarySpec>,
+        policy: &Policy,
+        observed: &Observed,
+        state: &State,
+    ) {
         let open = release::ask(policy, observed, state, self.clock.now());
         if open.is_empty() {
             return;
@@ -248,73 +302,12 @@ impl Reconciler {
         let revision = state.release().map(|release| &release.revision.digest).or(state.last_applied.as_ref());
         let asker = Asker {
             canary: canary.key.clone(),
-            spec: Arc::new(spec.clone()),
+            spec: spec.clone(),
             checksum: revision.map(|digest| digest.short().to_owned()).unwrap_or_default(),
         };
         self.answers.ask(&canary.key, &canary.owner.uid, open, |question| {
             self.finder.clone().find_out(asker.clone(), question)
         });
-    }
-
-    /// Nothing is decided; the condition says why.
-    async fn block(&self, canary: &CanaryView, memory: &mut Memory, reason: &str) -> Result<Again, ActError> {
-        let extras = Extras { blocked: Some(reason), ignored: memory.ignored.as_deref(), terminating: None };
-        let (stored, now) = (canary.status.thaw(), self.clock.now());
-        let state = announced(&stored, &canary.key, reason, now);
-        let mut status = project(&stored, state.as_ref(), extras, now);
-        if reason == crd::PRUNES {
-            // It would not be kept, and be written again at every look.
-            status.serin = None;
-        }
-        let diff = merge_diff(&stored, &persist::normal(&status));
-        if diff.as_object().is_none_or(|diff| !diff.is_empty()) {
-            tracing::warn!(canary = %canary.key, "Canary {} is blocked: {reason}", canary.key);
-            let mut hands = self.hands(canary, &mut memory.expectations);
-            hands.status(&canary.key.name, &canary.resource_version, diff).await?;
-        }
-        Ok(Again::Never)
-    }
-
-    async fn look_at_deleted(&self, canary: &CanaryView, memory: &mut Memory) -> Result<Again, ActError> {
-        if !has_finalizer(canary) {
-            return Ok(Again::Never);
-        }
-        let readable = canary.spec.as_ref().ok().filter(|spec| spec.service.is_some());
-        let Some(spec) = readable else {
-            drop_finalizers(canary, &mut self.hands(canary, &mut memory.expectations)).await?;
-            return Ok(Again::Never);
-        };
-        memory.target.clone_from(&spec.target_ref.name);
-        // Without their definitions there are no routes to hand back.
-        if self.caches.routes.ensure(router_for(spec).kinds()).await? == Served::Soon {
-            return Ok(Again::In(Duration::ZERO));
-        }
-        let now = self.clock.now();
-        let waits = memory.hands_over.clone().unwrap_or_else(|| "the hand-over to begin".to_owned());
-        let extras = Extras { blocked: memory.problem.as_deref(), ignored: None, terminating: Some(&waits) };
-        let stored = canary.status.thaw();
-        let status = project(&stored, None, extras, now);
-        let diff = merge_diff(&stored, &persist::normal(&status));
-        if diff.as_object().is_some_and(|diff| !diff.is_empty()) {
-            let mut hands = self.hands(canary, &mut memory.expectations);
-            hands.status(&canary.key.name, &canary.resource_version, diff).await?;
-            return Ok(Again::In(AFTER_RACE));
-        }
-        let look = self.look_of(canary, spec);
-        let drain = SignedDuration::try_from(self.settings.drain).unwrap_or(SignedDuration::MAX);
-        let Memory { expectations, handing_over, .. } = memory;
-        let mut hands = self.hands(canary, expectations);
-        let step = hand_over(&look, &mut hands, handing_over, drain, now).await?;
-        memory.problem = None;
-        Ok(match step {
-            HandOver::Waiting(reason) if memory.hands_over.as_ref() == Some(&reason) => Again::Never,
-            HandOver::Waiting(reason) => {
-                memory.hands_over = Some(reason);
-                Again::In(Duration::ZERO)
-            }
-            HandOver::Done => Again::Never,
-            HandOver::Draining(until) => Again::At(until),
-        })
     }
 
     fn after_error(&self, canary: &CanaryView, memory: &mut Memory, error: &ActError) -> Again {

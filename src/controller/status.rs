@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::{
-    AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, Handover, IGNORED, REBUILT,
-    RECORDED, SerinStatus,
+    AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanarySpec, CanaryStatus, Handover, IGNORED,
+    REBUILT, RECORDED, SerinStatus,
 };
 use crate::model::{Cookie, Sticky};
 use crate::release::{State, WaitingOn};
@@ -43,21 +43,31 @@ pub(super) fn stored_state(status: &Value) -> Result<Option<State>, StateError> 
     }
 }
 
-/// What a condition says.
-pub(super) fn said<'a>(status: &'a Value, kind: &str) -> Option<&'a str> {
-    let conditions = status["conditions"].as_array()?;
-    conditions.iter().find(|condition| condition["type"] == kind)?["message"].as_str()
+/// Longest spec that is kept, in bytes of its JSON: far more than anybody writes, and a fraction of what an object may have.
+const SPEC_MAX: usize = 128 * 1024;
+
+/// The spec as it is kept in the status; null if it is too long.
+pub(super) fn kept_spec(spec: &CanarySpec) -> Value {
+    let kept = super::persist::normal(spec);
+    if kept.to_string().len() > SPEC_MAX { Value::Null } else { kept }
+}
+
+/// The last spec that could be carried out, if one is kept.
+pub(super) fn last_spec(status: &Value) -> Option<CanarySpec> {
+    serde_json::from_value(status["serin"]["spec"].clone()).ok()
 }
 
 /// What else belongs in the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extras<'a> {
-    /// What must be mended, in words.
-    pub(super) blocked: Option<&'a str>,
+    /// What keeps anything from being done, in words: the last action's error, or why nothing can be decided.
+    pub(super) problem: Option<&'a str>,
     /// What is accepted and not carried out, in words.
     pub(super) ignored: Option<&'a str>,
-    /// The Canary is being deleted; what that waits for, in words.
-    pub(super) terminating: Option<&'a str>,
+    /// The spec that is carried out; null leaves what is kept.
+    pub(super) spec: &'a Value,
+    /// A request that got its answer without a state to note it in.
+    pub(super) answered: Option<&'a str>,
 }
 
 /// The status for `state`; times of the previous one are kept where nothing changed.
@@ -76,14 +86,17 @@ pub(super) fn project(
         Some(WaitingOn::Misconfigured { reason }) => Some(reason.as_str()),
         Some(_) | None => None,
     });
-    let extras = Extras { blocked: extras.blocked.or(misconfigured), ..extras };
+    let extras = Extras { problem: extras.problem.or(misconfigured), ..extras };
+    let none_yet = || SerinStatus { version: SerinStatus::VERSION, ..SerinStatus::default() };
     // `kubectl get canary -o wide` has a column for this, and none for conditions.
-    if let Some(reason) = extras.blocked.or(extras.terminating) {
-        let none_yet = || SerinStatus { version: SerinStatus::VERSION, ..SerinStatus::default() };
+    if let Some(reason) = extras.problem {
         status.serin.get_or_insert_with(none_yet).waiting_on = Some(reason.to_owned());
     }
-    if extras.terminating.is_some() {
-        status.phase = CanaryPhase::Terminating;
+    if let Some(request) = extras.answered {
+        status.serin.get_or_insert_with(none_yet).handled_request = Some(request.to_owned());
+    }
+    if !extras.spec.is_null() {
+        status.serin.get_or_insert_with(none_yet).spec.clone_from(extras.spec);
     }
     let now = format!("{now:.0}");
     let kept = |kind: &str| old.conditions.iter().find(|condition| condition.type_ == kind);
@@ -103,7 +116,8 @@ pub(super) fn project(
         }
         None => [PROMOTED, REBUILT, RECORDED].map(|kind| kept(kind).cloned()),
     };
-    let blocked = extras.blocked.map(|reason| made(BLOCKED, "True", "Blocked", reason));
+    let obstacle = state.and_then(|state| state.obstacle.as_deref());
+    let blocked = extras.problem.or(obstacle).map(|reason| made(BLOCKED, "True", "Blocked", reason));
     let ignored = extras.ignored.map(|what| made(IGNORED, "True", "NotSupportedYet", what));
     // Flagger's own first: there are scripts that read the first one.
     status.conditions = [promoted, blocked, ignored, rebuilt, unrecorded].into_iter().flatten().collect();
@@ -139,6 +153,7 @@ fn of_state(old: &CanaryStatus, state: &State) -> CanaryStatus {
             revision: revision.map(ToString::to_string),
             release: release.map(|release| release.id.to_string()),
             handled_request: state.handled_request.clone(),
+            spec: old.serin.as_ref().map(|serin| serin.spec.clone()).unwrap_or_default(),
         }),
         ..old.clone()
     }
@@ -197,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    const NONE: Extras<'static> = Extras { blocked: None, ignored: None, terminating: None };
+    const NONE: Extras<'static> = Extras { problem: None, ignored: None, spec: &Value::Null, answered: None };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
@@ -217,7 +232,7 @@ mod tests {
     fn blocked_comes_and_goes_without_touching_the_state() {
         let state = State::new(at(0));
         let first = serde_json::to_value(project(&Value::Null, Some(&state), NONE, at(0))).unwrap();
-        let extras = Extras { blocked: Some("spec.service is missing"), ..NONE };
+        let extras = Extras { problem: Some("spec.service is missing"), ..NONE };
         let blocked = serde_json::to_value(project(&first, None, extras, at(5))).unwrap();
         assert_eq!(blocked["serin"]["state"], first["serin"]["state"]);
         assert_eq!(blocked["serin"]["waitingOn"], "spec.service is missing");
@@ -226,6 +241,35 @@ mod tests {
         assert_eq!(kinds, ["Promoted", "Blocked"]);
         let after = serde_json::to_value(project(&blocked, Some(&state), NONE, at(6))).unwrap();
         assert_eq!(after, first);
+    }
+
+    #[test]
+    fn the_last_spec_that_could_be_carried_out_is_kept() {
+        let spec = |port: u16| -> CanarySpec {
+            let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"});
+            serde_json::from_value(json!({"targetRef": target, "service": {"port": port}, "analysis": {}}))
+                .unwrap()
+        };
+        let kept = kept_spec(&spec(80));
+        let state = State::new(at(0));
+        let first = project(&Value::Null, Some(&state), Extras { spec: &kept, ..NONE }, at(0));
+        let first = serde_json::to_value(first).unwrap();
+        assert_eq!(last_spec(&first), Some(spec(80)));
+        let later = serde_json::to_value(project(&first, Some(&state), NONE, at(5))).unwrap();
+        assert_eq!(last_spec(&later), Some(spec(80)), "while there is no other");
+        let mut long = spec(80);
+        long.target_ref.name = "a".repeat(SPEC_MAX);
+        assert!(kept_spec(&long).is_null());
+    }
+
+    #[test]
+    fn an_obstacle_is_a_condition_and_hides_nothing_of_what_is_waited_for() {
+        let mut state = State::new(at(0));
+        state.obstacle = Some("spec.service is missing".to_owned());
+        state.waiting_on = Some(crate::release::WaitingOn::Drift);
+        let status = project(&Value::Null, Some(&state), NONE, at(0));
+        assert_eq!(status.conditions[1].message.as_deref(), Some("spec.service is missing"));
+        assert_eq!(status.serin.unwrap().waiting_on, state.waiting_on.map(|on| on.to_string()));
     }
 
     #[test]
@@ -267,7 +311,7 @@ mod tests {
         let empty = serde_json::to_value(handover(&State::new(at(0)))).unwrap();
         assert_eq!(empty, json!({"version": 1}));
         // Without a state of ours what was said stays.
-        let blocked = project(&status, None, Extras { blocked: Some("why"), ..NONE }, at(1));
+        let blocked = project(&status, None, Extras { problem: Some("why"), ..NONE }, at(1));
         assert_eq!(blocked.serin.unwrap().handover, Some(told));
     }
 

@@ -16,6 +16,7 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
     let since = match &state.phase {
         Phase::Initializing { since, .. } | Phase::Idle { since, .. } => *since,
         Phase::Releasing(release) => release.started,
+        Phase::HandingBack(back) => back.since,
     };
     Some(TargetReport {
         canary: key.clone(),

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::model::Frozen;
+use crate::release::Limits;
 
 use super::metadata::{Owner, annotations, controller_of, set};
 
@@ -14,6 +15,8 @@ const TOOLKIT: &str = "toolkit.fluxcd.io";
 pub struct AutoscalerView {
     /// `spec.minReplicas`, at least 1.
     pub minimum: i32,
+    /// `spec.maxReplicas`.
+    pub maximum: i32,
     /// `spec.scaleTargetRef.name`.
     pub scales: String,
     /// `spec`, to compare the two sides.
@@ -27,11 +30,19 @@ pub struct AutoscalerView {
 }
 
 impl AutoscalerView {
+    /// What it may do.
+    pub fn limits(&self) -> Limits {
+        Limits { minimum: self.minimum, maximum: self.maximum }
+    }
+
     /// Keeps what matters of a full object.
     pub fn of(autoscaler: &Value) -> Self {
         let minimum = autoscaler["spec"]["minReplicas"].as_i64().unwrap_or(1).max(1);
         Self {
             minimum: i32::try_from(minimum).unwrap_or(i32::MAX),
+            maximum: autoscaler["spec"]["maxReplicas"]
+                .as_i64()
+                .map_or(i32::MAX, |maximum| i32::try_from(maximum).unwrap_or(i32::MAX)),
             scales: autoscaler["spec"]["scaleTargetRef"]["name"].as_str().unwrap_or_default().to_owned(),
             spec: Frozen::of(&autoscaler["spec"]),
             labels: Frozen::of(&labels(&autoscaler["metadata"]["labels"])),

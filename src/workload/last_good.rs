@@ -15,8 +15,8 @@ pub fn last_good_name(primary: &str, digest: &Digest) -> String {
     format!("{primary}-{}", digest.short())
 }
 
-/// A ControllerRevision that holds primary's live template.
-pub fn last_good(primary: &Value, digest: &Digest, owner: &Owner) -> Value {
+/// A ControllerRevision that holds primary's live template and, if it is there, the target's that was copied.
+pub fn last_good(primary: &Value, target: Option<&Value>, digest: &Digest, owner: &Owner) -> Value {
     let name = primary["metadata"]["name"].as_str().unwrap_or_default();
     json!({
         "apiVersion": "apps/v1",
@@ -29,8 +29,16 @@ pub fn last_good(primary: &Value, digest: &Digest, owner: &Owner) -> Value {
             "ownerReferences": [owner.reference()],
         },
         "revision": primary["metadata"]["generation"].as_i64().unwrap_or(1).max(1),
-        "data": {"spec": {"template": primary["spec"]["template"]}},
+        "data": {
+            "spec": {"template": primary["spec"]["template"]},
+            "target": target.map(|target| &target["spec"]["template"]),
+        },
     })
+}
+
+/// The target's template in a stored revision.
+pub fn stored_target_template(revision: &Value) -> Option<Value> {
+    revision.pointer("/data/target").filter(|template| template.is_object()).cloned()
 }
 
 /// The template in a stored revision; `None` if it is not one of ours.
@@ -49,7 +57,11 @@ mod tests {
         let digest = Digest::of_canonical(b"x");
         let primary = json!({"metadata": {"name": "p", "namespace": "n", "generation": 4},
             "spec": {"template": {"spec": {"containers": [{"image": "a"}]}}}});
-        let stored = last_good(&primary, &digest, &Owner { name: "c".into(), uid: "u".into() });
+        let target = json!({"spec": {"template": {"spec": {"containers": [{"image": "b"}]}}}});
+        let owner = Owner { name: "c".into(), uid: "u".into() };
+        assert_eq!(stored_target_template(&last_good(&primary, None, &digest, &owner)), None);
+        let stored = last_good(&primary, Some(&target), &digest, &owner);
+        assert_eq!(stored_target_template(&stored), Some(target["spec"]["template"].clone()));
         assert_eq!(stored["metadata"]["name"], last_good_name("p", &digest));
         assert_eq!(stored_template(&stored), Some((primary["spec"]["template"].clone(), digest)));
         assert_eq!(stored_template(&json!({"data": {}})), None);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Labels of pods, sorted by key: few, and kept for every Deployment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,56 +172,71 @@ impl Sides {
         if let Some(selector) = selector.as_object_mut() {
             selector.insert("matchLabels".to_owned(), self.labels.to_json());
         }
-        self.rewrite_selector(&mut selector);
+        self.rewrite_selector(&mut selector, self.target_value(), &self.primary_value());
         selector
     }
 
     /// Gives a pod template primary's label, also where its own affinity and spreading rules select by it.
     pub(super) fn make_primary(&self, template: &mut Value) {
-        let primary = self.primary_value();
+        self.rename(template, self.target_value(), &self.primary_value());
+    }
+
+    /// The reverse: a template of primary in the target's terms.
+    pub fn make_target(&self, template: &mut Value) {
+        self.rename(template, &self.primary_value(), self.target_value());
+    }
+
+    fn rename(&self, template: &mut Value, from: &str, to: &str) {
         if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-            labels.insert(self.key.to_string(), Value::from(primary));
+            labels.insert(self.key.to_string(), Value::from(to));
         }
         for kind in ["podAffinity", "podAntiAffinity"] {
             let base = format!("/spec/affinity/{kind}");
             self.rewrite_terms(
                 template.pointer_mut(&format!("{base}/requiredDuringSchedulingIgnoredDuringExecution")),
                 "/labelSelector",
+                from,
+                to,
             );
             self.rewrite_terms(
                 template.pointer_mut(&format!("{base}/preferredDuringSchedulingIgnoredDuringExecution")),
                 "/podAffinityTerm/labelSelector",
+                from,
+                to,
             );
         }
-        self.rewrite_terms(template.pointer_mut("/spec/topologySpreadConstraints"), "/labelSelector");
+        self.rewrite_terms(template.pointer_mut("/spec/topologySpreadConstraints"), "/labelSelector", from, to);
     }
 
-    fn rewrite_terms(&self, terms: Option<&mut Value>, selector: &str) {
+    fn rewrite_terms(&self, terms: Option<&mut Value>, selector: &str, from: &str, to: &str) {
         for term in terms.and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(selector) = term.pointer_mut(selector).filter(|selector| !self.is_about_others(selector)) {
-                self.rewrite_selector(selector);
+            let about = |selector: &Value| !self.is_about_others(selector, from);
+            if let Some(selector) = term.pointer_mut(selector).filter(|selector| about(selector)) {
+                self.rewrite_selector(selector, from, to);
             }
         }
     }
 
-    /// Whether a selector means other pods than the target's, although it has their label: another part of the same app.
-    fn is_about_others(&self, selector: &Value) -> bool {
+    /// Whether a selector means other pods than the side that has `own` value, although it has their label: another part of
+    /// the same app.
+    fn is_about_others(&self, selector: &Value, own: &str) -> bool {
         let labels = Labels::of(&selector["matchLabels"]);
-        self.labels.iter().any(|(key, value)| labels.get(key).is_some_and(|other| other != value))
+        let is_other =
+            |key: &str, value: &str, other: &str| if key == &*self.key { other != own } else { other != value };
+        self.labels.iter().any(|(key, value)| labels.get(key).is_some_and(|other| is_other(key, value, other)))
     }
 
-    fn rewrite_selector(&self, selector: &mut Value) {
-        let primary = json!(self.primary_value());
+    fn rewrite_selector(&self, selector: &mut Value, from: &str, to: &str) {
         if let Some(value) = selector.get_mut("matchLabels").and_then(|labels| labels.get_mut(&*self.key))
-            && value == self.target_value()
+            && value == from
         {
-            *value = primary.clone();
+            *value = Value::from(to);
         }
         let expressions = selector.get_mut("matchExpressions").and_then(Value::as_array_mut);
         for expression in expressions.into_iter().flatten().filter(|expression| expression["key"] == *self.key) {
             for value in expression.get_mut("values").and_then(Value::as_array_mut).into_iter().flatten() {
-                if value == self.target_value() {
-                    *value = primary.clone();
+                if value == from {
+                    *value = Value::from(to);
                 }
             }
         }
@@ -254,6 +269,8 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn target(selector: Value) -> Value {
@@ -339,7 +356,11 @@ mod tests {
                 "topologySpreadConstraints": [{"labelSelector": selector}]
             }
         });
-        sides(json!({"app": "podinfo", "tier": "web"})).make_primary(&mut template);
+        let (sides, before) = (sides(json!({"app": "podinfo", "tier": "web"})), template.clone());
+        sides.make_primary(&mut template);
+        let mut back = template.clone();
+        sides.make_target(&mut back);
+        assert_eq!(back, before, "and back");
         let text = template.to_string();
         assert_eq!(text.matches("podinfo-primary").count(), 7);
         assert_eq!(text.matches("\"podinfo\"").count(), 1, "another part of the app keeps its name");

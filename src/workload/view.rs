@@ -9,7 +9,7 @@ use crate::api::annotations::{
 };
 use crate::manifest::template_digest;
 use crate::model::{Digest, Quarantined, Remembered, Revision};
-use crate::release::{Readiness, WorkloadObserved};
+use crate::release::{Limits, Readiness, WorkloadObserved};
 
 use super::metadata::controller_of;
 use super::selector::{Labels, SelectorError, Sides};
@@ -133,25 +133,25 @@ impl DeploymentView {
         Self::of(deployment, &[]).ok()?.carries().cloned()
     }
 
-    /// The target as the engine sees it; `minimum` is its autoscaler's, or 1.
-    pub fn as_target(&self, minimum: i32) -> WorkloadObserved {
-        self.observed(self.digest.clone(), minimum)
+    /// The target as the engine sees it; `limits` are its autoscaler's.
+    pub fn as_target(&self, limits: Option<Limits>) -> WorkloadObserved {
+        self.observed(self.digest.clone(), limits)
     }
 
     /// The primary as the engine sees it: in terms of the target's digest that was copied. One that somebody changed has
     /// the digest of its own template, which is nobody's.
-    pub fn as_primary(&self, minimum: i32) -> WorkloadObserved {
-        self.observed(self.carries().unwrap_or(&self.digest).clone(), minimum)
+    pub fn as_primary(&self, limits: Option<Limits>) -> WorkloadObserved {
+        self.observed(self.carries().unwrap_or(&self.digest).clone(), limits)
     }
 
-    fn observed(&self, digest: Digest, minimum: i32) -> WorkloadObserved {
+    fn observed(&self, digest: Digest, limits: Option<Limits>) -> WorkloadObserved {
         WorkloadObserved {
             digest,
             stamped: self.revision.clone(),
             generation: self.generation,
             replicas: self.replicas,
-            minimum,
-            readiness: self.readiness(minimum),
+            limits,
+            readiness: self.readiness(limits.map_or(1, |limits| limits.minimum.max(1))),
             available: self.available.min(self.updated),
             pods: self.status_replicas,
         }
@@ -240,7 +240,8 @@ mod tests {
     }
 
     fn readiness(replicas: i64, minimum: i32, status: Value) -> String {
-        match deployment(replicas, status).as_target(minimum).readiness {
+        let limits = Some(Limits { minimum, maximum: i32::MAX });
+        match deployment(replicas, status).as_target(limits).readiness {
             Readiness::Ready => "ready".to_owned(),
             Readiness::Waiting(reason) => reason.trim_start_matches("waiting for rollout to finish: ").to_owned(),
             Readiness::Stalled(reason) => format!("stalled: {reason}"),

@@ -1,6 +1,8 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
 
+mod deletion;
+mod obstacles;
 mod pair;
 mod routes;
 mod told;
@@ -202,7 +204,7 @@ async fn gits_replica_count_sizes_primary_and_starts_no_release() {
     world.reaches("Initialized").await;
     let api = world.api("apps", "v1", "Deployment").await;
     let told = |count: &str| Patch::Merge(json!({"metadata": {"annotations": {"serin.dev/replicas": count}}}));
-    for (count, expected) in [("3", 3), ("1", 1), ("0", 1), ("2", 2)] {
+    for (count, expected) in [("3", 3), ("1", 1), ("0", 0), ("2", 2)] {
         api.patch("podinfo", &PatchParams::default(), &told(count)).await.unwrap();
         let sized = move |object: Option<&DynamicObject>| {
             object.is_some_and(|object| object.data["spec"]["replicas"] == expected)
@@ -255,13 +257,7 @@ async fn a_deleted_canary_hands_its_target_back() {
 async fn nothing_starts_on_a_definition_that_prunes_the_state() {
     let world = World::new().await;
     let definitions = Api::<CustomResourceDefinition>::all(world.cluster.client());
-    let mut flaggers = definitions.get("canaries.flagger.app").await.unwrap();
-    let ours = serde_json::to_value(&flaggers.spec).unwrap();
-    let mut spec = ours.clone();
-    let status = "/versions/0/schema/openAPIV3Schema/properties/status/properties";
-    spec.pointer_mut(status).unwrap().as_object_mut().unwrap().remove("serin");
-    flaggers.spec = serde_json::from_value(spec).unwrap();
-    definitions.replace("canaries.flagger.app", &Default::default(), &flaggers).await.unwrap();
+    let ours = world.flaggers_definition().await;
 
     let _serin = world.serin(Arc::new(NoProbe));
     let api = world.api("flagger.app", "v1beta1", "Canary").await;

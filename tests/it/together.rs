@@ -1,5 +1,6 @@
 //! Everything of the daemon at once, where the fault would lie between the rooms: sync, engine and record against the
 //! embedded cluster and a bare repository, under paused time.
 
+mod deletion;
 mod rebuild;
 mod world;

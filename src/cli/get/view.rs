@@ -164,6 +164,7 @@ impl View {
         }
         match state.phase {
             Phase::Initializing { since, .. } => self.since = Some(since),
+            Phase::HandingBack(back) => self.since = Some(back.since),
             Phase::Idle { since, last } => {
                 self.since = Some(since);
                 if let Some(outcome) = state.last_outcome.filter(|_| last == OutcomeKind::Failed) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
@@ -119,6 +120,36 @@ impl World {
         let route = self.get("networking.istio.io", "v1beta1", "VirtualService", "podinfo").await;
         let weight = |index: usize| route["spec"]["http"][0]["route"][index]["weight"].as_u64().unwrap();
         (weight(0), weight(1))
+    }
+
+    /// The same while the route tells the sides apart.
+    pub(super) async fn weights_if_split(&self) -> Option<(u64, u64)> {
+        let route = self.get("networking.istio.io", "v1beta1", "VirtualService", "podinfo").await;
+        let weight = |index: usize| route["spec"]["http"][0]["route"][index]["weight"].as_u64();
+        Some((weight(0)?, weight(1)?))
+    }
+
+    /// Replaces our definition of Canaries by one that prunes the state, as Flagger's own does.
+    pub(super) async fn flaggers_definition(&self) -> Value {
+        let definitions = Api::<CustomResourceDefinition>::all(self.cluster.client());
+        let mut flaggers = definitions.get("canaries.flagger.app").await.unwrap();
+        let ours = serde_json::to_value(&flaggers.spec).unwrap();
+        let mut spec = ours.clone();
+        let status = "/versions/0/schema/openAPIV3Schema/properties/status/properties";
+        spec.pointer_mut(status).unwrap().as_object_mut().unwrap().remove("serin");
+        flaggers.spec = serde_json::from_value(spec).unwrap();
+        definitions.replace("canaries.flagger.app", &Default::default(), &flaggers).await.unwrap();
+        ours
+    }
+
+    /// Waits until the Canary has answered a request.
+    pub(super) async fn answers(&self, request: &str) {
+        let api = self.api("flagger.app", "v1beta1", "Canary").await;
+        let answered = |object: Option<&DynamicObject>| {
+            object.is_some_and(|object| object.data["status"]["serin"]["handledRequest"] == request)
+        };
+        let waited = tokio::time::timeout(CAP, await_condition(api, "podinfo", answered)).await;
+        waited.unwrap_or_else(|_| panic!("no answer to {request}")).unwrap();
     }
 
     pub(super) async fn set_image(&self, tag: &str) {

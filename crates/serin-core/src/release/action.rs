@@ -2,15 +2,19 @@
 
 use crate::model::{Digest, Revision, Routing};
 
+use super::observed::Side;
+
 /// One idempotent change. Carrying it out twice, or late, does no harm: each names what it expects.
 ///
 /// The executor refuses (a conflict, then step again) when what it finds is not what the action expects.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Create `<target>-primary` from the target, with the target's live replica count, if it does not exist.
+    /// Create `<target>-primary` from the target, if it does not exist.
     CreatePrimary {
         /// The target's digest that is copied.
         expect: Digest,
+        /// How many.
+        replicas: i32,
     },
     /// Create or update the primary's autoscaler from the Canary's `autoscalerRef`.
     EnsurePrimaryAutoscaler,
@@ -19,14 +23,11 @@ pub enum Action {
     /// Make the route show this: its objects are created or updated where they are not as the Canary wants them, else
     /// only what the routing says changes.
     Route(Routing),
-    /// Scale the target: to 0, or from 0 to what its autoscaler or primary has.
-    ScaleTarget {
-        /// `true`: scale up to the autoscaler's minimum or primary's count; `false`: to 0.
-        up: bool,
-    },
-    /// Scale primary to what Git says.
-    ScalePrimary {
-        /// Replicas, at least 1.
+    /// Scale one of the sides.
+    Scale {
+        /// Which.
+        side: Side,
+        /// To how many.
         replicas: i32,
     },
     /// Keep the primary's promoted template in the cluster, to be put back if promotion fails. Always precedes
@@ -46,6 +47,17 @@ pub enum Action {
         /// The digest of the stored template: what primary carries afterwards.
         expect: Digest,
     },
+    /// Give the target, on which nobody is, the promoted template back.
+    ReturnTemplate {
+        /// The promoted revision.
+        expect: Revision,
+    },
+    /// Let the service in front of both sides lead to the target's pods.
+    LeadBack,
+    /// Leave service and route to the target, so that they stay when the Canary goes.
+    Leave,
+    /// Drop the finalizer: the Canary goes, and what it generated with it.
+    LetGo,
     /// Make the canary's ReplicaSet stable ([`super::Promotion::SwitchStable`]).
     SwitchStable {
         /// The analysed digest.

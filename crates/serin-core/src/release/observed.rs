@@ -44,18 +44,104 @@ pub struct Observed {
     pub unrecorded: Option<String>,
     /// The primary's autoscaler is missing, or is not what the target's says.
     pub autoscaler_stale: bool,
-    /// Why no release may start or go on, e.g. a CRD that prunes our status or a configuration error; in words.
-    pub blocked: Option<String>,
+    /// What has to be mended outside before anything new begins.
+    pub obstacle: Option<Obstacle>,
+    /// Why the last action could not be carried out, in words.
+    pub problem: Option<String>,
+    /// The Canary is being deleted.
+    pub deleting: Option<Deleting>,
+}
+
+impl Observed {
+    /// Why nothing new may begin, in words.
+    pub(super) fn blocks_start(&self) -> Option<&str> {
+        self.obstacle.as_ref().map(Obstacle::words)
+    }
+
+    /// Why a release under way cannot go on, in words.
+    pub(super) fn blocks_release(&self) -> Option<&str> {
+        self.obstacle.as_ref().filter(|obstacle| obstacle.stops_releases()).map(Obstacle::words)
+    }
+}
+
+/// What has to be mended outside, in words that say how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The spec cannot be carried out as it is.
+    Spec(String),
+    /// A check of it could not be measured.
+    Measurement(String),
+    /// The autoscaler that it names does not exist.
+    Autoscaler(String),
+    /// Somebody else's pods would be taken for the pair's.
+    Overlap(String),
+    /// A Service that would become part of the pair is somebody else's.
+    Service(String),
+    /// The target cannot be read, or its pods cannot be told from primary's.
+    Target(String),
+    /// A workload with primary's name is somebody else's.
+    Primary(String),
+    /// The route is somebody else's, or cannot be steered.
+    Route(String),
+}
+
+impl Obstacle {
+    /// What, and how it is mended.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Spec(words)
+            | Self::Measurement(words)
+            | Self::Autoscaler(words)
+            | Self::Overlap(words)
+            | Self::Service(words)
+            | Self::Target(words)
+            | Self::Primary(words)
+            | Self::Route(words) => words,
+        }
+    }
+
+    fn told(self) -> Self {
+        match self {
+            Self::Spec(words) => Self::Spec(told(words)),
+            Self::Measurement(words) => Self::Measurement(told(words)),
+            Self::Autoscaler(words) => Self::Autoscaler(told(words)),
+            Self::Overlap(words) => Self::Overlap(told(words)),
+            Self::Service(words) => Self::Service(told(words)),
+            Self::Target(words) => Self::Target(told(words)),
+            Self::Primary(words) => Self::Primary(told(words)),
+            Self::Route(words) => Self::Route(told(words)),
+        }
+    }
+
+    /// Whether a release under way cannot go on either. One that began well is not left alone with its users because
+    /// somebody has edited the Canary since: it goes on by what it began with, checks, retreat and abort included.
+    fn stops_releases(&self) -> bool {
+        match self {
+            Self::Spec(_) | Self::Measurement(_) | Self::Autoscaler(_) | Self::Overlap(_) | Self::Service(_) => {
+                false
+            }
+            Self::Target(_) | Self::Primary(_) | Self::Route(_) => true,
+        }
+    }
+}
+
+/// A Canary that is being deleted: its target gets back what primary serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deleting {
+    /// Its namespace goes with it: nothing can be made there any more, and nobody is left to serve.
+    pub with_namespace: bool,
+    /// Whether primary was copied from the target. What another controller made of it is not in the target's terms.
+    pub copied: bool,
+    /// Whether the service in front of both sides leads to the target's pods; `true` if there is none.
+    pub led_back: bool,
+    /// Whether service and route are left to the target.
+    pub left: bool,
 }
 
 impl Observed {
     /// What others wrote passes [`told`]: the engine compares it with what it wrote down, so it does so once, on the way in.
     pub(super) fn told(self) -> Self {
-        let request = self.request.map(|Request { verb, subject, raw }| Request {
-            verb,
-            subject: told(subject),
-            raw: told(raw),
-        });
+        let request = self.request.map(Request::told);
         let route = match self.route {
             RouteObserved::Unusable(reason) => RouteObserved::Unusable(told(reason)),
             route @ (RouteObserved::Missing | RouteObserved::Present { .. }) => route,
@@ -67,7 +153,8 @@ impl Observed {
             route,
             rebuilt: self.rebuilt.map(told),
             unrecorded: self.unrecorded.map(told),
-            blocked: self.blocked.map(told),
+            obstacle: self.obstacle.map(Obstacle::told),
+            problem: self.problem.map(told),
             ..self
         }
     }
@@ -96,15 +183,41 @@ pub struct WorkloadObserved {
     pub generation: i64,
     /// `spec.replicas`.
     pub replicas: i32,
-    /// The autoscaler's minimum, or 1.
-    pub minimum: i32,
-    /// Whether all wanted pods (at least `minimum`, when replicas > 0) of the *current* template are available.
+    /// What its autoscaler may do; `None` if nobody but the engine and Git scales it.
+    pub limits: Option<Limits>,
+    /// Whether all wanted pods (at least the autoscaler's minimum, when replicas > 0) of the *current* template are
+    /// available.
     pub readiness: Readiness,
     /// Pods of the current template that can serve now (available). A side that has lost full readiness only because it
     /// is scaling up still serves with these.
     pub available: i32,
     /// Pods that still exist, whatever their state.
     pub pods: i32,
+}
+
+impl WorkloadObserved {
+    /// Least replicas: the autoscaler's minimum, or 1.
+    pub fn minimum(&self) -> i32 {
+        self.limits.map_or(1, |limits| limits.minimum.max(1))
+    }
+}
+
+/// What an autoscaler may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `spec.minReplicas`.
+    pub minimum: i32,
+    /// `spec.maxReplicas`.
+    pub maximum: i32,
+}
+
+/// One of the two workloads that a release is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// What serves.
+    Stable,
+    /// What is to serve next.
+    Candidate,
 }
 
 /// Readiness with its reason, in Flagger's words.
@@ -146,6 +259,14 @@ pub struct Request {
     pub subject: String,
     /// The whole annotation, echoed in `status.serin.handledRequest`.
     pub raw: String,
+}
+
+impl Request {
+    /// What others wrote passes the door.
+    pub(super) fn told(self) -> Self {
+        let Self { verb, subject, raw } = self;
+        Self { verb, subject: told(subject), raw: told(raw) }
+    }
 }
 
 /// What can be asked of a release.

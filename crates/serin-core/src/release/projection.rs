@@ -2,6 +2,7 @@
 
 use super::attempt::{End, Release, Stage};
 use super::outcome::OutcomeKind;
+use super::report::WaitingOn;
 use super::state::{Phase, Rebuilt, State};
 use crate::model::{RollbackFate, RollbackNote};
 
@@ -46,6 +47,7 @@ impl State {
     pub fn flagger_phase(&self) -> &'static str {
         match &self.phase {
             Phase::Initializing { .. } => "Initializing",
+            Phase::HandingBack(_) => "Terminating",
             Phase::Idle { last: OutcomeKind::Initialized, .. } => "Initialized",
             Phase::Idle { last: OutcomeKind::Succeeded, .. } => "Succeeded",
             Phase::Idle { last: OutcomeKind::Failed, .. } => "Failed",
@@ -60,7 +62,7 @@ impl State {
     pub fn release(&self) -> Option<&Release> {
         match &self.phase {
             Phase::Releasing(release) => Some(release),
-            Phase::Initializing { .. } | Phase::Idle { .. } => None,
+            Phase::Initializing { .. } | Phase::Idle { .. } | Phase::HandingBack(_) => None,
         }
     }
 
@@ -107,7 +109,11 @@ impl State {
     pub fn promoted_condition(&self) -> PromotedCondition {
         let reason = self.flagger_phase();
         let (status, message) = match reason {
+            "Initializing" if matches!(self.waiting_on, Some(WaitingOn::Target { .. })) => {
+                ("Unknown", "The target does not exist yet.")
+            }
             "Initializing" => ("Unknown", "New Deployment detected, starting initialization."),
+            "Terminating" => ("Unknown", "The Canary is being deleted, its target takes over from primary."),
             "Initialized" => ("True", "Deployment initialization completed."),
             "Waiting" | "WaitingPromotion" => ("Unknown", "Waiting for approval."),
             "Promoting" => ("Unknown", "Canary analysis completed, starting primary rolling update."),

@@ -137,7 +137,7 @@ impl Answered for OfRun<'_> {
 
 /// Questions of the phase.
 pub(super) fn of_phase(policy: &Policy, observed: &Observed, state: &State, now: Timestamp) -> Vec<Open> {
-    let held = policy.suspended || observed.blocked.is_some();
+    let held = policy.suspended || observed.blocks_release().is_some();
     match &state.phase {
         Phase::Initializing { ready, providers: false, .. } if !held => match &observed.target {
             Some(target) => {
@@ -146,7 +146,7 @@ pub(super) fn of_phase(policy: &Policy, observed: &Observed, state: &State, now:
             }
             None => Vec::new(),
         },
-        Phase::Initializing { .. } | Phase::Idle { .. } => Vec::new(),
+        Phase::Initializing { .. } | Phase::Idle { .. } | Phase::HandingBack(_) => Vec::new(),
         Phase::Releasing(release) => {
             let mut open = of_steps(policy, observed, release, now);
             open.extend(of_watch(policy, observed, release, now));
@@ -218,7 +218,7 @@ pub(super) fn after_release(policy: &Policy, observed: &Observed, state: &State,
 
 /// Whether nothing may go on: only who watches goes on.
 pub(super) fn is_held(policy: &Policy, observed: &Observed, release: &Release) -> bool {
-    release.paused || policy.suspended || observed.blocked.is_some()
+    release.paused || policy.suspended || observed.blocks_release().is_some()
 }
 
 /// Questions of the open tick of the steps: gates.

@@ -143,6 +143,18 @@ pub enum WaitingOn {
         /// What, and what helps.
         reason: String,
     },
+    /// Git scales the target to nothing: a revision is released when there is somebody to serve.
+    Parked {
+        /// The target's name.
+        name: String,
+    },
+    /// The Canary is being deleted, and its target takes over.
+    HandBack {
+        /// The target's name.
+        name: String,
+        /// What that waits for.
+        reason: String,
+    },
     /// Something outside must be mended first; in words.
     Blocked {
         /// What, and how.
@@ -178,6 +190,8 @@ impl fmt::Display for WaitingOn {
             Self::Drift => f.write_str("the target to be as Git says: it was changed in the cluster"),
             Self::Suspended => f.write_str("spec.suspend to become false"),
             Self::Target { name } => write!(f, "{name} to exist"),
+            Self::Parked { name } => write!(f, "{name} to have replicas: Git scales it to 0"),
+            Self::HandBack { name, reason } => write!(f, "{name} to take over from primary: {reason}"),
             Self::Misconfigured { reason } | Self::Blocked { reason } => f.write_str(reason),
         }
     }

@@ -57,6 +57,12 @@ pub struct State {
     /// The last answered `serin.dev/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_request: Option<String>,
+    /// What has to be mended outside, as people were told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
+    /// Since when the target has not been there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Timestamp>,
     /// What keeps state from reaching Git, as people were told last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<String>,
@@ -117,6 +123,8 @@ impl State {
             last_outcome: None,
             post_rollout: None,
             handled_request: None,
+            obstacle: None,
+            missing_since: None,
             unrecorded: None,
             recorded: None,
             rollback: None,
@@ -173,6 +181,28 @@ pub enum Phase {
     },
     /// A release is under way.
     Releasing(Box<Release>),
+    /// The Canary is being deleted: the target takes over from primary.
+    HandingBack(HandBack),
+}
+
+/// How far the hand-back of a deleted Canary is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HandBack {
+    /// Since when.
+    pub since: Timestamp,
+    /// What was served without the canary last: when the target may be changed counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rested: Option<Timestamp>,
+    /// Since when the target has been ready with the promoted revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Timestamp>,
+    /// Since when all requests have been led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led: Option<Timestamp>,
+    /// Since when service and route have been its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Timestamp>,
 }
 
 /// What primary runs.

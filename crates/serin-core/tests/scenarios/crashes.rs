@@ -8,7 +8,7 @@ use serin_core::release::{HookKind, OutcomeKind, Policy, PolicyStep, RouteObserv
 
 use super::properties::{check, hook};
 use super::script::add_hook;
-use super::world::{Reaction, World, plain_policy};
+use super::world::{Reaction, World, digest, plain_policy};
 
 /// What happens after the initialization; the second argument lets time pass.
 type Story = fn(&mut World, &mut dyn FnMut(&mut World, u64));
@@ -20,7 +20,9 @@ struct Ending {
     outcomes: Vec<(String, OutcomeKind, Option<String>)>,
     primary: String,
     replicas: i32,
-    routing: Routing,
+    routing: Option<Routing>,
+    target: String,
+    gone: bool,
 }
 
 fn policy() -> Policy {
@@ -50,7 +52,10 @@ fn play(story: Story, die_after: Option<usize>) -> (Ending, usize) {
     advance(&mut world, 60);
     story(&mut world, &mut advance);
     assert!(world.broken.is_empty(), "died after {die_after:?}: {}", world.broken.join("\n"));
-    let RouteObserved::Present { routing, .. } = world.route.clone() else { panic!("no route") };
+    let routing = match world.route.clone() {
+        RouteObserved::Present { routing, .. } => Some(routing),
+        RouteObserved::Missing | RouteObserved::Unusable(_) => None,
+    };
     let outcomes = world.state.outbox.iter().map(|outcome| {
         (outcome.release.to_string(), outcome.kind, outcome.cause.as_ref().map(|cause| cause.message.clone()))
     });
@@ -59,6 +64,8 @@ fn play(story: Story, die_after: Option<usize>) -> (Ending, usize) {
         primary: world.primary.as_ref().unwrap().digest.to_string(),
         replicas: world.target.as_ref().unwrap().replicas,
         routing,
+        target: world.target.as_ref().unwrap().digest.to_string(),
+        gone: world.gone,
         events,
     };
     (ending, world.persisted)
@@ -108,5 +115,19 @@ fn a_supersede_survives_death_anywhere() {
             advance(world, 600);
         },
         OutcomeKind::Succeeded,
+    );
+}
+
+#[test]
+fn a_hand_back_in_mid_release_survives_death_anywhere() {
+    dies_anywhere(
+        |world, advance| {
+            world.push("v2");
+            advance(world, 90);
+            world.deleting = true;
+            advance(world, 600);
+            assert!(world.gone && world.target.as_ref().unwrap().digest == digest("v1"));
+        },
+        OutcomeKind::Superseded,
     );
 }

@@ -34,6 +34,7 @@ enum Op {
     Sync(bool),
     Suspend(bool),
     Block(bool),
+    Invalid(bool),
     Command(Verb),
     Crash,
     LoseActions,
@@ -77,6 +78,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(Op::Sync),
         1 => any::<bool>().prop_map(Op::Suspend),
         1 => any::<bool>().prop_map(Op::Block),
+        1 => any::<bool>().prop_map(Op::Invalid),
         2 => verb.prop_map(Op::Command),
         2 => Just(Op::Crash),
         3 => Just(Op::LoseActions),
@@ -215,6 +217,7 @@ fn apply(world: &mut World, op: &Op, nonce: usize) {
         Op::Router(works) => world.router_works = *works,
         Op::Sync(works) => world.sync_works = *works,
         Op::Suspend(on) => world.policy.suspended = *on,
+        Op::Invalid(on) => world.invalid = on.then(|| "spec.service is missing".to_owned()),
         Op::Block(on) => world.blocked = on.then(|| "the CRD is old".to_owned()),
         Op::Command(verb) => {
             let subject = match (world.state.release(), world.state.quarantine.first()) {
@@ -254,6 +257,7 @@ fn be_fair(world: &mut World) {
     (world.sync_works, world.router_works, world.lose_actions) = (true, true, false);
     world.policy.suspended = false;
     world.blocked = None;
+    world.invalid = None;
     world.request = None;
     world.primary_told = None;
     world.reactions.clear();
@@ -293,21 +297,41 @@ fn assert_settled(world: &World) {
     assert_eq!(told, state.releases + 1, "every release has one outcome");
 }
 
-fn play(policy: Policy, stamps: bool, ops: &[Op]) {
+/// A deleted Canary is gone, and whoever calls the service finds what was promoted.
+fn assert_handed_back(world: &World) {
+    assert!(world.gone, "still {:?}, waits for {:?}", world.state.phase, world.state.waiting_on);
+    let Some(promoted) = &world.state.promoted else { return };
+    let target = world.target.as_ref().unwrap();
+    assert_eq!(target.digest, promoted.revision.digest, "something else than what was promoted serves");
+    assert_eq!((target.readiness(), target.replicas > 0), (Readiness::Ready, true));
+    assert!(world.led_back && world.left, "service and route went with the Canary");
+}
+
+fn play(policy: Policy, stamps: bool, deleted_at: Option<usize>, ops: &[Op]) {
     let mut world = World::new(policy);
     world.stamps = stamps;
     let mut witness = Witness::default();
     world.push("v1");
     for (nonce, op) in ops.iter().enumerate() {
+        if world.gone {
+            break;
+        }
+        world.deleting |= deleted_at == Some(nonce);
         apply(&mut world, op, nonce);
         let time = if let Op::Advance(seconds) = op { *seconds } else { 0 };
         world.advance(Duration::from_secs(time), |round| witness.look(&round.step.state));
         assert!(world.broken.is_empty(), "after {op:?}: {}", world.broken.join("\n"));
     }
-    be_fair(&mut world);
+    if !world.gone {
+        be_fair(&mut world);
+    }
     world.advance(FAIR_TIME, |round| witness.look(&round.step.state));
     assert!(world.broken.is_empty(), "in the end: {}", world.broken.join("\n"));
-    assert_settled(&world);
+    if world.deleting {
+        assert_handed_back(&world);
+    } else {
+        assert_settled(&world);
+    }
 }
 
 proptest! {
@@ -319,11 +343,12 @@ proptest! {
         skip in prop::bool::weighted(0.1),
         stable in prop::bool::weighted(0.2),
         stamps in prop::bool::weighted(0.8),
+        deleted in prop::option::weighted(0.3, 0..60_usize),
         ops in prop::collection::vec(op(), 1..60),
     ) {
         // A push-again announces what only `sync` writes.
         let ops: Vec<Op> =
             ops.into_iter().filter(|op| stamps || !matches!(op, Op::PushAgain(_))).collect();
-        play(policy(gated, skip, stable), stamps, &ops);
+        play(policy(gated, skip, stable), stamps, deleted.filter(|_| !stable), &ops);
     }
 }

@@ -7,12 +7,12 @@
 //! | `check NAME min=99 max=500 window=30s nodata=hold error=hold as=LABEL` | a metric check; `window-of-its-own=1m` |
 //! | `webhook NAME KIND LABEL` | a webhook; without a label `metric` and `hook` below know both by their names |
 //! | `skip-analysis on`, `suspend on`, `promotion switch-stable`, `stamps off` | switches |
-//! | `push v2`, `push-again v2`, `edit v2`, `delete target` | Git, or somebody by hand |
+//! | `push v2`, `push-again v2`, `edit v2`, `delete target`, `delete canary`, `delete namespace` | Git, or somebody by hand |
 //! | `rebuild v1 v2 v3` | the cluster is made anew, the record says that v1 was promoted last and that the others failed |
 //! | `canary waiting WHY`, `canary stalled WHY`, `canary auto`; the same for `primary`; `serves 2` | pods |
 //! | `metric NAME 69.17`, `metric NAME nodata WHY`, `metric NAME error WHY`, `metric NAME misconfigured WHY`, `metric NAME silent` | providers |
 //! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
-//! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `unrecorded WHY` | the surroundings |
+//! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `invalid WHY`, `unrecorded WHY` | the surroundings |
 //! | `projected record=2-v2,rollback=1-v1`, `rollback 2-v2 made`, `… missing REASON WHY`, `… needless WHY`, `rebuilt WHY` | what Git's side tells |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
 //! | `steps 10 mirror:50 users:100 analyse pause:40s gate`; `set iterations=3 way-back=40,20 sticky=canary,primary` | the strategy |
@@ -29,7 +29,7 @@ use serin_core::analysis::{Condition, Reading};
 use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing, Rule, Split};
 use serin_core::release::{
     Action, Check, CheckSource, CookieShape, EventType, Hook, HookKind, OnMissing, Policy, PolicyStep, Promotion,
-    Range, Readiness, RouteObserved, Stickiness, Trouble, Verb,
+    Range, Readiness, RouteObserved, Side, Stickiness, Trouble, Verb,
 };
 
 use super::world::{Reaction, Round, World, digest, plain_policy};
@@ -180,6 +180,9 @@ impl Player {
             ("edit", name) => world.edit(name),
             ("rebuild", promoted) => world.rebuild(promoted, &tail.split_whitespace().collect::<Vec<_>>()),
             ("delete", "target") => world.target = None,
+            ("delete", "canary") => world.deleting = true,
+            ("delete", "namespace") => (world.deleting, world.with_namespace) = (true, true),
+            ("invalid", _) => world.invalid = (!rest.is_empty()).then(|| rest.to_owned()),
             ("delete", "primary") => world.primary = None,
             ("edit-primary", name) => world.primary.as_mut().expect("a primary").template(&digest(name)),
             ("canary" | "primary", what) => {
@@ -288,13 +291,16 @@ fn named(text: &str) -> String {
 
 fn action_words(action: &Action) -> String {
     match action {
-        Action::CreatePrimary { expect } => format!("CreatePrimary {}", named(expect.as_str())),
+        Action::CreatePrimary { expect, .. } => format!("CreatePrimary {}", named(expect.as_str())),
         Action::EnsurePrimaryAutoscaler => "EnsurePrimaryAutoscaler".to_owned(),
         Action::EnsureServices => "EnsureServices".to_owned(),
         Action::Route(routing) => format!("Route {routing}"),
-        Action::ScaleTarget { up: true } => "ScaleTarget up".to_owned(),
-        Action::ScaleTarget { up: false } => "ScaleTarget down".to_owned(),
-        Action::ScalePrimary { replicas } => format!("ScalePrimary {replicas}"),
+        Action::Scale { side: Side::Candidate, replicas } => format!("Scale candidate to {replicas}"),
+        Action::Scale { side: Side::Stable, replicas } => format!("Scale stable to {replicas}"),
+        Action::ReturnTemplate { expect } => format!("ReturnTemplate {}", named(expect.digest.as_str())),
+        Action::LeadBack => "LeadBack".to_owned(),
+        Action::Leave => "Leave".to_owned(),
+        Action::LetGo => "LetGo".to_owned(),
         Action::StoreLastGood { expect } => format!("StoreLastGood {}", named(expect.as_str())),
         Action::CopyToPrimary { expect } => format!("CopyToPrimary {}", named(expect.digest.as_str())),
         Action::RestorePrimary { expect } => format!("RestorePrimary {}", named(expect.as_str())),

@@ -11,9 +11,9 @@ use serin_core::model::{
     RollbackNote, Routing,
 };
 use serin_core::release::{
-    Action, Answer, Answers, CheckSource, HookKind, HookReply, Keyed, Names, Observed, Policy, Promotion,
-    ProviderFault, Question, QuestionKey, Readiness, Request, Rounds, RouteObserved, Stage, State, Step, Verb,
-    WorkloadObserved, ask, step,
+    Action, Answer, Answers, CheckSource, Deleting, HookKind, HookReply, Keyed, Limits, Names, Observed, Obstacle,
+    Policy, Promotion, ProviderFault, Question, QuestionKey, Readiness, Request, Rounds, RouteObserved, Side,
+    Stage, State, Step, Verb, WorkloadObserved, ask, step,
 };
 
 /// Most rounds until nothing changes any more.
@@ -57,7 +57,7 @@ impl Workload {
             stamped: self.stamped.clone(),
             generation: self.generation,
             replicas: self.replicas,
-            minimum: 2,
+            limits: Some(Limits { minimum: 2, maximum: 20 }),
             readiness,
             available,
             pods: self.replicas,
@@ -112,6 +112,17 @@ pub(super) struct World {
     pub(super) size: Option<i32>,
     pub(super) request: Option<Request>,
     pub(super) blocked: Option<String>,
+    /// The spec cannot be carried out any more.
+    pub(super) invalid: Option<String>,
+    /// The Canary is being deleted, with its namespace or without.
+    pub(super) deleting: bool,
+    pub(super) with_namespace: bool,
+    /// The service in front leads to the target.
+    pub(super) led_back: bool,
+    /// Service and route are left to the target.
+    pub(super) left: bool,
+    /// The Canary is gone.
+    pub(super) gone: bool,
     pub(super) unrecorded: Option<String>,
     pub(super) projected: Projected,
     pub(super) rollback: Option<RollbackNote>,
@@ -201,6 +212,12 @@ impl World {
             size: None,
             request: None,
             blocked: None,
+            invalid: None,
+            deleting: false,
+            with_namespace: false,
+            led_back: true,
+            left: false,
+            gone: false,
             unrecorded: None,
             projected: Projected::default(),
             rollback: None,
@@ -304,7 +321,18 @@ impl World {
             rollback: self.rollback.clone(),
             rebuilt: self.rebuilt.clone(),
             unrecorded: self.unrecorded.clone(),
-            blocked: self.blocked.clone(),
+            obstacle: self
+                .blocked
+                .clone()
+                .map(Obstacle::Target)
+                .or_else(|| self.invalid.clone().map(Obstacle::Spec)),
+            problem: None,
+            deleting: self.deleting.then_some(Deleting {
+                with_namespace: self.with_namespace,
+                copied: true,
+                led_back: self.led_back,
+                left: self.left,
+            }),
         }
     }
 
@@ -313,6 +341,10 @@ impl World {
         // What was asked earlier may be answered together with whatever else has changed.
         self.answer();
         for _ in 0..ROUNDS_MAX {
+            if self.gone {
+                self.wake = None;
+                return;
+            }
             if self.has_traffic() {
                 self.last_traffic = Some(self.now);
             }
@@ -406,25 +438,32 @@ impl World {
     }
 
     fn act(&mut self, actions: &[Action]) -> bool {
-        let before = format!("{:?}{:?}{:?}{:?}", self.target, self.primary, self.route, self.last_good);
+        let before = self.outside();
         for action in actions {
             self.carry_out(action);
         }
-        before != format!("{:?}{:?}{:?}{:?}", self.target, self.primary, self.route, self.last_good)
+        before != self.outside()
+    }
+
+    /// What actions change.
+    fn outside(&self) -> String {
+        let Self { target, primary, route, last_good, led_back, left, gone, .. } = self;
+        format!("{target:?}{primary:?}{route:?}{last_good:?}{led_back}{left}{gone}")
     }
 
     fn carry_out(&mut self, action: &Action) {
         match action {
-            Action::CreatePrimary { expect } => {
+            Action::CreatePrimary { expect, replicas } => {
                 let target = self.target.as_ref().filter(|target| target.digest == *expect);
                 if let (None, Some(target)) = (&self.primary, target) {
-                    self.primary = Some(self.new_primary(target.digest.clone(), target.replicas.max(2)));
+                    self.primary = Some(self.new_primary(target.digest.clone(), *replicas));
                 }
             }
-            Action::EnsurePrimaryAutoscaler | Action::EnsureServices => {}
+            Action::EnsurePrimaryAutoscaler => {}
+            Action::EnsureServices => self.led_back = false,
             Action::Route(routing) => self.shift(routing),
-            Action::ScaleTarget { up } => self.scale_target(*up),
-            Action::ScalePrimary { replicas } => {
+            Action::Scale { side: Side::Candidate, replicas } => self.scale_target(*replicas),
+            Action::Scale { side: Side::Stable, replicas } => {
                 if let Some(primary) = &mut self.primary {
                     primary.scale(*replicas);
                 }
@@ -443,6 +482,32 @@ impl World {
                     Some(_) | None => {}
                 }
             }
+            Action::ReturnTemplate { expect } => {
+                let drained = self.last_traffic.is_none_or(|last| self.now >= last + self.policy.drain);
+                if self.has_traffic() || !drained {
+                    self.broken.push("the target is changed under traffic".to_owned());
+                }
+                if let Some(target) = &mut self.target {
+                    target.template(&expect.digest);
+                    target.stamped = self.stamps.then(|| expect.clone());
+                }
+            }
+            Action::LeadBack => {
+                self.judge_handed();
+                self.led_back = true;
+            }
+            Action::Leave => {
+                (self.left, self.route) = (true, RouteObserved::Missing);
+            }
+            Action::LetGo => {
+                if !self.with_namespace {
+                    self.judge_handed();
+                    if !self.left || !self.led_back {
+                        self.broken.push("service and route go with the Canary".to_owned());
+                    }
+                }
+                self.gone = true;
+            }
             Action::RestorePrimary { expect } => {
                 let stored = self.last_good.as_ref() == Some(expect);
                 match &mut self.primary {
@@ -451,6 +516,15 @@ impl World {
                     Some(_) | None => self.broken.push("nothing stored to restore".to_owned()),
                 }
             }
+        }
+    }
+
+    /// Whoever is led to the target finds what was promoted, and ready.
+    fn judge_handed(&mut self) {
+        let (Some(target), Some(promoted)) = (&self.target, &self.state.promoted) else { return };
+        let promoted = &promoted.revision.digest;
+        if target.digest != *promoted || target.readiness() != Readiness::Ready || target.replicas == 0 {
+            self.broken.push(format!("users are led to {target:?}, promoted is {promoted}"));
         }
     }
 
@@ -484,7 +558,8 @@ impl World {
         matches!(&self.route, RouteObserved::Present { routing, .. } if routing.exposes())
     }
 
-    fn scale_target(&mut self, up: bool) {
+    fn scale_target(&mut self, replicas: i32) {
+        let up = replicas > 0;
         if !up && self.has_traffic() {
             self.broken.push("the canary is scaled down under traffic".to_owned());
         }
@@ -494,7 +569,7 @@ impl World {
             self.broken.push("the canary is scaled down before it has drained".to_owned());
         }
         if let Some(target) = &mut self.target {
-            target.scale(if up { 2 } else { 0 });
+            target.scale(replicas);
         }
     }
 
@@ -514,7 +589,9 @@ impl World {
     }
 
     fn sync(&mut self) -> bool {
-        let Some(pending) = self.pending.clone().filter(|_| self.sync_works) else { return false };
+        let Some(pending) = self.pending.clone().filter(|_| self.sync_works && !self.deleting) else {
+            return false;
+        };
         if self.state.admitted.as_ref() != Some(&pending) {
             return false;
         }

@@ -11,25 +11,39 @@ use super::analyse;
 use super::context::Context;
 use super::ending;
 
+/// Notes that a request is answered; `false` if it has been before.
+pub(super) fn take(state: &mut State, request: &Request) -> bool {
+    let is_new = state.handled_request.as_ref() != Some(&request.raw);
+    state.handled_request = Some(request.raw.clone());
+    is_new
+}
+
+/// What is said to a request that is not obeyed.
+pub(super) fn refusal(target: &str, request: &Request, reason: &str) -> Event {
+    let Request { verb, subject, raw: _ } = request;
+    Event::warning(format!("Request to {verb} {target} {subject} refused: {reason}"))
+}
+
 /// Answers a request that has not been answered yet.
 pub(super) fn handle(cx: &mut Context<'_>, state: &mut State) {
     let Some(request) = &cx.observed.request else { return };
-    if state.handled_request.as_ref() == Some(&request.raw) {
+    if !take(state, request) {
         return;
     }
-    state.handled_request = Some(request.raw.clone());
     let done = match (request.verb, &mut state.phase) {
         (Verb::Retry, _) => retry(state, request),
         (verb, Phase::Releasing(release)) if is_about(request, &release.id, &release.revision.digest) => {
             on_release(cx, verb, release)
         }
         (_, Phase::Releasing(release)) => Err(format!("release {} is under way", release.id)),
-        (_, Phase::Initializing { .. } | Phase::Idle { .. }) => Err("nothing is being released".to_owned()),
+        (_, Phase::Initializing { .. } | Phase::Idle { .. } | Phase::HandingBack(_)) => {
+            Err("nothing is being released".to_owned())
+        }
     };
     let (verb, target) = (request.verb, cx.target());
     cx.say(match done {
         Ok(()) => Event::normal(format!("Request to {verb} {target} {} accepted", request.subject)),
-        Err(reason) => Event::warning(format!("Request to {verb} {target} {} refused: {reason}", request.subject)),
+        Err(reason) => refusal(&target, request, &reason),
     });
 }
 

@@ -98,12 +98,6 @@ impl<'a> Context<'a> {
         self.wait(WaitingOn::Suspended, || Event::normal("skipping canary run as object is suspended"));
     }
 
-    /// Waits for something outside to be mended, and says so if that is news.
-    pub(super) fn wait_blocked(&mut self, reason: &str) {
-        let event = Event::warning(format!("{} is blocked: {reason}", self.target()));
-        self.wait(WaitingOn::Blocked { reason: reason.to_owned() }, || event);
-    }
-
     /// Waits without an event.
     pub(super) fn wait_silently(&mut self, waiting: WaitingOn) {
         self.waiting = Some(waiting);

@@ -3,6 +3,7 @@
 use crate::model::after;
 use crate::release::action::Action;
 use crate::release::attempt::{End, Release, Stage};
+use crate::release::observed::Side;
 use crate::release::report::{Event, WaitingOn};
 
 use super::context::{Context, Next};
@@ -51,7 +52,7 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         if *end == End::Succeeded {
             mend::store(cx, &release.revision.digest);
         }
-        cx.act(Action::ScaleTarget { up: false });
+        cx.act(Action::Scale { side: Side::Candidate, replicas: 0 });
         cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
         return Next::Rest;
     }

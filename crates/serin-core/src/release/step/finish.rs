@@ -17,6 +17,7 @@ pub(super) fn initialized(cx: &mut Context<'_>, state: &mut State, digest: Diges
     let revision = commit.unwrap_or(Revision { digest: digest.clone(), commit: None });
     let since = match &state.phase {
         Phase::Initializing { since, .. } | Phase::Idle { since, .. } => *since,
+        Phase::HandingBack(back) => back.since,
         Phase::Releasing(release) => release.started,
     };
     cx.say(Event::normal(format!("Initialization done! {}", cx.target())));

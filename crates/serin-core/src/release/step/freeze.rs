@@ -9,7 +9,8 @@ use super::context::Context;
 /// Notes that the release under way is kept as it is, or lets it go on.
 pub(super) fn note(cx: &Context<'_>, state: &mut State) {
     let Phase::Releasing(release) = &mut state.phase else { return };
-    let frozen = cx.policy.suspended || cx.observed.blocked.is_some();
+    let held = cx.policy.suspended || cx.observed.blocks_release().is_some();
+    let frozen = held && cx.observed.deleting.is_none();
     if release.frozen && !frozen {
         thaw(cx, release);
     }

@@ -4,7 +4,7 @@ use crate::analysis::{HookKind, RoundsRun};
 use crate::model::{Digest, ReleaseId, Revision};
 use crate::release::action::Action;
 use crate::release::attempt::{Release, Stage, StepClock};
-use crate::release::observed::WorkloadObserved;
+use crate::release::observed::{Side, WorkloadObserved};
 use crate::release::outcome::OutcomeKind;
 use crate::release::policy::Promotion;
 use crate::release::report::{Event, WaitingOn};
@@ -12,7 +12,7 @@ use crate::release::state::{Phase, State};
 
 use super::context::{Context, Next, drifted, live};
 use super::route::{Steered, steer};
-use super::{finish, prepare};
+use super::{finish, prepare, size};
 
 pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind) -> Next {
     let Some(target) = &cx.observed.target else {
@@ -23,8 +23,8 @@ pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind
     if !primary_is_there(cx, state, target) || steer(cx, &cx.at_rest()) == Steered::Waiting {
         return Next::Rest;
     }
-    if let Some(reason) = &cx.observed.blocked {
-        cx.wait_blocked(reason);
+    if let Some(reason) = cx.observed.blocks_start() {
+        cx.wait_silently(WaitingOn::Blocked { reason: reason.to_owned() });
         return Next::Rest;
     }
     if let Some(revision) = admit(cx, state, target) {
@@ -56,6 +56,11 @@ fn consider(cx: &mut Context<'_>, state: &mut State, target: &WorkloadObserved, 
         finish::refuse(cx, state, &revision);
         scale_down(cx, target);
         cx.wait_silently(WaitingOn::Quarantine { revision });
+        return Next::Rest;
+    }
+    if size::is_parked(cx) {
+        scale_down(cx, target);
+        cx.wait_silently(WaitingOn::Parked { name: cx.policy.names.target.clone() });
         return Next::Rest;
     }
     start(cx, state, target, revision, last);
@@ -154,7 +159,8 @@ fn primary_is_there(cx: &mut Context<'_>, state: &State, target: &WorkloadObserv
     }
     let name = cx.policy.names.primary();
     if is_promoted(state, &target.digest) && cx.policy.promotion == Promotion::CopyToPrimary {
-        cx.act(Action::CreatePrimary { expect: target.digest.clone() });
+        let replicas = size::new_primary(cx);
+        cx.act(Action::CreatePrimary { expect: target.digest.clone(), replicas });
         cx.act(Action::EnsurePrimaryAutoscaler);
     }
     cx.wait_silently(WaitingOn::Target { name });
@@ -164,6 +170,6 @@ fn primary_is_there(cx: &mut Context<'_>, state: &State, target: &WorkloadObserv
 /// A target that is not being released runs nothing.
 fn scale_down(cx: &mut Context<'_>, target: &WorkloadObserved) {
     if target.replicas > 0 {
-        cx.act(Action::ScaleTarget { up: false });
+        cx.act(Action::Scale { side: Side::Candidate, replicas: 0 });
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::model::Remembered;
 use crate::model::after;
 use crate::release::action::Action;
-use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
+use crate::release::observed::{Readiness, RouteObserved, Side, WorkloadObserved};
 use crate::release::policy::Promotion;
 use crate::release::questions::{self, Reply};
 use crate::release::report::{Event, WaitingOn};
@@ -13,7 +13,7 @@ use crate::release::state::{Phase, State};
 
 use super::context::{Context, Next, live};
 use super::route::{Steered, steer};
-use super::{finish, mend};
+use super::{finish, mend, size};
 
 /// How far initialization is.
 pub(super) struct Progress<'a> {
@@ -37,8 +37,8 @@ fn serves(cx: &Context<'_>) -> bool {
 
 pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress<'_>) -> Next {
     let Progress { ready, routed, providers, remembered } = progress;
-    if let Some(reason) = &cx.observed.blocked {
-        cx.wait_blocked(reason);
+    if let Some(reason) = cx.observed.blocks_start() {
+        cx.wait_silently(WaitingOn::Blocked { reason: reason.to_owned() });
         return Next::Rest;
     }
     let Some(target) = &cx.observed.target else {
@@ -57,7 +57,7 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         make_primary(cx, target, since);
         return Next::Rest;
     };
-    if primary.readiness != Readiness::Ready || primary.replicas == 0 {
+    if primary.readiness != Readiness::Ready || (primary.replicas == 0 && !size::is_parked(cx)) {
         *ready = None;
         await_primary(cx, target, primary, since);
         return Next::Rest;
@@ -104,7 +104,7 @@ fn hand_over(
     }
     if target.replicas > 0 {
         mend::store(cx, &primary.digest);
-        cx.act(Action::ScaleTarget { up: false });
+        cx.act(Action::Scale { side: Side::Candidate, replicas: 0 });
         cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
         return Next::Rest;
     }
@@ -121,7 +121,8 @@ fn make_primary(cx: &mut Context<'_>, target: &WorkloadObserved, since: Timestam
     cx.actions.clear();
     match cx.policy.promotion {
         Promotion::CopyToPrimary => {
-            cx.act(Action::CreatePrimary { expect: target.digest.clone() });
+            let replicas = size::new_primary(cx);
+            cx.act(Action::CreatePrimary { expect: target.digest.clone(), replicas });
             cx.act(Action::EnsurePrimaryAutoscaler);
         }
         Promotion::SwitchStable => cx.act(Action::SwitchStable { expect: live(target) }),
@@ -189,7 +190,7 @@ pub(super) fn admit_repair(cx: &mut Context<'_>, state: &mut State) {
         }
     };
     let failed = state.quarantine.iter().any(|entry| entry.revision.digest == pending.digest);
-    let untried = cx.observed.blocked.is_none() && cx.observed.route == RouteObserved::Missing;
+    let untried = cx.observed.blocks_start().is_none() && cx.observed.route == RouteObserved::Missing;
     let is_repair = stuck && untried && remembered.is_none() && !failed;
     state.admitted = is_repair.then(|| pending.clone());
 }

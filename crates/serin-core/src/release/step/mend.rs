@@ -8,6 +8,7 @@ use crate::release::report::Event;
 use crate::release::state::{Phase, State};
 
 use super::context::Context;
+use super::size;
 
 /// Puts primary and its autoscaler right, whatever else goes on. While a release changes primary, that comes first.
 pub(super) fn primary(cx: &mut Context<'_>, state: &State) {
@@ -19,6 +20,9 @@ pub(super) fn primary(cx: &mut Context<'_>, state: &State) {
         cx.act(Action::EnsurePrimaryAutoscaler);
     }
     let Some(found) = changed(cx, &promoted) else { return };
+    if found.is_none() && cx.observed.deleting.is_some() {
+        return;
+    }
     let primary = cx.policy.names.primary_dotted();
     let what = match found {
         Some(found) => format!("was changed in the cluster to {}", found.short()),
@@ -51,7 +55,7 @@ pub(super) fn store(cx: &mut Context<'_>, promoted: &Digest) {
 fn put_back(cx: &mut Context<'_>, promoted: Digest) {
     let target = cx.observed.target.as_ref().filter(|target| target.digest == promoted);
     let action = match (target, cx.observed.primary.is_some()) {
-        (Some(_), false) => Action::CreatePrimary { expect: promoted },
+        (Some(_), false) => Action::CreatePrimary { expect: promoted, replicas: size::new_primary(cx) },
         (Some(target), true) => Action::CopyToPrimary { expect: super::context::live(target) },
         (None, _) => Action::RestorePrimary { expect: promoted },
     };
@@ -63,7 +67,7 @@ fn put_back(cx: &mut Context<'_>, promoted: Digest) {
 fn is_changed_by_release(state: &State) -> bool {
     match &state.phase {
         Phase::Initializing { .. } => true,
-        Phase::Idle { .. } => false,
+        Phase::Idle { .. } | Phase::HandingBack(_) => false,
         Phase::Releasing(release) => match &release.stage {
             Stage::Promoting { .. } | Stage::Restoring { .. } | Stage::Ending { end: End::Succeeded, .. } => true,
             Stage::Ending { end: End::Failed { .. } | End::Superseded, .. }

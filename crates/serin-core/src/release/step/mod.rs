@@ -7,6 +7,7 @@
 mod analyse;
 mod commands;
 mod context;
+mod deletion;
 mod edit;
 mod ending;
 mod finish;
@@ -17,6 +18,7 @@ mod idle;
 mod init;
 mod judge;
 mod mend;
+mod obstacle;
 mod past;
 mod pilot;
 mod post;
@@ -29,8 +31,10 @@ mod way_back;
 
 use jiff::Timestamp;
 
+use crate::model::{NamespacedName, told};
+
 use super::action::Action;
-use super::observed::Observed;
+use super::observed::{Observed, Request};
 use super::policy::Policy;
 use super::report::{Event, Report};
 use super::state::{Phase, State, StepProgress};
@@ -67,20 +71,45 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
     // An admission holds for what is seen now and no longer.
     state.admitted = None;
     run(&mut cx, &mut state);
-    if !policy.suspended {
+    if !policy.suspended || observed.deleting.is_some() {
         init::admit_repair(&mut cx, &mut state);
         mend::primary(&mut cx, &state);
         admit_same_template(&cx, &mut state);
-        size::primary(&mut cx);
+        size::primary(&mut cx, &state);
     }
+    obstacle::tell(&mut cx, &mut state);
     post::wake(&mut cx, &state);
     conclude(cx, state)
+}
+
+/// All that can be done for a target whose Canary says nothing that could be carried out, now or earlier: people are told
+/// why, and requests get an answer.
+pub fn refuse(
+    canary: &NamespacedName,
+    request: Option<&Request>,
+    mut state: State,
+    reason: &str,
+    now: Timestamp,
+) -> State {
+    let (name, reason) = (format!("{}.{}", canary.name, canary.namespace), told(reason));
+    if state.obstacle.as_ref() != Some(&reason) {
+        state.announce(Event::warning(format!("{name} is blocked: {reason}")), now);
+        state.obstacle = Some(reason.clone());
+    }
+    if let Some(request) = request.cloned().map(Request::told)
+        && commands::take(&mut state, &request)
+    {
+        state.announce(commands::refusal(&name, &request, &reason), now);
+    }
+    state
 }
 
 fn run(cx: &mut Context<'_>, state: &mut State) {
     for _ in 0..PASSES_MAX {
         cx.start_pass();
-        if cx.policy.suspended && !matches!(state.phase, Phase::Releasing(_)) {
+        deletion::begin(cx, state);
+        let is_suspended = cx.policy.suspended && cx.observed.deleting.is_none();
+        if is_suspended && !matches!(state.phase, Phase::Releasing(_)) {
             cx.suspend();
             break;
         }
@@ -94,6 +123,7 @@ fn run(cx: &mut Context<'_>, state: &mut State) {
                 idle::advance(cx, state, last)
             }
             Phase::Releasing(release) => pilot::advance(cx, release),
+            Phase::HandingBack(back) => deletion::advance(cx, back),
         };
         match next {
             Next::Rest => break,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::release::attempt::{Progress, Release, Stage};
 use crate::release::outcome::PostRollout;
-use crate::release::state::{Phase, State};
+use crate::release::state::{HandBack, Phase, State};
 
 /// Moves every point from which something counts into the past. No `..` here: a new point must be thought of.
 pub(super) fn settle(state: &mut State, now: Timestamp) {
@@ -18,7 +18,11 @@ pub(super) fn settle(state: &mut State, now: Timestamp) {
         }
         Phase::Idle { last: _, since } => past([Some(since)], now),
         Phase::Releasing(release) => of_release(release, now),
+        Phase::HandingBack(HandBack { since, rested, ready, led, left }) => {
+            past([Some(since), rested.as_mut(), ready.as_mut(), led.as_mut(), left.as_mut()], now);
+        }
     }
+    past([state.missing_since.as_mut()], now);
     if let Some(PostRollout { release: _, kind: _, since }) = &mut state.post_rollout {
         past([Some(since)], now);
     }

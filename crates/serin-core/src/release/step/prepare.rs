@@ -8,14 +8,14 @@ use crate::analysis::HookKind;
 use crate::model::after;
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
-use crate::release::observed::Readiness;
+use crate::release::observed::{Readiness, Side};
 use crate::release::policy::PolicyStep;
 use crate::release::report::{Event, WaitingOn};
 
 use super::context::{Context, Next};
 use super::gates::{self, Gates};
 use super::route::steer;
-use super::{analyse, ending, judge, promote};
+use super::{analyse, ending, judge, promote, size};
 
 /// What the canary is able to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,8 +150,8 @@ pub(super) fn held(cx: &mut Context<'_>, release: &Release) -> bool {
         cx.suspend();
         return true;
     }
-    if let Some(reason) = &cx.observed.blocked {
-        cx.wait_blocked(reason);
+    if let Some(reason) = cx.observed.blocks_release() {
+        cx.wait_silently(WaitingOn::Blocked { reason: reason.to_owned() });
         return true;
     }
     if release.paused {
@@ -209,7 +209,8 @@ fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reas
     }
     let waiting = WaitingOn::Readiness { workload, reason: reason.to_owned(), deadline };
     if cx.observed.target.as_ref().is_some_and(|target| target.replicas == 0) {
-        cx.act(Action::ScaleTarget { up: true });
+        let replicas = size::candidate(cx);
+        cx.act(Action::Scale { side: Side::Candidate, replicas });
         cx.wait_silently(waiting);
     } else {
         let event = Event::warning(format!("canary deployment {} not ready: {reason}", cx.target()));
@@ -235,7 +236,7 @@ pub(super) fn health(cx: &Context<'_>) -> Health {
     }
     match &target.readiness {
         Readiness::Ready => Health::Ready,
-        Readiness::Waiting(reason) if target.available >= target.minimum.max(1) => Health::Limping(reason.clone()),
+        Readiness::Waiting(reason) if target.available >= target.minimum() => Health::Limping(reason.clone()),
         Readiness::Waiting(reason) => Health::Down(reason.clone()),
         Readiness::Stalled(reason) => Health::Stalled(reason.clone()),
     }

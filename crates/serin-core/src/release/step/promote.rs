@@ -12,14 +12,13 @@ use crate::release::policy::Promotion;
 use crate::release::report::{Event, WaitingOn};
 
 use super::context::{Context, Next, can_serve};
-use super::ending;
 use super::prepare::{Health, health};
 use super::route::steer;
-use super::way_back;
+use super::{ending, size, way_back};
 
 /// Whether the remaining steps are left out: by `skipAnalysis` or by a person.
 pub(super) fn is_skipped(cx: &Context<'_>, release: &Release) -> bool {
-    (cx.policy.skip_analysis || release.skip) && cx.observed.blocked.is_none() && !cx.policy.suspended
+    (cx.policy.skip_analysis || release.skip) && cx.observed.blocks_release().is_none() && !cx.policy.suspended
 }
 
 /// The analysis is over.
@@ -65,7 +64,10 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
         Side::Other | Side::Waiting(_) if cx.now >= deadline => {
             let reason = match state {
                 Side::Waiting(reason) => reason,
-                _ => "its template could not be changed in time".to_owned(),
+                _ => match &cx.observed.problem {
+                    Some(problem) => format!("its template could not be changed in time: {problem}"),
+                    None => "its template could not be changed in time".to_owned(),
+                },
             };
             return fail(cx, release, &reason);
         }
@@ -104,7 +106,8 @@ fn change_primary(cx: &mut Context<'_>, release: &Release) {
     let expect = release.revision.clone();
     let copies = cx.policy.promotion == Promotion::CopyToPrimary;
     if copies && cx.observed.primary.is_none() {
-        cx.act(Action::CreatePrimary { expect: expect.digest });
+        let replicas = size::new_primary(cx);
+        cx.act(Action::CreatePrimary { expect: expect.digest, replicas });
         cx.act(Action::EnsurePrimaryAutoscaler);
         return;
     }

@@ -28,8 +28,9 @@ pub(super) fn steer(cx: &mut Context<'_>, routing: &Routing) -> Steered {
             Steered::Waiting
         }
         RouteObserved::Unusable(reason) => {
-            cx.wait_blocked(reason);
-            Steered::Waiting
+            cx.wait_silently(WaitingOn::Blocked { reason: reason.clone() });
+            // A Canary that goes does not wait for a route that is somebody else's.
+            if cx.observed.deleting.is_some() { Steered::Shown } else { Steered::Waiting }
         }
         RouteObserved::Present { routing: live, current, unaccepted } => {
             let is_shown = live == routing;

@@ -1,14 +1,42 @@
-//! Git's replica count sizes primary at once, whatever is being released, and starts no release.
+//! How many pods either side is to have.
 
 use crate::release::action::Action;
+use crate::release::observed::Side;
 use crate::release::policy::Promotion;
+use crate::release::state::{Phase, State};
 
 use super::context::Context;
 
-/// Primary gets the size that Git names. Not none at all: primary is what serves.
-pub(super) fn primary(cx: &mut Context<'_>) {
+/// Git's replica count sizes primary at once, whatever is being released, and starts no release. Only to nothing it is not
+/// scaled under a release, which it ends before.
+pub(super) fn primary(cx: &mut Context<'_>, state: &State) {
     let (Some(size), Some(primary)) = (cx.observed.size, &cx.observed.primary) else { return };
-    if cx.policy.promotion == Promotion::CopyToPrimary && size > 0 && primary.replicas != size {
-        cx.act(Action::ScalePrimary { replicas: size });
+    let may = match state.phase {
+        Phase::Initializing { .. } | Phase::Idle { .. } => true,
+        Phase::Releasing(_) => size > 0,
+        Phase::HandingBack(_) => false,
+    };
+    if cx.policy.promotion == Promotion::CopyToPrimary && may && primary.replicas != size {
+        cx.act(Action::Scale { side: Side::Stable, replicas: size });
+    }
+}
+
+/// Whether Git scales the target to nothing: there is nobody to serve, and nothing to learn from a release.
+pub(super) fn is_parked(cx: &Context<'_>) -> bool {
+    cx.observed.size == Some(0)
+}
+
+/// With how many pods primary is made: Git's count, else as many as the target has, which it takes over from.
+pub(super) fn new_primary(cx: &Context<'_>) -> i32 {
+    let target = cx.observed.target.as_ref().map_or(1, |target| target.replicas.max(1));
+    cx.observed.size.unwrap_or(target)
+}
+
+/// With how many pods the candidate begins: its autoscaler's minimum, else as many as primary has.
+pub(super) fn candidate(cx: &Context<'_>) -> i32 {
+    let target = cx.observed.target.as_ref();
+    match target.filter(|target| target.limits.is_some()) {
+        Some(target) => target.minimum(),
+        None => cx.observed.primary.as_ref().map_or(1, |primary| primary.replicas.max(1)),
     }
 }
