@@ -4,6 +4,11 @@
 pub const MANAGER_SYNC: &str = "serin";
 /// Field manager of what the release engine owns.
 pub const MANAGER_ENGINE: &str = "serin-engine";
+/// Field manager of what `report` says on Canaries. Without a manager the API server takes the program's
+/// name, which is Git's.
+pub const MANAGER_REPORT: &str = "serin-report";
+/// Field manager of what people ask with the CLI.
+pub const MANAGER_CLI: &str = "serin-cli";
 /// On the target, by `sync`: `<digest>@<commit>` of the template it wrote.
 pub const REVISION: &str = "serin.dev/revision";
 /// On the target, by `sync`: `<digest>@<commit>` it holds back until the engine admits it.
@@ -55,3 +60,16 @@ pub const FINALIZER_FLAGGER: &str = "finalizer.flagger.app";
 pub const SEND_TO_METRICS: &str = "serin.dev/send-to-metrics";
 /// On a MetricTemplate with credentials, by its owner: namespaces whose Canaries may ask with them, by commas; `*` is all.
 pub const LEND_TO: &str = "serin.dev/lend-to";
+/// On any object in Git: `always` takes it over from whoever writes it, again and again.
+pub const ADOPT: &str = "serin.dev/adopt";
+
+/// Beginning of our own annotations.
+const OURS: &str = "serin.dev/";
+/// Those of them that people write, and those on what only the engine makes: when such an object is Git's alone, they go with
+/// what Git does not say.
+const NOT_OF_ROOMS: [&str; 7] = [PRUNE, ADOPT, SEND_TO_METRICS, LEND_TO, COPIED_FROM, WRITTEN, CUSTOM_METADATA];
+
+/// Whether a room says something to another one by this annotation, beside what Git says of the object.
+pub fn is_of_rooms(annotation: &str) -> bool {
+    annotation.starts_with(OURS) && !NOT_OF_ROOMS.contains(&annotation)
+}

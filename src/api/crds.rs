@@ -1,7 +1,9 @@
 //! The CustomResourceDefinitions, generated from the types.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt as _;
 
@@ -24,28 +26,67 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     all
 }
 
-/// Whether the served Canary definition keeps `status.serin`, as far as it decides. Flagger's own definition prunes it, and no release may
-/// start on it: its state would be lost.
-pub fn keeps_serin_status(crd: &CustomResourceDefinition) -> bool {
-    crd.spec.versions.iter().filter(|version| version.served && version.name == VERSION).any(|version| {
-        let root = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-        let ours = [["status", "serin", "state"], ["status", "serin", "handover"]];
-        root.is_some_and(|root| ours.iter().all(|path| keeps(root, path)))
-    })
+/// What a Canary definition keeps of `status.serin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeps {
+    /// All that this version writes.
+    All,
+    /// Not this field: it is of an earlier version.
+    Not(String),
+    /// Nothing: Flagger's own definition prunes it.
+    Nothing,
 }
 
-fn keeps(schema: &JSONSchemaProps, path: &[&str]) -> bool {
-    if schema.x_kubernetes_preserve_unknown_fields == Some(true) {
-        return true;
+/// What the served Canary definition keeps of our state. No release may start on one that drops part of it: what is decided by
+/// that part would be decided anew at every look, or be lost with the process.
+pub fn keeps_serin_status(crd: &CustomResourceDefinition) -> Keeps {
+    let (Some(theirs), Some(ours)) = (serin_status(crd), crds().first().and_then(serin_status)) else {
+        return Keeps::Nothing;
+    };
+    dropped(&theirs, &ours).map_or(Keeps::All, |path| Keeps::Not(format!("status.serin{path}")))
+}
+
+/// The schema of `status.serin` in the served version.
+fn serin_status(crd: &CustomResourceDefinition) -> Option<JSONSchemaProps> {
+    let version = crd.spec.versions.iter().find(|version| version.served && version.name == VERSION)?;
+    let root = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
+    ["status", "serin"]
+        .iter()
+        .try_fold(root, |schema, field| match schema.x_kubernetes_preserve_unknown_fields {
+            Some(true) => Some(schema),
+            _ => schema.properties.as_ref()?.get(*field),
+        })
+        .cloned()
+}
+
+/// The first field that `ours` has and `theirs` prunes, as a path.
+fn dropped(theirs: &JSONSchemaProps, ours: &JSONSchemaProps) -> Option<String> {
+    if theirs.x_kubernetes_preserve_unknown_fields == Some(true) {
+        return None;
     }
-    match path {
-        [] => schema.properties.is_some(),
-        [field, rest @ ..] => schema
-            .properties
-            .as_ref()
-            .and_then(|properties| properties.get(*field))
-            .is_some_and(|property| keeps(property, rest)),
+    if ours.x_kubernetes_preserve_unknown_fields == Some(true) {
+        return Some(String::new());
     }
+    let none = BTreeMap::new();
+    let known = theirs.properties.as_ref().unwrap_or(&none);
+    let fields = ours.properties.iter().flatten().find_map(|(name, ours)| {
+        let below = known.get(name).map_or_else(|| Some(String::new()), |theirs| dropped(theirs, ours))?;
+        Some(format!(".{name}{below}"))
+    });
+    let items = || match (&theirs.items, &ours.items) {
+        (Some(JSONSchemaPropsOrArray::Schema(theirs)), Some(JSONSchemaPropsOrArray::Schema(ours))) => {
+            dropped(theirs, ours).map(|below| format!("[]{below}"))
+        }
+        _ => None,
+    };
+    let values = || match (&theirs.additional_properties, &ours.additional_properties) {
+        (Some(JSONSchemaPropsOrBool::Schema(theirs)), Some(JSONSchemaPropsOrBool::Schema(ours))) => {
+            dropped(theirs, ours).map(|below| format!(".*{below}"))
+        }
+        (None, Some(_)) => Some(String::new()),
+        _ => None,
+    };
+    fields.or_else(items).or_else(values)
 }
 
 #[cfg(test)]
@@ -78,7 +119,39 @@ mod tests {
 
     #[test]
     fn ours_keep_the_state() {
-        assert!(keeps_serin_status(&crds()[0]));
+        assert_eq!(keeps_serin_status(&crds()[0]), Keeps::All);
+    }
+
+    /// A version adds a field somewhere below `status.serin`; the definitions before it are still installed.
+    #[test]
+    fn a_definition_of_before_any_of_our_fields_is_told_from_ours() {
+        let whole = serde_json::to_value(&crds()[0]).unwrap();
+        let root = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/serin";
+        let mut fields = Vec::new();
+        collect(whole.pointer(root).unwrap(), root, &mut fields);
+        assert!(fields.len() > 12, "{}", fields.len());
+        for field in fields {
+            let mut older = whole.clone();
+            let (parent, name) = field.rsplit_once('/').unwrap();
+            older.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name).unwrap();
+            let kept = keeps_serin_status(&serde_json::from_value(older).unwrap());
+            assert!(matches!(&kept, Keeps::Not(path) if path.ends_with(name)), "{field}: {kept:?}");
+        }
+    }
+
+    fn collect(schema: &Value, at: &str, fields: &mut Vec<String>) {
+        for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{at}/properties/{name}");
+            collect(below, &path, fields);
+            fields.push(path);
+        }
+        for (key, below) in
+            [("items", &schema["items"]), ("additionalProperties", &schema["additionalProperties"])]
+        {
+            if below.is_object() {
+                collect(below, &format!("{at}/{key}"), fields);
+            }
+        }
     }
 
     #[test]
@@ -99,7 +172,7 @@ mod tests {
             let schema = |crd: &Value| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
             narrower(&schema(&mine), &schema(&theirs), name, &mut problems);
             if name.starts_with("canaries") {
-                assert!(!keeps_serin_status(&serde_json::from_value(theirs).unwrap()));
+                assert_eq!(keeps_serin_status(&serde_json::from_value(theirs).unwrap()), Keeps::Nothing);
             }
         }
         assert!(problems.is_empty(), "{problems:#?}");

@@ -127,6 +127,24 @@ impl FieldSet {
         self
     }
 
+    /// The set without the annotations that `is_left` says.
+    pub fn without_annotations(self, is_left: impl Fn(&str) -> bool) -> Self {
+        let names: Vec<String> = self
+            .at(&["metadata", "annotations"])
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, _)| key.strip_prefix("f:").filter(|name| is_left(name)).map(str::to_owned))
+            .collect();
+        let left = names.iter().fold(self, |set, name| set.without(&["metadata", "annotations", name]));
+        // What is left of the map is its own mark, which owns no value.
+        let own: Map<String, Value> = [(".".to_owned(), Value::Object(Map::new()))].into_iter().collect();
+        match left.at(&["metadata", "annotations"]).and_then(Value::as_object) {
+            Some(rest) if *rest == own && !names.is_empty() => left.without(&["metadata", "annotations"]),
+            _ => left,
+        }
+    }
+
     /// The set without a field of every entry of the list at a path.
     pub fn without_in_entries(mut self, path: &[&str], field: &str) -> Self {
         let pointer: String = path.iter().map(|name| format!("/f:{}", escaped(name))).collect();

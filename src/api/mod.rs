@@ -28,7 +28,7 @@ pub use analysis::{
 pub use canary::{
     AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,
 };
-pub use crds::{GROUP, VERSION, crds, keeps_serin_status};
+pub use crds::{GROUP, Keeps, VERSION, crds, keeps_serin_status};
 pub use handover::{AwaitsGit, AwaitsKind, Handover};
 pub use inventory::{
     CommitResult, Inventory, InventoryError, Owned, Presence, Removal, RemovalVerdict, SyncedCommit, TargetResult,

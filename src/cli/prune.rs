@@ -9,7 +9,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::api::annotations::ALLOW_PRUNE;
+use crate::api::annotations::{ALLOW_PRUNE, MANAGER_CLI};
 use crate::api::{RefusedRemoval, Source};
 
 use super::connect::{ClusterArgs, Connection};
@@ -100,7 +100,8 @@ async fn permit(connection: &Connection, sources: &[Source], commit: &str) -> an
     let namespace = source.namespace().unwrap_or_default();
     let api: Api<Source> = Api::namespaced(connection.client.clone(), &namespace);
     let patch = json!({"metadata": {"annotations": {ALLOW_PRUNE: removal.commit}}});
-    api.patch_metadata(&source.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+    let params = PatchParams { field_manager: Some(MANAGER_CLI.to_owned()), ..PatchParams::default() };
+    api.patch_metadata(&source.name_any(), &params, &Patch::Merge(&patch))
         .await
         .map_err(|error| connection.failed(error, &format!("patch {}", name(source))))?;
     let gone = async {

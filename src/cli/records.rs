@@ -43,7 +43,7 @@ fn recorded(proved: Proved, branch: &Reference) -> Recorded {
     let PromotedManifest { revision, template, target: _, path, text: _ } = manifest;
     let commit = revision.commit.as_ref().map_or("none", |commit| commit.short());
     let source = format!(
-        "the cluster knew nothing, and branch {branch} (at {}) says that {path} of commit {commit} ran. Nobody vouches for that \
+        "the cluster knew nothing, and {branch} (at {}) says that {path} of commit {commit} ran. Nobody vouches for that \
          branch but whoever may push to it: see that this is what ran",
         record.short()
     );

@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::api::Canary;
-use crate::api::annotations::REQUEST;
+use crate::api::annotations::{MANAGER_CLI, REQUEST};
 use crate::release::{Event, EventType, State, Verb};
 
 use super::connect::ClusterArgs;
@@ -55,7 +55,8 @@ pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
     })?;
     let raw = format!("{verb}/{subject}/{}", Timestamp::now().as_nanosecond());
     let patch = json!({"metadata": {"annotations": {REQUEST: raw}}});
-    api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch))
+    let params = PatchParams { field_manager: Some(MANAGER_CLI.to_owned()), ..PatchParams::default() };
+    api.patch_metadata(&name, &params, &Patch::Merge(&patch))
         .await
         .map_err(|error| connection.failed(error, &format!("patch Canary {namespace}/{name}")))?;
     let answer = tokio::time::timeout(ANSWER_MAX, answer(api, &name, &raw, verb)).await.map_err(|_| {

@@ -59,7 +59,7 @@ pub(super) struct Reconciler {
     pub(super) finder: Finder,
     pub(super) telemetry: Telemetry,
     pub(super) clock: Clock,
-    /// Set while the Canary definition prunes our status.
+    /// Set while the Canary definition prunes our status, or part of it.
     pub(super) pruned: Mutex<Option<String>>,
     pub(super) memory: Mutex<HashMap<NamespacedName, Memory>>,
 }
@@ -215,7 +215,7 @@ impl Reconciler {
             answered: None,
         };
         let mut status = project(&stored, Some(&step.state), extras, now);
-        if pruned.is_some() {
+        if pruned.as_deref() == Some(crd::PRUNES) {
             memory.fleeting = Some(step.state.clone());
             status.serin = None;
         }

@@ -17,7 +17,7 @@ use super::events::Now;
 use super::target::report_of;
 use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
 use crate::api::Canary;
-use crate::api::annotations::{PROJECTED, ROLLBACK, UNRECORDED};
+use crate::api::annotations::{MANAGER_REPORT, PROJECTED, ROLLBACK, UNRECORDED};
 use crate::cluster::{Cluster, EffectKind, Listener, Reflected, Said, SharedWatch, WriteError, Writer, explain};
 use crate::git::{Remote, Store};
 use crate::model::{self, NamespacedName, Projected, ReleaseId};
@@ -196,7 +196,7 @@ async fn tell(
         let note = projection.notes.get(&key).and_then(|note| serde_json::to_string(note).ok());
         let Some(patch) = annotations(&canary, projected, note, problem) else { continue };
         let api: Api<Canary> = Api::namespaced(cluster.client(), &key.namespace);
-        let params = PatchParams::default();
+        let params = PatchParams { field_manager: Some(MANAGER_REPORT.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(&patch);
         let write = api.patch_metadata(&key.name, &params, &patch);
         match writer.effect(EffectKind::Patch, &format!("Canary {key}"), write).await {

@@ -8,15 +8,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::api::annotations::{MANAGER_ENGINE, MANAGER_PENDING, MANAGER_SYNC};
+use crate::api;
+use crate::api::annotations::{
+    ADOPT, MANAGER_CLI, MANAGER_ENGINE, MANAGER_PENDING, MANAGER_REPORT, MANAGER_SYNC, is_of_rooms,
+};
 use crate::api::managed_fields::{Entry, FieldSet, applied_by, entries};
 
 /// kubectl's copy of what it applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Annotation in Git: take an object over from whoever writes it, again and again.
-const ADOPT: &str = "serin.dev/adopt";
-/// Beginning of our own annotations, which rooms write by other managers.
-const OURS: &str = "serin.dev/";
 /// Commands of kubectl that add to an object what Git does not have to know.
 const DECORATING: [&str; 3] = ["kubectl-annotate", "kubectl-label", "kubectl-rollout"];
 /// Beginnings of the names of managers with which people and tools write whole objects.
@@ -104,11 +103,13 @@ fn back(entry: Entry<'_>, ours: Entry<'_>) -> Option<&'static str> {
 /// Whether an entry is of somebody who wrote the object before us, and still owns something by it.
 fn is_former(entry: Entry<'_>, ours: Option<Entry<'_>>, body: &Value, is_plain: bool) -> bool {
     let name = entry.manager();
-    if entry.is_of_subresource() || name == MANAGER_PENDING || (name == MANAGER_SYNC && entry.is_apply()) {
+    let is_of_rooms = [MANAGER_PENDING, MANAGER_REPORT, MANAGER_CLI].contains(&name);
+    if entry.is_of_subresource() || is_of_rooms || (name == MANAGER_SYNC && entry.is_apply()) {
         return false;
     }
     let tool = match name {
-        MANAGER_ENGINE if !is_plain => return false,
+        // Its finalizer stands on every Canary, whoever wrote that.
+        MANAGER_ENGINE if !is_plain || is_canary(body) => return false,
         MANAGER_ENGINE | MANAGER_SYNC => true,
         name => TOOLS.iter().any(|tool| name.starts_with(tool)) && !DECORATING.contains(&name),
     };
@@ -126,14 +127,14 @@ fn is_former(entry: Entry<'_>, ours: Option<Entry<'_>>, body: &Value, is_plain: 
     }
 }
 
-/// A set without our own annotations, which Git does not have.
+/// A set without what the rooms say to each other by annotations, which Git does not have.
 fn ours_aside(fields: FieldSet) -> FieldSet {
-    const OF_ROOMS: [&str; 7] =
-        ["revision", "pending", "replaced", "replicas", "request", "recorded", "unrecorded"];
-    let set = OF_ROOMS
-        .iter()
-        .fold(fields, |set, key| set.without(&["metadata", "annotations", &format!("{OURS}{key}")]));
-    set.without(&["metadata", "annotations", LAST_APPLIED])
+    fields.without_annotations(|name| name == LAST_APPLIED || is_of_rooms(name))
+}
+
+fn is_canary(body: &Value) -> bool {
+    let group = body["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
+    body["kind"] == "Canary" && group == Some(api::GROUP)
 }
 
 /// Makes the former owners' fields ours.
@@ -244,6 +245,33 @@ mod tests {
             assert_eq!(patch[2]["op"], "remove");
             json_patch::patch(&mut live.clone(), &serde_json::from_value::<json_patch::Patch>(patch).unwrap())
                 .unwrap();
+        }
+    }
+
+    #[test]
+    fn what_the_rooms_say_on_a_canary_stays_theirs_whatever_is_said_next() {
+        let canary = json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": "a"}, "spec": {"x": 1}});
+        let said = |keys: &[&str]| {
+            let keys = keys.iter().map(|key| (format!("f:serin.dev/{key}"), json!({})));
+            let map = keys.chain([(".".to_owned(), json!({}))]).collect::<serde_json::Map<_, _>>();
+            json!({"f:metadata": {"f:annotations": map}})
+        };
+        let finalizer = json!({"f:metadata": {"f:finalizers": {".": {}, r#"v:"serin.dev/finalizer""#: {}}}});
+        let mut live = canary.clone();
+        live["metadata"]["managedFields"] = json!([
+            entry("serin", "Apply", "1", json!({"f:spec": {"f:x": {}}})),
+            entry("serin-engine", "Update", "2", finalizer),
+            entry("serin-report", "Update", "2", said(&["projected", "rollback", "unrecorded"])),
+            entry("serin-cli", "Update", "2", said(&["request"])),
+            // By versions that did not name their manager, and by hand.
+            entry("serin", "Update", "2", said(&["projected", "of-a-later-version"])),
+            entry("kubectl-edit", "Update", "2", said(&["request"])),
+        ]);
+        assert_eq!(taking(&live, &canary, true), Taking::Done);
+        let switch = |key: &str| entry("kubectl-edit", "Update", "2", said(&[key]));
+        for key in ["prune", "adopt", "lend-to"] {
+            live["metadata"]["managedFields"][5] = switch(key);
+            assert!(matches!(taking(&live, &canary, true), Taking::Over(_)), "{key} is a person's");
         }
     }
 

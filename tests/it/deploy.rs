@@ -111,3 +111,15 @@ fn the_roles_hold_exactly_what_is_used_of_every_listed_kind() {
         assert_eq!(held, used, "{group}/{resource}");
     }
 }
+
+/// The controller that fills an aggregated role writes its rules; whoever applies it with rules of their own, even none, is
+/// refused with a conflict the second time.
+#[test]
+fn the_rules_of_an_aggregated_role_are_left_to_the_cluster() {
+    let Some(objects) = render() else { return };
+    let aggregated: Vec<&Value> = objects.iter().filter(|object| !object["aggregationRule"].is_null()).collect();
+    assert!(!aggregated.is_empty());
+    for role in aggregated {
+        assert!(role.get("rules").is_none(), "{}", role["metadata"]["name"]);
+    }
+}
