@@ -55,7 +55,7 @@ pub(super) fn taking(live: &Value, body: &Value, is_plain: bool) -> Taking {
         let owner = owner(live).map(|owner| format!(", {owner}")).unwrap_or_default();
         return Taking::Refused(format!(
             "{} ({product}{owner}) writes it again after it was taken over: two cannot own it; suspend or remove it there, \
-             or say {ADOPT}: always in Git",
+             then say {ADOPT}: always in Git until it is taken over",
             back.manager()
         ));
     }

@@ -112,10 +112,18 @@ impl LoneFailure {
 
 /// The API server's words, with what helps where that is known.
 fn words(status: &kube::core::Status) -> String {
-    const IMMUTABLE: &str = "field is immutable";
+    // The API server has no one word for it: Deployments, Jobs and configs; Services; claims; StatefulSets; classes.
+    const IMMUTABLE: [&str; 6] = [
+        "field is immutable",
+        "may not change once set",
+        "is immutable after creation",
+        "updates to statefulset spec for fields other than",
+        "updates to parameters are forbidden",
+        "updates to provisioner are forbidden",
+    ];
     const NOT_FOUND: u16 = 404;
     let message = &status.message;
-    if message.contains(IMMUTABLE) {
+    if IMMUTABLE.iter().any(|words| message.contains(words)) {
         return format!("{message}; delete the object, and it is made again as Git says");
     }
     if is_too_large(message) {
@@ -396,5 +404,27 @@ pub(super) fn prepared(object: &Desired, looked: &Looked, body: Value, dry_run: 
             let write = Write::Apply { manager: MANAGER_SYNC, body, key: object.id.to_string() };
             Prepared { writes: vec![write], outcome: Outcome { change: Some(change), ..Outcome::unchanged() } }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_changed_is_said_to_want_a_new_object_in_all_words_of_the_server() {
+        for message in [
+            r#"Deployment.apps "a" is invalid: spec.selector: Invalid value: {"matchLabels":{"app":"b"}}: field is immutable"#,
+            r#"Service "a" is invalid: spec.clusterIPs[0]: Invalid value: ["None"]: may not change once set"#,
+            r#"PersistentVolumeClaim "a" is invalid: spec: Forbidden: spec is immutable after creation except resources.requests"#,
+            r#"StatefulSet.apps "a" is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas', are forbidden"#,
+            r#"StorageClass.storage.k8s.io "a" is invalid: parameters: Forbidden: updates to parameters are forbidden."#,
+        ] {
+            let status = kube::core::Status { message: message.to_owned(), code: 422, ..Default::default() };
+            assert_eq!(words(&status), format!("{message}; delete the object, and it is made again as Git says"));
+        }
+        let other =
+            kube::core::Status { message: "spec.replicas: must be positive".to_owned(), ..Default::default() };
+        assert_eq!(words(&other), other.message);
     }
 }
