@@ -11,7 +11,8 @@
 //! 5. [`report`] projects state outwards: events, the record and the rollback commit in Git.
 //!
 //! [`model`] holds the nouns, [`api`] the Kubernetes types and the keys in which rooms meet on objects, [`cluster`] the
-//! clients, caches, guarded writes and the lease, [`config`] the settings, [`server`] the probes, [`cli`] the verbs.
+//! clients, caches, guarded writes and the lease, [`config`] the settings, [`server`] the probes, [`cli`] the verbs, [`forge`] GitHub and its
+//! kind.
 //! [`loadtest`] and [`sandbox`] stand beside: what a release is tested with and where it can be tried.
 
 pub use serin_core::{analysis, model, release};
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod controller;
+pub mod forge;
 pub mod git;
 pub mod hook;
 pub mod http;

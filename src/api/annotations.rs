@@ -27,6 +27,9 @@ pub const REQUEST: &str = "serin.dev/request";
 /// On the Canary, by `report`: how far each projection is, `record=<release>,rollback=<release>` (`model::Projected`). What all
 /// enabled ones have leaves the outbox.
 pub const PROJECTED: &str = "serin.dev/projected";
+/// On the Canary, by `report`: the newest release whose end the forge's statuses have taken up. Kept by a loop of its own, so it is
+/// no part of [`PROJECTED`].
+pub const PROJECTED_FORGE: &str = "serin.dev/projected-forge";
 /// On the Canary, by `report`: what became of the watched branch after a failed release, JSON (`model::RollbackNote`).
 pub const ROLLBACK: &str = "serin.dev/rollback";
 /// On the Canary, by `report`: why what happened is not in Git yet; absent when it is.
@@ -43,6 +46,8 @@ pub const PRUNE: &str = "serin.dev/prune";
 /// On the Source, by people and the CLI: commits whose removals may be carried out although they drop so much that it is taken
 /// for a mistake, separated by blanks.
 pub const ALLOW_PRUNE: &str = "serin.dev/allow-prune";
+/// On the Source, by the CLI: look at the repository now; the value tells one request from another.
+pub const SYNC: &str = "serin.dev/sync";
 /// Finalizer on every Canary.
 pub const FINALIZER: &str = "serin.dev/finalizer";
 /// Field manager of the annotations [`PENDING`] and [`REPLACED`]: a manager of its own, so that dropping the announcement never

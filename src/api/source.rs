@@ -82,6 +82,9 @@ pub struct SourceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "open_objects")]
     pub commits: Vec<SyncedCommit>,
+    /// The last request to look now (annotation `serin.dev/sync`) that has been answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_request: Option<String>,
     /// `Ready`, for `kubectl wait`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<super::CanaryCondition>,

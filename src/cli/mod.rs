@@ -18,6 +18,7 @@ pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 mod signal;
+pub mod sync;
 pub mod validate;
 pub mod wait;
 
@@ -100,6 +101,8 @@ enum Verb {
     /// Let a paused release go on
     #[command(after_help = asked("resume podinfo -n test"))]
     Resume(request::RequestArgs),
+    /// Look at the repository now
+    Sync(sync::SyncArgs),
     /// Show removals that were refused, or allow one
     Prune(prune::PruneArgs),
     /// Run the load tester that webhooks call
@@ -219,6 +222,7 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
         Verb::Abort(args) => request::run(Asked::Abort, args).await,
         Verb::Pause(args) => request::run(Asked::Pause, args).await,
         Verb::Resume(args) => request::run(Asked::Resume, args).await,
+        Verb::Sync(args) => sync::run(args).await,
         Verb::Prune(args) => prune::run(args).await,
         Verb::Loadtest(args) => {
             log.init()?;

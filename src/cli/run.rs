@@ -11,21 +11,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Canary;
+use crate::api::{Canary, Source};
 use crate::cluster::{
     Claim, Clock, Cluster, ConnectOptions, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected, SharedWatch, Wake,
     Writer,
 };
 use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
+use crate::forge::{self, Forge};
 use crate::git::{Identity, Store};
 use crate::hook::{HookCaller, HttpHooks};
 use crate::http::HttpClients;
 use crate::metrics::{MetricProvider, Prometheus};
+use crate::model::Projection;
 use crate::report::writer::BATCH;
-use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch};
-use crate::server::{self, ServerState};
-use crate::sync::{self, GitSource, SyncContext, SyncSettings, SyncStatus, WatchedCanary};
+use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch, statuses};
+use crate::server::{self, Hooks, Pushed, ServerState};
+use crate::sync::{self, GitSource, PushTrigger, SyncContext, SyncSettings, SyncStatus, WatchedCanary};
 
 use super::exit::{CliError, Exit};
 use super::install::install_crds;
@@ -41,6 +43,8 @@ pub struct Backends {
     pub metrics: Arc<dyn MetricProvider>,
     /// Calls webhooks.
     pub hooks: Arc<dyn HookCaller>,
+    /// Where commits get their statuses; `None`: nowhere.
+    pub forge: Option<Arc<dyn Forge>>,
     /// Sees every outside write.
     pub probe: Arc<dyn EffectProbe>,
     /// What time it is.
@@ -68,6 +72,7 @@ impl Backends {
                 Some(_) => clients,
                 None => clients.without_loopback(),
             })),
+            forge: forge(settings)?,
             probe: Arc::new(NoProbe),
             clock: cluster.clock(),
             listener: Some(listener),
@@ -123,7 +128,7 @@ pub async fn daemon_with(
     let release = CancellationToken::new();
     let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let mut lease: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let Backends { metrics, hooks, probe, clock, listener } = backends;
+    let Backends { metrics, hooks, forge, probe, clock, listener } = backends;
     let writer = Writer::new(claim(&settings, &cluster, &mut lease, release.clone())).with_probe(probe);
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);
@@ -133,13 +138,22 @@ pub async fn daemon_with(
     let recorded_canaries = report::git::watched_canaries(&mut canaries);
     let journals = report::events::Journals::of(&mut canaries);
     let released_canaries = controller::Canaries::of(&mut canaries);
+    let told_targets = statuses::watched_targets(&mut canaries);
+    let mut sources = SharedWatch::of::<Source>(&cluster, Some(&settings.lease.namespace));
+    let told_sources = statuses::watched_sources(&mut sources);
+    let (board_sender, board) = watch::channel(Arc::new(statuses::Board::default()));
     let source =
         GitSource::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.clone());
 
     let ready_canaries = synced_canaries.clone();
+    let wake = Wake::default();
+    let pushes = PushTrigger::new(wake.clone());
+    let requests = sync::watched_requests(&mut sources, &settings.cluster_name, wake.clone());
     let state = ServerState {
         registry: Arc::new(registry),
         ready: Arc::new(move || readiness(&synced.borrow(), &ready_canaries)),
+        hooks: push_hooks(&settings, &clock, &pushes),
+        revisions: Arc::new(move |revision| board.borrow().find(revision)),
     };
     if let Some(listener) = listener {
         let stop_server = stop.clone();
@@ -157,12 +171,24 @@ pub async fn daemon_with(
     }
     // Not before its definition is there: a list of a kind that is not served is only tried again later.
     canaries.start(stop.clone());
+    sources.start(stop.clone());
 
     let reporters_clock = clock.clone();
     let now: report::events::Now = Arc::new(move || reporters_clock.now());
     let watched =
         WatchedBranch::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.as_str());
     let records = Records::new(store.clone(), remote.clone(), settings.git.status_branch.clone(), watched);
+    let statuses = statuses::Context {
+        cluster: cluster.clone(),
+        writer: writer.clone(),
+        targets: told_targets,
+        sources: told_sources,
+        store: store.clone(),
+        forge,
+        settings: statuses_settings(&settings),
+        board: board_sender,
+        now: now.clone(),
+    };
     let reporter = report::git::Context {
         cluster: cluster.clone(),
         writer: writer.clone(),
@@ -176,7 +202,7 @@ pub async fn daemon_with(
         cluster: cluster.clone(),
         canaries: released_canaries,
         writer: writer.clone(),
-        settings: controller_settings(&settings),
+        settings: controller_settings(&settings, statuses.forge.is_some()),
         metrics,
         hooks,
         clock,
@@ -192,12 +218,15 @@ pub async fn daemon_with(
             controller::check_policy(canary, spec).err().map(|error| crate::cluster::explain(&error))
         },
         settings: sync_settings(&settings),
-        wake: Wake::default(),
+        wake,
+        requests,
+        pushes,
         resync: Wake::default(),
         status: sync_status,
         shutdown: stop.clone(),
     };
-    let (stop_engine, stop_events, stop_report) = (stop.clone(), stop.clone(), stop.clone());
+    let (stop_engine, stop_events, stop_report, stop_statuses) =
+        (stop.clone(), stop.clone(), stop.clone(), stop.clone());
     let namespace = settings.namespace.clone();
     loops.spawn(async move { controller::run(context, stop_engine).await.context("the release engine ended") });
     loops.spawn(async move {
@@ -210,6 +239,10 @@ pub async fn daemon_with(
     });
     loops.spawn(async move {
         report::git::run(reporter, stop_report).await;
+        Ok(())
+    });
+    loops.spawn(async move {
+        statuses::run(statuses, stop_statuses).await;
         Ok(())
     });
     supervise(loops, lease, stop, release).await
@@ -264,8 +297,10 @@ fn claim(
     claim
 }
 
-fn controller_settings(settings: &Settings) -> ControllerSettings {
+fn controller_settings(settings: &Settings, tells_forge: bool) -> ControllerSettings {
+    let forge = tells_forge.then_some(Projection::Forge);
     ControllerSettings {
+        projections: Projection::GIT.into_iter().chain(forge).collect(),
         namespace: settings.namespace.clone(),
         metrics_address: settings.metrics_address.clone(),
         own_namespace: settings.lease.namespace.clone(),
@@ -288,6 +323,41 @@ fn sync_settings(settings: &Settings) -> SyncSettings {
             path: settings.git.path.as_str().to_owned(),
             lease: settings.lease.enabled.then(|| format!("{}/{}", settings.lease.namespace, settings.lease.name)),
         },
+    }
+}
+
+/// What push webhooks meet, if they have something to prove themselves with.
+fn push_hooks(settings: &Settings, clock: &Clock, pushes: &PushTrigger) -> Option<Arc<Hooks>> {
+    let secrets = settings.webhook_secrets.clone()?;
+    let (clock, pushes) = (clock.clone(), pushes.clone());
+    let now = Arc::new(move || clock.now());
+    Some(Arc::new(Hooks::new(secrets, now, Arc::new(move |pushed| pushes.pushed(pushed == Pushed::Again)))))
+}
+
+/// The forge's client, with the certificates that it is trusted by.
+fn forge(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Forge>>> {
+    let Some(forge) = settings.forge.clone() else { return Ok(None) };
+    let proxy = settings.http.proxy.as_deref();
+    let clients = match &forge.ca_file {
+        Some(path) => {
+            let pem = std::fs::read(path)
+                .with_context(|| format!("failed to read forge.caFile {}", path.display()))
+                .map_err(CliError::input)?;
+            HttpClients::trusting(proxy, &pem)
+        }
+        None => HttpClients::new(proxy),
+    };
+    tracing::info!("commits get their statuses in {}", forge.place);
+    Ok(Some(Arc::new(forge::Client::new(forge, clients.map_err(CliError::input)?))))
+}
+
+fn statuses_settings(settings: &Settings) -> statuses::Settings {
+    statuses::Settings {
+        cluster: settings.cluster_name.clone(),
+        namespace: settings.lease.namespace.clone(),
+        branch: settings.git.branch.short().to_owned(),
+        path: settings.git.path.clone(),
+        status_branch: settings.git.status_branch.short().to_owned(),
     }
 }
 

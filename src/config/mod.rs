@@ -1,6 +1,7 @@
 //! What was typed becomes settings: `serin.yaml` and flags in, [`Settings`] out, all errors at once, with line and caret.
 
 mod args;
+mod forge;
 mod git;
 mod reader;
 mod settings;

@@ -184,6 +184,17 @@ impl Fields {
         (!matches!(value.value, Tree::Null)).then_some(value)
     }
 
+    /// Whether a field is there, even an empty mapping.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.fields.iter().any(|(key, value)| key.value == field && !matches!(value.value, Tree::Null))
+    }
+
+    /// Where the first of these fields was written.
+    pub(super) fn place_of(&self, fields: &[&str]) -> Place {
+        let found = self.fields.iter().find(|(key, _)| fields.contains(&key.value.as_str()));
+        found.map(|(key, _)| Place::from(key)).unwrap_or_default()
+    }
+
     fn full(&self, field: &str) -> String {
         if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
     }

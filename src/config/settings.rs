@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::RunArgs;
+use super::forge;
 use super::git::{self, GitSettings};
 use super::reader::{ConfigError, Errors, Fields, Place};
 use crate::api::duration;
+use crate::forge::{ForgeSettings, SecretSource};
 
 /// Default time the canary is kept after weight 0 has been observed.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -35,6 +37,10 @@ pub struct Settings {
     pub git: GitSettings,
     /// What a failed release does in Git.
     pub rollback: RollbackMode,
+    /// Where commits get their statuses.
+    pub forge: Option<ForgeSettings>,
+    /// What push webhooks prove themselves with.
+    pub webhook_secrets: Option<SecretSource>,
     /// Prometheus for the built-in checks.
     pub metrics_address: String,
     /// HTTP, in and out.
@@ -147,6 +153,9 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
     let file_kubeconfig = fields.text("kubeconfig", errors).map(|(path, _)| PathBuf::from(path));
     let file_context = fields.text("context", errors).map(|(context, _)| context);
     let git = git::read(fields, args, &cluster_name, here, errors);
+    let remote = git.as_ref().map(|git| git.remote.url().to_owned());
+    let forge = forge::read(fields, remote.as_deref(), git_token(git.as_ref()), here, errors);
+    let webhook_secrets = forge::read_webhooks(fields, here, errors);
     let rollback = fields.parsed("rollback", errors, parse_rollback).unwrap_or(RollbackMode::Commit);
     let mut metrics = fields.section("metrics", errors);
     let metrics_address = metrics.parsed("address", errors, parse_http_url);
@@ -175,6 +184,8 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
         context: context.clone().or(file_context),
         git: git?,
         rollback,
+        forge,
+        webhook_secrets,
         metrics_address: metrics_address.unwrap_or_else(|| METRICS_ADDRESS.to_owned()),
         http,
         lease,
@@ -187,6 +198,11 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
             .unwrap_or_else(|| SELECTOR_LABELS.iter().map(|&label| label.to_owned()).collect()),
         install_crds: *install_crds,
     })
+}
+
+/// The token that Git's host gets: its forge takes the same one, unless another is named.
+fn git_token(git: Option<&GitSettings>) -> Option<SecretSource> {
+    git?.remote.token_file().map(|file| SecretSource::File(file.to_owned()))
 }
 
 /// What a flag says, if it was given and can be used.

@@ -9,10 +9,10 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::{PROJECTED, REQUEST, ROLLBACK, UNRECORDED};
+use crate::api::annotations::{PROJECTED, PROJECTED_FORGE, REQUEST, ROLLBACK, UNRECORDED};
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
-use crate::model::{Frozen, NamespacedName, Projected, RollbackNote};
+use crate::model::{Frozen, NamespacedName, Projected, Projection, RollbackNote};
 use crate::router::{RouteKind, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
@@ -54,6 +54,15 @@ pub(super) struct CanaryView {
     pub(super) status: Frozen,
 }
 
+/// How far the projections are: two loops tell it, each in its own annotation.
+fn projected(git: Option<String>, forge: Option<String>) -> Projected {
+    let mut projected = git.map(|text| Projected::from(text.as_str())).unwrap_or_default();
+    if let Some(release) = forge.and_then(|text| text.parse().ok()) {
+        projected.note(Projection::Forge, release);
+    }
+    projected
+}
+
 impl CanaryView {
     fn of(object: DynamicObject) -> Self {
         let metadata = object.metadata;
@@ -65,7 +74,7 @@ impl CanaryView {
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
             request: annotation(REQUEST),
-            projected: annotation(PROJECTED).map(|text| Projected::from(text.as_str())).unwrap_or_default(),
+            projected: projected(annotation(PROJECTED), annotation(PROJECTED_FORGE)),
             rollback: annotation(ROLLBACK).and_then(|text| serde_json::from_str(&text).ok()),
             unrecorded: annotation(UNRECORDED),
             finalizers: metadata.finalizers.unwrap_or_default(),

@@ -122,7 +122,7 @@ impl Look<'_> {
     }
 
     /// Everything at once.
-    pub(super) fn observe(&self, policy: &Policy, heard: Heard) -> Observed {
+    pub(super) fn observe(&self, policy: &Policy, heard: Heard, projections: &[Projection]) -> Observed {
         let Heard { answers, asking_since, invalid, problem, deleting } = heard;
         let target = self.target();
         let route = self.route(deleting.is_some());
@@ -144,8 +144,7 @@ impl Look<'_> {
             request: request(self.canary),
             answers,
             asking_since: Some(asking_since),
-            // Both run with every daemon.
-            projected: Projection::ALL.map(|by| (by, self.canary.projected.up_to(by).cloned())).to_vec(),
+            projected: projections.iter().map(|by| (*by, self.canary.projected.up_to(*by).cloned())).collect(),
             rollback: self.canary.rollback.clone(),
             rebuilt,
             unrecorded: self.canary.unrecorded.clone(),

@@ -100,6 +100,7 @@ pub fn check_policy(canary: &NamespacedName, spec: &CanarySpec) -> Result<Vec<No
         drain: Duration::ZERO,
         settle: Duration::ZERO,
         selector_labels: Vec::new(),
+        projections: Vec::new(),
     };
     let policy = compile(canary, spec, &settings, &|template| Err(format!("{template} is not looked at here")))?;
     let mut notices = notices(spec);
@@ -360,6 +361,7 @@ mod tests {
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],
+            projections: Vec::new(),
         }
     }
 

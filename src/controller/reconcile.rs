@@ -203,7 +203,7 @@ impl Reconciler {
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
         let kept = if invalid.is_none() { kept_spec(&spec) } else { Value::Null };
         let heard = Heard { answers, asking_since, invalid, problem: memory.problem.clone(), deleting };
-        let observed = look.observe(&policy, heard);
+        let observed = look.observe(&policy, heard, &self.settings.projections);
         let notices: Vec<String> = notices.into_iter().chain(look.fixed()).collect();
         memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
         let old = state.clone();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::Projection;
+
 /// What pods of a demonstration take to start, with room to spare on a busy machine.
 const STARTING: Duration = Duration::from_secs(10);
 
@@ -22,6 +24,8 @@ pub struct ControllerSettings {
     pub settle: Duration,
     /// Labels that may tell primary and canary pods apart, most wanted first.
     pub selector_labels: Vec<String>,
+    /// Projections that an end waits for before it leaves the outbox.
+    pub projections: Vec<Projection>,
 }
 
 impl ControllerSettings {
@@ -55,6 +59,7 @@ mod tests {
             drain: Duration::ZERO,
             settle: Duration::ZERO,
             selector_labels: Vec::new(),
+            projections: Vec::new(),
         };
         let (minute, five) = (Duration::from_secs(60), Duration::from_secs(5));
         assert_eq!(at(1.0).patience(at(1.0).sped(minute), five), minute);

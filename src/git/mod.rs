@@ -4,6 +4,7 @@
 //! store is a cache: it may be lost or corrupted at any time and is made again by the next fetch. All of libgit2 runs on
 //! a bounded number of blocking threads, with deadlines.
 
+mod between;
 mod commit;
 mod error;
 mod fetch;
@@ -22,6 +23,7 @@ mod store;
 mod tidy;
 mod trail;
 
+pub use between::{ChangedFile, Step};
 pub use commit::{Base, CommitMeta, Edit, Identity};
 pub use error::GitError;
 pub use history::{CommitInfo, TreeLimits};

@@ -101,6 +101,14 @@ impl Remote {
         }
     }
 
+    /// Where the token for https is kept, if that is how we prove who we are.
+    pub fn token_file(&self) -> Option<&Path> {
+        match &self.credentials {
+            Credentials::Token { username: _, token_file } => Some(token_file),
+            Credentials::None | Credentials::Key { .. } => None,
+        }
+    }
+
     /// The URL as configured; it carries no secret.
     pub fn url(&self) -> &str {
         &self.url

@@ -39,6 +39,9 @@ pub enum HttpError {
         #[source]
         source: reqwest::Error,
     },
+    /// Certificates to trust.
+    #[error("the certificates to trust are no PEM")]
+    Roots(#[source] reqwest::Error),
     /// Anything else, e.g. no usable root certificates.
     #[error("failed to set up the http client")]
     Client(#[source] reqwest::Error),
@@ -50,7 +53,16 @@ impl HttpClients {
     /// # Errors
     /// When the proxy is no URL, or there are no root certificates.
     pub fn new(proxy: Option<&str>) -> Result<Self, HttpError> {
-        Ok(Self { verifying: build(proxy, false)?, trusting: build(proxy, true)?, loopback: true })
+        Ok(Self { verifying: build(proxy, false, &[])?, trusting: build(proxy, true, &[])?, loopback: true })
+    }
+
+    /// As [`HttpClients::new`], trusting the certificates in `roots` (PEM), too.
+    ///
+    /// # Errors
+    /// When they are none, or as for [`HttpClients::new`].
+    pub fn trusting(proxy: Option<&str>, roots: &[u8]) -> Result<Self, HttpError> {
+        let roots = reqwest::Certificate::from_pem_bundle(roots).map_err(HttpError::Roots)?;
+        Ok(Self { verifying: build(proxy, false, &roots)?, trusting: build(proxy, true, &roots)?, loopback: true })
     }
 
     /// The same clients, which refuse this machine's own addresses.
@@ -74,7 +86,11 @@ impl HttpClients {
     }
 }
 
-fn build(proxy: Option<&str>, insecure: bool) -> Result<reqwest::Client, HttpError> {
+fn build(
+    proxy: Option<&str>,
+    insecure: bool,
+    roots: &[reqwest::Certificate],
+) -> Result<reqwest::Client, HttpError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("serin/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
@@ -83,6 +99,9 @@ fn build(proxy: Option<&str>, insecure: bool) -> Result<reqwest::Client, HttpErr
         .redirect(redirect::Policy::custom(within_the_origin))
         .dns_resolver(Arc::new(Outside))
         .tls_danger_accept_invalid_certs(insecure);
+    if !roots.is_empty() {
+        builder = builder.tls_certs_merge(roots.iter().cloned());
+    }
     if let Some(address) = proxy {
         let proxy = reqwest::Proxy::all(address)
             .map_err(|source| HttpError::Proxy { proxy: address.to_owned(), source })?;

@@ -6,4 +6,4 @@ mod serve;
 
 pub use address::{Address, AddressError};
 pub use client::{HttpClients, HttpError, chain};
-pub use serve::serve;
+pub use serve::{serve, serve_streaming};

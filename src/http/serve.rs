@@ -37,6 +37,17 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Serves `router` until `shutdown`, then lets what is under way end.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    serve_streaming(listener, router, None, shutdown).await;
+}
+
+/// As [`serve`], but a request whose path begins with `streamed` gets its body as it comes: who answers it bounds it in bytes
+/// and time, and holds none of it.
+pub async fn serve_streaming(
+    listener: TcpListener,
+    router: Router,
+    streamed: Option<&'static str>,
+    shutdown: CancellationToken,
+) {
     let open = Arc::new(Open::default());
     let mut tasks = JoinSet::new();
     loop {
@@ -52,7 +63,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                 let task = tasks.spawn(async move {
                     // Given back however the connection ends, also when it makes room for another.
                     let _gone = Gone { open: gone, id };
-                    connection(stream, router, busy, stop).await;
+                    connection(stream, router, streamed, busy, stop).await;
                 });
                 open.started(id, task);
             }
@@ -68,11 +79,21 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, busy: Arc<AtomicBool>, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    streamed: Option<&'static str>,
+    busy: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, busy) = (router.clone(), busy.clone());
         async move {
-            let answer = answer(router, request, &busy).await;
+            let answer = match streamed.filter(|prefix| request.uri().path().starts_with(prefix)) {
+                // No work under way until it has proved itself: it makes room first.
+                Some(_) => passed_on(router, request).await,
+                None => answer(router, request, &busy).await,
+            };
             busy.store(false, Ordering::Relaxed);
             Ok::<_, std::convert::Infallible>(answer)
         }
@@ -105,6 +126,13 @@ async fn answer(router: Router, request: Request<Incoming>, busy: &AtomicBool) -
     };
     busy.store(true, Ordering::Relaxed);
     match router.oneshot(Request::from_parts(head, Body::from(body))).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+async fn passed_on(router: Router, request: Request<Incoming>) -> Response<Body> {
+    match router.oneshot(request.map(Body::new)).await {
         Ok(response) => response,
         Err(never) => match never {},
     }

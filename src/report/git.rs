@@ -238,7 +238,7 @@ fn annotations(
 ) -> Option<Value> {
     let mut wanted = serde_json::Map::new();
     let mut told = canary.projected.clone();
-    for by in model::Projection::ALL {
+    for by in model::Projection::GIT {
         if let Some(release) = projected.and_then(|projected| projected.up_to(by)) {
             told.note(by, release.clone());
         }

@@ -1,4 +1,4 @@
-//! Projections of state: Git record, rollback commit, events.
+//! Projections of state: Git record, rollback commit, commit statuses, events.
 //!
 //! What is recorded ([`record`]) and whether and how a failed release is rolled back in Git ([`rollback`]) is decided by
 //! pure functions from plain data; [`writer`] carries it out with compare and swap, [`git`] is the loop around it.
@@ -12,6 +12,7 @@ pub mod record;
 pub mod rollback;
 #[cfg(test)]
 mod samples;
+pub mod statuses;
 mod target;
 mod watched;
 pub mod writer;

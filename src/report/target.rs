@@ -49,7 +49,7 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
     })
 }
 
-fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {
+pub(super) fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {
     let target = &spec.target_ref;
     ObjectRef {
         group: target.group().to_owned(),

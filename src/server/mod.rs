@@ -1,23 +1,31 @@
-//! Probes and metrics over HTTP.
+//! Probes, metrics, push webhooks and what became of a revision over HTTP.
+
+mod hooks;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::serve;
+pub use hooks::{Hooks, Pushed};
+
+use crate::http::serve_streaming;
+use crate::report::statuses::Revision;
 
 /// What Prometheus is told the format is.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Says why the daemon cannot do its work now, or nothing.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What became of a commit or a digest, or the beginning of one; `None` where nothing is known of it.
+pub type Revisions = Arc<dyn Fn(&str) -> Option<Revision> + Send + Sync>;
 
 /// What is served.
 #[derive(Clone)]
@@ -26,11 +34,15 @@ pub struct ServerState {
     pub registry: Arc<Registry>,
     /// What `/readyz` asks.
     pub ready: Readiness,
+    /// What became of a commit or a digest.
+    pub revisions: Revisions,
+    /// What push webhooks meet; `None`: no secret is configured.
+    pub hooks: Option<Arc<Hooks>>,
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`.
+/// Serves `/healthz`, `/readyz`, `/metrics` and `/hooks/…` until `shutdown`.
 pub async fn run(listener: TcpListener, state: ServerState, shutdown: CancellationToken) {
-    serve(listener, routes(state), shutdown).await;
+    serve_streaming(listener, routes(state), Some(hooks::PATH), shutdown).await;
 }
 
 fn routes(state: ServerState) -> Router {
@@ -38,6 +50,8 @@ fn routes(state: ServerState) -> Router {
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/v1/revisions/{revision}", get(revision))
+        .route("/hooks/{sender}", post(hooks::receive))
         .with_state(state)
 }
 
@@ -45,6 +59,17 @@ async fn readyz(State(state): State<ServerState>) -> Response {
     match (state.ready)() {
         Ok(()) => "ok".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
+    }
+}
+
+/// 200 with what became of it, 404 where nothing is known of it: gates of other tools and CI ask here.
+async fn revision(State(state): State<ServerState>, Path(revision): Path<String>) -> Response {
+    match (state.revisions)(&revision) {
+        Some(answer) => Json(answer).into_response(),
+        None => {
+            let message = "nothing is known of this revision: a commit or digest of 7 characters or more";
+            (StatusCode::NOT_FOUND, Json(serde_json::json!({"error": message}))).into_response()
+        }
     }
 }
 
@@ -85,7 +110,12 @@ mod tests {
             Arc::new(
                 move || if asked.load(Ordering::Relaxed) { Ok(()) } else { Err("no first fetch yet".into()) },
             );
-        let app = routes(ServerState { registry: Arc::new(registry), ready });
+        let app = routes(ServerState {
+            registry: Arc::new(registry),
+            ready,
+            revisions: Arc::new(|_| None),
+            hooks: None,
+        });
         assert_eq!(ask(app.clone(), "/healthz").await, (StatusCode::OK, "ok".into()));
         assert_eq!(
             ask(app.clone(), "/readyz").await,

@@ -26,6 +26,7 @@ mod references;
 mod refused;
 mod removals;
 mod remove;
+mod request;
 mod retry;
 mod run;
 mod source;
@@ -39,6 +40,7 @@ mod trigger;
 pub use convert::{gone_version, not_served};
 pub use git_source::GitSource;
 pub use refused::Judge;
+pub use request::{Requests, watched_requests};
 pub use run::{SyncContext, SyncSettings, run};
 pub use source::{
     Content, Document, DocumentCache, KeptDocument, NoRecord, RecordSource, Recorded, Source, SourceError,
@@ -47,3 +49,4 @@ pub use source::{
 pub use status::SyncStatus;
 pub use target::{WatchedCanary, watched_canaries};
 pub use told::About;
+pub use trigger::PushTrigger;

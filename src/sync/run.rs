@@ -12,13 +12,14 @@ use super::apply::Trouble;
 use super::desired::{Gvk, Link};
 use super::pass::{Extent, Pass, Passed, Until, Waiting};
 use super::refused::Judge;
+use super::request::Requests;
 use super::retry::{Retry, Why};
 use super::source::{Content, RecordSource, Source, SourceError};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
 use super::target::WatchedCanary;
 use super::told::{About, Teller};
-use super::trigger;
+use super::trigger::{self, PushTrigger};
 use crate::api::{self, Inventory};
 use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer, explain};
 use crate::model::{CommitId, NamespacedName};
@@ -66,6 +67,10 @@ pub struct SyncContext {
     pub settings: SyncSettings,
     /// Rung by push webhooks and by ourselves: look at the repository now.
     pub wake: Wake,
+    /// What people ask for; it rings `wake`.
+    pub requests: Requests,
+    /// What push webhooks tell; they ring `wake`.
+    pub pushes: PushTrigger,
     /// Rung on demand: compare every object, put right what was changed in the cluster.
     pub resync: Wake,
     /// Where sync is.
@@ -143,12 +148,25 @@ pub async fn run(context: SyncContext) {
             Woken::Everything => memory.everything = true,
             Woken::Look | Woken::Admitted => {}
         }
-        if turn(&context, &store, &teller, &mut memory, woken).await {
+        // Taken before it is looked: what is asked for meanwhile wants another look.
+        let asked = context.requests.newest();
+        let looked = turn(&context, &store, &teller, &mut memory, woken).await;
+        if answer(&context, asked) || looked {
             let status = context.status.borrow().clone();
             teller.tell(&context.writer, &status, context.cluster.clock().now()).await;
         }
         woken = wait(&context, &teller, &mut memory, &mut bells).await;
     }
+}
+
+/// Says that a request to look has been answered; whether that is news.
+fn answer(context: &SyncContext, asked: Option<String>) -> bool {
+    asked.is_some()
+        && context.status.send_if_modified(|status| {
+            let news = status.handled_request != asked;
+            status.handled_request.clone_from(&asked);
+            news
+        })
 }
 
 /// Waits for the lease; `false` when it is time to stop.
@@ -193,7 +211,8 @@ async fn turn(
     };
     match pass(context, store, teller, memory, &content).await {
         Ok(passed) => {
-            let status = passed.status.clone();
+            let mut status = passed.status.clone();
+            status.handled_request = context.status.borrow().handled_request.clone();
             memory.settle(content, passed, &context.canaries);
             let before = context.status.send_replace(status.clone());
             if before.error.is_some() {
@@ -405,7 +424,8 @@ async fn is_served(context: &SyncContext, kinds: &BTreeSet<Gvk>) -> bool {
 }
 
 async fn wait(context: &SyncContext, teller: &Teller, memory: &mut Memory, bells: &mut Bells) -> Woken {
-    let poll = Instant::now() + trigger::jittered(context.settings.poll_interval);
+    let interval = context.pushes.interval(context.settings.poll_interval);
+    let poll = Instant::now() + trigger::jittered(interval);
     let retry = memory.retry.as_ref().map(Retry::at);
     let resync = memory.resync;
     let mut check = Instant::now() + CHECK;

@@ -30,6 +30,8 @@ pub struct SyncStatus {
     pub refused_removals: Vec<RefusedRemoval>,
     /// What became of the commit.
     pub record: Option<SyncedCommit>,
+    /// The last request to look now that has been answered.
+    pub handled_request: Option<String>,
     /// What the last sync changed, in words.
     pub changes: Vec<String>,
 }

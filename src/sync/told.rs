@@ -195,6 +195,7 @@ fn project(before: &SourceStatus, about: &About, status: &SyncStatus, now: Times
         more_objects,
         refused_removals: status.refused_removals.clone(),
         commits,
+        handled_request: status.handled_request.clone().or_else(|| before.handled_request.clone()),
         conditions: Vec::new(),
     };
     next.conditions = vec![ready(&before.conditions, &next, &now)];

@@ -29,8 +29,8 @@ use serin::manifest::template_digest;
 use serin::model::{CommitId, NamespacedName, ObjectRef, Quarantined, ReleaseId, Revision};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sync::{
-    self, About, Content, DocumentCache, GitSource, RecordSource, Recorded, Source, SourceError, SyncContext,
-    SyncSettings, SyncStatus, watched_canaries,
+    self, About, Content, DocumentCache, GitSource, PushTrigger, RecordSource, Recorded, Requests, Source,
+    SourceError, SyncContext, SyncSettings, SyncStatus, watched_canaries,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -212,6 +212,8 @@ impl World {
                 about: About { branch: "main".into(), ..About::default() },
             },
             wake: self.wake.clone(),
+            requests: Requests::default(),
+            pushes: PushTrigger::default(),
             resync: self.resync.clone(),
             status,
             shutdown: self.shutdown.clone(),

@@ -3,4 +3,5 @@
 
 mod deletion;
 mod rebuild;
+mod statuses;
 mod world;

@@ -17,6 +17,7 @@ use serin::cluster::{Claim, Clock, Cluster, EffectProbe, SharedWatch, Writer};
 use serin::controller::{self, Canaries, ControllerContext, ControllerSettings, Telemetry};
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
+use serin::model::Projection;
 use serin::release::HookReply;
 use serin::report::events;
 use serin::sandbox::apiserver::ApiServer;
@@ -253,6 +254,7 @@ pub(crate) fn engine(
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],
+            projections: Projection::GIT.to_vec(),
         },
         metrics: outside.clone(),
         hooks: outside.clone(),

@@ -89,6 +89,7 @@ async fn run(story: Story, image: &Image, keep: Keep) -> Played {
     let recorder = Arc::new(Recorder::new(world.clone()));
     let backend = Arc::new(Backend { failing: story == Story::Rollback, calls: world.calls.clone() });
     let backends = Backends {
+        forge: None,
         metrics: backend.clone(),
         hooks: backend,
         probe: match keep {

@@ -153,7 +153,7 @@ impl Story {
         let Some(projected) = projection.projected.get(&canary()) else { return };
         let outbox = &mut self.report.outbox;
         let place = |by| outbox.iter().position(|outcome| Some(&outcome.release) == projected.up_to(by));
-        if let Some(newest) = Projector::ALL.map(place).into_iter().min().flatten() {
+        if let Some(newest) = Projector::GIT.map(place).into_iter().min().flatten() {
             outbox.drain(..=newest);
         }
     }

@@ -16,8 +16,10 @@ use serin::analysis::Reading;
 use serin::cli::run::{Backends, daemon_with};
 use serin::cluster::{Clock, Cluster, NoProbe};
 use serin::config::{RunArgs, Settings};
+use serin::forge::Forge;
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
+use serin::model::CommitId;
 use serin::release::HookReply;
 use serin::sandbox::apiserver::ApiServer;
 use serin::sandbox::controllers::{self, ControllerOptions};
@@ -72,6 +74,7 @@ pub(super) struct World {
     outside: Arc<Outside>,
     folder: tempfile::TempDir,
     rollback: &'static str,
+    forge: Option<Arc<dyn Forge>>,
     daemon: Option<DropGuard>,
     _controllers: DropGuard,
 }
@@ -79,6 +82,15 @@ pub(super) struct World {
 impl World {
     /// With `examples/podinfo` in Git, and running; `rollback` is the setting of that name.
     pub(super) async fn new(rollback: &'static str) -> Self {
+        Self::made(rollback, None).await
+    }
+
+    /// The same, whose commits get statuses at a forge.
+    pub(super) async fn with_forge(rollback: &'static str, forge: Arc<dyn Forge>) -> Self {
+        Self::made(rollback, Some(forge)).await
+    }
+
+    async fn made(rollback: &'static str, forge: Option<Arc<dyn Forge>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let client = ApiServer::new().client();
         let clock = Clock::following(START.parse().unwrap());
@@ -103,6 +115,7 @@ impl World {
             outside: Arc::default(),
             folder,
             rollback,
+            forge,
             daemon: None,
             _controllers: shutdown.drop_guard(),
         };
@@ -125,6 +138,7 @@ impl World {
         let backends = Backends {
             metrics: self.outside.clone(),
             hooks: self.outside.clone(),
+            forge: self.forge.clone(),
             probe: Arc::new(NoProbe),
             clock: self.clock.clone(),
             listener: None,
@@ -153,6 +167,16 @@ impl World {
             Ok(vec![FileEdit { path: DEPLOYMENT.to_owned(), content }])
         };
         self.repository.commit(&format!("Release podinfo {tag}"), edit).unwrap();
+    }
+
+    /// The watched branch's commit.
+    pub(super) fn tip(&self) -> CommitId {
+        self.repository.tip(BRANCH).unwrap().unwrap().id
+    }
+
+    /// Waits until whatever follows has followed.
+    pub(super) async fn quiet(&self) {
+        tokio::time::sleep(QUIET).await;
     }
 
     pub(super) async fn api(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {

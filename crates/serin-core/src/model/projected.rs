@@ -15,24 +15,30 @@ pub enum Projection {
     Record,
     /// The rollback commit on the watched branch.
     Rollback,
+    /// The statuses of commits at the forge, where there is one.
+    Forge,
 }
 
 impl Projection {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Record, Self::Rollback];
+    pub const ALL: [Self; 3] = [Self::Record, Self::Rollback, Self::Forge];
+
+    /// Those that run with every daemon.
+    pub const GIT: [Self; 2] = [Self::Record, Self::Rollback];
 
     /// Its name in the annotation `serin.dev/projected`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Record => "record",
             Self::Rollback => "rollback",
+            Self::Forge => "forge",
         }
     }
 }
 
 /// How far each projection is: the newest release that it has seen to, with all before it.
 ///
-/// Written `record=12-ab34cd56,rollback=11-ef56ab78` (annotation `serin.dev/projected` on the Canary). Names that this version
+/// Written `record=12-ab34cd56,rollback=11-ef56ab78` (annotation `serin.dev/projected` on the Canary; `forge` has one of its own). Names that this version
 /// does not know are kept out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Projected(BTreeMap<Projection, ReleaseId>);
@@ -131,7 +137,7 @@ mod tests {
         for text in ["", "record", "record=", "alerts=12-ab34cd56", "record=x,rollback=-1", "=12-ab34cd56"] {
             assert!(Projected::from(text).is_empty(), "{text}");
         }
-        let some = Projected::from("forge=9-cd, record = 12-ab34cd56 ,rollback=?");
+        let some = Projected::from("email=9-cd, record = 12-ab34cd56 ,rollback=?");
         assert_eq!(some.to_string(), "record=12-ab34cd56");
     }
 

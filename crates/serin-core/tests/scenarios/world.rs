@@ -317,7 +317,7 @@ impl World {
             request: self.request.clone(),
             answers: Answers::new(self.answers.clone()),
             asking_since: self.asking_since,
-            projected: Projection::ALL.map(|by| (by, self.projected.up_to(by).cloned())).to_vec(),
+            projected: Projection::GIT.map(|by| (by, self.projected.up_to(by).cloned())).to_vec(),
             rollback: self.rollback.clone(),
             rebuilt: self.rebuilt.clone(),
             unrecorded: self.unrecorded.clone(),

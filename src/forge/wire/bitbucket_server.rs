@@ -1,0 +1,110 @@
+//! Bitbucket Data Center: REST API, `latest`; builds by repository since 7.14.
+
+use serde_json::{Value, json};
+
+use super::{Call, TokenAs, Wire, entries, key, number, parts, text, web};
+use crate::forge::pull::{Pull, PullRequest};
+use crate::forge::settings::Place;
+use crate::forge::status::{CommitState, CommitStatus, Posted};
+use crate::model::CommitId;
+
+/// Longest key of a build.
+const KEY_MAX: usize = 255;
+
+#[derive(Debug)]
+pub(super) struct BitbucketServer(pub(super) Place);
+
+impl BitbucketServer {
+    fn named<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
+        match &self.0.repository[..] {
+            [project, name] => {
+                ["projects", project, "repos", name].into_iter().chain(rest.iter().copied()).collect()
+            }
+            // `Place::of` takes two segments only.
+            _ => rest.to_vec(),
+        }
+    }
+
+    fn pull(value: &Value) -> Option<Pull> {
+        let url = text(value, "/links/self/0/href");
+        Some(Pull { number: number(value, "/id")?, version: number(value, "/version"), url })
+    }
+}
+
+fn word(state: CommitState) -> &'static str {
+    match state {
+        CommitState::Pending | CommitState::Running => "INPROGRESS",
+        CommitState::Success => "SUCCESSFUL",
+        CommitState::Failure | CommitState::Error => "FAILED",
+        CommitState::Cancelled => "CANCELLED",
+    }
+}
+
+impl Wire for BitbucketServer {
+    fn token_as(&self) -> TokenAs {
+        TokenAs::Bearer
+    }
+
+    fn post_status(&self, status: &CommitStatus) -> Call {
+        let own = || web(&self.0, &self.named(&["commits", status.commit.as_str()]), &[]);
+        let body = json!({
+            "key": key(&status.context, KEY_MAX),
+            "state": word(status.state),
+            "name": status.short_context(),
+            "description": status.short_description(),
+            "url": status.target_url.clone().or_else(own),
+            "ref": format!("refs/heads/{}", status.branch),
+        });
+        Call::post(self.named(&["commits", status.commit.as_str(), "builds"]), body)
+    }
+
+    fn statuses(&self, commit: &CommitId, context: &str) -> Call {
+        Call::get(self.named(&["commits", commit.as_str(), "builds"])).with("key", key(context, KEY_MAX))
+    }
+
+    fn newest(&self, answer: &Value, context: &str) -> Option<Posted> {
+        let state = answer.get("state").and_then(Value::as_str)?.to_owned();
+        Some(Posted { context: context.to_owned(), state, description: text(answer, "/description") })
+    }
+
+    fn state_word(&self, status: &CommitStatus) -> &'static str {
+        word(status.state)
+    }
+
+    fn find_pull(&self, branch: &str, _base: &str, _page: usize) -> Call {
+        Call::get(self.named(&["pull-requests"]))
+            .with("at", format!("refs/heads/{branch}"))
+            .with("direction", "OUTGOING")
+            .with("state", "OPEN")
+            .with("limit", "1")
+    }
+
+    fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool) {
+        let ours = |it: &&Value| text(it, "/fromRef/displayId") == branch;
+        (entries(answer, "values").iter().find(ours).and_then(Self::pull), false)
+    }
+
+    fn open_pull(&self, pull: &PullRequest) -> Call {
+        let body = json!({
+            "title": pull.short_title(), "description": pull.short_body(),
+            "fromRef": {"id": format!("refs/heads/{}", pull.branch)},
+            "toRef": {"id": format!("refs/heads/{}", pull.base)},
+        });
+        Call::post(self.named(&["pull-requests"]), body)
+    }
+
+    fn opened(&self, answer: &Value) -> Option<Pull> {
+        Self::pull(answer)
+    }
+
+    fn close_pull(&self, pull: &Pull) -> Call {
+        let number = pull.number.to_string();
+        Call::post(self.named(&["pull-requests", &number, "decline"]), json!({}))
+            .with("version", pull.version.unwrap_or_default().to_string())
+    }
+
+    fn file_url(&self, branch: &str, path: &str) -> Option<String> {
+        let at = format!("refs/heads/{branch}");
+        web(&self.0, &[&self.named(&["browse"])[..], &parts(path)].concat(), &[("at", &at)])
+    }
+}

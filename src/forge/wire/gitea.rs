@@ -1,0 +1,103 @@
+//! Gitea, and Forgejo, which speaks the same: REST API, version 1.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Call, TokenAs, Wire, entries, github, number, parts, text, web};
+use crate::forge::pull::{Pull, PullRequest};
+use crate::forge::settings::Place;
+use crate::forge::status::{CommitStatus, Posted};
+use crate::model::CommitId;
+
+/// Entries of one page: the server's own limit, as it is shipped.
+const PAGE: usize = 50;
+
+#[derive(Debug)]
+pub(super) struct Gitea(pub(super) Place);
+
+impl Gitea {
+    fn below<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
+        let name = self.0.repository.iter().map(String::as_str);
+        ["repos"].into_iter().chain(name).chain(rest.iter().copied()).collect()
+    }
+
+    fn pull(value: &Value) -> Option<Pull> {
+        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url") })
+    }
+}
+
+impl Wire for Gitea {
+    fn token_as(&self) -> TokenAs {
+        TokenAs::Token
+    }
+
+    fn post_status(&self, status: &CommitStatus) -> Call {
+        let body = json!({
+            "state": github::word(status.state),
+            "context": status.short_context(),
+            "description": status.short_description(),
+            "target_url": status.target_url.as_deref().unwrap_or_default(),
+        });
+        Call::post(self.below(&["statuses", status.commit.as_str()]), body)
+    }
+
+    fn statuses(&self, commit: &CommitId, _context: &str) -> Call {
+        Call::get(self.below(&["commits", commit.as_str(), "statuses"]))
+            .with("sort", "recentupdate")
+            .with("limit", PAGE.to_string())
+    }
+
+    fn newest(&self, answer: &Value, context: &str) -> Option<Posted> {
+        let ours = entries(answer, "").iter().filter(|it| text(it, "/context") == context);
+        let found = ours.max_by_key(|it| number(it, "/id"))?;
+        Some(Posted {
+            context: context.to_owned(),
+            state: text(found, "/status"),
+            description: text(found, "/description"),
+        })
+    }
+
+    fn state_word(&self, status: &CommitStatus) -> &'static str {
+        github::word(status.state)
+    }
+
+    fn find_pull(&self, _branch: &str, _base: &str, page: usize) -> Call {
+        // There is no question for one branch that takes a name with slashes.
+        Call::get(self.below(&["pulls"]))
+            .with("state", "open")
+            .with("sort", "recentupdate")
+            .with("limit", PAGE.to_string())
+            .with("page", page.to_string())
+    }
+
+    fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool) {
+        let all = entries(answer, "");
+        let own = self.0.repository.join("/");
+        let ours = |it: &&Value| {
+            text(it, "/head/ref") == branch && text(it, "/head/repo/full_name").eq_ignore_ascii_case(&own)
+        };
+        (all.iter().find(ours).and_then(Self::pull), all.len() >= PAGE)
+    }
+
+    fn open_pull(&self, pull: &PullRequest) -> Call {
+        let body = json!({
+            "title": pull.short_title(), "body": pull.short_body(), "head": pull.branch, "base": pull.base,
+        });
+        Call::post(self.below(&["pulls"]), body)
+    }
+
+    fn opened(&self, answer: &Value) -> Option<Pull> {
+        Self::pull(answer)
+    }
+
+    fn close_pull(&self, pull: &Pull) -> Call {
+        let number = pull.number.to_string();
+        let call = Call::new(Method::PATCH, self.below(&["pulls", &number]));
+        Call { body: Some(json!({"state": "closed"})), ..call }
+    }
+
+    fn file_url(&self, branch: &str, path: &str) -> Option<String> {
+        let name: Vec<&str> = self.0.repository.iter().map(String::as_str).collect();
+        web(&self.0, &[&name[..], &["src", "branch"], &parts(branch), &parts(path)].concat(), &[])
+    }
+}
