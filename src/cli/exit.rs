@@ -15,6 +15,8 @@ pub enum Exit {
     Input = 2,
     /// A dependency could not be reached.
     Unreachable = 3,
+    /// Ended by Ctrl-C before it was done, as shells count it: 128 and the signal's number.
+    Interrupted = 130,
 }
 
 impl Exit {

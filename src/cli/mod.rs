@@ -6,10 +6,12 @@ pub mod crds;
 #[cfg(feature = "sandbox")]
 pub mod demo;
 pub mod exit;
+mod gauges;
 pub mod get;
 mod hey;
 mod install;
 pub mod loadtest;
+pub mod logs;
 pub mod output;
 pub mod prune;
 mod records;
@@ -17,6 +19,7 @@ pub mod request;
 pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod screen;
 mod signal;
 pub mod sync;
 pub mod validate;
@@ -83,6 +86,11 @@ enum Verb {
     /// Show releases and what they wait for
     #[command(aliases = ["status", "list"])]
     Get(get::GetArgs),
+    /// Say in one sentence why a release stands as it stands, and what that rests on
+    Why(get::WhyArgs),
+    /// Show what happened to a release
+    #[command(aliases = ["events", "history"])]
+    Logs(logs::LogsArgs),
     /// Wait until a release is over, for CI
     Wait(wait::WaitArgs),
     /// Release a revision again that failed before
@@ -92,7 +100,7 @@ enum Verb {
     #[command(after_help = asked("promote podinfo -n test"))]
     Promote(request::RequestArgs),
     /// Roll a release back now
-    #[command(aliases = ["rollback", "terminate"])]
+    #[command(aliases = ["rollback", "undo", "terminate"])]
     #[command(after_help = asked("abort podinfo -n test"))]
     Abort(request::RequestArgs),
     /// Keep a release at its weight
@@ -216,6 +224,8 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
         }
         Verb::Validate(args) => validate::run(&args),
         Verb::Get(args) => get::run(args).await,
+        Verb::Why(args) => get::why(args).await,
+        Verb::Logs(args) => logs::run(args).await,
         Verb::Wait(args) => wait::run(args).await,
         Verb::Retry(args) => request::run(Asked::Retry, args).await,
         Verb::Promote(args) => request::run(Asked::Promote, args).await,

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::api::Canary;
 use crate::api::annotations::{MANAGER_CLI, REQUEST};
-use crate::release::{Event, EventType, State, Verb};
+use crate::release::{Event, EventType, State, Verb, WaitingOn};
 
 use super::connect::ClusterArgs;
 use super::exit::{CliError, Exit};
@@ -53,6 +53,16 @@ pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
         CliError::input(anyhow::anyhow!("Canary {namespace}/{name}: {reason}"))
             .hint(format!("`serin get {name} -n {namespace}` shows what it does"))
     })?;
+    if let Some(done) = nothing_to_do(verb, &canary) {
+        output::data(&format!("{namespace}/{name}: {done}\n"))?;
+        return Ok(Exit::Done.code());
+    }
+    if let Some(reason) = super::get::nobody_works(&connection.client).await {
+        let silent = anyhow::anyhow!("the daemon is not running: {reason}");
+        return Err(CliError::unreachable(silent)
+            .hint("nothing was asked; start `serin run` and ask again")
+            .into());
+    }
     let raw = format!("{verb}/{subject}/{}", Timestamp::now().as_nanosecond());
     let patch = json!({"metadata": {"annotations": {REQUEST: raw}}});
     let params = PatchParams { field_manager: Some(MANAGER_CLI.to_owned()), ..PatchParams::default() };
@@ -63,12 +73,50 @@ pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
         let silent = anyhow::anyhow!("no answer within {} s", ANSWER_MAX.as_secs());
         CliError::unreachable(silent).hint("is `serin run` up? It answers when it is; the request stays")
     })?;
-    let Event { kind, message } = answer;
-    match kind {
-        EventType::Normal => output::data(&format!("{message}\n"))?,
-        EventType::Warning => output::message(&message),
+    let (Event { kind, message }, state) = answer;
+    if kind == EventType::Warning {
+        output::message(&message);
+        return Ok(Exit::Failed.code());
     }
-    Ok(if kind == EventType::Normal { Exit::Done } else { Exit::Failed }.code())
+    let next = what_happens_now(verb, &state, &subject, &format!("{name} -n {namespace}"));
+    output::data(&format!("{namespace}/{name}: {next}\n"))?;
+    Ok(Exit::Done.code())
+}
+
+/// What is so already, and need not be asked for.
+fn nothing_to_do(verb: Verb, canary: &Canary) -> Option<String> {
+    let state = state_of(canary)?;
+    let release = state.release()?;
+    (verb == Verb::Pause && release.paused).then(|| format!("already paused at {} %", weight(&state)))
+}
+
+fn weight(state: &State) -> u8 {
+    state.release().map_or(0, |release| release.routing.base.candidate())
+}
+
+/// What an accepted request leads to, and what comes next.
+fn what_happens_now(verb: Verb, state: &State, subject: &str, named: &str) -> String {
+    let at = weight(state);
+    match verb {
+        Verb::Pause => format!(
+            "paused at {at} %; its checks go on and still roll it back. `serin resume {named}` lets it go on"
+        ),
+        Verb::Resume => format!("goes on at {at} %"),
+        Verb::Promote => "is promoted without the remaining steps".to_owned(),
+        Verb::Abort => format!(
+            "is rolled back: traffic goes to primary now, Git is put right then. `serin get {named}` shows both"
+        ),
+        Verb::Retry => match &state.waiting_on {
+            Some(WaitingOn::Quarantine { revision }) if revision.digest.short() != subject => {
+                format!(
+                    "{subject} may be released again, once Git names it; now it names {}",
+                    revision.digest.short()
+                )
+            }
+            _ if state.release().is_some() => format!("{subject} is released again"),
+            _ => format!("{subject} may be released again: it is as soon as Git names it"),
+        },
+    }
 }
 
 /// The release or the revision that is meant: there is only one that can be.
@@ -93,7 +141,7 @@ fn state_of(canary: &Canary) -> Option<State> {
 
 /// Asks until the request is handled; the answer is the newest journal entry about it. Reading again and again needs no right
 /// but the one to read this Canary; an API server that is away for a moment is asked again, too.
-async fn answer(api: Api<Canary>, name: &str, raw: &str, verb: Verb) -> Event {
+async fn answer(api: Api<Canary>, name: &str, raw: &str, verb: Verb) -> (Event, State) {
     let about = format!("Request to {verb} ");
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -101,8 +149,8 @@ async fn answer(api: Api<Canary>, name: &str, raw: &str, verb: Verb) -> Event {
         let Some(state) = state_of(&canary).filter(|state| state.handled_request.as_deref() == Some(raw)) else {
             continue;
         };
-        let said = state.journal.into_iter().rev().map(|entry| entry.event);
-        let said = said.into_iter().find(|event| event.message.starts_with(&about));
-        return said.unwrap_or_else(|| Event::normal(format!("Request to {verb} {name} handled")));
+        let said = state.journal.iter().rev().map(|entry| &entry.event);
+        let said = said.into_iter().find(|event| event.message.starts_with(&about)).cloned();
+        return (said.unwrap_or_else(|| Event::normal(format!("Request to {verb} {name} handled"))), state);
     }
 }

@@ -30,6 +30,7 @@ use crate::server::{self, Hooks, Pushed, ServerState};
 use crate::sync::{self, GitSource, PushTrigger, SyncContext, SyncSettings, SyncStatus, WatchedCanary};
 
 use super::exit::{CliError, Exit};
+use super::gauges::Gauges;
 use super::install::install_crds;
 use super::records::Records;
 use super::signal;
@@ -129,10 +130,12 @@ pub async fn daemon_with(
     let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let mut lease: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let Backends { metrics, hooks, forge, probe, clock, listener } = backends;
-    let writer = Writer::new(claim(&settings, &cluster, &mut lease, release.clone())).with_probe(probe);
+    let claim = claim(&settings, &cluster, &mut lease, release.clone());
+    let writer = Writer::new(claim.clone()).with_probe(probe);
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);
     let (sync_status, synced) = watch::channel(SyncStatus::default());
+    registry.register_collector(Box::new(Gauges { claim, sync: synced.clone() }));
     let mut canaries = SharedWatch::of::<Canary>(&cluster, settings.namespace.as_deref());
     let synced_canaries = sync::watched_canaries(&mut canaries);
     let recorded_canaries = report::git::watched_canaries(&mut canaries);

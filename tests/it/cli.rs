@@ -40,7 +40,20 @@ fn run(folder: &Path, args: &[&str]) -> Output {
 #[test]
 fn help_is_as_committed() {
     let folder = tempfile::tempdir().expect("a folder");
-    let verbs = ["demo", "sandbox", "run", "validate", "get", "retry", "loadtest", "crds", "completions"];
+    let verbs = [
+        "demo",
+        "sandbox",
+        "run",
+        "validate",
+        "get",
+        "why",
+        "logs",
+        "wait",
+        "retry",
+        "loadtest",
+        "crds",
+        "completions",
+    ];
     insta::assert_snapshot!("help", screen(&run(folder.path(), &["--help"])));
     for verb in verbs {
         insta::assert_snapshot!(format!("help-{verb}"), screen(&run(folder.path(), &[verb, "--help"])));

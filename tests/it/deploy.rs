@@ -41,6 +41,12 @@ fn render() -> Option<Vec<Value>> {
     Some(objects.into_iter().map(|Manifest { object, .. }| object).collect())
 }
 
+/// Roles that no process holds.
+fn is_for_people(object: &Value) -> bool {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    ["serin-viewer", "serin-operator", "serin-admin", "serin-lease-viewer"].contains(&name)
+}
+
 fn strings(value: &Value) -> impl Iterator<Item = &str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
@@ -65,10 +71,14 @@ fn the_base_renders_and_belongs_together() {
         };
         assert_eq!(namespace.as_str(), expected, "{kind} {}", object["metadata"]["name"]);
         for subject in object["subjects"].as_array().into_iter().flatten() {
-            assert_eq!(
-                (&subject["name"], &subject["namespace"]),
-                (&Value::from("serin"), &Value::from(NAMESPACE))
-            );
+            match is_for_people(object) {
+                // All that everybody may read is whether the daemon lives.
+                true => assert_eq!(subject["name"], "system:authenticated"),
+                false => assert_eq!(
+                    (&subject["name"], &subject["namespace"]),
+                    (&Value::from("serin"), &Value::from(NAMESPACE))
+                ),
+            }
         }
         if let Some(role) = object["roleRef"]["name"].as_str() {
             assert!(names.contains(&(object["roleRef"]["kind"].as_str().unwrap_or_default(), role)), "{role}");
@@ -89,7 +99,8 @@ fn the_base_renders_and_belongs_together() {
 fn the_roles_hold_exactly_what_is_used_of_every_listed_kind() {
     let Some(objects) = render() else { return };
     let mut granted: BTreeSet<(String, String, String)> = BTreeSet::new();
-    for role in objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role") {
+    let is_role = |object: &&Value| object["kind"] == "ClusterRole" || object["kind"] == "Role";
+    for role in objects.iter().filter(is_role).filter(|role| !is_for_people(role)) {
         for rule in role["rules"].as_array().into_iter().flatten() {
             for group in strings(&rule["apiGroups"]) {
                 for resource in strings(&rule["resources"]) {
@@ -122,4 +133,49 @@ fn the_rules_of_an_aggregated_role_are_left_to_the_cluster() {
     for role in aggregated {
         assert!(role.get("rules").is_none(), "{}", role["metadata"]["name"]);
     }
+}
+
+#[test]
+fn people_may_read_releases_and_only_ask_by_a_patch() {
+    let Some(objects) = render() else { return };
+    let people: Vec<&Value> =
+        objects.iter().filter(|object| object["rules"].is_array() && is_for_people(object)).collect();
+    assert_eq!(people.len(), 4);
+    for role in people {
+        let name = role["metadata"]["name"].as_str().expect("a name");
+        let view = &role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"];
+        for rule in role["rules"].as_array().expect("rules") {
+            let reads = |verb: &str| ["get", "list", "watch"].contains(&verb);
+            assert!(strings(&rule["verbs"]).all(|verb| reads(verb) || verb == "patch"), "{name}");
+            assert!(view.is_null() || strings(&rule["verbs"]).all(reads), "{name}: a viewer changes nothing");
+            assert!(strings(&rule["resources"]).all(|resource| resource != "secrets"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn monitoring_is_a_component_whose_rules_name_metrics_that_exist() {
+    let Some(kubectl) = program("kubectl") else { return };
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let folder = tempfile::tempdir_in(&deploy).expect("a folder beside the base");
+    let overlay = "resources: [../kustomize]\ncomponents: [../monitoring]\n";
+    std::fs::write(folder.path().join("kustomization.yaml"), overlay).expect("it can be written");
+    let text = output(Command::new(kubectl).arg("kustomize").arg(folder.path()));
+    let objects: Vec<Value> =
+        parse("kustomize", &text).expect("YAML").into_iter().map(|Manifest { object, .. }| object).collect();
+    let rules = objects.iter().find(|object| object["kind"] == "PrometheusRule").expect("rules");
+    let sources = ["src/controller/telemetry.rs", "src/cli/gauges.rs"]
+        .map(|path| std::fs::read_to_string(deploy.join("..").join(path)).expect("a source file"))
+        .concat();
+    let mut seen = 0;
+    for rule in rules["spec"]["groups"][0]["rules"].as_array().expect("rules") {
+        let query = rule["expr"].as_str().expect("a query");
+        let words = query.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        for metric in words.filter(|word| word.starts_with("serin_") || word.starts_with("flagger_")) {
+            let name = metric.strip_suffix("_total").unwrap_or(metric);
+            assert!(sources.contains(&format!("\"{name}\"")), "{metric} is not among the daemon's metrics");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5);
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::analysis::Verdict;
 use crate::cli::output::{self, Paint};
+use crate::cli::screen;
 use crate::release::{CheckResult, EventType};
 
 use super::event::{DemoEvent, Played, Shown, Timed};
@@ -110,7 +111,8 @@ impl Printer {
     fn status_line(&self, phase: &str, weight: i64, waiting_on: &str) -> String {
         let line = format!("         {phase} {} waits for {waiting_on}", bar(weight));
         // One row only: a wrapped line could not be cleared.
-        let line: String = line.chars().take(terminal_columns().saturating_sub(1)).collect();
+        let columns = screen::size().map_or(COLUMNS, |size| size.columns);
+        let line = screen::cut(&line, columns.saturating_sub(1));
         Paint::Dim.apply(&line, self.colours)
     }
 
@@ -139,7 +141,7 @@ impl Printer {
             DemoEvent::Checks { weight, failed_checks, threshold, checks } => {
                 let mut cells: Vec<String> = checks.iter().map(|check| self.check(check)).collect();
                 cells.push(format!("failed {failed_checks}/{threshold}"));
-                let columns = if stdout().is_terminal() { terminal_columns() } else { usize::MAX };
+                let columns = screen::size().map_or(usize::MAX, |size| size.columns);
                 format!("{at}  {}\n", wrapped(&bar(*weight), &cells, columns))
             }
             DemoEvent::Phase { phase, weight: _ } => {
@@ -250,14 +252,6 @@ fn bar(weight: i64) -> String {
 
 fn short(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
-}
-
-fn terminal_columns() -> usize {
-    rustix::termios::tcgetwinsize(stdout())
-        .map(|size| usize::from(size.ws_col))
-        .ok()
-        .filter(|columns| *columns > 0)
-        .unwrap_or(COLUMNS)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ mod source;
 mod table;
 mod tree;
 mod view;
+mod why;
 
-use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use kube::Api;
 use kube::api::ListParams;
 use kube::runtime::watcher;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::Canary;
 use crate::cluster::{self, Said, explain};
@@ -22,9 +23,10 @@ use crate::cluster::{self, Said, explain};
 use super::connect::{ClusterArgs, Connection};
 use super::exit::{CliError, Exit};
 use super::output::{self, Format};
+use super::screen::{self, Frame, Live, Row, Size};
 
-/// Clears the screen and goes to its top left corner, for a live display on a terminal.
-const CLEAR_SCREEN: &str = "\u{1b}[H\u{1b}[2J";
+/// Values of a check that a live screen remembers.
+const VALUES_KEPT: usize = 6;
 
 /// Between two redraws of a live display, so that ages and pods move on although the Canary does not change.
 const REDRAW: Duration = Duration::from_secs(2);
@@ -54,6 +56,69 @@ pub struct GetArgs {
     cluster: ClusterArgs,
 }
 
+/// Arguments of `serin why`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  serin why podinfo -n test\n\nExit codes: 0 done, 2 not found or bad usage, 3 the cluster \
+    cannot be reached."
+)]
+pub struct WhyArgs {
+    /// Name of the Canary
+    name: String,
+    /// Namespace; the context's without it
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Says why one release stands as it stands.
+pub async fn why(args: WhyArgs) -> anyhow::Result<u8> {
+    let WhyArgs { name, namespace, cluster } = args;
+    let connection = cluster.connect().await?;
+    let namespace = namespace.unwrap_or_else(|| connection.client.default_namespace().to_owned());
+    let now = Timestamp::now();
+    let (view, around) = look(&connection, &namespace, &name, now).await?;
+    output::data(&why::frame(&view, &around, now).render(screen::size().map(Size::endless), output::colours()))?;
+    Ok(Exit::Done.code())
+}
+
+/// Why nobody would answer: no daemon works on any source. `None` where one does, or where that cannot be read.
+pub(super) async fn nobody_works(client: &kube::Client) -> Option<String> {
+    let sources = source::read(client, Timestamp::now()).await;
+    let all = !sources.is_empty() && sources.iter().all(|source| source.not_running.is_some());
+    sources.into_iter().find_map(|source| source.not_running).filter(|_| all)
+}
+
+/// One release with all that is known of it.
+async fn look(
+    connection: &Connection,
+    namespace: &str,
+    name: &str,
+    now: Timestamp,
+) -> anyhow::Result<(view::View, around::Around)> {
+    let subject = format!("Canary {namespace}/{name}");
+    let failed = |error, what: &str| connection.failed(error, &format!("read {what}{subject}"));
+    let api: Api<Canary> = Api::namespaced(connection.client.clone(), namespace);
+    let canary = api.get_opt(name).await.map_err(|error| failed(error, ""))?.ok_or_else(|| {
+        let missing = anyhow::anyhow!("{subject} does not exist");
+        CliError::input(missing).hint("`serin get -A` lists all of them")
+    })?;
+    let target = &canary.spec.target_ref.name;
+    let around = around::read(&connection.client, namespace, target).await;
+    let around = around.map_err(|error| failed(error, "what belongs to "))?;
+    let mut sources = source::read(&connection.client, now).await;
+    let about = source::About { namespace, canary: name, target };
+    for source in &mut sources {
+        source.status.objects.retain(|object| about.has(object));
+    }
+    let mut view = view::View::of(&canary, now);
+    view.pending = around.pending();
+    view.sources = sources;
+    view.pods = around.troubles.clone();
+    Ok((view, around))
+}
+
 /// Prints what is asked for, once or until interrupted.
 pub async fn run(args: GetArgs) -> anyhow::Result<u8> {
     let GetArgs { name, namespace, all_namespaces, watch, output, cluster } = args;
@@ -61,12 +126,14 @@ pub async fn run(args: GetArgs) -> anyhow::Result<u8> {
     let client = connection.client.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let api: Api<Canary> = if all_namespaces { Api::all(client) } else { Api::namespaced(client, &namespace) };
-    let screen = Screen { connection, api, namespace, name, all_namespaces, output };
-    let shown = screen.read().await?;
+    let mut screen = Screen { connection, api, namespace, name, all_namespaces, output, seen: Seen::default() };
+    let size = screen::size().map(Size::endless);
+    let shown = screen.read(size).await?;
     if watch {
-        return screen.follow(shown).await;
+        return screen.follow().await;
     }
-    screen.print(&shown, false)?;
+    screen.say_if_empty(&shown);
+    output::data(&shown.text)?;
     Ok(shown.exit.code())
 }
 
@@ -77,6 +144,34 @@ struct Screen {
     name: Option<String>,
     all_namespaces: bool,
     output: Format,
+    seen: Seen,
+}
+
+/// What a live screen has seen of the checks.
+#[derive(Default)]
+struct Seen {
+    /// Of which release and round the last values are.
+    last: Option<(Option<String>, u32)>,
+    values: tree::History,
+}
+
+impl Seen {
+    /// Remembers the values of a round that has ended; those of another release are forgotten.
+    fn look(&mut self, view: &view::View) {
+        let now = (view.release.clone(), view.round);
+        if self.last.as_ref() == Some(&now) {
+            return;
+        }
+        if self.last.as_ref().is_none_or(|(release, _)| *release != now.0) {
+            self.values.clear();
+        }
+        for check in &view.checks {
+            let values = self.values.entry(check.name.clone()).or_default();
+            values.extend(check.value);
+            values.drain(..values.len().saturating_sub(VALUES_KEPT));
+        }
+        self.last = Some(now);
+    }
 }
 
 /// What is on the screen, and what the verb exits with if this is the last of it.
@@ -88,59 +183,48 @@ struct Shown {
 }
 
 impl Screen {
-    async fn read(&self) -> anyhow::Result<Shown> {
-        match &self.name {
-            Some(name) => self.read_one(name).await,
-            None => self.read_all().await,
+    async fn read(&mut self, size: Option<Size>) -> anyhow::Result<Shown> {
+        match self.name.clone() {
+            Some(name) => self.read_one(&name, size).await,
+            None => self.read_all(size).await,
         }
     }
 
-    async fn read_all(&self) -> anyhow::Result<Shown> {
+    async fn read_all(&self, size: Option<Size>) -> anyhow::Result<Shown> {
         let list = self.api.list(&ListParams::default()).await;
         let list = list.map_err(|error| self.connection.failed(error, "list Canaries"))?;
         let now = Timestamp::now();
         let sources = source::read(&self.connection.client, now).await;
         let text = match self.output {
             Format::Table => {
-                let mut text = source::lines(&sources, None, now, output::colours());
+                let above = Frame { rows: source::rows(&sources, None, now), tail: Vec::new() };
+                let mut text = above.render(size, output::colours());
                 if !list.items.is_empty() {
-                    text.push_str(&table::render(&list.items, self.all_namespaces, now));
+                    let views: Vec<_> = list.items.iter().map(|canary| view::View::of(canary, now)).collect();
+                    let columns = size.map(|size| size.columns);
+                    text.push_str(&table::render(&views, self.all_namespaces, now, columns));
                 }
-                text
+                lines_that_fit(&text, size)
             }
             Format::Json => {
-                format!("{}\n", serde_json::to_string_pretty(&view::All::of(sources, &list.items))?)
+                format!("{}\n", serde_json::to_string_pretty(&view::All::of(sources, &list.items, now))?)
             }
-            Format::Yaml => serde_yaml::to_string(&view::All::of(sources, &list.items))?,
+            Format::Yaml => serde_yaml::to_string(&view::All::of(sources, &list.items, now))?,
         };
         Ok(Shown { text, exit: Exit::Done, is_empty: list.items.is_empty() })
     }
 
-    async fn read_one(&self, name: &str) -> anyhow::Result<Shown> {
-        let subject = format!("Canary {}/{name}", self.namespace);
-        let failed = |error, what: &str| self.connection.failed(error, &format!("read {what}{subject}"));
-        let found = self.api.get_opt(name).await.map_err(|error| failed(error, ""))?;
-        let canary = found.ok_or_else(|| {
-            let missing = anyhow::anyhow!("{subject} does not exist");
-            CliError::input(missing).hint("`serin get -A` lists all of them")
-        })?;
-        let target = &canary.spec.target_ref.name;
-        let about = around::read(&self.connection.client, &self.namespace, target);
-        let around = about.await.map_err(|error| failed(error, "what belongs to "))?;
+    async fn read_one(&mut self, name: &str, size: Option<Size>) -> anyhow::Result<Shown> {
         let now = Timestamp::now();
-        let mut sources = source::read(&self.connection.client, now).await;
-        let about = source::About { namespace: &self.namespace, canary: name, target };
-        for source in &mut sources {
-            source.status.objects.retain(|object| about.has(object));
-        }
-        let mut view = view::View::of(&canary);
-        view.pending = around.pending();
-        view.sources = sources;
+        let (view, around) = look(&self.connection, &self.namespace, name, now).await?;
+        self.seen.look(&view);
         let text = match self.output {
             Format::Table => {
-                let sides = tree::Sides { primary: around.primary.as_ref(), canary: around.target.as_ref() };
-                let above = source::lines(&view.sources, Some(&about), now, output::colours());
-                above + &tree::render(&view, &sides, now, output::colours())
+                let colours = output::colours();
+                let mut frame = tree::frame(&view, &around, &self.seen.values, now, colours);
+                let about = source::About { namespace: &self.namespace, canary: name, target: view.target_name() };
+                frame.rows.splice(0..0, source::rows(&view.sources, Some(&about), now));
+                frame.render(size, colours)
             }
             Format::Json => format!("{}\n", serde_json::to_string_pretty(&view)?),
             Format::Yaml => serde_yaml::to_string(&view)?,
@@ -149,7 +233,7 @@ impl Screen {
         Ok(Shown { text, exit, is_empty: false })
     }
 
-    fn print(&self, shown: &Shown, live: bool) -> anyhow::Result<()> {
+    fn say_if_empty(&self, shown: &Shown) {
         if shown.is_empty && self.output == Format::Table {
             let place = match self.all_namespaces {
                 true => "any namespace".to_owned(),
@@ -157,55 +241,80 @@ impl Screen {
             };
             output::message(&format!("no Canary in {place}"));
         }
-        let clear = if live { CLEAR_SCREEN } else { "" };
-        output::data(&format!("{clear}{}", shown.text))?;
-        Ok(())
     }
 
-    /// Prints again whenever it would look different, until the user interrupts.
-    async fn follow(&self, mut shown: Shown) -> anyhow::Result<u8> {
-        let live = stdout().is_terminal() && self.output == Format::Table;
-        self.print(&shown, live)?;
+    /// Shows it again whenever it would look different, until the user interrupts.
+    async fn follow(&mut self) -> anyhow::Result<u8> {
+        let mut live = match screen::size() {
+            Some(_) if self.output == Format::Table => Some(Live::enter()?),
+            Some(_) | None => None,
+        };
         let config = match &self.name {
             Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
             None => watcher::Config::default(),
         };
         let mut changes = cluster::watch(self.api.clone(), config).boxed();
         let mut redraw = tokio::time::interval(REDRAW);
-        let mut said = Said::default();
+        let mut resized = signal(SignalKind::window_change())?;
+        let (mut trouble, mut printed, mut said) = (String::new(), String::new(), Said::default());
         loop {
-            tokio::select! {
-                change = changes.try_next() => match change {
-                    Ok(Some(watcher::Event::Init | watcher::Event::InitApply(_))) => continue,
-                    Ok(Some(_)) => {}
-                    Ok(None) => return Ok(Exit::Done.code()),
-                    // The watcher reconnects by itself, with backoff; the screen keeps what was true last.
-                    Err(error) => {
-                        tell(&mut said, &format!("watch interrupted, reconnecting: {}", explain(&error)));
-                        continue;
+            match self.read(live.as_ref().and_then(|_| screen::size())).await {
+                Ok(shown) => {
+                    trouble.clear();
+                    said.forget();
+                    match &mut live {
+                        Some(live) => live.draw(&shown.text)?,
+                        None if shown.text != printed => {
+                            self.say_if_empty(&shown);
+                            output::data(&shown.text)?;
+                        }
+                        None => {}
                     }
-                },
-                _ = redraw.tick(), if live => {}
-                interrupted = tokio::signal::ctrl_c() => {
-                    interrupted?;
-                    return Ok(Exit::Done.code());
+                    printed = shown.text;
                 }
-            }
-            let now = match self.read().await {
-                Ok(now) => now,
                 Err(error) if unreachable(&error) => {
-                    tell(&mut said, &format!("reconnecting: {}", explain(error.as_ref())));
-                    continue;
+                    trouble = format!("reconnecting: {}", explain(error.as_ref()))
                 }
                 Err(error) => return Err(error),
-            };
-            said.forget();
-            if now.text != shown.text {
-                self.print(&now, live)?;
-                shown = now;
+            }
+            loop {
+                if !trouble.is_empty() {
+                    match &mut live {
+                        Some(live) => live.draw(&format!("{}{printed}", note(&trouble)))?,
+                        None => tell(&mut said, &trouble),
+                    }
+                }
+                tokio::select! {
+                    change = changes.try_next() => match change {
+                        Ok(Some(watcher::Event::Init | watcher::Event::InitApply(_))) => continue,
+                        Ok(Some(_)) => break,
+                        Ok(None) => return Ok(Exit::Done.code()),
+                        // The watcher reconnects by itself, with backoff; the screen keeps what was true last.
+                        Err(error) => trouble = format!("watch interrupted, reconnecting: {}", explain(&error)),
+                    },
+                    _ = redraw.tick(), if live.is_some() => break,
+                    _ = resized.recv(), if live.is_some() => break,
+                    // Nothing else ends a watch: it is how it is done.
+                    interrupted = tokio::signal::ctrl_c() => {
+                        interrupted?;
+                        return Ok(Exit::Done.code());
+                    }
+                }
             }
         }
     }
+}
+
+/// A message above a live screen, in one line.
+fn note(text: &str) -> String {
+    let columns = screen::size().map_or(usize::MAX, |size| size.columns);
+    format!("{}\n", screen::cut(text, columns))
+}
+
+/// As many lines as there is room for.
+fn lines_that_fit(text: &str, size: Option<Size>) -> String {
+    let rows = text.lines().map(|line| Row { first: line.to_owned(), ..Row::default() }).collect();
+    Frame { rows, tail: Vec::new() }.render(size.map(|size| Size { columns: usize::MAX, ..size }), false)
 }
 
 /// Says something once, not at every try.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::api::{ObjectNote, ObjectState, Source, SourceStatus};
 use crate::cli::output::Paint;
+use crate::cli::screen::Row;
 
 use super::table::age;
 
@@ -68,13 +69,13 @@ async fn not_running(client: &Client, lease: &str, now: Timestamp) -> Option<Str
 }
 
 /// The lines above a table, or above the tree of one release; then only objects that belong to it.
-pub(super) fn lines(views: &[SourceView], about: Option<&About<'_>>, now: Timestamp, colours: bool) -> String {
-    let mut out = String::new();
+pub(super) fn rows(views: &[SourceView], about: Option<&About<'_>>, now: Timestamp) -> Vec<Row> {
+    let mut out = Vec::new();
     for SourceView { namespace: _, name, not_running, status } in views {
         let label = if views.len() > 1 { format!("source {name}") } else { "source".to_owned() };
         let mut line = |label: &str, text: &str, paint: Option<Paint>| {
-            let text = paint.map_or_else(|| text.to_owned(), |paint| paint.apply(text, colours));
-            out.push_str(&format!("{label:<10} {text}\n"));
+            let first = format!("{label:<10} ");
+            out.push(Row { further: " ".repeat(first.chars().count()), first, text: text.to_owned(), paint });
         };
         line(&label, &state(status, now), status.error.as_ref().map(|_| Paint::Red));
         if let Some(reason) = not_running {
@@ -191,8 +192,12 @@ mod tests {
             not_running: not_running.map(str::to_owned),
             status: status.clone(),
         };
+        let lines = |views: &[SourceView], about: Option<&About<'_>>| {
+            let rows = rows(views, about, now);
+            rows.iter().flat_map(|row| row.lines(None, false)).map(|line| line + "\n").collect::<String>()
+        };
         assert_eq!(
-            lines(&[view(&status, None)], None, now, false),
+            lines(&[view(&status, None)], None),
             "source     main@239fccd applied 12s ago\n\
              refused    app.yaml:1: Job test/a: field is immutable (for 3m)\n\
              kept       ConfigMap test/b: it is gone from Git and kept (for 3m)\n"
@@ -200,7 +205,7 @@ mod tests {
         let about = About { namespace: "test", canary: "podinfo", target: "podinfo" };
         status.error = Some(Note { message: "no branch `main`".into(), since: "2026-01-01T00:00:30Z".into() });
         assert_eq!(
-            lines(&[view(&status, Some("it was stopped"))], Some(&about), now, false),
+            lines(&[view(&status, Some("it was stopped"))], Some(&about)),
             "source     main@239fccd applied 12s ago; interrupted for 2m: no branch `main`\n\
              daemon     not running: it was stopped\n\
              waiting    Deployment test/podinfo: it is announced (for 3m)\n"

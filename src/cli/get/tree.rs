@@ -1,115 +1,141 @@
 //! One release as a tree: both sides with their weights, checks against limits, what it waits for, what happened.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::analysis::Verdict;
 use crate::cli::output::Paint;
+use crate::cli::screen::{Frame, Row};
 use crate::model::{RollbackFate, RollbackNote};
 use crate::release::{CheckResult, EventType, JournalEntry};
 
+use super::around::Around;
 use super::table::{age, short_revision};
 use super::view::View;
 
-/// Events shown; the whole history is in `kubectl describe` and on the status branch.
+/// Events shown; the whole history is in `serin logs`, `kubectl describe` and on the status branch.
 const EVENTS_SHOWN: usize = 8;
+/// Cells of the weight bar.
+const BAR_CELLS: usize = 20;
+/// Columns that labels take.
+const LABEL: usize = 11;
 
-/// The two workloads, as far as they exist.
-pub(super) struct Sides<'a> {
-    pub(super) primary: Option<&'a Deployment>,
-    pub(super) canary: Option<&'a Deployment>,
+/// The last values of each check, by its name, oldest first: what a live screen has seen.
+pub(super) type History = BTreeMap<String, Vec<f64>>;
+
+/// One line below the root.
+struct Line {
+    label: &'static str,
+    text: String,
+    paint: Option<Paint>,
 }
 
-/// The whole tree.
-pub(super) fn render(view: &View, sides: &Sides<'_>, now: Timestamp, colours: bool) -> String {
-    let mut out = format!(
-        "{}  {}  {}\n",
+impl Line {
+    fn plain(label: &'static str, text: impl Into<String>) -> Self {
+        Self { label, text: text.into(), paint: None }
+    }
+
+    fn painted(label: &'static str, text: impl Into<String>, paint: Paint) -> Self {
+        Self { label, text: text.into(), paint: Some(paint) }
+    }
+}
+
+/// The whole tree; events are what gives way on a small screen.
+pub(super) fn frame(view: &View, around: &Around, seen: &History, now: Timestamp, colours: bool) -> Frame {
+    let root = format!(
+        "{}  {}  {}",
         Paint::Bold.apply(&format!("{}/{}", view.namespace, view.name), colours),
         phase(&view.phase, colours),
         view.target
     );
-    let mut lines = what_is(view, sides, colours);
-    lines.extend(what_is_waited_for(view, colours));
-    let events: Vec<String> = last_events(view).iter().map(|entry| event(entry, now, colours)).collect();
-    if !events.is_empty() {
-        lines.push("events".to_owned());
+    let mut lines = what_is(view, around, seen, now, colours);
+    lines.extend(why_it_failed(view));
+    lines.extend(what_is_waited_for(view));
+    let tail: Vec<Row> = last_events(view).iter().map(|entry| event(entry, now)).collect();
+    if !tail.is_empty() {
+        lines.push(Line::plain("events", ""));
     }
     let last = lines.len().saturating_sub(1);
-    for (index, line) in lines.iter().enumerate() {
-        let branch = if index == last { "└─" } else { "├─" };
-        out.push_str(&format!("{branch} {line}\n"));
-    }
-    out.extend(events.iter().map(|line| format!("   {line}\n")));
-    out
+    let row = |(index, line): (usize, Line)| {
+        let (branch, trunk) = if index == last { ("└─", "  ") } else { ("├─", "│ ") };
+        let Line { label, text, paint } = line;
+        let further = format!("{trunk} {:LABEL$}", "");
+        Row { first: format!("{branch} {label:<LABEL$}"), further, text, paint }
+    };
+    let root = Row { first: String::new(), further: "  ".to_owned(), text: root, paint: None };
+    let rows = std::iter::once(root).chain(lines.into_iter().enumerate().map(row)).collect();
+    Frame { rows, tail }
 }
 
 /// Both sides, how far the release is, and the last value of every check.
-fn what_is(view: &View, sides: &Sides<'_>, colours: bool) -> Vec<String> {
+fn what_is(view: &View, around: &Around, seen: &History, now: Timestamp, colours: bool) -> Vec<Line> {
     let canary_revision = view.release.as_ref().and(view.revision.as_deref());
+    let (primary, canary) = (around.primary.as_ref(), around.target.as_ref());
     let mut lines = vec![
-        labelled("primary", &side(100 - view.weight, sides.primary, view.promoted.as_deref())),
-        labelled("canary", &side(view.weight, sides.canary, canary_revision)),
+        Line::plain("primary", side(100 - view.weight, primary, view.promoted.as_deref())),
+        Line::plain("canary", side(view.weight, canary, canary_revision)),
     ];
+    let troubles = around.troubles.iter();
+    lines.extend(troubles.map(|it| Line::painted("pod", format!("{}: {}", it.name, it.reason), Paint::Yellow)));
     if let Some((step, of)) = view.step {
-        let failed = format!("{step} of {of}, {} of {} failed checks", view.failed_checks, view.threshold);
-        lines.push(labelled("step", &failed));
+        let left = view.left.map(|left| format!("about {} left, ", age(now, now + left))).unwrap_or_default();
+        let failed = format!("{} of {} failed checks", view.failed_checks, view.threshold);
+        lines.push(Line::plain("step", format!("{} {step} of {of}, {left}{failed}", bar(step, of))));
     }
-    lines.extend(view.checks.iter().map(|result| labelled("check", &check(result, colours))));
+    lines.extend(view.checks.iter().map(|result| Line::plain("check", check(result, seen, colours))));
     lines
 }
 
-/// Why it failed, what it waits for, what Git has and the cluster does not, and the other way round.
-fn what_is_waited_for(view: &View, colours: bool) -> Vec<String> {
+/// Why it failed, and what became of Git.
+fn why_it_failed(view: &View) -> Vec<Line> {
     let mut lines = Vec::new();
     if let Some(cause) = &view.cause {
         let revision = view.failed.as_deref().map(|failed| format!("{}: ", short_revision(failed)));
-        let words = format!("{}{cause}", revision.unwrap_or_default());
-        lines.push(labelled("failed", &Paint::Red.apply(&words, colours)));
+        lines.push(Line::painted("failed", format!("{}{cause}", revision.unwrap_or_default()), Paint::Red));
     }
-    if let Some(note) = &view.rollback {
-        lines.push(labelled("git", &rolled_back(note, colours)));
-    }
+    lines.extend(view.rollback.as_ref().map(rolled_back));
+    lines
+}
+
+/// What it waits for, what Git has and the cluster does not, and the other way round.
+fn what_is_waited_for(view: &View) -> Vec<Line> {
+    let mut lines = Vec::new();
     if let Some(rebuilt) = &view.rebuilt {
-        lines.push(labelled("rebuilt", &Paint::Yellow.apply(rebuilt, colours)));
+        lines.push(Line::painted("rebuilt", rebuilt, Paint::Yellow));
     }
     let waited = if view.blocked.is_some() { "blocked" } else { "waits for" };
-    let why = if view.blocked.is_some() || view.phase.is_empty() { view.why() } else { view.waiting_on.clone() };
+    let why = if view.blocked.is_some() || view.phase.is_empty() { view.why() } else { view.waits().cloned() };
     if let Some(why) = why {
-        lines.push(labelled(waited, &Paint::Yellow.apply(&why, colours)));
+        lines.push(Line::painted(waited, why, Paint::Yellow));
     }
     if let Some(ignored) = &view.ignored {
-        lines.push(labelled("ignored", &Paint::Yellow.apply(ignored, colours)));
+        lines.push(Line::painted("ignored", ignored, Paint::Yellow));
     }
-    if let Some(digest) = &view.quarantined {
-        let View { namespace, name, .. } = view;
-        lines.push(labelled("to retry", &format!("serin retry {name} -n {namespace}    # {digest}")));
-    }
+    lines.extend(view.what_to_do().map(|todo| Line::plain(todo.label, todo.text)));
     if let Some(pending) = &view.pending {
-        lines.push(labelled(
-            "next",
-            &format!("{}, held until traffic is back on primary", short_revision(pending)),
-        ));
+        let held = format!("{}, held until traffic is back on primary", short_revision(pending));
+        lines.push(Line::plain("next", held));
     }
     if let Some(reason) = &view.unrecorded {
-        lines.push(labelled("git", &Paint::Yellow.apply(&format!("does not have this yet: {reason}"), colours)));
+        lines.push(Line::painted("git", format!("does not have this yet: {reason}"), Paint::Yellow));
     }
     lines
 }
 
 /// What became of the watched branch after a failed release.
-fn rolled_back(note: &RollbackNote, colours: bool) -> String {
+fn rolled_back(note: &RollbackNote) -> Line {
     let RollbackNote { release: _, branch, fate } = note;
     match fate {
-        RollbackFate::Made { commit } => format!("put back by {} on {branch}", commit.short()),
+        RollbackFate::Made { commit } => Line::plain("git", format!("put back by {} on {branch}", commit.short())),
         RollbackFate::Missing { reason: _, message } => {
-            Paint::Yellow.apply(&format!("{branch} still names the failed revision: {message}"), colours)
+            Line::painted("git", format!("{branch} still names the failed revision: {message}"), Paint::Yellow)
         }
-        RollbackFate::Needless { message } => format!("no rollback commit on {branch}: {message}"),
+        RollbackFate::Needless { message } => {
+            Line::plain("git", format!("no rollback commit on {branch}: {message}"))
+        }
     }
-}
-
-fn labelled(label: &str, text: &str) -> String {
-    format!("{label:<10} {text}")
 }
 
 fn last_events(view: &View) -> &[JournalEntry] {
@@ -117,11 +143,16 @@ fn last_events(view: &View) -> &[JournalEntry] {
     view.events.get(skipped..).unwrap_or_default()
 }
 
-fn event(entry: &JournalEntry, now: Timestamp, colours: bool) -> String {
-    let text = format!("{:>5}  {}", age(entry.at, now), entry.event.message);
-    match entry.event.kind {
-        EventType::Normal => Paint::Dim.apply(&text, colours),
-        EventType::Warning => Paint::Yellow.apply(&text, colours),
+fn event(entry: &JournalEntry, now: Timestamp) -> Row {
+    let paint = match entry.event.kind {
+        EventType::Normal => Paint::Dim,
+        EventType::Warning => Paint::Yellow,
+    };
+    Row {
+        first: format!("   {:>5}  ", age(entry.at, now)),
+        further: " ".repeat(10),
+        text: entry.event.message.clone(),
+        paint: Some(paint),
     }
 }
 
@@ -132,6 +163,12 @@ fn phase(phase: &str, colours: bool) -> String {
         "Succeeded" | "Initialized" => Paint::Green.apply(phase, colours),
         other => Paint::Yellow.apply(other, colours),
     }
+}
+
+fn bar(step: u32, of: u32) -> String {
+    let cells = (u64::from(step) * BAR_CELLS as u64).checked_div(u64::from(of)).unwrap_or(0);
+    let filled = usize::try_from(cells).unwrap_or(BAR_CELLS).min(BAR_CELLS);
+    format!("{}{}", "█".repeat(filled), "░".repeat(BAR_CELLS - filled))
 }
 
 fn side(weight: i64, deployment: Option<&Deployment>, revision: Option<&str>) -> String {
@@ -155,7 +192,7 @@ fn image_tag(deployment: &Deployment) -> Option<String> {
     Some(image.rsplit('/').next().unwrap_or(image).to_owned())
 }
 
-fn check(result: &CheckResult, colours: bool) -> String {
+fn check(result: &CheckResult, seen: &History, colours: bool) -> String {
     let CheckResult { name, verdict, value, limit } = result;
     let value = value.map_or_else(|| "no value".to_owned(), |value| format!("{value:.2}"));
     let mark = match verdict {
@@ -171,5 +208,13 @@ fn check(result: &CheckResult, colours: bool) -> String {
             format!(": {}", verdict.as_str())
         }
     };
-    format!("{mark} {name} {value} ({limit}){said}")
+    let before = seen.get(name).filter(|values| values.len() > 1).map(|values| {
+        let values: Vec<String> = values.iter().map(|value| format!("{value:.1}")).collect();
+        format!("  {}", Paint::Dim.apply(&values.join(" "), colours))
+    });
+    format!("{mark} {name} {value} ({limit}){said}{}", before.unwrap_or_default())
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

@@ -1,10 +1,14 @@
 //! What people and machines are told of a Canary: a projection of its status, and why nothing happens if nothing does.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
 
+use super::around::Trouble;
 use super::source::SourceView;
+use super::table::age;
 use crate::api::annotations::UNRECORDED;
 use crate::api::{BLOCKED, Canary, CanaryStatus, IGNORED, REBUILT};
 use crate::model::RollbackNote;
@@ -36,6 +40,18 @@ pub(super) struct View {
     pub(super) step: Option<(u32, u32)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) waiting_on: Option<String>,
+    /// The same as a person reads it now: `in 12s`, not a date.
+    #[serde(skip)]
+    waits: Option<String>,
+    /// Somebody paused it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) paused: bool,
+    /// About how long it goes on if every check passes.
+    #[serde(skip)]
+    pub(super) left: Option<SignedDuration>,
+    /// Which round of checks is open; a new one has new values.
+    #[serde(skip)]
+    pub(super) round: u32,
     /// The revision that failed before and is not released again by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) quarantined: Option<String>,
@@ -60,6 +76,9 @@ pub(super) struct View {
     /// Why what happened is not in Git yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unrecorded: Option<String>,
+    /// Pods that do not serve.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) pods: Vec<Trouble>,
     /// Where it comes from, with what is the matter with this Canary and its target there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) sources: Vec<SourceView>,
@@ -83,13 +102,13 @@ pub(super) struct All {
 }
 
 impl All {
-    pub(super) fn of(sources: Vec<SourceView>, canaries: &[Canary]) -> Self {
-        Self { sources, releases: canaries.iter().map(View::of).collect() }
+    pub(super) fn of(sources: Vec<SourceView>, canaries: &[Canary], now: Timestamp) -> Self {
+        Self { sources, releases: canaries.iter().map(|canary| View::of(canary, now)).collect() }
     }
 }
 
 impl View {
-    pub(super) fn of(canary: &Canary) -> Self {
+    pub(super) fn of(canary: &Canary, now: Timestamp) -> Self {
         let status = canary.status.clone().unwrap_or_default();
         let (blocked, ignored) = (said(&status, BLOCKED), said(&status, IGNORED));
         let rebuilt = said(&status, REBUILT);
@@ -109,7 +128,11 @@ impl View {
             promoted: None,
             release: serin.release,
             step: None,
+            waits: serin.waiting_on.clone(),
             waiting_on: serin.waiting_on,
+            paused: false,
+            left: None,
+            round: 0,
             quarantined: None,
             blocked,
             ignored,
@@ -118,6 +141,7 @@ impl View {
             failed: None,
             rebuilt,
             unrecorded: canary.annotations().get(UNRECORDED).cloned(),
+            pods: Vec::new(),
             sources: Vec::new(),
             checks: Vec::new(),
             cause: None,
@@ -125,7 +149,7 @@ impl View {
             events: Vec::new(),
         };
         match state {
-            Ok(Some(state)) => view.read(state),
+            Ok(Some(state)) => view.read(state, analysis.interval().ok(), now),
             Ok(None) => {}
             Err(error) => {
                 let reason =
@@ -144,7 +168,7 @@ impl View {
         if self.phase.is_empty() {
             return Some("the daemon to look at it: is `serin run` up, and for this namespace?".to_owned());
         }
-        match (&self.waiting_on, &self.unrecorded) {
+        match (&self.waits, &self.unrecorded) {
             // The words about Git are long; `serin get <name>` has them.
             (Some(waiting), Some(reason)) => {
                 let reason = reason.split(':').next().unwrap_or(reason);
@@ -155,7 +179,38 @@ impl View {
         }
     }
 
-    fn read(&mut self, state: State) {
+    /// The workload's name alone.
+    pub(super) fn target_name(&self) -> &str {
+        self.target.split_once('/').map_or(self.target.as_str(), |(_, name)| name)
+    }
+
+    /// What it waits for, as a person reads it now.
+    pub(super) fn waits(&self) -> Option<&String> {
+        self.waits.as_ref()
+    }
+
+    /// What a person may do about it.
+    pub(super) fn what_to_do(&self) -> Option<ToDo> {
+        let Self { namespace, name, .. } = self;
+        match &self.quarantined {
+            Some(digest) => {
+                let text = format!("serin retry {name} -n {namespace}    # {digest}");
+                Some(ToDo { label: "to retry", text })
+            }
+            None if self.paused => {
+                let text = format!("serin resume {name} -n {namespace}, or serin abort {name} -n {namespace}");
+                Some(ToDo { label: "to go on", text })
+            }
+            None => None,
+        }
+    }
+
+    fn read(&mut self, state: State, interval: Option<Duration>, now: Timestamp) {
+        if let Some(waiting) = &state.waiting_on {
+            let left = |at: Timestamp| age(now, at.max(now));
+            self.waits =
+                Some(waiting.told(|at| format!("in {}", left(at)), |until| format!("within {}", left(until))));
+        }
         self.rollback = state.rollback_note().cloned();
         self.promoted = state.promoted.map(|promoted| promoted.revision.to_string());
         self.events = state.journal;
@@ -176,10 +231,22 @@ impl View {
             Phase::Releasing(release) => {
                 self.since = Some(release.started);
                 self.step = state.progress.map(|progress| (progress.step, progress.of));
+                self.paused = release.paused;
+                self.round = release.watch.round;
+                self.left = interval.zip(self.step).and_then(|(interval, (step, of))| {
+                    let left = interval.checked_mul(of.saturating_sub(step).saturating_add(1))?;
+                    SignedDuration::try_from(left).ok().filter(|_| !release.paused)
+                });
                 self.checks = release.checks();
             }
         }
     }
+}
+
+/// What a person may do, and the command for it.
+pub(super) struct ToDo {
+    pub(super) label: &'static str,
+    pub(super) text: String,
 }
 
 /// The message of a condition that holds.

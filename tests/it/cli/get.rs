@@ -324,7 +324,8 @@ async fn a_request_waits_for_its_answer() {
     let daemon = tokio::spawn(answer(world.canaries(), "failed", accepted));
     let output = world.serin(&["retry", "failed"]).await;
     tokio::time::timeout(PATIENCE, daemon).await.expect("in time").expect("the daemon answers");
-    assert_eq!(screen(&output), "exit 0\n----- stdout\nRequest to retry failed.default a6fb26d2 accepted\n");
+    let next = "default/failed: a6fb26d2 may be released again: it is as soon as Git names it";
+    assert_eq!(screen(&output), format!("exit 0\n----- stdout\n{next}\n"));
 
     let output = world.serin(&["abort", "unseen"]).await;
     assert_eq!(output.status.code(), Some(2), "{}", screen(&output));
@@ -334,6 +335,59 @@ async fn a_request_waits_for_its_answer() {
     let output = world.serin(&["promote", "podinfo"]).await;
     tokio::time::timeout(PATIENCE, daemon).await.expect("in time").expect("the daemon answers");
     assert_eq!(output.status.code(), Some(1), "{}", screen(&output));
+}
+
+/// A daemon whose lease nobody renews is not waited for, and nothing is left for it to find later.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_asked_of_a_daemon_that_does_not_run() {
+    let world = three().await;
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "serin"},
+        "spec": {"holderIdentity": "gone", "renewTime": "2026-01-01T00:00:00.000000Z"}});
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(world.client.clone(), "default");
+    let lease = serde_json::from_value(lease).expect("a Lease");
+    leases.create(&PostParams::default(), &lease).await.expect("the Lease is taken");
+    world.source(json!({"branch": "main", "daemon": {"lease": "default/serin"}})).await;
+    let output = world.serin(&["abort", "podinfo"]).await;
+    assert_eq!(output.status.code(), Some(3), "{}", screen(&output));
+    assert!(
+        screen(&output).contains("the daemon is not running: its lease was last renewed"),
+        "{}",
+        screen(&output)
+    );
+    let canary = world.canaries().get("podinfo").await.expect("the Canary");
+    assert!(!canary.annotations().contains_key(REQUEST));
+    let why = screen(&world.serin(&["why", "podinfo"]).await);
+    assert!(why.contains("Nothing happens to default/podinfo: the daemon is not running"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_is_a_sentence_and_what_it_rests_on() {
+    let world = three().await;
+    for name in ["podinfo", "failed", "unseen"] {
+        insta::assert_snapshot!(format!("why-{name}"), screen(&world.serin(&["why", name]).await));
+    }
+    assert_eq!(world.serin(&["why", "nobody"]).await.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_the_events_of_this_canary_in_their_order() {
+    let world = three().await;
+    let canary = world.canaries().get("podinfo").await.expect("the Canary");
+    let events: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(world.client.clone(), "default");
+    let uid = canary.uid().expect("a UID");
+    for (name, at, message, uid) in [
+        ("b", "2026-01-01T00:02:00Z", "second", uid.as_str()),
+        ("a", "2026-01-01T00:01:00Z", "first", uid.as_str()),
+        ("c", "2026-01-01T00:03:00Z", "of one that was deleted", "00000000-0000-0000-0000-000000000000"),
+    ] {
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, "type": "Normal",
+            "reason": "Synced", "message": message, "lastTimestamp": at, "count": 1, "involvedObject": {
+                "kind": "Canary", "name": "podinfo", "namespace": "default", "uid": uid}});
+        let event = serde_json::from_value(event).expect("an Event");
+        events.create(&PostParams::default(), &event).await.expect("the Event is taken");
+    }
+    let shown = screen(&world.serin(&["logs", "podinfo"]).await);
+    assert_eq!(shown, "exit 0\n----- stdout\n2026-01-01T00:01:00Z  first\n2026-01-01T00:02:00Z  second\n");
 }
 
 #[tokio::test]

@@ -162,37 +162,46 @@ pub enum WaitingOn {
     },
 }
 
-impl fmt::Display for WaitingOn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl WaitingOn {
+    /// What is waited for, in words; moments as `at` and `until` say them: `at …Z` and `until …Z`, or `in 12s` and
+    /// `within 12s`.
+    pub fn told(&self, at: impl Fn(Timestamp) -> String, until: impl Fn(Timestamp) -> String) -> String {
         match self {
             Self::Readiness { workload, reason, deadline } => {
-                write!(f, "{workload} to become ready until {deadline:.0}: {reason}")
+                format!("{workload} to become ready {}: {reason}", until(*deadline))
             }
-            Self::Route { wanted, reason: None } => write!(f, "the router to show {wanted}"),
-            Self::Route { wanted, reason: Some(reason) } => write!(f, "the router to show {wanted}: {reason}"),
-            Self::Window { until } => write!(f, "the analysis window to close at {until:.0}"),
-            Self::Answers { names } => write!(f, "answers from {}", names.join(", ")),
+            Self::Route { wanted, reason: None } => format!("the router to show {wanted}"),
+            Self::Route { wanted, reason: Some(reason) } => format!("the router to show {wanted}: {reason}"),
+            Self::Window { until: end } => format!("the analysis window to close {}", at(*end)),
+            Self::Answers { names } => format!("answers from {}", names.join(", ")),
             Self::Data { check, reason, held, limit } => {
-                write!(f, "data for {check}, held {held} of {limit} times: {reason}")
+                format!("data for {check}, held {held} of {limit} times: {reason}")
             }
-            Self::Gate { name, reason } => write!(f, "gate {name}: {reason}"),
-            Self::Drain { until } => write!(f, "the canary to drain until {until:.0}"),
-            Self::Endpoints { workload, until } => {
-                write!(f, "proxies to learn of {workload}'s pods until {until:.0}")
+            Self::Gate { name, reason } => format!("gate {name}: {reason}"),
+            Self::Drain { until: end } => format!("the canary to drain {}", until(*end)),
+            Self::Endpoints { workload, until: end } => {
+                format!("proxies to learn of {workload}'s pods {}", until(*end))
             }
-            Self::ScalingDown { workload } => write!(f, "{workload} to scale down"),
-            Self::Write { revision } => write!(f, "revision {} to be written", revision.digest.short()),
-            Self::Pause { until: Some(until) } => write!(f, "the pause to end at {until:.0}"),
-            Self::Pause { until: None } => f.write_str("somebody to resume"),
+            Self::ScalingDown { workload } => format!("{workload} to scale down"),
+            Self::Write { revision } => format!("revision {} to be written", revision.digest.short()),
+            Self::Pause { until: Some(end) } => format!("the pause to end {}", at(*end)),
+            Self::Pause { until: None } => "somebody to resume".to_owned(),
             Self::Quarantine { revision } => {
-                write!(f, "another revision: {} failed before (serin retry)", revision.digest.short())
+                format!("another revision: {} failed before (serin retry)", revision.digest.short())
             }
-            Self::Drift => f.write_str("the target to be as Git says: it was changed in the cluster"),
-            Self::Suspended => f.write_str("spec.suspend to become false"),
-            Self::Target { name } => write!(f, "{name} to exist"),
-            Self::Parked { name } => write!(f, "{name} to have replicas: Git scales it to 0"),
-            Self::HandBack { name, reason } => write!(f, "{name} to take over from primary: {reason}"),
-            Self::Misconfigured { reason } | Self::Blocked { reason } => f.write_str(reason),
+            Self::Drift => "the target to be as Git says: it was changed in the cluster".to_owned(),
+            Self::Suspended => "spec.suspend to become false".to_owned(),
+            Self::Target { name } => format!("{name} to exist"),
+            Self::Parked { name } => format!("{name} to have replicas: Git scales it to 0"),
+            Self::HandBack { name, reason } => format!("{name} to take over from primary: {reason}"),
+            Self::Misconfigured { reason } | Self::Blocked { reason } => reason.clone(),
         }
+    }
+}
+
+impl fmt::Display for WaitingOn {
+    /// As status has it: a text that stays true however late it is read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told(|at| format!("at {at:.0}"), |until| format!("until {until:.0}")))
     }
 }
