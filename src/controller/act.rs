@@ -132,7 +132,7 @@ async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), A
     let Some(pair) = look.pair() else {
         return Err(ActError::Changed("the target is gone or selects its pods by no known label".to_owned()));
     };
-    let (Some(request), Some(pods)) = (look.route_request(), pair.pods()) else { return Ok(()) };
+    let (Some(request), Some(pods)) = (look.route_request(Some(&pair)), pair.pods()) else { return Ok(()) };
     let services = look.services_of(&request, pods);
     for desired in services.in_order() {
         let name = desired["metadata"]["name"].as_str().unwrap_or_default();
@@ -171,18 +171,22 @@ pub(super) async fn update_service(
 }
 
 async fn route(look: &Look<'_>, hands: &mut Hands<'_>, routing: &Routing) -> Result<(), ActError> {
-    let Some(request) = look.route_request() else { return Ok(()) };
+    let pair = look.pair();
+    let Some(request) = look.route_request(pair.as_ref()) else { return Ok(()) };
     let live = look.caches.routes_in(request.namespace);
     for change in look.router.write(&request, &live, routing) {
         match change {
             Change::Create { kind, object } => {
-                hands.create(Tracked::Route(kind), &object).await?;
+                hands.create(Tracked::of(kind), &object).await?;
             }
             Change::Merge { kind, name, desired, patch } => {
-                hands.bring(Tracked::Route(kind), &name, &desired, patch).await?;
+                hands.bring(Tracked::of(kind), &name, &desired, patch).await?;
+            }
+            Change::Apply { kind, name, desired, applied } => {
+                hands.apply(Tracked::of(kind), &name, &desired, applied).await?;
             }
             Change::Patch { kind, name, patch, version } => {
-                hands.json_patch(Tracked::Route(kind), &name, version, &patch).await?;
+                hands.json_patch(Tracked::of(kind), &name, version, &patch).await?;
             }
         }
     }

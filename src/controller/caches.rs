@@ -13,7 +13,7 @@ use crate::api::annotations::{PROJECTED, PROJECTED_FORGE, REQUEST, ROLLBACK, UNR
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, Projected, Projection, RollbackNote};
-use crate::router::{RouteKind, strip};
+use crate::router::{RouteKind, SERVICE, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
 use super::frozen::FrozenObject;
@@ -31,6 +31,13 @@ pub(super) enum Tracked {
     Autoscaler,
     Service,
     Route(RouteKind),
+}
+
+impl Tracked {
+    /// A kind that routers write; Services are watched for everybody.
+    pub(super) fn of(kind: RouteKind) -> Self {
+        if kind == SERVICE { Self::Service } else { Self::Route(kind) }
+    }
 }
 
 /// A Canary.
@@ -277,9 +284,9 @@ impl Caches {
         self.services.get(key).map(|service| service.thaw())
     }
 
-    /// The live routes of one namespace.
+    /// The live routes of one namespace, and its Services.
     pub(super) fn routes_in<'a>(&'a self, namespace: &'a str) -> RoutesIn<'a> {
-        self.routes.of(namespace)
+        RoutesIn { watches: &self.routes, services: &self.services, namespace }
     }
 }
 

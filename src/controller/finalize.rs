@@ -70,16 +70,18 @@ pub(super) async fn deleting(look: &Look<'_>, cluster: &Cluster) -> Result<Delet
         Err(error) => return Err(error.into()),
     };
     let owned = |object: &Value| look.canary.owner.controls(object);
-    let service = look.route_request().and_then(|request| look.caches.service(&look.key(request.service)));
-    let route = look.route_request().and_then(|request| {
-        let (kind, _) = look.router.leave(&request);
-        LiveRoutes::get(&look.caches.routes_in(request.namespace), kind, request.service)
+    let request = look.route_request(None);
+    let service = request.as_ref().and_then(|request| look.caches.service(&look.key(request.service)));
+    let leaves_route = request.is_some_and(|request| {
+        let live = look.caches.routes_in(request.namespace);
+        let mut routes = look.router.hand_back(&request).into_iter();
+        routes.any(|(kind, _)| live.get(kind, request.service).is_some_and(|route| owned(&route)))
     });
     Ok(Deleting {
         with_namespace: namespace,
         copied: look.primary().is_none_or(|primary| primary.copied_from.is_some()),
         led_back: apex_to_target(look).is_none(),
-        left: !service.as_ref().is_some_and(owned) && !route.as_ref().is_some_and(owned),
+        left: !service.as_ref().is_some_and(owned) && !leaves_route,
     })
 }
 
@@ -93,7 +95,7 @@ pub(super) async fn lead_back(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<
 
 /// Users must not notice that a Canary goes: apex Service and route stay, as the target's.
 pub(super) async fn leave(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
-    let Some(request) = look.route_request() else { return Ok(()) };
+    let Some(request) = look.route_request(None) else { return Ok(()) };
     let heir = hands.get(Tracked::Deployment, request.target).await?;
     let apex = look.caches.service(&look.key(request.service));
     if let Some(live) = apex.filter(|live| request.owner.controls(live)) {
@@ -102,10 +104,10 @@ pub(super) async fn leave(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), 
         let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": references}});
         hands.merge(Tracked::Service, request.service, patch).await?;
     }
-    let (kind, mut stays) = look.router.leave(&request);
-    let route = LiveRoutes::get(&look.caches.routes_in(request.namespace), kind, request.service);
-    if let Some(live) = route.filter(|live| request.owner.controls(live)) {
-        let kind = Tracked::Route(kind);
+    for (kind, mut stays) in look.router.hand_back(&request) {
+        let route = LiveRoutes::get(&look.caches.routes_in(request.namespace), kind, request.service);
+        let Some(live) = route.filter(|live| request.owner.controls(live)) else { continue };
+        let kind = Tracked::of(kind);
         stays["metadata"]["ownerReferences"] = references(look, hands, kind, &live, &heir).await?;
         hands.merge(kind, request.service, merge_update(&live, &stays)).await?;
     }
@@ -131,7 +133,8 @@ async fn references(
 
 /// What must change for the apex Service to select the target's pods; `None` if it does or is gone.
 fn apex_to_target(look: &Look<'_>) -> Option<(String, Update)> {
-    let (request, pair) = (look.route_request()?, look.pair()?);
+    let pair = look.pair()?;
+    let request = look.route_request(Some(&pair))?;
     let live = look.caches.service(&look.key(request.service))?;
-    Some((request.service.to_owned(), ServiceSet::hand_back(&request, pair.pods()?, &live)?))
+    Some((request.service.to_owned(), ServiceSet::hand_back(&request, request.pods?, &live)?))
 }

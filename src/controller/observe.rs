@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::model::{Frozen, NamespacedName, Projection};
-use crate::release::{Answers, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Verb};
+use crate::release::{Answers, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Unaccepted, Verb};
 use crate::router::{DEFAULT_PROVIDER, Istio, Pods, RouteRequest, Router, ServiceSet, router_of, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
 
@@ -54,14 +54,20 @@ impl Look<'_> {
     }
 
     /// What routes are rendered from; `None` without `spec.service`.
-    pub(super) fn route_request(&self) -> Option<RouteRequest<'_>> {
+    pub(super) fn route_request<'b>(&'b self, pair: Option<&'b Pair>) -> Option<RouteRequest<'b>> {
         Some(RouteRequest {
             namespace: &self.canary.key.namespace,
             service: self.spec.service_name(),
             spec: self.spec.service.as_ref()?,
             owner: &self.canary.owner,
             target: &self.spec.target_ref.name,
+            pods: pair.and_then(Pair::pods),
         })
+    }
+
+    /// What the router looks at besides the objects of the Canary's own names.
+    pub(super) fn needs(&self) -> Vec<NamespacedName> {
+        self.route_request(None).map(|request| self.router.needs(&request)).unwrap_or_default()
     }
 
     /// Both sides; `None` while the target is not there.
@@ -71,7 +77,8 @@ impl Look<'_> {
 
     /// The three Services as they should be.
     pub(super) fn services_of(&self, request: &RouteRequest<'_>, pods: Pods<'_>) -> ServiceSet {
-        services(request, pods, self.caches.service(&self.key(request.service)).as_ref())
+        let live = self.caches.service(&self.key(request.service));
+        services(request, pods, live.as_ref(), self.router.apex(request, live.as_ref()))
     }
 
     /// What the target's autoscaler may do.
@@ -236,7 +243,8 @@ impl Look<'_> {
 
     /// The route; of a Canary that is being deleted without what its services lead to.
     fn route(&self, deleting: bool) -> RouteObserved {
-        let Some(request) = self.route_request() else { return RouteObserved::Missing };
+        let pair = self.pair();
+        let Some(request) = self.route_request(pair.as_ref()) else { return RouteObserved::Missing };
         let live = self.caches.routes_in(&self.canary.key.namespace);
         match self.router.read(&request, &live) {
             RouteObserved::Present { routing, current, unaccepted } => {
@@ -248,9 +256,8 @@ impl Look<'_> {
     }
 
     fn services_are_current(&self, request: &RouteRequest<'_>) -> bool {
-        let pair = self.pair();
         // Without a target nothing can be said about them, and nothing is done.
-        let Some(pods) = pair.as_ref().and_then(Pair::pods) else { return true };
+        let Some(pods) = request.pods else { return true };
         self.services_of(request, pods).in_order().into_iter().all(|desired| {
             let name = desired["metadata"]["name"].as_str().unwrap_or_default();
             let live = self.caches.service(&self.key(name));
@@ -260,8 +267,9 @@ impl Look<'_> {
 
     /// A Service that would become part of the pair and is somebody else's, in words.
     fn foreign_service(&self) -> Option<String> {
-        let (request, pair) = (self.route_request()?, self.pair()?);
-        let pods = pair.pods()?;
+        let pair = self.pair()?;
+        let request = self.route_request(Some(&pair))?;
+        let pods = request.pods?;
         let service = request.service;
         let names = [service.to_owned(), format!("{service}-primary"), format!("{service}-canary")];
         names.iter().find_map(|name| ServiceSet::refuse(&request, pods, &self.caches.service(&self.key(name))?))
@@ -293,7 +301,7 @@ impl Look<'_> {
 
     /// What `spec.service` asks for and live Services can no longer become, in words.
     pub(super) fn fixed(&self) -> Option<String> {
-        let request = self.route_request()?;
+        let request = self.route_request(None)?;
         ServiceSet::fixed(&request, &self.caches.service(&self.key(request.service))?)
     }
 }
@@ -345,10 +353,13 @@ pub(super) fn router_for(spec: &CanarySpec) -> &'static dyn Router {
     router_of(provider).unwrap_or(&Istio)
 }
 
-/// A route that must not be written: nothing else is begun either.
+/// A route that must not be written, or that nobody follows as it is wanted: nothing else is begun either.
 fn unusable(route: &RouteObserved) -> Option<String> {
     match route {
-        RouteObserved::Unusable(reason) => Some(reason.clone()),
+        RouteObserved::Unusable(reason)
+        | RouteObserved::Present { current: true, unaccepted: Some(Unaccepted::Refused(reason)), .. } => {
+            Some(reason.clone())
+        }
         RouteObserved::Missing | RouteObserved::Present { .. } => None,
     }
 }

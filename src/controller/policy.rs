@@ -7,7 +7,7 @@ use crate::api::duration::DurationError;
 use crate::api::{CanaryAnalysis, CanarySpec, Metric, Webhook, WebhookType};
 use crate::model::NamespacedName;
 use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, Promotion, Rounds};
-use crate::router::{DEFAULT_PROVIDER, FieldProblem, router_of};
+use crate::router::{DEFAULT_PROVIDER, FieldProblem, RouteAsk, providers, router_of};
 
 use super::caches::template_key;
 use super::observe::router_for;
@@ -40,7 +40,7 @@ pub enum PolicyError {
         /// The field, with its value where that is what is not supported.
         what: String,
         /// What to do instead.
-        hint: &'static str,
+        hint: String,
     },
     /// A field that is missing or makes no sense.
     #[error("{message}")]
@@ -178,51 +178,60 @@ pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
             path: format!("spec.analysis.webhooks[{index}].type"),
             message: format!("webhook `{}` of type event is not called yet", webhook.name),
         });
-    let elsewhere = other_routes(spec).into_iter().chain(other_routers(spec)).map(|path| Notice {
+    let router = router_for(spec);
+    let ask = spec.service.as_ref().map(|spec| RouteAsk { namespace: "", spec, rules: &[] });
+    let ignored = ask.map(|ask| router.ignores(&ask)).unwrap_or_default();
+    let elsewhere = other_routes(spec).into_iter().chain(nobodys(spec)).chain(ignored).map(|path| Notice {
         path: path.to_owned(),
-        message: format!("{path} has no effect: this version routes with istio"),
+        message: format!("{path} has no effect with provider {}", router.name()),
     });
-    let combined = strategy::notices(spec, router_for(spec));
+    let combined = strategy::notices(spec, router);
     alerts.into_iter().chain(events).chain(combined).chain(elsewhere).collect()
 }
 
-/// Fields that name what another router is to write to.
+/// Fields that name what a router is to write to that is not there yet.
 fn other_routes(spec: &CanarySpec) -> Vec<&'static str> {
-    let gateway_refs = spec.service.as_ref().is_some_and(|service| !service.gateway_refs.is_empty());
     let fields = [
         ("spec.ingressRef", spec.ingress_ref.is_some()),
         ("spec.routeRef", spec.route_ref.is_some()),
         ("spec.upstreamRef", spec.upstream_ref.is_some()),
-        ("spec.service.gatewayRefs", gateway_refs),
     ];
     fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path).collect()
 }
 
-/// Fields that only other routers read.
-fn other_routers(spec: &CanarySpec) -> Vec<&'static str> {
+/// Fields that no router reads.
+fn nobodys(spec: &CanarySpec) -> Vec<&'static str> {
     let Some(service) = &spec.service else { return Vec::new() };
-    let rewrite_type = service.rewrite.as_ref().is_some_and(|rewrite| rewrite.type_.is_some());
     let fields = [
-        ("spec.service.backendTimeout", service.backend_timeout.is_some()),
-        ("spec.service.mirror", !service.mirror.is_empty()),
         ("spec.service.meshName", service.mesh_name.is_some()),
         ("spec.service.backends", !service.backends.is_empty()),
-        ("spec.service.rewrite.type", rewrite_type),
     ];
     fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path).collect()
+}
+
+/// Fields that say, without a provider, that another router than the default one is meant.
+fn of_another_provider(spec: &CanarySpec) -> Option<(&'static str, &'static str)> {
+    let attaches = spec.service.as_ref().is_some_and(|service| !service.gateway_refs.is_empty());
+    let gateways = attaches
+        .then_some(("spec.service.gatewayRefs", "say spec.provider: gatewayapi:v1, or istio if that is meant"));
+    let others = other_routes(spec).into_iter().next();
+    gateways.or_else(|| others.map(|path| (path, "say spec.provider: istio if that is meant")))
 }
 
 fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
-    let refuse = |path: &str, what: &str, hint| {
-        Err(PolicyError::Unsupported { path: path.to_owned(), what: what.to_owned(), hint })
+    let refuse = |path: &str, what: &str, hint: &str| {
+        Err(PolicyError::Unsupported { path: path.to_owned(), what: what.to_owned(), hint: hint.to_owned() })
     };
-    let unsupported = |path: &str, hint| refuse(path, path, hint);
+    let unsupported = |path: &str, hint: &str| refuse(path, path, hint);
     if router_of(spec.provider.unwrap_or(DEFAULT_PROVIDER)).is_none() {
-        return unsupported("spec.provider", "this version routes with istio");
+        return unsupported("spec.provider", &format!("use one of {}", providers()));
     }
-    if let (None, Some(path)) = (spec.provider, other_routes(spec).first()) {
+    if let (None, Some((path, hint))) = (spec.provider, of_another_provider(spec)) {
         // With Flagger its own flag says which router is meant: traffic would silently go the old way.
-        return unsupported(path, "this version routes with istio; if that is meant, say spec.provider: istio");
+        return Err(PolicyError::Invalid {
+            path: path.to_owned(),
+            message: format!("{path} has no effect with the default provider {}: {hint}", router_for(spec).name()),
+        });
     }
     if spec.target_ref.kind != "Deployment" {
         let what = format!("targetRef.kind {}", spec.target_ref.kind);
@@ -459,11 +468,11 @@ mod tests {
             (json!({"provider": "nginx"}), "spec.provider is not supported yet"),
             (
                 json!({"ingressRef": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "a"}}),
-                "spec.ingressRef is not supported yet",
+                "spec.ingressRef has no effect with the default provider istio",
             ),
             (
                 json!({"service": {"gatewayRefs": [{"name": "a"}]}}),
-                "spec.service.gatewayRefs is not supported yet",
+                "spec.service.gatewayRefs has no effect with the default provider istio: say spec.provider: gatewayapi:v1",
             ),
             (json!({"targetRef": {"kind": "DaemonSet"}}), "targetRef.kind DaemonSet"),
             (json!({"targetRef": {"apiVersion": "other.io/v1"}}), "targetRef.apiVersion other.io/v1"),

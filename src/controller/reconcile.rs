@@ -114,7 +114,9 @@ impl Reconciler {
     /// Names of what the Canary depends on, also what it cannot be told from.
     fn looks_at(&self, canary: &CanaryView) -> BTreeSet<NamespacedName> {
         let mut names = canary.looks_at();
-        let overlap = canary.spec.as_ref().ok().and_then(|spec| self.look_of(canary, spec).overlap());
+        let look = canary.spec.as_ref().ok().map(|spec| self.look_of(canary, spec));
+        names.extend(look.iter().flat_map(Look::needs));
+        let overlap = look.as_ref().and_then(Look::overlap);
         names.extend(overlap.map(|overlap| NamespacedName::new(canary.key.namespace.clone(), overlap.name)));
         names
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{CallError, Cluster, Reflected, ResolveError, Resolved, explain};
 use crate::model::NamespacedName;
-use crate::router::{LiveRoutes, RouteKind, strip};
+use crate::router::{LiveRoutes, RouteKind, SERVICE, Seen, strip, strip_but_status};
 
 use super::caches::to_value;
 use super::frozen::FrozenObject;
@@ -117,8 +117,10 @@ impl RouteWatches {
             let start = || {
                 let api = self.cluster.objects(&resolved, self.namespace.as_deref());
                 let wakeups = self.wakeups.clone();
-                let stripped =
-                    |object: DynamicObject| to_value(object).map(|value| FrozenObject::of(&strip(&value)));
+                let stripped = move |object: DynamicObject| {
+                    let keep = if kind.has_status { strip_but_status } else { strip };
+                    to_value(object).map(|value| FrozenObject::of(&keep(&value)))
+                };
                 let changed = move |key: &NamespacedName| wakeups.changed(key);
                 let config = watcher::Config::default();
                 let objects = Reflected::start(api, config, self.shutdown.clone(), stripped, changed);
@@ -141,26 +143,31 @@ impl RouteWatches {
     pub(super) fn version(&self, kind: RouteKind, key: &NamespacedName) -> Option<String> {
         self.find(kind)?.objects.get(key)?.resource_version.clone()
     }
-
-    /// The live routes of one namespace.
-    pub(super) fn of<'a>(&'a self, namespace: &'a str) -> RoutesIn<'a> {
-        RoutesIn { watches: self, namespace }
-    }
 }
 
 fn with<T, R>(shared: &Mutex<T>, work: impl FnOnce(&mut T) -> R) -> R {
     work(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The live routes of one namespace.
+/// The live routes of one namespace, and its Services.
 pub(super) struct RoutesIn<'a> {
-    watches: &'a RouteWatches,
-    namespace: &'a str,
+    pub(super) watches: &'a RouteWatches,
+    pub(super) services: &'a Reflected<FrozenObject>,
+    pub(super) namespace: &'a str,
 }
 
 impl LiveRoutes for RoutesIn<'_> {
     fn get(&self, kind: RouteKind, name: &str) -> Option<Value> {
-        let watched = self.watches.find(kind)?;
-        Some(watched.objects.get(&NamespacedName::new(self.namespace, name))?.thaw())
+        let key = NamespacedName::new(self.namespace, name);
+        if kind == SERVICE {
+            return self.services.get(&key).map(|service| service.thaw());
+        }
+        Some(self.watches.find(kind)?.objects.get(&key)?.thaw())
+    }
+
+    fn find(&self, kind: RouteKind, key: &NamespacedName) -> Seen {
+        let is_watched = self.watches.namespace.as_ref().is_none_or(|watched| *watched == key.namespace);
+        let Some(watched) = self.watches.find(kind).filter(|_| is_watched) else { return Seen::Hidden };
+        watched.objects.get(key).map_or(Seen::Gone, |object| Seen::There(object.thaw()))
     }
 }

@@ -15,6 +15,11 @@ pub struct BuiltIn {
 pub const ISTIO: BuiltIn =
     BuiltIn { success_rate: REQUEST_SUCCESS_RATE, duration: REQUEST_DURATION, requests: Some(REQUESTS) };
 
+/// Of what applications count themselves, as Flagger asks for providers without metrics of their own. The name of a pod is the
+/// target's and two parts more; primary's has a third one, and is not taken for it.
+pub const HTTP: BuiltIn =
+    BuiltIn { success_rate: HTTP_SUCCESS_RATE, duration: HTTP_DURATION, requests: Some(HTTP_REQUESTS) };
+
 /// Where all are answered 5xx there is no series for any other answer:
 /// Flagger's own text is empty then, although nothing could be worse.
 const REQUEST_SUCCESS_RATE: &str = r#"(
@@ -63,6 +68,53 @@ const REQUESTS: &str = r#"sum(
       reporter="destination",
       destination_workload_namespace="{{ namespace }}",
       destination_workload=~"{{ target }}"
+    }[{{ interval }}]
+  )
+)"#;
+
+const HTTP_SUCCESS_RATE: &str = r#"(
+  sum(
+    rate(
+      http_request_duration_seconds_count{
+        kubernetes_namespace="{{ namespace }}",
+        kubernetes_pod_name=~"{{ target }}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)",
+        status!~"5.*"
+      }[{{ interval }}]
+    )
+  )
+  or
+  vector(0)
+)
+/
+sum(
+  rate(
+    http_request_duration_seconds_count{
+      kubernetes_namespace="{{ namespace }}",
+      kubernetes_pod_name=~"{{ target }}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)"
+    }[{{ interval }}]
+  )
+)
+* 100"#;
+
+/// In milliseconds, as all durations.
+const HTTP_DURATION: &str = r#"histogram_quantile(
+  0.99,
+  sum(
+    rate(
+      http_request_duration_seconds_bucket{
+        kubernetes_namespace="{{ namespace }}",
+        kubernetes_pod_name=~"{{ target }}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)"
+      }[{{ interval }}]
+    )
+  ) by (le)
+)
+* 1000"#;
+
+const HTTP_REQUESTS: &str = r#"sum(
+  increase(
+    http_request_duration_seconds_count{
+      kubernetes_namespace="{{ namespace }}",
+      kubernetes_pod_name=~"{{ target }}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)"
     }[{{ interval }}]
   )
 )"#;

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 
 use crate::analysis::Reading;
 
-pub use builtin::{BuiltIn, ISTIO};
+pub use builtin::{BuiltIn, HTTP, ISTIO};
 pub use prometheus::{PROMETHEUS, Prometheus};
 pub use template::{QueryContext, prometheus_duration};
 

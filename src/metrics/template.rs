@@ -73,7 +73,7 @@ pub fn prometheus_duration(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ISTIO;
+    use super::super::{HTTP, ISTIO};
     use super::*;
 
     fn context() -> QueryContext {
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn built_in_queries_are_valid_promql() {
-        for query in [ISTIO.success_rate, ISTIO.duration, ISTIO.requests.unwrap()] {
+        for query in [ISTIO, HTTP].iter().flat_map(|all| [all.success_rate, all.duration, all.requests.unwrap()]) {
             let rendered = context().render(query).unwrap();
             promql_parser::parser::parse(&rendered).unwrap();
             assert!(!rendered.contains("{{"));

@@ -7,6 +7,8 @@ use super::metadata;
 /// Metadata that is kept of a live object; everything else only costs memory.
 const METADATA_KEPT: [&str; 7] =
     ["name", "namespace", "uid", "resourceVersion", "labels", "annotations", "ownerReferences"];
+/// What tells whether a status is about the object as it is.
+const GENERATION: &str = "generation";
 /// Annotation that doubles the object's size.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -25,6 +27,14 @@ pub fn strip(object: &Value) -> Value {
         "metadata": metadata,
         "spec": object["spec"],
     })
+}
+
+/// The same with what says whether the object is followed: its status, and the generation that this is about.
+pub fn strip_but_status(object: &Value) -> Value {
+    let mut stripped = strip(object);
+    stripped["status"] = object["status"].clone();
+    stripped["metadata"][GENERATION] = object["metadata"][GENERATION].clone();
+    stripped
 }
 
 /// A merge patch that makes `live.spec` equal to `desired.spec` and adds its labels, annotations and owner. It carries the

@@ -12,7 +12,7 @@ use crate::release::RouteObserved;
 use super::metadata::generated;
 use super::{
     Capabilities, Change, FieldProblem, LiveRoutes, Mirror, RouteAsk, RouteKind, RouteRequest, Router, bring,
-    is_current, name_of,
+    hosts, is_current, name_of,
 };
 
 /// Versions of Istio's kinds: the one that Flagger writes, then newer, then older.
@@ -25,7 +25,7 @@ const DESTINATION_RULE: RouteKind = kind("DestinationRule");
 pub(super) const MESH_GATEWAY: &str = "mesh";
 
 const fn kind(kind: &'static str) -> RouteKind {
-    RouteKind { group: "networking.istio.io", kind, versions: VERSIONS, comes_with: "Istio" }
+    RouteKind { group: "networking.istio.io", kind, versions: VERSIONS, comes_with: "Istio", has_status: false }
 }
 
 /// The router for provider `istio`.
@@ -57,6 +57,7 @@ impl Router for Istio {
                 "spec.service.delegation needs hosts and gateways empty: the delegating VirtualService has them",
             );
         }
+        hosts::check(ask)?;
         let has_suffix = |when: &Value| {
             let named = ["headers", "queryParams"].iter().filter_map(|field| when[*field].as_object());
             named.flat_map(Map::values).any(|condition| condition.get("suffix").is_some())
@@ -68,6 +69,18 @@ impl Router for Istio {
             );
         }
         Ok(Capabilities { weights: true, rules: true, mirror: Mirror::Share, sticky: true })
+    }
+
+    fn ignores(&self, ask: &RouteAsk<'_>) -> Vec<&'static str> {
+        let service = ask.spec;
+        let rewrite_type = service.rewrite.as_ref().is_some_and(|rewrite| rewrite.type_.is_some());
+        let fields = [
+            ("spec.service.gatewayRefs", !service.gateway_refs.is_empty()),
+            ("spec.service.backendTimeout", service.backend_timeout.is_some()),
+            ("spec.service.mirror", !service.mirror.is_empty()),
+            ("spec.service.rewrite.type", rewrite_type),
+        ];
+        fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path).collect()
     }
 
     fn read(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved {
@@ -92,8 +105,8 @@ impl Router for Istio {
         render(request, want).into_iter().filter_map(|(kind, object)| bring(live, kind, object)).collect()
     }
 
-    fn leave(&self, request: &RouteRequest<'_>) -> (RouteKind, Value) {
-        (VIRTUAL_SERVICE, virtual_service(request, vec![rules::leading_to(request, request.service)]))
+    fn hand_back(&self, request: &RouteRequest<'_>) -> Vec<(RouteKind, Value)> {
+        vec![(VIRTUAL_SERVICE, virtual_service(request, vec![rules::leading_to(request, request.service)]))]
     }
 
     fn built_in(&self) -> &'static BuiltIn {
@@ -103,7 +116,7 @@ impl Router for Istio {
 
 /// The generated objects, in the order in which they are written.
 fn render(request: &RouteRequest<'_>, routing: &Routing) -> Vec<(RouteKind, Value)> {
-    let rule = |side: &str| (DESTINATION_RULE, destination_rule(request, &format!("{}-{side}", request.service)));
+    let rule = |side: &str| (DESTINATION_RULE, destination_rule(request, &request.side(side)));
     let route = virtual_service(request, rules::write(request, routing));
     vec![rule("primary"), rule("canary"), (VIRTUAL_SERVICE, route)]
 }

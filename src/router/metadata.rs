@@ -107,8 +107,14 @@ mod tests {
     fn rendered(custom: Value) -> Value {
         let owner = Owner { name: "podinfo".into(), uid: "u".into() };
         let spec: CanaryService = serde_json::from_value(json!({"port": 80})).unwrap();
-        let request =
-            RouteRequest { namespace: "test", service: "web", spec: &spec, owner: &owner, target: "podinfo" };
+        let request = RouteRequest {
+            namespace: "test",
+            service: "web",
+            spec: &spec,
+            owner: &owner,
+            target: "podinfo",
+            pods: None,
+        };
         let custom: CustomMetadata = serde_json::from_value(custom).unwrap();
         let labels = Map::from_iter([("app".to_owned(), json!("web"))]);
         json!({"metadata": generated(&request, "web", labels, Some(&custom))})

@@ -4,9 +4,13 @@
 //! `controller::act`. A routing is an input of rendering, so mending anything else in a route never resets it.
 
 mod diff;
+mod gateway_api;
+mod hosts;
 mod istio;
+mod kubernetes;
 mod matches;
 mod metadata;
+mod plan;
 mod registry;
 mod services;
 
@@ -14,16 +18,16 @@ use serde_json::Value;
 
 use crate::api::CanaryService;
 use crate::metrics::BuiltIn;
-use crate::model::{Routing, Rule};
+use crate::model::{NamespacedName, Routing, Rule};
 use crate::release::RouteObserved;
 use crate::workload::{Owner, is_left_to};
 
-pub use diff::{merge_diff, merge_update, strip};
+pub use diff::{merge_diff, merge_update, strip, strip_but_status};
 pub use istio::Istio;
 pub use matches::merged as merged_matches;
 pub use metadata::has_metadata_of;
-pub use registry::{DEFAULT_PROVIDER, is_route, router_of};
-pub use services::{Pods, ServiceSet, Update, services};
+pub use registry::{DEFAULT_PROVIDER, providers, router_of};
+pub use services::{Leads, Pods, SERVICE, ServiceSet, Update, services};
 
 /// What a route is rendered from.
 #[derive(Debug, Clone)]
@@ -38,9 +42,16 @@ pub struct RouteRequest<'a> {
     pub owner: &'a Owner,
     /// The target's name.
     pub target: &'a str,
+    /// The pods behind the Services, as far as the sides can be told apart.
+    pub pods: Option<Pods<'a>>,
 }
 
 impl RouteRequest<'_> {
+    /// `<service>-primary` or `<service>-canary`.
+    fn side(&self, side: &str) -> String {
+        format!("{}-{side}", self.service)
+    }
+
     /// Whether a live object is what an earlier Canary left to the target when it was deleted: nobody's, to be taken up.
     pub fn is_left(&self, live: &Value) -> bool {
         !self.owner.controls(live) && is_left_to(live, self.target)
@@ -87,12 +98,28 @@ pub struct RouteKind {
     pub versions: &'static [&'static str],
     /// What brings its definition, in words.
     pub comes_with: &'static str,
+    /// Whether its status says if it is followed.
+    pub has_status: bool,
 }
 
-/// Live route objects by kind and name, in the namespace of the request.
+/// Live route objects.
 pub trait LiveRoutes {
-    /// The object, stripped of what does not matter ([`strip`]).
+    /// The object of the request's namespace, stripped of what does not matter ([`strip`]).
     fn get(&self, kind: RouteKind, name: &str) -> Option<Value>;
+
+    /// The same of any namespace.
+    fn find(&self, kind: RouteKind, key: &NamespacedName) -> Seen;
+}
+
+/// An object, as far as it can be seen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// It is there.
+    There(Value),
+    /// It is not.
+    Gone,
+    /// Its namespace is not watched.
+    Hidden,
 }
 
 /// One change of a route object.
@@ -115,6 +142,17 @@ pub enum Change {
         desired: Value,
         /// The merge patch that leads there, with the resourceVersion it is based on.
         patch: Value,
+    },
+    /// It is somebody else's: some fields of it are taken by a forced server-side apply.
+    Apply {
+        /// Its kind.
+        kind: RouteKind,
+        /// Its name.
+        name: String,
+        /// What it is to become.
+        desired: Value,
+        /// The apply, with the resourceVersion it is based on.
+        applied: Value,
     },
     /// It is a user's: only some values change.
     Patch {
@@ -176,14 +214,28 @@ pub trait Router: Send + Sync {
     /// With a field that it cannot carry out.
     fn check(&self, ask: &RouteAsk<'_>) -> Result<Capabilities, FieldProblem>;
 
+    /// Fields of `spec.service` that are accepted and have no effect with this router.
+    fn ignores(&self, ask: &RouteAsk<'_>) -> Vec<&'static str>;
+
+    /// What it looks at besides the route and the Services of the Canary's own names: a change there wakes the Canary.
+    fn needs(&self, _request: &RouteRequest<'_>) -> Vec<NamespacedName> {
+        Vec::new()
+    }
+
+    /// Where the apex Service leads while the rest of it is put right. A router that shifts traffic elsewhere has it lead to
+    /// the stable side.
+    fn apex(&self, _request: &RouteRequest<'_>, _live: Option<&Value>) -> Leads {
+        Leads::Stable
+    }
+
     /// What the live objects say.
     fn read(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved;
 
     /// What has to change for the route to say `want`, in order; nothing if it does.
     fn write(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes, want: &Routing) -> Vec<Change>;
 
-    /// The route as it stays behind without the Canary: all requests go to the apex service. Without apiVersion.
-    fn leave(&self, request: &RouteRequest<'_>) -> (RouteKind, Value);
+    /// The routes as they stay behind without the Canary: all requests go to the apex service. Without apiVersion.
+    fn hand_back(&self, request: &RouteRequest<'_>) -> Vec<(RouteKind, Value)>;
 
     /// The built-in checks, asked of the metrics that this router's proxies export.
     fn built_in(&self) -> &'static BuiltIn;

@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::api::{CanaryService, CustomMetadata};
 use crate::workload::{Labels, Sides};
 
-use super::RouteRequest;
 use super::diff::{merge_diff, merge_update_with};
 use super::metadata::{generated, has_metadata_of, leave_unmanaged};
+use super::{RouteKind, RouteRequest};
 use users::{add_ports, further_ports, is_in, wanted_in};
 
 /// Longest name of a Service's port.
@@ -22,6 +22,33 @@ const PORT_NAME_MAX: usize = 63;
 const OPTIONAL: [&str; 1] = ["trafficDistribution"];
 /// Fields of a port that the API server does not make up by itself, besides its target.
 const PORT_FIELDS: [&str; 3] = ["name", "port", "appProtocol"];
+
+/// Services, for a router that shifts traffic with them.
+pub const SERVICE: RouteKind =
+    RouteKind { group: "", kind: "Service", versions: &["v1"], comes_with: "Kubernetes", has_status: false };
+
+/// Where the apex Service leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads {
+    /// To primary's pods.
+    Stable,
+    /// To the target's.
+    Candidate,
+    /// To neither of them alone.
+    Elsewhere,
+}
+
+impl Leads {
+    /// What the selector of a live Service says.
+    pub fn of(live: &Value, pods: Pods<'_>) -> Self {
+        let sides = pods.sides;
+        match live["spec"]["selector"][sides.key()].as_str() {
+            Some(value) if *value == *sides.primary_value() => Self::Stable,
+            Some(value) if value == sides.target_value() => Self::Candidate,
+            Some(_) | None => Self::Elsewhere,
+        }
+    }
+}
 
 /// The pods behind the Services.
 #[derive(Debug, Clone, Copy)]
@@ -67,17 +94,26 @@ pub enum Update {
 }
 
 /// Renders them, beside the live apex Service.
-pub fn services(request: &RouteRequest<'_>, pods: Pods<'_>, live_apex: Option<&Value>) -> ServiceSet {
+pub fn services(
+    request: &RouteRequest<'_>,
+    pods: Pods<'_>,
+    live_apex: Option<&Value>,
+    leads: Leads,
+) -> ServiceSet {
     let CanaryService { apex, primary, canary, .. } = request.spec;
     let name = request.service;
     let primary_selector = pods.primary_selector();
     let service = |name: &str, selector: &Labels, custom: &Option<CustomMetadata>| {
         service(request, name, pods, selector, custom.as_ref())
     };
+    let apex_selector = match leads {
+        Leads::Stable | Leads::Elsewhere => &primary_selector,
+        Leads::Candidate => pods.sides.target(),
+    };
     let mut set = ServiceSet {
-        apex: service(name, &primary_selector, apex),
-        primary: service(&format!("{name}-primary"), &primary_selector, primary),
-        canary: service(&format!("{name}-canary"), pods.sides.target(), canary),
+        apex: service(name, apex_selector, apex),
+        primary: service(&request.side("primary"), &primary_selector, primary),
+        canary: service(&request.side("canary"), pods.sides.target(), canary),
     };
     let users_own = live_apex.filter(|live| !request.owner.controls(live));
     if let Some(live) = users_own.filter(|_| !request.is_behind_gateway()) {
@@ -123,8 +159,7 @@ impl ServiceSet {
 
     /// What leads a live apex Service to the target's pods; `None` if it does.
     pub fn hand_back(request: &RouteRequest<'_>, pods: Pods<'_>, live: &Value) -> Option<Update> {
-        let mut apex = services(request, pods, Some(live)).apex;
-        apex["spec"]["selector"] = pods.sides.target().to_json();
+        let apex = services(request, pods, Some(live), Leads::Candidate).apex;
         let back = Pods { primary: Some(pods.target), ..pods };
         Self::update(request, back, &apex, live)
     }
@@ -251,7 +286,14 @@ mod tests {
     impl Made {
         fn request(&self) -> RouteRequest<'_> {
             let Self { spec, owner, .. } = self;
-            RouteRequest { namespace: "test", service: "web", spec, owner, target: "podinfo" }
+            RouteRequest {
+                namespace: "test",
+                service: "web",
+                spec,
+                owner,
+                target: "podinfo",
+                pods: Some(self.pods()),
+            }
         }
 
         fn pods(&self) -> Pods<'_> {
@@ -260,7 +302,7 @@ mod tests {
         }
 
         fn set(&self, live_apex: Option<&Value>) -> ServiceSet {
-            services(&self.request(), self.pods(), live_apex)
+            services(&self.request(), self.pods(), live_apex, Leads::Stable)
         }
 
         fn update(&self, desired: &Value, live: &Value) -> Option<Update> {
@@ -310,7 +352,7 @@ mod tests {
         // A primary that was made by its first label alone.
         let old = Labels::of(&json!({"app": "store-primary"}));
         let pods = Pods { primary: Some(&old), ..made.pods() };
-        let apex = services(&made.request(), pods, None).apex;
+        let apex = services(&made.request(), pods, None, Leads::Stable).apex;
         assert_eq!(apex["spec"]["selector"], json!({"app": "store-primary"}));
     }
 

@@ -2,6 +2,8 @@
 //! Time is paused: it advances by itself whenever everybody waits.
 
 mod deletion;
+mod gateway;
+mod kubernetes;
 mod obstacles;
 mod pair;
 mod routes;

@@ -29,6 +29,8 @@ const USED: &[(&str, &str, &str)] = &[
     ("networking.istio.io", "virtualservices", "get list watch create patch delete"),
     ("networking.istio.io", "destinationrules", "get list watch create patch delete"),
     ("networking.istio.io", "gateways", "get list create patch delete"),
+    ("gateway.networking.k8s.io", "httproutes", "get list watch create patch delete"),
+    ("gateway.networking.k8s.io", "gateways", "get list watch create patch delete"),
     ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
     ("coordination.k8s.io", "leases", "get create update"),
 ];

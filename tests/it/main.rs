@@ -19,6 +19,7 @@ mod house;
 mod loadtest;
 mod prometheus;
 mod sandbox;
+mod schemas;
 mod support;
 mod sync;
 mod together;

@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
-use serde_json::json;
+use serde_json::{Value, json};
 use serin::api::annotations::REQUEST;
 use serin::api::{Canary, CanaryPhase, CanaryStatus};
 use serin::cli::run;
@@ -55,6 +55,10 @@ const CLIENTS: (usize, usize) = (8, 4);
 const EVERY: Duration = Duration::from_millis(80);
 /// Requests after the last write, in which what the mesh takes up late would show: about two seconds' worth.
 const AFTERMATH: u64 = 300;
+/// The header by which A/B testing knows its users.
+const INSIDER: (&str, &str) = ("x-canary", "insider");
+/// The cookie by which users of the canary are known.
+const CANARY_COOKIE: &str = "side";
 /// Most answers that are remembered in words.
 const WORDS_MAX: usize = 20;
 
@@ -77,25 +81,91 @@ struct Waits {
 struct Users {
     asked: AtomicU64,
     refused: Mutex<Vec<String>>,
+    /// How often each version answered.
+    versions: Mutex<BTreeMap<String, u64>>,
+    /// The version that answers whoever brings the canary's cookie.
+    pinned: Mutex<Option<String>>,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+struct User {
+    client: reqwest::Client,
+    url: String,
+    /// Whether A/B testing means it.
+    insider: bool,
+    /// Cookies as a browser keeps them.
+    cookies: BTreeMap<String, String>,
+}
+
+impl User {
+    fn new(proxy: Option<&str>, url: String) -> Self {
+        Self { client: client(proxy), url, insider: false, cookies: BTreeMap::new() }
+    }
+
+    fn keep(&mut self, set_cookie: &str) {
+        let mut parts = set_cookie.split("; ");
+        let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else { return };
+        if parts.any(|attribute| attribute.starts_with("Max-Age=-")) {
+            self.cookies.remove(name);
+        } else {
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Status and text of the answer.
+    async fn ask(&mut self) -> Result<(u16, String), reqwest::Error> {
+        let mut request = self.client.get(&self.url);
+        if self.insider {
+            request = request.header(INSIDER.0, INSIDER.1);
+        }
+        if !self.cookies.is_empty() {
+            let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            request = request.header("Cookie", pairs.join("; "));
+        }
+        let response = request.send().await?;
+        let set: Vec<String> = response
+            .headers()
+            .get_all("set-cookie")
+            .iter()
+            .filter_map(|cookie| cookie.to_str().ok().map(str::to_owned))
+            .collect();
+        for cookie in &set {
+            self.keep(cookie);
+        }
+        Ok((response.status().as_u16(), response.text().await?))
+    }
 }
 
 impl Users {
-    async fn ask(&self, client: &reqwest::Client, url: &str) {
-        let said = match client.get(url).send().await {
-            Ok(response) => {
-                let status = response.status();
-                let text = response.text().await.unwrap_or_else(|error| error.to_string());
-                (status != 200 && !text.contains("simulated error")).then(|| format!("{status}: {}", text.trim()))
-            }
+    async fn ask(&self, user: &mut User) {
+        let brings_cookie = user.cookies.contains_key(CANARY_COOKIE);
+        let said = match user.ask().await {
+            Ok((200, text)) => self.note(brings_cookie, &text),
+            Ok((_, text)) if text.contains("simulated error") => None,
+            Ok((status, text)) => Some(format!("{status}: {}", text.trim())),
             Err(error) => Some(error.to_string()),
         };
         self.asked.fetch_add(1, Ordering::Relaxed);
         if let Some(said) = said {
             let mut refused = self.refused.lock().unwrap();
             if refused.len() < WORDS_MAX {
-                refused.push(format!("{url}: {said}"));
+                refused.push(format!("{}: {said}", user.url));
             }
         }
+    }
+
+    /// Notes which version answered; what is wrong with that.
+    fn note(&self, brings_cookie: bool, text: &str) -> Option<String> {
+        let answer: Value = serde_json::from_str(text).ok()?;
+        let version = answer["version"].as_str()?.to_owned();
+        let pinned = self.pinned.lock().unwrap().clone().filter(|pinned| brings_cookie && *pinned != version);
+        *self.versions.lock().unwrap().entry(version.clone()).or_default() += 1;
+        pinned.map(|pinned| format!("a user of {pinned} was answered by {version}"))
+    }
+
+    fn answered_by(&self, version: &str) -> u64 {
+        self.versions.lock().unwrap().get(version).copied().unwrap_or(0)
     }
 }
 
@@ -141,6 +211,11 @@ impl World {
     /// Initializes podinfo, starts a daemon that waits like this, and the load. `grace` is how long a deleted pod still
     /// serves.
     async fn start(mesh: Mesh, grace: Duration, waits: Waits) -> Self {
+        Self::start_with(mesh, grace, waits, manifests()).await
+    }
+
+    /// The same with other manifests.
+    async fn start_with(mesh: Mesh, grace: Duration, waits: Waits, manifests: Vec<FileEdit>) -> Self {
         let Mesh { late, seed } = mesh;
         // Another test of the process may have installed it already.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -159,7 +234,7 @@ impl World {
         // Whatever follows: the hand-over to primary is over, and known to the mesh, before the users come.
         let daemon = Daemon::start(&sandbox, PATIENT);
         let stop = CancellationToken::new();
-        sandbox.repository().commit("Add podinfo 3.1.0", |_| Ok(manifests())).unwrap();
+        sandbox.repository().commit("Add podinfo 3.1.0", |_| Ok(manifests)).unwrap();
         let canaries = Api::namespaced(sandbox.client(), "test");
         let mut world = Self {
             canaries,
@@ -196,22 +271,25 @@ impl World {
 
     /// Users come when the first of them is served.
     async fn load(&mut self, stop: &CancellationToken) {
-        let ingress = (client(None), format!("{}/", self.sandbox.ingress_url()));
-        let proxied = (client(Some(self.sandbox.proxy_url())), "http://podinfo.test:9898/".to_owned());
-        for (client, url) in [&ingress, &proxied] {
-            self.eventually(url, async || client.get(url).send().await.is_ok_and(|answer| answer.status() == 200))
-                .await;
+        let ingress = User::new(None, format!("{}/", self.sandbox.ingress_url()));
+        let proxied = User::new(Some(self.sandbox.proxy_url()), "http://podinfo.test:9898/".to_owned());
+        for user in [&ingress, &proxied] {
+            let url = &user.url;
+            self.eventually(url, async || {
+                user.client.get(url).send().await.is_ok_and(|answer| answer.status() == 200)
+            })
+            .await;
         }
         self.before = self.sandbox.traffic().counts();
-        let clients =
-            std::iter::repeat_n(&ingress, CLIENTS.0).chain(std::iter::repeat_n(&proxied, CLIENTS.1)).cloned();
-        for (client, url) in clients {
+        let users = std::iter::repeat_n(&ingress, CLIENTS.0).chain(std::iter::repeat_n(&proxied, CLIENTS.1));
+        for (index, user) in users.enumerate() {
+            let mut user = User { insider: index % 2 == 0, ..user.clone() };
             let (users, stop) = (self.users.clone(), stop.clone());
             self.tasks.spawn(async move {
                 let mut ticks = tokio::time::interval(EVERY);
                 ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                    users.ask(&client, &url).await;
+                    users.ask(&mut user).await;
                 }
             });
         }
@@ -231,6 +309,11 @@ impl World {
 
     async fn phase(&self, phase: CanaryPhase) {
         self.reaches(&format!("phase {phase:?}"), move |status| status.phase == phase).await;
+    }
+
+    /// Waits until a user gets an answer of a version.
+    async fn is_answered_by(&self, version: &str) {
+        self.eventually(version, async || self.users.answered_by(version) > 0).await;
     }
 
     async fn weight(&self, weight: i64) {
@@ -346,17 +429,96 @@ fn client(proxy: Option<&str>) -> reqwest::Client {
 /// The example with two steps and without webhooks: users are the load, and a load test that goes on while the canary
 /// leaves would be refused by right.
 fn manifests() -> Vec<FileEdit> {
+    variant(&json!({}))
+}
+
+/// The same with a merge patch of the Canary's spec.
+fn variant(patch: &Value) -> Vec<FileEdit> {
     let read = |name: &str| std::fs::read_to_string(Path::new(example()).join(name)).unwrap();
     let canary = patient(&read("canary.yaml"))
         .replace("stepWeight: 10", "stepWeight: 25")
         // A second is not much on a busy machine.
         .replace("perTryTimeout: 1s", "perTryTimeout: 15s");
-    let canary = canary.split("    webhooks:").next().unwrap_or_default().to_owned();
+    let canary = canary.split("    webhooks:").next().unwrap_or_default();
+    let mut canary: Value = serde_yaml::from_str(canary).unwrap();
+    json_patch::merge(&mut canary["spec"], patch);
     let names = ["namespace.yaml", "deployment.yaml", "hpa.yaml", "public-gateway.yaml", "metric-template.yaml"];
     let mut files: Vec<FileEdit> =
         names.iter().map(|name| FileEdit { path: (*name).to_owned(), content: read(name) }).collect();
-    files.push(FileEdit { path: "canary.yaml".to_owned(), content: canary });
+    files.push(FileEdit { path: "canary.yaml".to_owned(), content: serde_yaml::to_string(&canary).unwrap() });
     files
+}
+
+/// Along an HTTPRoute of a Gateway instead.
+fn by_gateway_api(patch: &Value) -> Vec<FileEdit> {
+    let mut attached = json!({
+        "provider": "gatewayapi:v1",
+        "service": {
+            "gatewayRefs": [{"name": "public", "namespace": "istio-system"}],
+            "gateways": null, "trafficPolicy": null, "retries": null,
+        },
+    });
+    json_patch::merge(&mut attached, patch);
+    let listener =
+        json!({"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}});
+    let gateway = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "public", "namespace": "istio-system"},
+        "spec": {"gatewayClassName": "sandbox", "listeners": [listener]},
+    });
+    let mut files = variant(&attached);
+    files.retain(|file| file.path != "public-gateway.yaml");
+    files.push(FileEdit { path: "gateway.yaml".to_owned(), content: serde_yaml::to_string(&gateway).unwrap() });
+    files
+}
+
+/// With plain Services; whoever comes from outside comes by a route of the user's own.
+fn by_services(patch: &Value) -> Vec<FileEdit> {
+    let mut plain = json!({
+        "provider": "kubernetes",
+        "service": {"gateways": null, "hosts": null, "trafficPolicy": null, "retries": null},
+    });
+    json_patch::merge(&mut plain, patch);
+    let route = json!({
+        "apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
+        "metadata": {"name": "outside", "namespace": "test"},
+        "spec": {
+            "hosts": ["*"], "gateways": ["istio-system/public-gateway"],
+            "http": [{"route": [{"destination": {"host": "podinfo"}}]}],
+        },
+    });
+    let mut files = variant(&plain);
+    files.push(FileEdit { path: "outside.yaml".to_owned(), content: serde_yaml::to_string(&route).unwrap() });
+    files
+}
+
+/// All users at once, after a round of checks. Nobody asks the canary before, so there is nothing to measure; the rounds are
+/// long enough for a person to say no.
+fn blue_green() -> Value {
+    json!({"analysis": {"iterations": 1, "stepWeight": null, "maxWeight": null, "interval": "5m", "metrics": null}})
+}
+
+/// The same, with copies of their requests until then.
+fn mirrored() -> Value {
+    let mut patch = blue_green();
+    patch["analysis"]["mirror"] = json!(true);
+    patch
+}
+
+/// Some users, for two rounds.
+fn ab() -> Value {
+    let mut patch = blue_green();
+    let (header, value) = INSIDER;
+    patch["analysis"]["match"] = json!([{"headers": {header: {"exact": value}}}]);
+    patch
+}
+
+/// Shares of the users, who stay where they were answered first, and go back step by step.
+fn sticky() -> Value {
+    json!({"analysis": {
+        "stepWeightPromotion": 50,
+        "sessionAffinity": {"cookieName": CANARY_COOKIE, "primaryCookieName": "first-side", "maxAge": 3600},
+    }})
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -444,4 +606,90 @@ async fn no_weight_before_endpoints_have_had_their_time() {
     world.waits_for("proxies to learn of podinfo's pods").await;
     world.assert_no_failures("the canary became ready, of which the mesh knows nothing").await;
     world.shutdown().await;
+}
+
+/// A release and the rollback of the next one; nobody notices either.
+async fn fails_no_request(manifests: Vec<FileEdit>) {
+    let world = World::start_with(MESH, Duration::from_secs(2), PATIENT, manifests).await;
+    *world.users.pinned.lock().unwrap() = Some("3.1.1-slow-200".to_owned());
+    world.push("3.1.1-slow-200");
+    world.phase(CanaryPhase::Succeeded).await;
+    world.assert_no_failures("promotion").await;
+    *world.users.pinned.lock().unwrap() = None;
+    world.push("3.1.2-slow-200");
+    world.is_answered_by("3.1.2-slow-200").await;
+    world.abort().await;
+    world.phase(CanaryPhase::Failed).await;
+    world.assert_no_failures("rollback").await;
+    world.shutdown().await;
+}
+
+/// That the one above is not blind: the mesh learns nothing of the way back, and nothing drains.
+async fn fails_without_a_drain(manifests: Vec<FileEdit>, held: Part) {
+    let waits = Waits { drain: NO_TIME, ..PATIENT };
+    let world = World::start_with(PROMPT_MESH, Duration::ZERO, waits, manifests).await;
+    world.push("3.1.1");
+    world.is_answered_by("3.1.1").await;
+    assert_eq!(world.failures(), BTreeMap::new());
+    let _hold = world.sandbox.traffic().hold(held);
+    world.abort().await;
+    world.phase(CanaryPhase::Failed).await;
+    world.canary_is_gone().await;
+    world.assert_fails(&[Failure::ConnectionRefused, Failure::ConnectionReset, Failure::NoHealthyUpstream]).await;
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateway_api_fails_no_request() {
+    fails_no_request(by_gateway_api(&json!({}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateway_api_without_a_drain_fails_requests() {
+    fails_without_a_drain(by_gateway_api(&json!({})), Part::Routes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blue_green_with_plain_services_fails_no_request() {
+    fails_no_request(by_services(&blue_green())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blue_green_with_plain_services_without_a_drain_fails_requests() {
+    fails_without_a_drain(by_services(&blue_green()), Part::Endpoints).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mirrored_blue_green_fails_no_request() {
+    fails_no_request(variant(&mirrored())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mirrored_blue_green_without_a_drain_fails_requests() {
+    fails_without_a_drain(variant(&mirrored()), Part::Routes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ab_testing_fails_no_request() {
+    fails_no_request(by_gateway_api(&ab())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ab_testing_without_a_drain_fails_requests() {
+    fails_without_a_drain(by_gateway_api(&ab()), Part::Routes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sticky_users_fail_no_request() {
+    fails_no_request(variant(&sticky())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sticky_users_without_a_drain_fail_requests() {
+    fails_without_a_drain(variant(&sticky()), Part::Routes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sticky_users_of_gateway_api_fail_no_request() {
+    fails_no_request(by_gateway_api(&sticky())).await;
 }

@@ -158,7 +158,7 @@ pub enum SandboxError {
     #[error("failed to start traffic")]
     Traffic(#[from] TrafficError),
     /// A built-in definition.
-    #[error("failed to read Istio's definitions")]
+    #[error("failed to read the definitions of routes")]
     Definitions(#[from] CrdError),
     /// An object that the world consists of.
     #[error("failed to create {object} in the cluster")]
@@ -228,7 +228,7 @@ impl Sandbox {
         };
         tasks.spawn(controllers::run(client.clone(), options, shutdown.clone()));
         setup::install(&client).await?;
-        // After Istio's kinds are served, or its watches would have to wait for them.
+        // After the routes' kinds are served, or its watches would have to wait for them.
         let traffic = TrafficOptions { speed: whole(speed), ..traffic };
         let traffic = traffic::start(client.clone(), traffic, shutdown.clone()).await?;
         let prometheus = prometheus.unwrap_or(traffic.metrics_address);

@@ -65,9 +65,10 @@ fn foreign_service(
     let service = by_ref.get(&id)?;
     // Nobody owns what is only in files.
     let owner = Owner { name: String::new(), uid: "-".to_owned() };
-    let request = RouteRequest { namespace, service: name, spec, owner: &owner, target: &target.name };
     let labels = Labels::of(&found.manifest.object["spec"]["template"]["metadata"]["labels"]);
     let pods = Pods { sides, target: &labels, primary: None, ports: &[] };
+    let (service_name, target) = (name, target.name.as_str());
+    let request = RouteRequest { namespace, service: service_name, spec, owner: &owner, target, pods: Some(pods) };
     let message = ServiceSet::refuse(&request, pods, &service.manifest.object)?;
     Some(finding(Severity::Error, service, "spec.selector", message))
 }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::router::Istio;
+use crate::api::Provider;
+use crate::router::{Istio, router_of};
 
 use super::*;
 
@@ -144,4 +145,52 @@ fn what_conflicts_is_refused_by_field_and_remedy() {
         assert_eq!(error.path(), path, "{patch}: {error}");
         assert!(error.to_string().contains(words), "{error}");
     }
+}
+
+/// With another provider.
+fn with(provider: Provider, patch: Value) -> Result<Strategy, PolicyError> {
+    let mut spec = json!({
+        "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "podinfo"},
+        "service": {"port": 9898, "gatewayRefs": [{"name": "public"}]},
+        "analysis": {"interval": "30s", "threshold": 5}
+    });
+    json_patch::merge(&mut spec["analysis"], &patch);
+    let spec: CanarySpec = serde_json::from_value(spec).unwrap();
+    compile("test", &spec, router_of(provider).unwrap(), Duration::from_secs(30))
+}
+
+#[test]
+fn d19_weights_with_copies_go_on_with_every_provider_that_can_copy() {
+    for provider in [Provider::Istio, Provider::GatewayApiV1, Provider::GatewayApiV1Beta1] {
+        let strategy = with(provider, json!({"stepWeights": [10, 20], "mirror": true})).unwrap();
+        assert_eq!(
+            words(&strategy),
+            [
+                "primary 100 %, canary 0 %, 100 % mirrored to the canary",
+                "analyse",
+                "primary 90 %, canary 10 %",
+                "analyse",
+                "primary 80 %, canary 20 %",
+                "analyse",
+            ]
+        );
+    }
+    let refused = with(Provider::Kubernetes, json!({"iterations": 2, "mirror": true})).unwrap_err();
+    assert_eq!(refused.path(), "spec.analysis.mirror");
+    let refused =
+        with(Provider::GatewayApiV1, json!({"iterations": 2, "mirror": true, "mirrorWeight": 30})).unwrap_err();
+    assert_eq!(refused.path(), "spec.analysis.mirrorWeight");
+}
+
+#[test]
+fn plain_services_move_everybody_at_once_whatever_is_asked_for() {
+    let blue_green = with(Provider::Kubernetes, json!({"iterations": 1})).unwrap();
+    assert_eq!(words(&blue_green), ["analyse", "gate", "primary 0 %, canary 100 %", "analyse"]);
+    let instead = with(Provider::Kubernetes, json!({"stepWeight": 10, "maxWeight": 50})).unwrap();
+    assert_eq!(instead.iterations, Some(10));
+    let without_match =
+        with(Provider::Kubernetes, json!({"iterations": 1, "match": [{"headers": {"x": {"exact": "1"}}}]}));
+    assert_eq!(words(&without_match.unwrap()), words(&blue_green));
+    let refused = with(Provider::Kubernetes, json!({"iterations": 1, "sessionAffinity": {"cookieName": "a"}}));
+    assert_eq!(refused.unwrap_err().path(), "spec.analysis.sessionAffinity");
 }

@@ -1,36 +1,16 @@
 //! The HTTP rules of a VirtualService as a routing, and back.
-//!
-//! Reading never fails: whatever a rule sends elsewhere is an extra backend of the routing, so a route that somebody bent is
-//! seen to differ from every routing that is wanted.
 
 use serde_json::{Map, Value, json};
 
 use crate::api::{CanaryService, Retries, Rewrite};
-use crate::model::{Affinity, Cookie, Routing, Rule, Split, Sticky};
+use crate::model::{Cookie, Routing, Split};
 
 use super::super::RouteRequest;
-use super::super::matches::merged;
+use super::super::plan::{Backend, Found, Planned, plan, routing, split, unknown};
 
-/// Name of the rule for users who bring the canary's cookie.
-const STICKY_CANARY: &str = "serin-sticky-canary";
-/// Name of the rule for users who bring primary's cookie.
-const STICKY_PRIMARY: &str = "serin-sticky-primary";
-/// Name of the rule for users who bring a cookie of an earlier release.
-const STICKY_OVER: &str = "serin-sticky-over";
-/// Where a rule leads that has no destination with a weight.
-const NOWHERE: &str = "nowhere";
-
-/// The rules that say `routing`: cookies first, then its rules, then the rest.
+/// The rules that say `routing`.
 pub(super) fn write(request: &RouteRequest<'_>, routing: &Routing) -> Vec<Value> {
-    let Routing { rules, base, sticky } = routing;
-    let apart = rules.iter().map(|Rule { name, when, split }| {
-        let mut rule = rule(request, &when[..], split, &Sticky::Off);
-        rule.insert("name".to_owned(), json!(name));
-        rule
-    });
-    let rest = rule(request, &request.spec.match_, base, sticky);
-    let all = by_cookie(request, base, sticky).into_iter().chain(apart).chain([rest]);
-    all.map(Value::Object).collect()
+    plan(routing, &request.spec.match_).iter().map(|planned| rule(request, planned)).collect()
 }
 
 /// One rule that sends all requests to one host.
@@ -40,52 +20,17 @@ pub(super) fn leading_to(request: &RouteRequest<'_>, host: &str) -> Value {
     Value::Object(rule)
 }
 
-/// The rules for users who bring a cookie.
-fn by_cookie(request: &RouteRequest<'_>, base: &Split, sticky: &Sticky) -> Vec<Map<String, Value>> {
-    let pinned = |name: &str, cookie: &Cookie, split: &Split| {
-        let when = merged(&[json!({"headers": {"cookie": {"regex": brings(cookie)}}})], &request.spec.match_);
-        let mut rule = rule(request, &when, split, &Sticky::Off);
-        rule.insert("name".to_owned(), json!(name));
-        rule
-    };
-    match sticky {
-        Sticky::Off => Vec::new(),
-        Sticky::Issue(affinity) => {
-            let Affinity { candidate, stable } = affinity.as_ref();
-            let to_canary = pinned(STICKY_CANARY, candidate, &Split::candidate_percent(100));
-            let to_primary = stable.as_ref().map(|cookie| pinned(STICKY_PRIMARY, cookie, &Split::default()));
-            [to_canary].into_iter().chain(to_primary).collect()
-        }
-        Sticky::Withdraw(cookie) => {
-            let mut rule = pinned(STICKY_OVER, cookie, base);
-            let headers = rule.entry("headers").or_insert_with(|| json!({}));
-            headers["response"]["add"]["Set-Cookie"] = json!(cookie.header());
-            vec![rule]
-        }
-    }
-}
-
-/// Matches a header `Cookie` that has this one among others. Names of cookies may hold characters that mean something in
-/// regular expressions.
-fn brings(cookie: &Cookie) -> String {
-    let pair: String = cookie
-        .pair()
-        .chars()
-        .flat_map(|character| {
-            let means_something = !(character.is_ascii_alphanumeric() || "_-=".contains(character));
-            means_something.then_some('\\').into_iter().chain([character])
-        })
-        .collect();
-    format!("(.*;)? ?{pair}(;.*)?")
-}
-
-fn rule(request: &RouteRequest<'_>, when: &[Value], split: &Split, sticky: &Sticky) -> Map<String, Value> {
+fn rule(request: &RouteRequest<'_>, planned: &Planned<'_>) -> Value {
+    let Planned { name, when, split, issues: _, withdraws } = planned;
     let mut rule = common(request.spec, when);
-    let (primary, canary) = (side(request, "primary"), side(request, "canary"));
-    let (for_primary, for_canary) = match sticky {
-        Sticky::Issue(affinity) => (affinity.stable.as_ref(), Some(&affinity.candidate)),
-        Sticky::Off | Sticky::Withdraw(_) => (None, None),
-    };
+    if let Some(name) = name {
+        rule.insert("name".to_owned(), json!(name));
+    }
+    if let Some(cookie) = withdraws {
+        let headers = rule.entry("headers").or_insert_with(|| json!({}));
+        headers["response"]["add"]["Set-Cookie"] = json!(cookie.header());
+    }
+    let (primary, canary) = (request.side("primary"), request.side("canary"));
     let to = |host: &str, weight: u8, cookie: Option<&Cookie>| {
         let mut to = json!({"destination": destination(request, host), "weight": weight});
         if let Some(cookie) = cookie {
@@ -94,7 +39,10 @@ fn rule(request: &RouteRequest<'_>, when: &[Value], split: &Split, sticky: &Stic
         to
     };
     let extra = split.extra().iter().map(|extra| to(&extra.backend, extra.percent, None));
-    let sides = [to(&primary, split.stable(), for_primary), to(&canary, split.candidate(), for_canary)];
+    let sides = [
+        to(&primary, split.stable(), planned.for_stable()),
+        to(&canary, split.candidate(), planned.for_candidate()),
+    ];
     rule.insert("route".to_owned(), sides.into_iter().chain(extra).collect());
     if split.mirror() > 0 {
         rule.insert("mirror".to_owned(), destination(request, &canary));
@@ -102,7 +50,7 @@ fn rule(request: &RouteRequest<'_>, when: &[Value], split: &Split, sticky: &Stic
     if (1..100).contains(&split.mirror()) {
         rule.insert("mirrorPercentage".to_owned(), json!({"value": split.mirror()}));
     }
-    rule
+    Value::Object(rule)
 }
 
 /// What all rules of a Canary say besides where requests go.
@@ -121,11 +69,6 @@ fn common(spec: &CanaryService, when: &[Value]) -> Map<String, Value> {
     set("corsPolicy", cors_policy.clone());
     set("headers", headers.clone());
     rule
-}
-
-/// `<service>-primary` or `<service>-canary`.
-fn side(request: &RouteRequest<'_>, side: &str) -> String {
-    format!("{}-{side}", request.service)
 }
 
 /// The port is named only where Istio cannot guess it: behind a gateway when the service has several ports.
@@ -159,71 +102,48 @@ pub(super) fn read(request: &RouteRequest<'_>, rules: &Value) -> Routing {
     let rules = rules.as_array().map_or(&[][..], Vec::as_slice);
     // What follows a rule without conditions is never reached.
     let last = rules.iter().position(|rule| conditions(rule).is_empty()).unwrap_or(rules.len().saturating_sub(1));
-    let Some(rest) = rules.get(last) else { return Routing::all(nowhere()) };
-    let apart = &rules[..last];
-    let (sticky, apart) = match read_sticky(request, apart, rest) {
-        Some((sticky, used)) => (sticky, &apart[used..]),
-        None => (Sticky::Off, apart),
-    };
-    let rule = |(index, rule): (usize, &Value)| Rule {
-        name: rule["name"].as_str().map_or_else(|| format!("rule {index}"), str::to_owned),
-        when: conditions(rule).to_vec(),
-        split: read_split(request, rule),
-    };
-    let base = read_split(request, rest);
-    Routing { rules: apart.iter().enumerate().map(rule).collect(), base, sticky }
+    let apart = rules.iter().take(last).map(|rule| found(request, rule));
+    routing(apart.collect(), rules.get(last).map(|rule| found(request, rule)))
 }
 
 fn conditions(rule: &Value) -> &[Value] {
     rule["match"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// What the first rules say of cookies, and how many of them do. `None` if they say nothing, or something of their own.
-fn read_sticky(request: &RouteRequest<'_>, apart: &[Value], rest: &Value) -> Option<(Sticky, usize)> {
-    let named = |index: usize, name: &str| apart.get(index).filter(|rule| rule["name"] == name);
-    let issued_to = |host: &str| {
-        let to = rest["route"].as_array()?.iter().find(|to| is_host(request, to, host))?;
+fn found(request: &RouteRequest<'_>, rule: &Value) -> Found {
+    let issued_to = |side: &str| {
+        let to = rule["route"].as_array()?.iter().find(|to| is_host(request, to, &request.side(side)))?;
         cookie_in(to)
     };
-    if let Some(over) = named(0, STICKY_OVER) {
-        return Some((Sticky::Withdraw(cookie_in(over)?), 1));
+    Found {
+        name: rule["name"].as_str().map(str::to_owned),
+        when: conditions(rule).to_vec(),
+        split: read_split(request, rule),
+        for_stable: issued_to("primary"),
+        for_candidate: issued_to("canary"),
+        withdraws: cookie_in(rule),
     }
-    let to_canary = named(0, STICKY_CANARY)?;
-    if read_split(request, to_canary) != Split::candidate_percent(100) {
-        return None;
-    }
-    let candidate = issued_to(&side(request, "canary"))?;
-    let stable = issued_to(&side(request, "primary"));
-    let used = if stable.is_some() && named(1, STICKY_PRIMARY).is_some() { 2 } else { 1 };
-    Some((Sticky::Issue(Box::new(Affinity { candidate, stable })), used))
 }
 
 fn cookie_in(headers_of: &Value) -> Option<Cookie> {
     Cookie::parse(headers_of["headers"]["response"]["add"]["Set-Cookie"].as_str()?)
 }
 
-/// Where a rule sends requests. Weights are shares of their sum; what is not whole counts for the canary.
 fn read_split(request: &RouteRequest<'_>, rule: &Value) -> Split {
     let route = rule["route"].as_array().map_or(&[][..], Vec::as_slice);
-    let weight = |to: &Value| to["weight"].as_u64().unwrap_or(u64::from(route.len() == 1) * 100);
-    let sum: u64 = route.iter().map(weight).sum();
-    if sum == 0 {
-        return nowhere();
-    }
-    let percent = |weight: u64| u8::try_from((weight * 100).div_ceil(sum)).unwrap_or(100);
-    let (primary, canary) = (side(request, "primary"), side(request, "canary"));
-    let to_canary = route.iter().filter(|to| is_host(request, to, &canary)).map(weight).sum();
-    let mut split = Split::candidate_percent(percent(to_canary)).mirrored(read_mirror(request, rule, &canary));
-    for to in route.iter().filter(|to| !is_host(request, to, &primary) && !is_host(request, to, &canary)) {
-        let host = to["destination"]["host"].as_str().unwrap_or(NOWHERE);
-        split = split.with_extra(host, percent(weight(to)));
-    }
-    split
-}
-
-/// A split that no routing wants.
-fn nowhere() -> Split {
-    Split::default().with_extra(NOWHERE, 100)
+    let (primary, canary) = (request.side("primary"), request.side("canary"));
+    let backend = |to: &Value| {
+        let backend = if is_host(request, to, &primary) {
+            Backend::Stable
+        } else if is_host(request, to, &canary) {
+            Backend::Candidate
+        } else {
+            to["destination"]["host"].as_str().map_or_else(unknown, |host| Backend::Other(host.to_owned()))
+        };
+        (backend, to["weight"].as_u64().unwrap_or(u64::from(route.len() == 1) * 100))
+    };
+    let backends: Vec<_> = route.iter().map(backend).collect();
+    split(&backends, read_mirror(request, rule, &canary))
 }
 
 /// Percent of which the canary gets copies; all of them unless something else is said.

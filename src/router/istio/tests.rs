@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Affinity, Cookie, Rule, Split, Sticky};
+use crate::model::{Affinity, Cookie, NamespacedName, Rule, Split, Sticky};
 use crate::workload::Owner;
 
+use super::super::Seen;
 use super::*;
 
 /// Objects that were "written", with a resourceVersion.
@@ -14,6 +15,10 @@ struct Live(BTreeMap<(RouteKind, String), Value>);
 impl LiveRoutes for Live {
     fn get(&self, kind: RouteKind, name: &str) -> Option<Value> {
         self.0.get(&(kind, name.to_owned())).cloned()
+    }
+
+    fn find(&self, _kind: RouteKind, _key: &NamespacedName) -> Seen {
+        Seen::Hidden
     }
 }
 
@@ -38,7 +43,7 @@ fn spec(extra: Value) -> CanaryService {
 }
 
 fn request<'a>(spec: &'a CanaryService, owner: &'a Owner) -> RouteRequest<'a> {
-    RouteRequest { namespace: "test", service: "podinfo", spec, owner, target: "podinfo" }
+    RouteRequest { namespace: "test", service: "podinfo", spec, owner, target: "podinfo", pods: None }
 }
 
 fn written(request: &RouteRequest<'_>, routing: &Routing) -> Live {
@@ -118,7 +123,7 @@ fn a_missing_rule_or_destination_is_drift_and_a_foreign_route_is_not_touched() {
 fn what_a_deleted_canary_left_is_taken_up_by_the_next_one() {
     let (spec, owner) = (spec(json!({})), owner());
     let request = request(&spec, &owner);
-    let (kind, mut left) = Istio.leave(&request);
+    let (kind, mut left) = Istio.hand_back(&request).remove(0);
     assert_eq!(left["spec"]["http"][0]["route"], json!([{"destination": {"host": "podinfo"}}]));
     let target = json!({"metadata": {"name": "podinfo", "uid": "d1"}});
     left["metadata"]["ownerReferences"] = json!([crate::workload::left_to(&target)]);

@@ -8,7 +8,7 @@ use crate::api::managed_fields::FieldSet;
 use crate::router::RouteRequest;
 use crate::workload::Labels;
 
-use super::{PORT_FIELDS, Pods, ServiceSet, normal_ports, services};
+use super::{Leads, PORT_FIELDS, Pods, ServiceSet, normal_ports, services};
 
 impl ServiceSet {
     /// What makes somebody's Service, read whole, the engine's as far as the Canary goes: also one with the right values is
@@ -43,7 +43,7 @@ impl ServiceSet {
             ));
         }
         let unnamed = ports_of(live).find(|port| port["name"].as_str().is_none_or(str::is_empty))?;
-        let wanted = services(request, pods, Some(live)).apex;
+        let wanted = services(request, pods, Some(live), Leads::Stable).apex;
         let joins = ports_of(&wanted).any(|port| !is_same_port(port, unnamed));
         joins.then(|| {
             format!(

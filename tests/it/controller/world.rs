@@ -81,7 +81,8 @@ impl World {
         tokio::spawn(controllers::run(server.client(), ControllerOptions::default(), shutdown.clone()));
         let clock = Clock::following(START.parse::<Timestamp>().unwrap());
         let world = Self { server, cluster, clock, outside: Arc::default(), _controllers: shutdown.drop_guard() };
-        for definition in serin::api::crds().into_iter().chain(crds::istio().unwrap()) {
+        let routes = crds::istio().unwrap().into_iter().chain(crds::gateway_api().unwrap());
+        for definition in serin::api::crds().into_iter().chain(routes) {
             Api::all(world.cluster.client()).create(&PostParams::default(), &definition).await.unwrap();
         }
         world.create("", "v1", "Namespace", json!({"metadata": {"name": "test"}})).await;

@@ -220,6 +220,11 @@ fn least(classes: &[Class<'_>]) -> Split {
 }
 
 impl Split {
+    /// Everything to the candidate.
+    pub const ALL: Self = Self { candidate: 100, extra: Vec::new(), mirror: 0 };
+    /// Everything to the stable side.
+    pub const NONE: Self = Self { candidate: 0, extra: Vec::new(), mirror: 0 };
+
     /// `percent` to the candidate, the rest to the stable side; values above 100 count as 100.
     pub fn candidate_percent(percent: u8) -> Self {
         Self { candidate: percent.min(100), extra: Vec::new(), mirror: 0 }

@@ -144,7 +144,14 @@ impl Observed {
         let request = self.request.map(Request::told);
         let route = match self.route {
             RouteObserved::Unusable(reason) => RouteObserved::Unusable(told(reason)),
-            route @ (RouteObserved::Missing | RouteObserved::Present { .. }) => route,
+            RouteObserved::Present { routing, current, unaccepted } => {
+                let unaccepted = unaccepted.map(|why| match why {
+                    Unaccepted::Pending(reason) => Unaccepted::Pending(told(reason)),
+                    Unaccepted::Refused(reason) => Unaccepted::Refused(told(reason)),
+                });
+                RouteObserved::Present { routing, current, unaccepted }
+            }
+            RouteObserved::Missing => RouteObserved::Missing,
         };
         Self {
             target: self.target.map(WorkloadObserved::told),
@@ -243,11 +250,29 @@ pub enum RouteObserved {
         routing: Routing,
         /// Whether everything else in generated services and routes is as the Canary wants it.
         current: bool,
-        /// Why the proxies may not follow it yet, in words; `None` when they do, or when the router does not say.
-        unaccepted: Option<String>,
+        /// Why the proxies may not follow it; `None` when they do, or when the router does not say.
+        unaccepted: Option<Unaccepted>,
     },
     /// There, but it cannot be steered: none or several rules lead to the service. In words, with the fix.
     Unusable(String),
+}
+
+/// Why proxies may not follow a route, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unaccepted {
+    /// Nobody has said yet what becomes of it as it is now.
+    Pending(String),
+    /// It is refused as it is, until somebody changes something.
+    Refused(String),
+}
+
+impl Unaccepted {
+    /// In words.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Pending(reason) | Self::Refused(reason) => reason,
+        }
+    }
 }
 
 /// A command given through the annotation `serin.dev/request: <verb>/<release or digest>/<nonce>`.

@@ -10,6 +10,7 @@
 
 mod budgets;
 mod crashes;
+mod defects;
 mod properties;
 mod script;
 mod world;

@@ -7,7 +7,7 @@ use super::routes::Kind;
 /// What the mesh can be kept from learning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Gateways and VirtualServices.
+    /// Gateways and routes.
     Routes,
     /// Which pods are behind a Service.
     Endpoints,
@@ -17,7 +17,7 @@ impl Part {
     /// The part that a kind belongs to; Services themselves cannot be held.
     pub(super) fn of(kind: Kind) -> Option<Self> {
         match kind {
-            Kind::VirtualService | Kind::Gateway => Some(Self::Routes),
+            Kind::VirtualService | Kind::Gateway | Kind::HttpRoute | Kind::Listeners => Some(Self::Routes),
             Kind::EndpointSlice => Some(Self::Endpoints),
             Kind::Service => None,
         }

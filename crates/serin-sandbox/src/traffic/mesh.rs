@@ -14,7 +14,7 @@ use serin_core::model::NamespacedName;
 
 use super::exchange::{ExchangeError, drop_hop_by_hop, exchange};
 use super::pods::{Pods, Target};
-use super::routes::{Change, Endpoint, Entry, Head, NoRoute, Retries, Route, Routes};
+use super::routes::{Change, Endpoint, Entry, Head, Headers, NoRoute, Retries, Route, Routes};
 use super::telemetry::{Attempt, Failure, Telemetry, Workload};
 
 /// Largest request body: it is kept for retries, as Envoy keeps one mebibyte.
@@ -102,11 +102,14 @@ impl Mesh {
         if let Ok(host) = host {
             parts.headers.insert(header::HOST, host);
         }
+        route.headers.request.apply(&mut parts.headers);
         let kept = Kept { method: parts.method, headers: parts.headers, body };
-        if let Some((service, port)) = route.mirror.clone() {
-            self.mirror(entry, service, port, &route.path, &kept);
+        for (service, port) in &route.mirrors {
+            self.mirror(entry, service.clone(), *port, &route.path, &kept);
         }
-        self.deliver(entry, &route, &kept).await
+        let mut response = self.deliver(entry, &route, &kept).await;
+        route.headers.response.apply(response.headers_mut());
+        response
     }
 
     /// Sends a copy whose answer nobody waits for.
@@ -121,7 +124,8 @@ impl Mesh {
         let path = path.to_owned();
         tokio::spawn(async move {
             let entry = namespace.as_deref().map_or(Entry::Ingress, |namespace| Entry::Mesh { namespace });
-            let route = Route { service, port, path, authority: None, timeout: None, retries, mirror: None };
+            let (mirrors, headers) = (Vec::new(), Headers::default());
+            let route = Route { service, port, path, authority: None, timeout: None, retries, mirrors, headers };
             drop(mesh.deliver(entry, &route, &copy).await);
         });
     }
@@ -195,9 +199,11 @@ impl Mesh {
     ) -> Outcome {
         let started = Instant::now();
         let (socket, workload, _under_way) = match self.pods.target(endpoint) {
-            Target::Pod { socket, workload, under_way } => (Some(socket), Some(workload), Some(under_way)),
+            Target::Pod { socket, workload, name, under_way } => {
+                (Some(socket), Some((workload, name)), Some(under_way))
+            }
             Target::Registered(socket) => (Some(socket), None, None),
-            Target::Closed(workload) => (None, Some(workload), None),
+            Target::Closed(workload) => (None, Some((workload, String::new())), None),
             Target::Nothing => (None, None, None),
         };
         let outcome = match socket {
@@ -215,7 +221,12 @@ impl Mesh {
             Outcome::Answered(response) => (None, response.status().as_u16()),
             Outcome::Failed(failure) => (Some(*failure), status(*failure).as_u16()),
         };
-        self.count(entry, service, workload.as_ref(), Some(&endpoint.ip), failure, code, started.elapsed());
+        let took = started.elapsed();
+        if let (Some((workload, pod)), Outcome::Answered(_)) = (&workload, &outcome) {
+            self.telemetry.answered(workload, pod, code, took);
+        }
+        let workload = workload.as_ref().map(|(workload, _)| workload);
+        self.count(entry, service, workload, Some(&endpoint.ip), failure, code, took);
         outcome
     }
 

@@ -3,11 +3,12 @@
 //! Every running pod is an HTTP server on loopback (`pods`); its cluster address means something only here. Requests
 //! come in through the ingress or a forward proxy (`proxy`), get a route from a pure snapshot (`routes`), are carried
 //! to a pod (`mesh`) and counted as Istio counts them (`telemetry`). What the snapshot and the pods are follows from
-//! watches (`watch`).
+//! watches (`watch`). Gateway API's objects get the status that a gateway controller would give them (`gateways`).
 //!
-//! Left out: HTTPS and other protocols than HTTP/1.1, HTTPRoute, subsets, outlier detection, circuit breaking.
+//! Left out: HTTPS and other protocols than HTTP/1.1, subsets, outlier detection, circuit breaking.
 
 mod exchange;
+mod gateways;
 mod hold;
 mod mesh;
 mod podinfo;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use gateways::run as gateway_controller;
 pub use hold::{Hold, Part};
 pub use mesh::RetryMode;
 pub use programs::{PodContext, Programs};
@@ -191,6 +193,7 @@ pub async fn start(
 
     let holds = Holds::default();
     watch::routes(&client, &mesh, Propagation { max: propagation_max, seed }, &holds, &shutdown);
+    tokio::spawn(gateways::run(client.clone(), shutdown.clone()));
     let pods = watch::pods(client, Arc::clone(&mesh), proxies);
     tokio::spawn(async move { shutdown.run_until_cancelled(pods).await });
 

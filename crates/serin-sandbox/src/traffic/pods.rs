@@ -25,7 +25,7 @@ use super::telemetry::Workload;
 pub(super) enum Target {
     /// A pod that listens here, and goes on listening for whoever was told so until the token is dropped: a request is
     /// answered or refused, whatever moment the pod stops at.
-    Pod { socket: SocketAddr, workload: Workload, under_way: TaskTrackerToken },
+    Pod { socket: SocketAddr, workload: Workload, name: String, under_way: TaskTrackerToken },
     /// Something that was registered.
     Registered(SocketAddr),
     /// A pod without that port.
@@ -38,6 +38,7 @@ pub(super) enum Target {
 struct Running {
     uid: String,
     socket: SocketAddr,
+    name: String,
     workload: Workload,
     ports: Vec<u16>,
     stop: CancellationToken,
@@ -97,6 +98,7 @@ impl Pods {
                 Target::Pod {
                     socket: pod.socket,
                     workload: pod.workload.clone(),
+                    name: pod.name.clone(),
                     under_way: pod.under_way.token(),
                 }
             } else {
@@ -191,6 +193,7 @@ impl Pods {
         let running = Running {
             uid: uid.to_owned(),
             socket,
+            name: pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
             workload: workload(pod),
             ports: ports(pod),
             stop,

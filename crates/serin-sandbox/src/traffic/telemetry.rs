@@ -1,4 +1,4 @@
-//! Istio's standard metrics, counted for each attempt, and the attempts that failed.
+//! Istio's standard metrics, counted for each attempt, the attempts that failed, and what applications count themselves.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -31,6 +31,8 @@ const BOUNDS_MS: [f64; 19] = [
     1_800_000.0,
     3_600_000.0,
 ];
+/// Upper bounds of applications' duration histograms, in seconds: those of Prometheus' clients.
+const BOUNDS_S: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Failed attempts remembered in detail; enough to see what went wrong first and last in a test.
 const FAILED_MAX: usize = 1_000;
 const UNKNOWN: &str = "unknown";
@@ -113,10 +115,18 @@ struct Key {
     flags: &'static str,
 }
 
+/// Requests as an application counts them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct AppKey {
+    namespace: String,
+    pod: String,
+    status: u16,
+}
+
 /// The series of one key.
 #[derive(Debug, Clone)]
 struct Family {
-    requests: SeriesId,
+    requests: Option<SeriesId>,
     buckets: Vec<(f64, SeriesId)>,
     sum: SeriesId,
     count: SeriesId,
@@ -127,12 +137,13 @@ struct Family {
 pub(super) struct Telemetry {
     store: SharedStore,
     families: Mutex<HashMap<Key, Family>>,
+    of_apps: Mutex<HashMap<AppKey, Family>>,
     counts: Mutex<RequestCounts>,
 }
 
 impl Telemetry {
     pub(super) fn new(store: SharedStore) -> Self {
-        Self { store, families: Mutex::default(), counts: Mutex::default() }
+        Self { store, families: Mutex::default(), of_apps: Mutex::default(), counts: Mutex::default() }
     }
 
     pub(super) fn counts(&self) -> RequestCounts {
@@ -187,52 +198,96 @@ impl Telemetry {
         counts.failed.push_back(failed);
     }
 
-    fn count(&self, key: Key, took: Duration) {
-        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        let family = match families.get(&key) {
-            Some(family) => family.clone(),
-            None => match self.family(&key) {
-                Ok(family) => families.entry(key).or_insert(family).clone(),
-                Err(error) => {
-                    tracing::warn!(%error, "a request is not counted");
-                    return;
-                }
-            },
+    /// What podinfo and its like count of an answer of their own, as a Prometheus labels it that relabels as Flagger's does.
+    pub(super) fn answered(&self, workload: &Workload, pod: &str, status: u16, took: Duration) {
+        let key = AppKey { namespace: workload.namespace.clone(), pod: pod.to_owned(), status };
+        let make = |key: &AppKey| {
+            let AppKey { namespace, pod, status } = key;
+            let labels = [
+                ("app", workload.name.clone()),
+                ("kubernetes_namespace", namespace.clone()),
+                ("kubernetes_pod_name", pod.clone()),
+                ("status", status.to_string()),
+            ];
+            let labels = labels.map(|(label, value)| (label.to_owned(), value)).into_iter().collect();
+            self.family(&labels, None, "http_request_duration_seconds", &BOUNDS_S)
         };
-        drop(families);
-        let milliseconds = took.as_secs_f64() * 1_000.0;
+        if let Some(family) = family_of(&self.of_apps, key, make) {
+            self.observe(&family, took.as_secs_f64());
+        }
+    }
+
+    fn count(&self, key: Key, took: Duration) {
+        let make = |key: &Key| {
+            self.family(
+                &labels(key),
+                Some("istio_requests_total"),
+                "istio_request_duration_milliseconds",
+                &BOUNDS_MS,
+            )
+        };
+        if let Some(family) = family_of(&self.families, key, make) {
+            self.observe(&family, took.as_secs_f64() * 1_000.0);
+        }
+    }
+
+    fn observe(&self, family: &Family, value: f64) {
         let mut store = self.store.lock();
-        store.add(family.requests, 1.0);
+        if let Some(requests) = family.requests {
+            store.add(requests, 1.0);
+        }
         for (bound, bucket) in &family.buckets {
-            if milliseconds <= *bound {
+            if value <= *bound {
                 store.add(*bucket, 1.0);
             }
         }
-        store.add(family.sum, milliseconds);
+        store.add(family.sum, value);
         store.add(family.count, 1.0);
     }
 
-    fn family(&self, key: &Key) -> Result<Family, StoreError> {
-        let labels = labels(key);
+    /// A histogram, and a counter beside it.
+    fn family(
+        &self,
+        labels: &Labels,
+        counter: Option<&str>,
+        histogram: &str,
+        bounds: &[f64],
+    ) -> Result<Family, StoreError> {
         let named = |name: &str| {
             let mut labels = labels.clone();
             labels.insert("__name__".to_owned(), name.to_owned());
             labels
         };
         let mut store = self.store.lock();
-        let mut buckets = Vec::with_capacity(BOUNDS_MS.len() + 1);
-        for bound in BOUNDS_MS.into_iter().chain([f64::INFINITY]) {
-            let mut labels = named("istio_request_duration_milliseconds_bucket");
+        let mut buckets = Vec::with_capacity(bounds.len() + 1);
+        for bound in bounds.iter().copied().chain([f64::INFINITY]) {
+            let mut labels = named(&format!("{histogram}_bucket"));
             let text = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };
             labels.insert("le".to_owned(), text);
             buckets.push((bound, store.series(&labels)?));
         }
-        Ok(Family {
-            requests: store.series(&named("istio_requests_total"))?,
-            buckets,
-            sum: store.series(&named("istio_request_duration_milliseconds_sum"))?,
-            count: store.series(&named("istio_request_duration_milliseconds_count"))?,
-        })
+        let requests = counter.map(|name| store.series(&named(name))).transpose()?;
+        let sum = store.series(&named(&format!("{histogram}_sum")))?;
+        Ok(Family { requests, buckets, sum, count: store.series(&named(&format!("{histogram}_count")))? })
+    }
+}
+
+/// The series of a key, made when it is new; `None` when there are too many.
+fn family_of<K: Eq + std::hash::Hash>(
+    all: &Mutex<HashMap<K, Family>>,
+    key: K,
+    make: impl FnOnce(&K) -> Result<Family, StoreError>,
+) -> Option<Family> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(family) = all.get(&key) {
+        return Some(family.clone());
+    }
+    match make(&key) {
+        Ok(family) => Some(all.entry(key).or_insert(family).clone()),
+        Err(error) => {
+            tracing::warn!(%error, "a request is not counted");
+            None
+        }
     }
 }
 

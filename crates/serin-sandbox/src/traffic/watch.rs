@@ -23,6 +23,8 @@ use super::routes::{Change, Kind};
 
 /// Group of Istio's kinds.
 const ISTIO: &str = "networking.istio.io";
+/// Group of Gateway API's kinds.
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// Pause before a watch is tried again; the sandbox's API server is near.
 const WATCH_RETRY: Duration = Duration::from_millis(250);
 /// Pause between looks for a kind that is not installed yet.
@@ -54,16 +56,23 @@ impl Backoff for Steady {
 }
 
 /// What to watch: group, version (`None`: whatever is served first), kind and plural.
-struct Watched {
-    kind: Kind,
+pub(super) struct Watched {
+    pub(super) kind: Kind,
     group: &'static str,
     version: Option<&'static str>,
     name: &'static str,
     plural: &'static str,
 }
 
-const ROUTES: [Watched; 4] = [
-    Watched { kind: Kind::Service, group: "", version: Some("v1"), name: "Service", plural: "services" },
+const SERVICES: Watched =
+    Watched { kind: Kind::Service, group: "", version: Some("v1"), name: "Service", plural: "services" };
+const LISTENERS: Watched =
+    Watched { kind: Kind::Listeners, group: GATEWAY_API, version: None, name: "Gateway", plural: "gateways" };
+const HTTP_ROUTES: Watched =
+    Watched { kind: Kind::HttpRoute, group: GATEWAY_API, version: None, name: "HTTPRoute", plural: "httproutes" };
+
+const ROUTES: [Watched; 6] = [
+    SERVICES,
     Watched {
         kind: Kind::EndpointSlice,
         group: "discovery.k8s.io",
@@ -79,7 +88,12 @@ const ROUTES: [Watched; 4] = [
         name: "VirtualService",
         plural: "virtualservices",
     },
+    LISTENERS,
+    HTTP_ROUTES,
 ];
+
+/// What a gateway controller looks at.
+pub(super) const OF_GATEWAYS: [Watched; 3] = [SERVICES, LISTENERS, HTTP_ROUTES];
 
 /// Starts the watches that feed the mesh.
 pub(super) fn routes(
@@ -112,23 +126,30 @@ async fn feed(
     mut random: fastrand::Rng,
 ) {
     let resource = served(&client, watched).await;
-    let changes = changes(client, &resource);
+    let changes = changes_of(client, watched.kind, &resource);
     pin_mut!(changes);
     let mut last = Instant::now();
     while let Some(change) = changes.next().await {
         last = last.max(Instant::now() + max.mul_f64(random.f64()));
-        let change = match change {
-            Seen::Applied(object) => Change::Apply(watched.kind, object),
-            Seen::Deleted(object) => match super::routes::name_of(&object) {
-                Some(name) => Change::Delete(watched.kind, name),
-                None => continue,
-            },
-            Seen::All(objects) => Change::Replace(watched.kind, objects),
-        };
         if sender.send((last, change)).await.is_err() {
             return;
         }
     }
+}
+
+/// Changes of the snapshot.
+pub(super) fn changes_of(
+    client: Client,
+    kind: Kind,
+    resource: &ApiResource,
+) -> impl Stream<Item = Change> + use<> {
+    changes(client, resource).filter_map(move |seen| {
+        std::future::ready(match seen {
+            Seen::Applied(object) => Some(Change::Apply(kind, object)),
+            Seen::Deleted(object) => super::routes::name_of(&object).map(|name| Change::Delete(kind, name)),
+            Seen::All(objects) => Some(Change::Replace(kind, objects)),
+        })
+    })
 }
 
 async fn take_up(mut receiver: mpsc::Receiver<Due>, mesh: Arc<Mesh>, mut held: Option<watch::Receiver<usize>>) {
@@ -221,7 +242,7 @@ fn json(object: DynamicObject) -> Option<Value> {
 }
 
 /// The resource to watch, once the API server serves it.
-async fn served(client: &Client, watched: &Watched) -> ApiResource {
+pub(super) async fn served(client: &Client, watched: &Watched) -> ApiResource {
     let Watched { group, version, name, plural, .. } = watched;
     if let Some(version) = version {
         return resource(group, version, name, plural);

@@ -1,4 +1,4 @@
-//! What the world's cluster holds before anything is released into it: Istio's kinds, a place for metrics and the way in.
+//! What the world's cluster holds before anything is released into it: the kinds of Istio and of Gateway API, a place for metrics and the way in.
 
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
@@ -40,7 +40,7 @@ const DAEMON_NAMESPACE: &str = "serin-system";
 
 /// Creates what is not there yet; what a user has put there stays.
 pub(super) async fn install(client: &Client) -> Result<(), SandboxError> {
-    for definition in crds::istio()? {
+    for definition in crds::istio()?.into_iter().chain(crds::gateway_api()?) {
         let name = definition.name_any();
         let api: Api<CustomResourceDefinition> = Api::all(client.clone());
         create(&api, &definition).await?;

@@ -47,7 +47,10 @@ pub(super) fn steer(cx: &mut Context<'_>, routing: &Routing) -> Steered {
             if is_shown && unaccepted.is_none() {
                 return Steered::Shown;
             }
-            cx.wait_silently(WaitingOn::Route { wanted: routing.clone(), reason: unaccepted.clone() });
+            cx.wait_silently(WaitingOn::Route {
+                wanted: routing.clone(),
+                reason: unaccepted.as_ref().map(|why| why.reason().to_owned()),
+            });
             Steered::Waiting
         }
     }

@@ -114,7 +114,7 @@ fn comes_through(gateway: &str, entry: Entry<'_>, namespace: &str) -> bool {
     }
 }
 
-fn query_value<'a>(uri: &'a http::Uri, name: &str) -> Option<&'a str> {
+pub(super) fn query_value<'a>(uri: &'a http::Uri, name: &str) -> Option<&'a str> {
     let pairs = uri.query().unwrap_or_default().split('&');
     pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))

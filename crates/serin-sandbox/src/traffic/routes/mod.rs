@@ -1,10 +1,15 @@
-//! Which pod a request goes to: a pure snapshot of VirtualServices, Gateways, Services and EndpointSlices.
+//! Which pod a request goes to: a pure snapshot of VirtualServices and their Gateways, HTTPRoutes and theirs, Services and
+//! EndpointSlices.
 //!
 //! Objects go in as JSON with [`Routes::apply`]; [`Routes::route`] decides as Istio's proxies do. No I/O, no clock;
 //! randomness is an argument.
 
+mod attached;
 mod gateway;
+mod gateway_route;
+mod headers;
 mod hosts;
+mod listeners;
 mod matching;
 mod services;
 #[cfg(test)]
@@ -18,11 +23,15 @@ use serde_json::Value;
 
 use serin_core::model::NamespacedName;
 
+pub(super) use attached::Said;
+pub(super) use headers::Headers;
 pub(super) use hosts::{full as full_name, split as split_authority};
 pub(super) use services::Endpoint;
 pub(super) use virtual_service::Retries;
 
 use gateway::Gateway;
+use gateway_route::GatewayRoute;
+use listeners::Listeners;
 use matching::Matched;
 use services::{EndpointSlice, Service};
 use virtual_service::{HttpRoute, VirtualService};
@@ -34,7 +43,11 @@ const MESH: &str = "mesh";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     VirtualService,
+    /// Istio's.
     Gateway,
+    HttpRoute,
+    /// Gateway API's Gateway.
+    Listeners,
     Service,
     EndpointSlice,
 }
@@ -82,18 +95,20 @@ pub(super) struct Route {
     pub(super) authority: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) retries: Retries,
-    /// A Service that gets a copy.
-    pub(super) mirror: Option<(NamespacedName, u16)>,
+    /// Services that get a copy.
+    pub(super) mirrors: Vec<(NamespacedName, u16)>,
+    /// What is done to headers on the way.
+    pub(super) headers: Headers,
 }
 
 /// Why a request goes nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoRoute {
-    #[error("no route for host {host}: no VirtualService is bound to a Gateway that serves it")]
+    #[error("no route for host {host}: no VirtualService or HTTPRoute is bound to a Gateway that serves it")]
     Ingress { host: String },
-    #[error("VirtualService {virtual_service} has no rule for {path}")]
+    #[error("route {virtual_service} has no rule for {path}")]
     Unmatched { virtual_service: NamespacedName, path: String },
-    #[error("VirtualService {virtual_service} cannot be obeyed by the sandbox: {reason}")]
+    #[error("route {virtual_service} cannot be obeyed by the sandbox: {reason}")]
     Unsupported { virtual_service: NamespacedName, reason: String },
     #[error("Service {service} does not exist")]
     NoService { service: NamespacedName },
@@ -110,6 +125,8 @@ pub(super) enum NoRoute {
 pub(super) struct Routes {
     virtual_services: BTreeMap<NamespacedName, VirtualService>,
     gateways: BTreeMap<NamespacedName, Gateway>,
+    gateway_routes: BTreeMap<NamespacedName, GatewayRoute>,
+    listeners: BTreeMap<NamespacedName, Listeners>,
     services: BTreeMap<NamespacedName, Service>,
     endpoint_slices: BTreeMap<NamespacedName, EndpointSlice>,
 }
@@ -124,6 +141,8 @@ impl Routes {
                 match kind {
                     Kind::VirtualService => self.virtual_services.clear(),
                     Kind::Gateway => self.gateways.clear(),
+                    Kind::HttpRoute => self.gateway_routes.clear(),
+                    Kind::Listeners => self.listeners.clear(),
                     Kind::Service => self.services.clear(),
                     Kind::EndpointSlice => self.endpoint_slices.clear(),
                 }
@@ -143,6 +162,12 @@ impl Routes {
             Kind::Gateway => {
                 self.gateways.insert(name, Gateway::read(object));
             }
+            Kind::HttpRoute => {
+                self.gateway_routes.insert(name, GatewayRoute::read(object));
+            }
+            Kind::Listeners => {
+                self.listeners.insert(name, Listeners::read(object));
+            }
             Kind::Service => {
                 self.services.insert(name, Service::read(object));
             }
@@ -156,6 +181,8 @@ impl Routes {
         match kind {
             Kind::VirtualService => drop(self.virtual_services.remove(name)),
             Kind::Gateway => drop(self.gateways.remove(name)),
+            Kind::HttpRoute => drop(self.gateway_routes.remove(name)),
+            Kind::Listeners => drop(self.listeners.remove(name)),
             Kind::Service => drop(self.services.remove(name)),
             Kind::EndpointSlice => drop(self.endpoint_slices.remove(name)),
         }
@@ -169,8 +196,11 @@ impl Routes {
         random: &mut fastrand::Rng,
     ) -> Result<Route, NoRoute> {
         let (host, port) = hosts::split(head.authority);
-        match (entry, self.virtual_service_for(entry, host)) {
-            (_, Some((name, virtual_service))) => self.by_rules(entry, head, random, name, virtual_service),
+        if let Some((name, virtual_service)) = self.virtual_service_for(entry, host) {
+            return self.by_rules(entry, head, random, name, virtual_service);
+        }
+        match (entry, self.by_gateway_route(entry, head, random)) {
+            (_, Some(found)) => found,
             (Entry::Ingress, None) => Err(NoRoute::Ingress { host: host.to_owned() }),
             (Entry::Mesh { namespace }, None) => {
                 let unknown = || NoRoute::Unknown { host: host.to_owned() };
@@ -187,7 +217,8 @@ impl Routes {
                     authority: None,
                     timeout: None,
                     retries: Retries::default(),
-                    mirror: None,
+                    mirrors: Vec::new(),
+                    headers: Headers::default(),
                 })
             }
         }
@@ -265,18 +296,17 @@ impl Routes {
         sent: (String, Option<String>),
     ) -> Result<Route, NoRoute> {
         let (_, port) = hosts::split(head.authority);
-        let destination = rule.pick(random).ok_or_else(|| NoRoute::Unsupported {
+        let (destination, headers) = rule.pick(random).ok_or_else(|| NoRoute::Unsupported {
             virtual_service: name.clone(),
             reason: "the rule has no destination with a weight".to_owned(),
         })?;
         let (service, port) = self.destination(destination, port, entry, &name.namespace)?;
-        let mirror = match rule.mirrored(random) {
-            Some(mirror) => Some(self.destination(mirror, port, entry, &name.namespace)?),
-            None => None,
-        };
+        let mirrored = rule.mirrored(random).into_iter();
+        let mirrors = mirrored.map(|mirror| self.destination(mirror, port, entry, &name.namespace));
+        let mirrors = mirrors.collect::<Result<_, _>>()?;
         let HttpRoute { timeout, retries, .. } = rule;
         let (path, authority) = sent;
-        Ok(Route { service, port, path, authority, timeout: *timeout, retries: retries.clone(), mirror })
+        Ok(Route { service, port, path, authority, timeout: *timeout, retries: retries.clone(), mirrors, headers })
     }
 
     fn destination(

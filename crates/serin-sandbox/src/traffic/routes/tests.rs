@@ -201,3 +201,176 @@ fn a_rule_may_leave_the_way_to_another_virtual_service() {
         assert!(error.contains(reason), "{error}");
     }
 }
+
+/// A Gateway API Gateway with one listener.
+fn listeners(from: &str, hostname: Option<&str>) -> Change {
+    let listener = json!({"name": "http", "port": 80, "protocol": "HTTP", "hostname": hostname,
+        "allowedRoutes": {"namespaces": {"from": from}}});
+    let object = json!({"metadata": {"namespace": "ingress", "name": "public", "generation": 2},
+        "spec": {"listeners": [listener]}});
+    Change::Apply(Kind::Listeners, object)
+}
+
+fn http_route(name: &str, spec: Value) -> Change {
+    let metadata = json!({"namespace": "test", "name": name, "generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z"});
+    let mut object = json!({"metadata": metadata, "spec": {"parentRefs": [{"name": "public", "namespace": "ingress"}]}});
+    json_patch::merge(&mut object["spec"], &spec);
+    Change::Apply(Kind::HttpRoute, object)
+}
+
+fn to(name: &str) -> Value {
+    json!([{"name": name, "port": 9898}])
+}
+
+fn attached(changes: Vec<Change>) -> Routes {
+    let mut routes = Routes::default();
+    for name in ["podinfo", "podinfo-primary", "podinfo-canary"] {
+        routes.apply(service(name, &[9898]));
+    }
+    for change in changes {
+        routes.apply(change);
+    }
+    routes
+}
+
+/// The Service that a request with these headers reaches.
+fn reached(routes: &Routes, authority: &str, uri: &str, headers: &[(&'static str, &str)]) -> Result<Route, NoRoute> {
+    let uri: Uri = uri.parse().unwrap();
+    let headers: HeaderMap =
+        headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+    let head = Head { authority, method: &Method::GET, uri: &uri, headers: &headers };
+    routes.route(Entry::Ingress, head, &mut fastrand::Rng::with_seed(1))
+}
+
+#[test]
+fn the_rule_of_an_http_route_that_matches_most_closely_decides() {
+    let path = |kind: &str, value: &str| json!({"path": {"type": kind, "value": value}});
+    let with_header = json!({"path": {"value": "/"}, "headers": [{"name": "x-canary", "value": "insider"}]});
+    let cookie = json!({"headers": [{"name": "cookie", "type": "RegularExpression", "value": "(.*;)? ?side=a(;.*)?"}]});
+    let rules = json!([
+        {"backendRefs": to("podinfo-primary")},
+        {"matches": [with_header, cookie], "backendRefs": to("podinfo-canary")},
+        {"matches": [path("PathPrefix", "/api")], "backendRefs": to("podinfo")},
+        {"matches": [path("Exact", "/api/v1")], "backendRefs": to("podinfo-canary")},
+    ]);
+    let routes = attached(vec![listeners("All", None), http_route("podinfo", json!({"rules": rules}))]);
+    for (uri, headers, service) in [
+        ("/", &[][..], "podinfo-primary"),
+        ("/apis", &[], "podinfo-primary"),
+        ("/api", &[], "podinfo"),
+        ("/api/v2", &[], "podinfo"),
+        ("/api/v1", &[], "podinfo-canary"),
+        ("/", &[("x-canary", "insider")], "podinfo-canary"),
+        ("/", &[("x-canary", "other")], "podinfo-primary"),
+        ("/", &[("cookie", "other=1; side=a")], "podinfo-canary"),
+        ("/", &[("cookie", "aside=a")], "podinfo-primary"),
+        ("/api", &[("x-canary", "insider")], "podinfo"),
+    ] {
+        let route = reached(&routes, "any.example.com", uri, headers).unwrap();
+        assert_eq!(route.service.name, service, "{uri} {headers:?}");
+    }
+}
+
+#[test]
+fn filters_of_an_http_route_are_obeyed() {
+    let cookie = json!({"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "Set-Cookie", "value": "a=1"}]}});
+    let rule = json!({
+        "matches": [{"path": {"type": "PathPrefix", "value": "/api"}}],
+        "filters": [
+            {"type": "URLRewrite", "urlRewrite": {"hostname": "inner", "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v1"}}},
+            {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "podinfo-canary", "port": 9898}}},
+            {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x", "value": "1"}]}},
+        ],
+        "backendRefs": [{"name": "podinfo-primary", "port": 9898, "filters": [cookie]}],
+        "timeouts": {"request": "2s", "backendRequest": "1s"},
+    });
+    let routes = attached(vec![listeners("All", None), http_route("podinfo", json!({"rules": [rule]}))]);
+    let route = reached(&routes, "any", "/api/a?b=c", &[]).unwrap();
+    assert_eq!((route.path.as_str(), route.authority.as_deref()), ("/v1/a?b=c", Some("inner")));
+    assert_eq!(route.mirrors, [(NamespacedName::new("test", "podinfo-canary"), 9898)]);
+    assert_eq!((route.timeout, route.retries.attempts), (Some(Duration::from_secs(2)), 0));
+    let mut headers = HeaderMap::new();
+    route.headers.response.apply(&mut headers);
+    assert_eq!(headers["set-cookie"], "a=1");
+    route.headers.request.apply(&mut headers);
+    assert_eq!(headers["x"], "1");
+    assert!(matches!(reached(&routes, "any", "/", &[]), Err(NoRoute::Unmatched { .. })));
+}
+
+#[test]
+fn the_closest_host_name_decides_and_a_listener_only_takes_its_own() {
+    let named = |host: &str, service: &str| json!({"hostnames": [host], "rules": [{"backendRefs": to(service)}]});
+    let routes = attached(vec![
+        listeners("All", Some("*.example.com")),
+        http_route("any", named("*.example.com", "podinfo")),
+        http_route("one", named("app.example.com", "podinfo-canary")),
+        http_route("other", named("app.example.org", "podinfo-primary")),
+    ]);
+    let service = |host: &str| reached(&routes, host, "/", &[]).map(|route| route.service.name);
+    assert_eq!(service("app.example.com").unwrap(), "podinfo-canary");
+    assert_eq!(service("web.example.com").unwrap(), "podinfo");
+    assert!(matches!(service("app.example.org"), Err(NoRoute::Ingress { .. })));
+}
+
+#[test]
+fn an_http_route_of_a_service_is_for_its_clients() {
+    let spec = json!({"parentRefs": [{"group": "", "kind": "Service", "name": "podinfo", "port": 9898}],
+        "rules": [{"backendRefs": to("podinfo-canary")}]});
+    let mut routes = attached(vec![http_route("podinfo", Value::Null)]);
+    routes.apply(http_route("podinfo", spec));
+    let service = |host: &str| ask(&routes, MESH_TEST, host, "/").unwrap().service.name;
+    assert_eq!(service("podinfo:9898"), "podinfo-canary");
+    assert_eq!(service("podinfo-primary:9898"), "podinfo-primary");
+}
+
+#[test]
+fn a_gateway_controller_says_what_becomes_of_a_route() {
+    /// Status and reason of the two conditions of a route's parents.
+    fn said(changes: Vec<Change>) -> Vec<[(String, String); 2]> {
+        let said = attached(changes).said().into_iter().find(|said| said.kind == Kind::HttpRoute).unwrap();
+        let parents = said.status["parents"].as_array().unwrap().clone();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let of = |parent: &Value, index: usize| {
+            let condition = &parent["conditions"][index];
+            assert_eq!(condition["observedGeneration"], 3);
+            (text(&condition["status"]), text(&condition["reason"]))
+        };
+        parents.iter().map(|parent| [of(parent, 0), of(parent, 1)]).collect()
+    }
+    let rules = json!([{"backendRefs": to("podinfo-primary")}]);
+    let good = json!({"rules": rules});
+    let accepted = || ("True".to_owned(), "Accepted".to_owned());
+    let resolved = || ("True".to_owned(), "ResolvedRefs".to_owned());
+    let no = |reason: &str| ("False".to_owned(), reason.to_owned());
+    assert_eq!(said(vec![listeners("All", None), http_route("a", good.clone())]), [[accepted(), resolved()]]);
+    assert!(said(vec![http_route("a", good.clone())]).is_empty(), "nobody's Gateway");
+    let refused = [
+        (listeners("Same", None), good.clone(), "NotAllowedByListeners"),
+        (listeners("All", Some("a.example.com")), json!({"rules": rules, "hostnames": ["b.example.com"]}), "NoMatchingListenerHostname"),
+        (listeners("All", None), json!({"rules": rules, "parentRefs": [{"name": "public", "namespace": "ingress", "sectionName": "x"}]}), "NoMatchingParent"),
+        (listeners("All", None), json!({"rules": [{"filters": [{"type": "RequestRedirect"}]}]}), "UnsupportedValue"),
+    ];
+    for (gateway, route, reason) in refused {
+        assert_eq!(said(vec![gateway, http_route("a", route)])[0][0], no(reason));
+    }
+    for (backends, reason) in [
+        (to("nobody"), "BackendNotFound"),
+        (json!([{"name": "podinfo", "namespace": "other", "port": 9898}]), "RefNotPermitted"),
+        (json!([{"name": "podinfo", "kind": "ServiceImport"}]), "InvalidKind"),
+    ] {
+        let route = http_route("a", json!({"rules": [{"backendRefs": backends}]}));
+        assert_eq!(said(vec![listeners("All", None), route]), [[accepted(), no(reason)]]);
+    }
+}
+
+#[test]
+fn cookies_that_a_virtual_service_sets_are_those_of_the_chosen_side() {
+    let mut spec = generated(100);
+    let set = |value: &str| json!({"response": {"add": {"Set-Cookie": value}}});
+    spec["http"][0]["headers"] = set("rule=1");
+    spec["http"][0]["route"][1]["headers"] = set("side=canary");
+    let route = ask(&world(spec), Entry::Ingress, "any", "/").unwrap();
+    let mut headers = HeaderMap::new();
+    route.headers.response.apply(&mut headers);
+    assert_eq!(headers.get_all("set-cookie").iter().collect::<Vec<_>>(), ["rule=1", "side=canary"]);
+}

@@ -1,13 +1,14 @@
 //! VirtualServices: hosts, and HTTP rules in order.
 //!
-//! Obeyed are match, rewrite, delegate, weighted destinations, mirror, timeout and retries. `headers` and `corsPolicy` change
-//! no way and are left out; what would (redirect, fault, subsets …) is refused by name.
+//! Obeyed are match, rewrite, delegate, weighted destinations, mirror, headers, timeout and retries. `corsPolicy` changes no
+//! way and is left out; what would (redirect, fault, subsets …) is refused by name.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::headers::Headers;
 use super::matching::{HttpMatch, Matched, path_and_query};
 use super::{Entry, Head, MESH, hosts};
 use serin_core::model::NamespacedName;
@@ -24,7 +25,8 @@ pub(super) struct VirtualService {
 #[derive(Debug)]
 pub(in crate::traffic) struct HttpRoute {
     matches: Vec<HttpMatch>,
-    destinations: Vec<(Destination, u32)>,
+    destinations: Vec<(Destination, u32, Headers)>,
+    headers: Headers,
     rewrite: Option<Rewrite>,
     pub(in crate::traffic) timeout: Option<Duration>,
     pub(in crate::traffic) retries: Retries,
@@ -60,7 +62,7 @@ impl Default for Retries {
 /// Istio's default conditions, without those of gRPC, which the sandbox does not speak.
 const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream";
 /// What a rule may say besides what is obeyed, because it does not change where a request goes.
-const WITHOUT_EFFECT: [&str; 3] = ["name", "headers", "corsPolicy"];
+const WITHOUT_EFFECT: [&str; 2] = ["name", "corsPolicy"];
 
 fn conditions(list: &str) -> Vec<String> {
     list.split(',')
@@ -97,6 +99,8 @@ struct Rule {
     mirror: Option<DestinationSpec>,
     mirror_percentage: Option<Percentage>,
     delegate: Option<Delegate>,
+    #[serde(default)]
+    headers: Value,
     #[serde(flatten)]
     other: serde_json::Map<String, Value>,
 }
@@ -106,8 +110,8 @@ struct Rule {
 struct Weighted {
     destination: DestinationSpec,
     weight: Option<u32>,
-    #[serde(default, rename = "headers")]
-    _headers: Option<Value>,
+    #[serde(default)]
+    headers: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,22 +195,35 @@ impl VirtualService {
 impl HttpRoute {
     fn read(rule: &Value) -> Result<Self, String> {
         let rule: Rule = serde_json::from_value(rule.clone()).map_err(|error| error.to_string())?;
-        let Rule { matches, route, rewrite, timeout, retries, mirror, mirror_percentage, delegate, other } = rule;
+        let Rule {
+            matches,
+            route,
+            rewrite,
+            timeout,
+            retries,
+            mirror,
+            mirror_percentage,
+            delegate,
+            headers,
+            other,
+        } = rule;
         if let Some(field) = other.keys().find(|field| !WITHOUT_EFFECT.contains(&field.as_str())) {
             return Err(format!("{field} is not supported"));
         }
         let only = route.len() == 1;
         let destinations = route
             .into_iter()
-            .map(|Weighted { destination, weight, _headers }| {
+            .map(|Weighted { destination, weight, headers }| {
                 // The only destination gets everything unless a weight is given.
-                (Destination::of(destination), weight.unwrap_or(if only { 100 } else { 0 }))
+                let weight = weight.unwrap_or(if only { 100 } else { 0 });
+                Ok((Destination::of(destination), weight, Headers::of_istio(&headers)?))
             })
-            .collect();
+            .collect::<Result<_, String>>()?;
         let share = mirror_percentage.map_or(100.0, |Percentage { value }| value);
         Ok(Self {
             matches,
             destinations,
+            headers: Headers::of_istio(&headers)?,
             rewrite,
             timeout: timeout.as_deref().map(duration).transpose()?.filter(|timeout| !timeout.is_zero()),
             retries: retries.map(Retries::read).transpose()?.unwrap_or_default(),
@@ -234,17 +251,17 @@ impl HttpRoute {
         self.matches.iter().find_map(|condition| condition.matches(entry, head, port, namespace))
     }
 
-    /// A destination by weight.
-    pub(super) fn pick(&self, random: &mut fastrand::Rng) -> Option<&Destination> {
-        let total: u32 = self.destinations.iter().map(|(_, weight)| *weight).sum();
+    /// A destination by weight, and what is done to headers on the way there and back.
+    pub(super) fn pick(&self, random: &mut fastrand::Rng) -> Option<(&Destination, Headers)> {
+        let total: u32 = self.destinations.iter().map(|(_, weight, _)| *weight).sum();
         if total == 0 {
             return None;
         }
         let mut point = random.u32(0..total);
-        for (destination, weight) in &self.destinations {
+        for (destination, weight, headers) in &self.destinations {
             match point.checked_sub(*weight) {
                 Some(rest) => point = rest,
-                None => return Some(destination),
+                None => return Some((destination, self.headers.and(headers))),
             }
         }
         None
@@ -297,7 +314,7 @@ fn strings(value: &Value) -> Vec<String> {
 }
 
 /// Go's notation.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let duration: kube::core::Duration =
         text.parse().map_err(|error| format!("cannot read the duration {text:?}: {error}"))?;
     if duration.is_negative() {
