@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams, ValidationDirective};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use serin::api::{CanaryService, Provider};
@@ -123,8 +123,9 @@ async fn create(server: &ApiServer, kind: RouteKind, version: &str, mut object: 
     let resource = resource(kind.group, version, kind.kind, &plural);
     object["apiVersion"] = json!(resource.api_version);
     let api: Api<DynamicObject> = Api::namespaced_with(server.client(), "test", &resource);
-    let strict = PostParams { field_validation: Some(ValidationDirective::Strict), ..PostParams::default() };
-    let created = api.create(&strict, &serde_json::from_value(object.clone()).unwrap()).await;
+    let (name, strict) =
+        (object["metadata"]["name"].as_str().unwrap(), PatchParams::apply("test").validation_strict());
+    let created = api.patch(name, &strict, &Patch::Apply(&object)).await;
     let created = created.unwrap_or_else(|error| panic!("{object:#}: {error}"));
     assert_eq!(created.data["spec"], object["spec"], "the API server changes it");
 }

@@ -234,7 +234,7 @@ impl World {
         // Whatever follows: the hand-over to primary is over, and known to the mesh, before the users come.
         let daemon = Daemon::start(&sandbox, PATIENT);
         let stop = CancellationToken::new();
-        sandbox.repository().commit("Add podinfo 3.1.0", |_| Ok(manifests)).unwrap();
+        sandbox.repository().commit("Add podinfo 3.1.0", |_| Ok(manifests.clone())).unwrap();
         let canaries = Api::namespaced(sandbox.client(), "test");
         let mut world = Self {
             canaries,

@@ -20,7 +20,8 @@ fn played(lines: &str) -> String {
 
 /// The part of a transcript from one line of the script to another, or to the end.
 fn between<'a>(transcript: &'a str, from: &str, to: &str) -> &'a str {
-    let (_, rest) = transcript.split_once(&format!("> {from}\n")).unwrap_or_else(|| panic!("no {from}: {transcript}"));
+    let (_, rest) =
+        transcript.split_once(&format!("> {from}\n")).unwrap_or_else(|| panic!("no {from}: {transcript}"));
     rest.split_once(&format!("> {to}\n")).map_or(rest, |(part, _)| part)
 }
 
@@ -108,10 +109,8 @@ fn d6_steps_that_are_edited_under_way_never_jump() {
         advance 10m
         show",
     );
-    let weights: Vec<u32> = told
-        .lines()
-        .filter_map(|line| line.split_once("canary weight ")?.1.trim().parse().ok())
-        .collect();
+    let weights: Vec<u32> =
+        told.lines().filter_map(|line| line.split_once("canary weight ")?.1.trim().parse().ok()).collect();
     assert_eq!(weights, [10, 15, 30, 50], "{told}");
 }
 
@@ -171,7 +170,11 @@ fn d23_a_closed_traffic_gate_is_told_once_and_pre_rollout_is_asked_once() {
         advance 10m
         show",
     );
-    assert_eq!(count(&told, "Halt podinfo.test advancement waiting for traffic increase approval more"), 1, "{told}");
+    assert_eq!(
+        count(&told, "Halt podinfo.test advancement waiting for traffic increase approval more"),
+        1,
+        "{told}"
+    );
     assert_eq!(count(&told, "Pre-rollout check ready passed"), 1, "{told}");
     assert_eq!(count(&told, "Starting canary analysis"), 1, "{told}");
     assert!(told.contains("v2 Succeeded"), "{told}");

@@ -212,8 +212,10 @@ fn listeners(from: &str, hostname: Option<&str>) -> Change {
 }
 
 fn http_route(name: &str, spec: Value) -> Change {
-    let metadata = json!({"namespace": "test", "name": name, "generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z"});
-    let mut object = json!({"metadata": metadata, "spec": {"parentRefs": [{"name": "public", "namespace": "ingress"}]}});
+    let metadata =
+        json!({"namespace": "test", "name": name, "generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z"});
+    let mut object =
+        json!({"metadata": metadata, "spec": {"parentRefs": [{"name": "public", "namespace": "ingress"}]}});
     json_patch::merge(&mut object["spec"], &spec);
     Change::Apply(Kind::HttpRoute, object)
 }
@@ -234,10 +236,17 @@ fn attached(changes: Vec<Change>) -> Routes {
 }
 
 /// The Service that a request with these headers reaches.
-fn reached(routes: &Routes, authority: &str, uri: &str, headers: &[(&'static str, &str)]) -> Result<Route, NoRoute> {
+fn reached(
+    routes: &Routes,
+    authority: &str,
+    uri: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<Route, NoRoute> {
     let uri: Uri = uri.parse().unwrap();
-    let headers: HeaderMap =
-        headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+        .collect();
     let head = Head { authority, method: &Method::GET, uri: &uri, headers: &headers };
     routes.route(Entry::Ingress, head, &mut fastrand::Rng::with_seed(1))
 }
@@ -246,7 +255,8 @@ fn reached(routes: &Routes, authority: &str, uri: &str, headers: &[(&'static str
 fn the_rule_of_an_http_route_that_matches_most_closely_decides() {
     let path = |kind: &str, value: &str| json!({"path": {"type": kind, "value": value}});
     let with_header = json!({"path": {"value": "/"}, "headers": [{"name": "x-canary", "value": "insider"}]});
-    let cookie = json!({"headers": [{"name": "cookie", "type": "RegularExpression", "value": "(.*;)? ?side=a(;.*)?"}]});
+    let cookie =
+        json!({"headers": [{"name": "cookie", "type": "RegularExpression", "value": "(.*;)? ?side=a(;.*)?"}]});
     let rules = json!([
         {"backendRefs": to("podinfo-primary")},
         {"matches": [with_header, cookie], "backendRefs": to("podinfo-canary")},
@@ -346,9 +356,21 @@ fn a_gateway_controller_says_what_becomes_of_a_route() {
     assert!(said(vec![http_route("a", good.clone())]).is_empty(), "nobody's Gateway");
     let refused = [
         (listeners("Same", None), good.clone(), "NotAllowedByListeners"),
-        (listeners("All", Some("a.example.com")), json!({"rules": rules, "hostnames": ["b.example.com"]}), "NoMatchingListenerHostname"),
-        (listeners("All", None), json!({"rules": rules, "parentRefs": [{"name": "public", "namespace": "ingress", "sectionName": "x"}]}), "NoMatchingParent"),
-        (listeners("All", None), json!({"rules": [{"filters": [{"type": "RequestRedirect"}]}]}), "UnsupportedValue"),
+        (
+            listeners("All", Some("a.example.com")),
+            json!({"rules": rules, "hostnames": ["b.example.com"]}),
+            "NoMatchingListenerHostname",
+        ),
+        (
+            listeners("All", None),
+            json!({"rules": rules, "parentRefs": [{"name": "public", "namespace": "ingress", "sectionName": "x"}]}),
+            "NoMatchingParent",
+        ),
+        (
+            listeners("All", None),
+            json!({"rules": [{"filters": [{"type": "RequestRedirect"}]}]}),
+            "UnsupportedValue",
+        ),
     ];
     for (gateway, route, reason) in refused {
         assert_eq!(said(vec![gateway, http_route("a", route)])[0][0], no(reason));
