@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::model::{Frozen, NamespacedName, Projection};
-use crate::release::{Answers, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Unaccepted, Verb};
+use crate::release::{
+    Answers, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Unaccepted, Verb,
+};
 use crate::router::{DEFAULT_PROVIDER, Istio, Pods, RouteRequest, Router, ServiceSet, router_of, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
 

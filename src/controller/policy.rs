@@ -447,6 +447,19 @@ mod tests {
     }
 
     #[test]
+    fn d17_every_metric_has_a_window() {
+        let metrics = json!([
+            {"name": "404s", "templateRef": {"name": "nf"}, "thresholdRange": {"max": 5}},
+            {"name": "own", "query": "vector(1)", "thresholdRange": {"max": 5}},
+            {"name": "request-success-rate", "thresholdRange": {"min": 99}},
+        ]);
+        let policy = compiled(json!({"analysis": {"metrics": metrics}}), 1.0).unwrap();
+        for index in 0..3 {
+            assert_eq!(nth(&policy.watch.checks, index).window, Duration::from_secs(60));
+        }
+    }
+
+    #[test]
     fn speed_divides_interval_windows_and_deadline_but_not_the_drain() {
         let policy = compiled(json!({}), 60.0).unwrap();
         assert_eq!(policy.interval, Duration::from_secs(1));

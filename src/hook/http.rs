@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn speaks_flaggers_contract_and_accepts_any_2xx() {
+    async fn d16_speaks_flaggers_contract_and_accepts_any_2xx() {
         let server = MockServer::start().await;
         Mock::given(header("serin-step", "3"))
             .and(header("serin-attempt", "1"))

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn one_finite_number_is_a_value_and_nothing_else_is() {
+    fn d12_d13_one_finite_number_is_a_value_and_nothing_else_is() {
         assert_eq!(reading(vector_of(&["99.5"])), Reading::Value { value: 99.5 });
         for answer in [vector_of(&[]), vector_of(&["NaN"]), vector_of(&["+Inf"]), vector_of(&["-Inf"])] {
             assert!(matches!(reading(answer.clone()), Reading::NoData { .. }), "{answer}");
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keeps_the_path_and_sends_headers_and_credentials() {
+    async fn d11_keeps_the_path_and_sends_headers_and_credentials_once_a_query() {
         let server = MockServer::start().await;
         Mock::given(method("GET"))
             .and(path("/prom/api/v1/query"))
@@ -281,7 +281,14 @@ mod tests {
             credentials: Credentials::from_secret([("token".to_owned(), "t".to_owned())].into()),
             ..Endpoint::default()
         };
-        assert_eq!(ask(&server, endpoint, "up == 1").await, Reading::Value { value: 1.0 });
+        for _ in 0..3 {
+            assert_eq!(ask(&server, endpoint.clone(), "up == 1").await, Reading::Value { value: 1.0 });
+        }
+        for request in server.received_requests().await.unwrap() {
+            for name in ["x-scope-orgid", "authorization"] {
+                assert_eq!(request.headers.get_all(name).iter().count(), 1, "{name} grows");
+            }
+        }
     }
 
     #[tokio::test]

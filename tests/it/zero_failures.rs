@@ -516,7 +516,7 @@ fn ab() -> Value {
 /// Shares of the users, who stay where they were answered first, and go back step by step.
 fn sticky() -> Value {
     json!({"analysis": {
-        "stepWeightPromotion": 50,
+        "stepWeightPromotion": 25,
         "sessionAffinity": {"cookieName": CANARY_COOKIE, "primaryCookieName": "first-side", "maxAge": 3600},
     }})
 }

@@ -1,5 +1,7 @@
 //! The repository that the demo releases from, compiled in so that the binary alone is enough.
 
+use clap::ValueEnum;
+
 use crate::sandbox::repository::{FileEdit, Repository, RepositoryError};
 
 /// The Deployment's file.
@@ -17,10 +19,34 @@ const FILES: [(&str, &str); 8] = [
     ("public-gateway.yaml", include_str!("../../../examples/podinfo/public-gateway.yaml")),
 ];
 
+/// What differs with Gateway API, `examples/gateway-api`.
+const OF_GATEWAY_API: [(&str, &str); 2] = [
+    ("canary.yaml", include_str!("../../../examples/gateway-api/canary.yaml")),
+    ("gateway.yaml", include_str!("../../../examples/gateway-api/gateway.yaml")),
+];
+/// What is Istio's.
+const OF_ISTIO: [&str; 2] = ["canary.yaml", "public-gateway.yaml"];
+
+/// What shifts traffic in the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DemoProvider {
+    /// Istio's VirtualService
+    #[value(name = "istio")]
+    Istio,
+    /// Gateway API's HTTPRoute
+    #[value(name = "gatewayapi:v1")]
+    GatewayApi,
+}
+
 /// All files, for the first commit.
-pub(super) fn files() -> Vec<FileEdit> {
-    FILES
-        .iter()
+pub(super) fn files(provider: DemoProvider) -> Vec<FileEdit> {
+    let more = match provider {
+        DemoProvider::Istio => &[][..],
+        DemoProvider::GatewayApi => &OF_GATEWAY_API,
+    };
+    let common = FILES.iter().filter(|(path, _)| more.is_empty() || !OF_ISTIO.contains(path));
+    common
+        .chain(more)
         .map(|(path, content)| FileEdit { path: (*path).to_owned(), content: (*content).to_owned() })
         .collect()
 }
@@ -56,6 +82,21 @@ mod tests {
         compiled.sort();
         assert_eq!(names, compiled);
         Ok(())
+    }
+
+    #[test]
+    fn each_provider_has_one_canary_and_its_own_gateway() {
+        for (provider, gateway) in
+            [(DemoProvider::Istio, "public-gateway.yaml"), (DemoProvider::GatewayApi, "gateway.yaml")]
+        {
+            let files = files(provider);
+            let mut names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), files.len());
+            let gateways: Vec<&&str> = names.iter().filter(|name| name.ends_with("gateway.yaml")).collect();
+            assert_eq!(gateways, [&gateway]);
+        }
     }
 
     #[test]

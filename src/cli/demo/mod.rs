@@ -26,6 +26,7 @@ use super::LogOptions;
 use super::exit::{CliError, Exit};
 use super::{run, signal};
 use event::DemoEvent;
+use example::DemoProvider;
 use observe::Seen;
 use print::Printer;
 use scenario::{Scenario, Stage};
@@ -51,6 +52,9 @@ pub struct DemoArgs {
     /// Divides analysis interval, query windows, progress deadline and load test duration
     #[arg(long, default_value_t = 30.0, value_name = "N", value_parser = parse_speed)]
     speed: f64,
+    /// What shifts traffic
+    #[arg(long, value_enum, default_value = "istio")]
+    provider: DemoProvider,
     /// Keep everything in this folder: repo.git, kubeconfig, logs, state; otherwise it is removed at the end
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -82,7 +86,7 @@ fn parse_speed(text: &str) -> Result<f64, String> {
 
 /// Plays the scenarios.
 pub async fn run(args: DemoArgs, log: &LogOptions) -> anyhow::Result<u8> {
-    let DemoArgs { scenario, speed, dir, verbose, output } = args;
+    let DemoArgs { scenario, speed, provider, dir, verbose, output } = args;
     check_programs()?;
     let temporary =
         if dir.is_none() { Some(tempfile::tempdir().context("failed to make a folder")?) } else { None };
@@ -99,12 +103,12 @@ pub async fn run(args: DemoArgs, log: &LogOptions) -> anyhow::Result<u8> {
         .map_err(|error| CliError::input(error).hint("name another folder with --dir"))?;
     log.init_to(&folder.join("logs/serin.log"))?;
     let printer = Arc::new(Printer::new(output == DemoFormat::Json, verbose));
-    let ok = play(scenario, speed, &folder, kept, printer).await?;
+    let ok = play((scenario, provider), speed, &folder, kept, printer).await?;
     Ok(if ok { Exit::Done } else { Exit::Failed }.code())
 }
 
 async fn play(
-    scenario: Scenario,
+    (scenario, provider): (Scenario, DemoProvider),
     speed: f64,
     dir: &Path,
     kept: bool,
@@ -146,6 +150,7 @@ async fn play(
 
     let told_to_stop = signal::stop()?;
     let mut stage = Stage {
+        provider,
         repository,
         client,
         seen,

@@ -15,7 +15,7 @@ use crate::release::OutcomeKind;
 use crate::sandbox::repository::{BRANCH, Commit, FileEdit, Repository, RepositoryError};
 
 use super::event::{DemoEvent, Played};
-use super::example::{self, DEPLOYMENT};
+use super::example::{self, DEPLOYMENT, DemoProvider};
 use super::observe::Seen;
 use super::print::Printer;
 use super::users::Users;
@@ -67,6 +67,7 @@ impl Scenario {
 
 /// What the scenarios act on.
 pub(super) struct Stage {
+    pub(super) provider: DemoProvider,
     pub(super) repository: Repository,
     pub(super) client: Client,
     pub(super) seen: watch::Receiver<Seen>,
@@ -87,7 +88,7 @@ impl Stage {
             name: "first sync",
             title: "First sync: podinfo 3.1.0, its autoscaler, gateway, load tester and Canary".to_owned(),
         });
-        self.push("Add podinfo 3.1.0", |_| Ok(example::files()))?;
+        self.push("Add podinfo 3.1.0", |_| Ok(example::files(self.provider)))?;
         let initialized = self.wait("Initialized", |seen| seen.phase == "Initialized").await;
         let mut ok = self.expect("the release engine has taken podinfo over", initialized.is_ok(), &self.now());
         ok &= self.expect_image("podinfo-primary", "3.1.0").await?;

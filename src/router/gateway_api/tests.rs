@@ -158,7 +158,7 @@ fn routings() -> Vec<Routing> {
 }
 
 #[test]
-fn every_routing_is_read_as_it_was_written_and_a_changed_spec_keeps_it() {
+fn d7_every_routing_is_read_as_it_was_written_and_a_changed_spec_keeps_it() {
     let owner = owner();
     let specs = [
         json!({}),

@@ -31,7 +31,8 @@ pub use affinity::{CookieShape, Stickiness};
 pub use ask::{Answer, Answers, Counter, HookKey, MetricKey, ProviderFault, Question, QuestionKey, Tick, ask};
 pub use attempt::{Cause, CheckResult, End, Progress, Release, Stage, StepClock};
 pub use observed::{
-    Deleting, Limits, Observed, Obstacle, Readiness, Request, RouteObserved, Side, Unaccepted, Verb, WorkloadObserved,
+    Deleting, Limits, Observed, Obstacle, Readiness, Request, RouteObserved, Side, Unaccepted, Verb,
+    WorkloadObserved,
 };
 pub use outcome::{Outcome, OutcomeKind, PostRollout};
 pub use policy::{Names, Policy, PolicyStep, Promotion};

@@ -141,6 +141,22 @@ fn d14_a_primary_that_is_scaled_to_zero_is_not_ready() {
 }
 
 #[test]
+fn d21_what_lands_between_the_last_check_and_the_copy_is_never_promoted() {
+    let told = played(
+        "push v2
+        copies off
+        advance 150s
+        edit v4
+        advance 10s
+        copies on
+        advance 20m
+        show",
+    );
+    assert!(!told.contains("do CopyToPrimary v4"), "{told}");
+    assert!(!told.contains("primary v4"), "{told}");
+}
+
+#[test]
 fn d22_a_primary_that_fails_at_first_is_repaired_by_the_next_revision() {
     let told = script::run(
         "set interval=1m threshold=2 deadline=2m

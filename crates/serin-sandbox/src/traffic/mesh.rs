@@ -117,13 +117,14 @@ impl Mesh {
         let mesh = Arc::clone(self);
         let namespace = match entry {
             Entry::Ingress => None,
-            Entry::Mesh { namespace } => Some(namespace.to_owned()),
+            Entry::Mesh { namespace, .. } => Some(namespace.to_owned()),
         };
         let copy = Kept { method: kept.method.clone(), headers: kept.headers.clone(), body: kept.body.clone() };
         let retries = Retries { attempts: 0, ..Retries::default() };
         let path = path.to_owned();
         tokio::spawn(async move {
-            let entry = namespace.as_deref().map_or(Entry::Ingress, |namespace| Entry::Mesh { namespace });
+            let entry =
+                namespace.as_deref().map_or(Entry::Ingress, |namespace| Entry::Mesh { namespace, labels: None });
             let (mirrors, headers) = (Vec::new(), Headers::default());
             let route = Route { service, port, path, authority: None, timeout: None, retries, mirrors, headers };
             drop(mesh.deliver(entry, &route, &copy).await);

@@ -1,6 +1,6 @@
 //! Pods: each running one is a real HTTP server on loopback; only this registry knows which.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,7 @@ struct Running {
     uid: String,
     socket: SocketAddr,
     name: String,
+    labels: Arc<BTreeMap<String, String>>,
     workload: Workload,
     ports: Vec<u16>,
     stop: CancellationToken,
@@ -108,6 +109,11 @@ impl Pods {
         addresses.registered.get(&endpoint.ip).map_or(Target::Nothing, |socket| Target::Registered(*socket))
     }
 
+    /// The labels of the pod that has an address.
+    pub(super) fn labels(&self, ip: &str) -> Option<Arc<BTreeMap<String, String>>> {
+        self.lock().pods.get(ip).map(|pod| Arc::clone(&pod.labels))
+    }
+
     /// Starts or stops what a pod's new state asks for. `proxy` is the forward proxy of the pod's namespace.
     pub(super) async fn apply(&self, pod: &Value, proxy: &str) {
         let Some(uid) = pod["metadata"]["uid"].as_str() else { return };
@@ -121,7 +127,9 @@ impl Pods {
             && pod["status"]["containerStatuses"][0]["state"].get("waiting").is_none()
             && let Some(ip) = pod["status"]["podIP"].as_str()
         {
-            self.start(pod, uid, ip, proxy).await;
+            // By this name its proxy knows who asks.
+            let proxy = proxy.replacen("://", &format!("://{ip}@"), 1);
+            self.start(pod, uid, ip, &proxy).await;
         }
     }
 
@@ -194,6 +202,7 @@ impl Pods {
             uid: uid.to_owned(),
             socket,
             name: pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+            labels: Arc::new(labels(pod)),
             workload: workload(pod),
             ports: ports(pod),
             stop,
@@ -217,6 +226,11 @@ impl Pods {
         let context = PodContext { proxy: proxy.to_owned(), speed: self.speed, stop: stop.clone() };
         self.programs.start(image, context).unwrap_or_else(|| podinfo::router(pod, self.loads.clone()))
     }
+}
+
+fn labels(pod: &Value) -> BTreeMap<String, String> {
+    let labels = pod["metadata"]["labels"].as_object().into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// The workload that Istio reports: the Deployment behind a ReplicaSet whose name ends with the pod's template hash.

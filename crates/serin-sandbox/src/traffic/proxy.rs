@@ -10,6 +10,7 @@ use http::{Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::ByteString;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio_util::sync::CancellationToken;
 
@@ -106,8 +107,21 @@ async fn forward(mesh: &Arc<Mesh>, namespace: &str, request: Request<Body>) -> R
     match address {
         Ok(ip) => by_address(mesh, ip, port, request).await,
         Err(_) if host == "localhost" => loopback(port, request).await,
-        Err(_) => mesh.forward(Entry::Mesh { namespace }, &authority, request).await,
+        Err(_) => {
+            let labels = asking(&request).and_then(|ip| mesh.pods.labels(&ip));
+            let entry = Entry::Mesh { namespace, labels: labels.as_deref() };
+            mesh.forward(entry, &authority, request).await
+        }
     }
+}
+
+/// The address of the pod that asks: pods are given the proxy with their address as the user's name.
+fn asking(request: &Request<Body>) -> Option<String> {
+    let credentials = request.headers().get(header::PROXY_AUTHORIZATION)?.to_str().ok()?;
+    // Kubernetes' own type for bytes in JSON, which is Base64.
+    let pair: ByteString = serde_json::from_value(credentials.strip_prefix("Basic ")?.into()).ok()?;
+    let pair = String::from_utf8(pair.0).ok()?;
+    Some(pair.split(':').next().unwrap_or_default().to_owned())
 }
 
 /// An address: a pod's, a registered one, or one of the machine's network.

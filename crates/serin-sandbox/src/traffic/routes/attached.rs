@@ -70,7 +70,7 @@ impl Routes {
                 let serves = listeners.flatten().any(|listener| listener.serves(host));
                 route.host_fit(host).filter(|_| serves)
             }
-            Entry::Mesh { namespace } => {
+            Entry::Mesh { namespace, .. } => {
                 let wanted = hosts::service(host, namespace)?;
                 let of_service = |parent: &Parent| {
                     parent.kind == ParentKind::Service

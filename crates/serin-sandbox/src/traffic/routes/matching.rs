@@ -28,6 +28,9 @@ pub(super) struct HttpMatch {
     port: Option<u16>,
     #[serde(default)]
     gateways: Vec<String>,
+    #[serde(default)]
+    source_labels: BTreeMap<String, String>,
+    source_namespace: Option<String>,
 }
 
 /// Istio's StringMatch; empty means that the value only has to be there.
@@ -81,6 +84,8 @@ impl HttpMatch {
             query_params,
             port: wanted_port,
             gateways,
+            source_labels,
+            source_namespace,
         } = self;
         let header = |name: &String, condition: &StringMatch| {
             head.headers
@@ -100,9 +105,22 @@ impl HttpMatch {
                 query_value(head.uri, name).is_some_and(|value| condition.is_match(value))
             })
             && wanted_port.is_none_or(|wanted| wanted == port)
+            && is_from(entry, source_labels, source_namespace.as_deref())
             && (gateways.is_empty() || gateways.iter().any(|gateway| comes_through(gateway, entry, namespace)));
         let prefix = uri.as_ref().and_then(|uri| uri.prefix.as_ref()).map(String::len);
         holds.then_some(Matched { prefix })
+    }
+}
+
+/// Whether a request comes from where a condition wants it; only pods have labels.
+fn is_from(entry: Entry<'_>, wanted: &BTreeMap<String, String>, namespace: Option<&str>) -> bool {
+    match entry {
+        Entry::Ingress => wanted.is_empty() && namespace.is_none(),
+        Entry::Mesh { namespace: from, labels } => {
+            let has =
+                |(key, value): (&String, &String)| labels.is_some_and(|labels| labels.get(key) == Some(value));
+            wanted.iter().all(has) && namespace.is_none_or(|wanted| wanted == from)
+        }
     }
 }
 

@@ -68,8 +68,8 @@ pub(super) enum Change {
 pub(super) enum Entry<'a> {
     /// The ingress gateway.
     Ingress,
-    /// A client in a namespace.
-    Mesh { namespace: &'a str },
+    /// A client in a namespace; its labels, if it is a pod.
+    Mesh { namespace: &'a str, labels: Option<&'a BTreeMap<String, String>> },
 }
 
 /// What of a request decides about its way.
@@ -202,7 +202,7 @@ impl Routes {
         match (entry, self.by_gateway_route(entry, head, random)) {
             (_, Some(found)) => found,
             (Entry::Ingress, None) => Err(NoRoute::Ingress { host: host.to_owned() }),
-            (Entry::Mesh { namespace }, None) => {
+            (Entry::Mesh { namespace, .. }, None) => {
                 let unknown = || NoRoute::Unknown { host: host.to_owned() };
                 let service = hosts::service(host, namespace).ok_or_else(unknown)?;
                 let port = self.port(&service, port, true).map_err(|error| match error {
@@ -229,7 +229,7 @@ impl Routes {
         let mut best: Option<(usize, (&NamespacedName, &VirtualService))> = None;
         for (name, virtual_service) in &self.virtual_services {
             let specificity = match entry {
-                Entry::Mesh { namespace } if virtual_service.is_bound_to_mesh() => {
+                Entry::Mesh { namespace, .. } if virtual_service.is_bound_to_mesh() => {
                     virtual_service.mesh_match(&name.namespace, host, namespace)
                 }
                 Entry::Mesh { .. } => None,

@@ -51,7 +51,7 @@ fn world(spec: Value) -> Routes {
     routes
 }
 
-const MESH_TEST: Entry<'static> = Entry::Mesh { namespace: "test" };
+const MESH_TEST: Entry<'static> = Entry::Mesh { namespace: "test", labels: None };
 
 fn ask(routes: &Routes, entry: Entry<'_>, authority: &str, uri: &str) -> Result<Route, NoRoute> {
     let (uri, headers): (Uri, _) = (uri.parse().unwrap(), HeaderMap::new());
@@ -92,7 +92,7 @@ fn rules_bind_to_gateways_and_mesh() {
     for host in ["podinfo:9898", "podinfo.test:9898", "podinfo.test.svc.cluster.local:9898"] {
         assert_eq!(ask(&routes, MESH_TEST, host, "/").unwrap().service.name, "podinfo-canary", "{host}");
     }
-    let elsewhere = ask(&routes, Entry::Mesh { namespace: "other" }, "podinfo:9898", "/");
+    let elsewhere = ask(&routes, Entry::Mesh { namespace: "other", labels: None }, "podinfo:9898", "/");
     assert_eq!(elsewhere, Err(NoRoute::NoService { service: NamespacedName::new("other", "podinfo") }));
     assert!(ask(&routes, Entry::Ingress, "app.example.com", "/").is_ok());
     assert!(matches!(ask(&routes, Entry::Ingress, "other.example.com", "/"), Err(NoRoute::Ingress { .. })));
@@ -395,4 +395,28 @@ fn cookies_that_a_virtual_service_sets_are_those_of_the_chosen_side() {
     let mut headers = HeaderMap::new();
     route.headers.response.apply(&mut headers);
     assert_eq!(headers.get_all("set-cookie").iter().collect::<Vec<_>>(), ["rule=1", "side=canary"]);
+}
+
+#[test]
+fn labels_and_namespace_of_the_calling_pod_are_conditions() {
+    let side = |name: &str| json!([{"destination": {"host": name}}]);
+    let spec = json!({"hosts": ["podinfo"], "http": [
+        {"match": [{"sourceLabels": {"app": "tester", "tier": "x"}}], "route": side("podinfo-canary")},
+        {"match": [{"sourceNamespace": "other"}], "route": side("podinfo")},
+        {"route": side("podinfo-primary")},
+    ]});
+    let routes = world(spec);
+    let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let (tester, other) =
+        (labels(&[("app", "tester"), ("tier", "x"), ("more", "1")]), labels(&[("app", "tester")]));
+    for (labels, service) in
+        [(Some(&tester), "podinfo-canary"), (Some(&other), "podinfo-primary"), (None, "podinfo-primary")]
+    {
+        let entry = Entry::Mesh { namespace: "test", labels };
+        assert_eq!(ask(&routes, entry, "podinfo:9898", "/").unwrap().service.name, service);
+    }
+    let elsewhere = Entry::Mesh { namespace: "other", labels: None };
+    assert_eq!(ask(&routes, elsewhere, "podinfo.test:9898", "/").unwrap().service.name, "podinfo");
 }
