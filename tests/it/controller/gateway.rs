@@ -80,7 +80,7 @@ async fn a_revision_is_released_and_the_next_rolled_back_along_an_http_route() {
 
     world.set_image("3.1.1").await;
     for weight in [10, 20, 30, 40, 50] {
-        world.says(&format!("Advance podinfo.test canary weight {weight}")).await;
+        world.has_weight(weight).await;
     }
     world.reaches("Succeeded").await;
     assert_eq!(world.image_of("podinfo-primary").await, "stefanprodan/podinfo:3.1.1");
@@ -99,7 +99,7 @@ async fn no_step_counts_before_the_parents_have_taken_it() {
     gateway(&world, "Same").await;
     let _serin = world.serin(Arc::new(NoProbe));
     // Nobody speaks for the Gateway: nothing was begun, however long that is.
-    waits_for(&world, "Gateway test/public is not programmed").await;
+    waits_for(&world, "no controller says whether Gateway test/public takes HTTPRoute test/podinfo").await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(world.deployment("podinfo").await["spec"]["replicas"], 2, "the target serves on");
 
