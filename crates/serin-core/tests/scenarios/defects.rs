@@ -52,7 +52,7 @@ fn d1_a_revision_that_comes_after_a_failure_is_released_whatever_happens_in_that
 fn d2_after_a_failed_promotion_a_fix_never_sends_users_to_an_unready_primary() {
     let told = played(
         "push v2
-        advance 150s
+        advance 100s
         primary waiting 0 of 2 updated replicas are available
         advance 5m
         push v3
@@ -104,7 +104,7 @@ fn d5_a_rollback_hook_cancels_a_release_that_waits_for_approval() {
 fn d6_steps_that_are_edited_under_way_never_jump() {
     let told = played(
         "push v2
-        advance 90s
+        advance 40s
         steps 15 analyse 30 analyse 50 analyse
         advance 10m
         show",
@@ -132,7 +132,7 @@ fn d8_going_back_to_what_primary_runs_withdraws_the_release() {
 fn d14_a_primary_that_is_scaled_to_zero_is_not_ready() {
     let told = played(
         "push v2
-        advance 150s
+        advance 100s
         primary waiting it is scaled to zero
         advance 90s
         show",
