@@ -22,7 +22,8 @@ use super::observe::Look;
 pub(super) async fn act(action: &Action, look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
     match action {
         Action::CreatePrimary { expect, replicas } => create_primary(look, hands, expect, *replicas).await,
-        Action::EnsurePrimaryAutoscaler => ensure_primary_autoscaler(look, hands).await,
+        Action::EnsurePrimaryAutoscaler { floor } => ensure_primary_autoscaler(look, hands, *floor).await,
+        Action::HoldTarget { minimum } => hold_target(look, hands, *minimum).await,
         Action::EnsureServices => ensure_services(look, hands).await,
         Action::Route(routing) => route(look, hands, routing).await,
         Action::Scale { side, replicas } => scale(look, hands, *side, *replicas).await,
@@ -108,12 +109,12 @@ async fn note_written(hands: &mut Hands<'_>, live: &Value) -> Result<(), ActErro
     hands.merge(Tracked::Deployment, name, patch).await
 }
 
-async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>, floor: i32) -> Result<(), ActError> {
     if let Some((name, resource_version)) = look.surplus_autoscaler() {
         hands.delete(Tracked::Autoscaler, &name, resource_version).await?;
     }
     let Some(scaler) = &look.spec.autoscaler_ref else { return Ok(()) };
-    let (name, desired) = look.primary_autoscaler().ok_or_else(|| {
+    let (name, desired) = look.primary_autoscaler(floor).ok_or_else(|| {
         ActError::Refused(format!("HorizontalPodAutoscaler {}/{} does not exist", hands.namespace, scaler.name))
     })?;
     match look.caches.autoscalers.get(&look.key(&name)) {
@@ -126,6 +127,19 @@ async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>) -> Re
             hands.bring(Tracked::Autoscaler, &name, &desired, merge_update(&live, &desired)).await
         }
     }
+}
+
+/// Sets the minimum of the target's own autoscaler, and nothing else of it.
+async fn hold_target(look: &Look<'_>, hands: &mut Hands<'_>, minimum: i32) -> Result<(), ActError> {
+    let Some(scaler) = &look.spec.autoscaler_ref else { return Ok(()) };
+    let Some(live) = look.caches.autoscalers.get(&look.key(&scaler.name)) else { return Ok(()) };
+    if live.minimum == minimum {
+        return Ok(());
+    }
+    let patch = serde_json::json!({
+        "metadata": {"resourceVersion": live.resource_version}, "spec": {"minReplicas": minimum}
+    });
+    hands.merge(Tracked::Autoscaler, &scaler.name, patch).await
 }
 
 async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {

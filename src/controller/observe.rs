@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::model::{Frozen, NamespacedName, Projection};
 use crate::release::{
-    Answers, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Unaccepted, Verb,
+    Answers, AutoscalerObserved, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Unaccepted,
+    Verb,
 };
 use crate::router::{DEFAULT_PROVIDER, Istio, Pods, RouteRequest, Router, ServiceSet, router_of, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
@@ -32,6 +33,8 @@ pub(super) struct Look<'a> {
     pub(super) router: &'static dyn Router,
     pub(super) canary: &'a CanaryView,
     pub(super) spec: &'a CanarySpec,
+    /// The minimum of the target's autoscaler while it is held at another one.
+    pub(super) own_minimum: Option<i32>,
 }
 
 impl Look<'_> {
@@ -125,9 +128,7 @@ impl Look<'_> {
 
     /// What primary's own autoscaler may do, else the target's.
     fn primary_limits(&self) -> Option<Limits> {
-        let scaler = self.spec.autoscaler_ref.as_ref()?;
-        let own = self.caches.autoscalers.get(&self.key(&format!("{}-primary", scaler.name)));
-        own.map(|view| view.limits()).or_else(|| self.target_limits())
+        self.live_primary_autoscaler().map(|view| view.limits()).or_else(|| self.target_limits())
     }
 
     /// Everything at once.
@@ -158,6 +159,7 @@ impl Look<'_> {
             rebuilt,
             unrecorded: self.canary.unrecorded.clone(),
             autoscaler_stale: self.autoscaler_is_stale(),
+            autoscaler: self.autoscaler(),
         }
     }
 
@@ -166,18 +168,37 @@ impl Look<'_> {
         if self.surplus_autoscaler().is_some() {
             return true;
         }
-        let Some((name, desired)) = self.primary_autoscaler() else { return false };
-        self.caches.autoscalers.get(&self.key(&name)).is_none_or(|live| live.spec != Frozen::of(&desired["spec"]))
+        let live = self.live_primary_autoscaler();
+        let floor = live.as_ref().map_or(0, |live| live.minimum);
+        let Some((_, desired)) = self.primary_autoscaler(floor) else { return false };
+        live.is_none_or(|live| live.spec != Frozen::of(&desired["spec"]))
     }
 
-    /// Name and wanted form of the primary's autoscaler; `None` without `autoscalerRef` or the autoscaler it names.
-    pub(super) fn primary_autoscaler(&self) -> Option<(String, serde_json::Value)> {
+    fn live_primary_autoscaler(&self) -> Option<Arc<AutoscalerView>> {
+        let scaler = self.spec.autoscaler_ref.as_ref()?;
+        self.caches.autoscalers.get(&self.key(&format!("{}-primary", scaler.name)))
+    }
+
+    /// What primary's autoscaler may do now, and shall while nothing is released.
+    fn autoscaler(&self) -> Option<AutoscalerObserved> {
+        let live = self.live_primary_autoscaler()?;
+        let (_, desired) = self.primary_autoscaler(0)?;
+        let meant = AutoscalerView::of(&desired);
+        Some(AutoscalerObserved { minimum: live.minimum, meant: meant.minimum, maximum: meant.maximum })
+    }
+
+    /// Name and wanted form of the primary's autoscaler, with at least this minimum; `None` without `autoscalerRef` or the
+    /// autoscaler it names.
+    pub(super) fn primary_autoscaler(&self, floor: i32) -> Option<(String, serde_json::Value)> {
         let scaler = self.spec.autoscaler_ref.as_ref()?;
         let source = self.caches.autoscalers.get(&self.key(&scaler.name))?;
         let overrides =
             scaler.primary_scaler_replicas.as_ref().map_or_else(AutoscalerOverrides::default, |replicas| {
                 AutoscalerOverrides { min_replicas: replicas.min_replicas, max_replicas: replicas.max_replicas }
             });
+        let overrides =
+            AutoscalerOverrides { min_replicas: overrides.min_replicas.or(self.own_minimum), ..overrides };
+        let overrides = overrides.with_floor(&source, floor);
         let (namespace, owner) = (&self.canary.key.namespace, &self.canary.owner);
         let primary = self.primary_name();
         let desired = primary_autoscaler(&scaler.name, &source, namespace, &primary, overrides, owner);

@@ -199,7 +199,8 @@ impl Reconciler {
             Err(_) if canary.deleting => None,
             Err(error) => return self.refuse(canary, memory, &error.to_string()).await,
         };
-        let look = self.look_of(canary, &spec);
+        let own = |state: &State| state.held_minimum.map(|held| held.before);
+        let look = Look { own_minimum: state.as_ref().and_then(own), ..self.look_of(canary, &spec) };
         policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
         let deleting = if canary.deleting { Some(deleting(&look, &self.cluster).await?) } else { None };
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
@@ -225,6 +226,7 @@ impl Reconciler {
             return self.refuse(canary, memory, crd::PRUNES).await;
         }
         self.tell(canary, &policy, old.as_ref(), &step.state);
+        let look = Look { own_minimum: own(&step.state), ..look };
         let healed = self.act_all(&look, &step.actions, memory).await?;
         self.ask(canary, &spec, &policy, &observed, &step.state);
         Ok(match step.wake {
@@ -350,7 +352,7 @@ impl Reconciler {
     }
 
     fn look_of<'a>(&'a self, canary: &'a CanaryView, spec: &'a CanarySpec) -> Look<'a> {
-        Look { caches: &self.caches, router: router_for(spec), canary, spec }
+        Look { caches: &self.caches, router: router_for(spec), canary, spec, own_minimum: None }
     }
 
     fn hands<'a>(&'a self, canary: &'a CanaryView, expectations: &'a mut Expectations) -> Hands<'a> {

@@ -68,6 +68,16 @@ pub struct AutoscalerOverrides {
     pub max_replicas: Option<i32>,
 }
 
+impl AutoscalerOverrides {
+    /// The same with at least `floor` as minimum, as far as the maximum allows.
+    #[must_use]
+    pub fn with_floor(self, source: &AutoscalerView, floor: i32) -> Self {
+        let minimum = self.min_replicas.unwrap_or(source.minimum);
+        let floor = floor.min(self.max_replicas.unwrap_or(source.maximum));
+        if floor > minimum { Self { min_replicas: Some(floor), ..self } } else { self }
+    }
+}
+
 /// `<autoscaler>-primary`, with spec and labels of the target's autoscaler.
 pub fn primary_autoscaler(
     source_name: &str,
@@ -125,5 +135,9 @@ mod tests {
         assert_eq!((&made["spec"]["minReplicas"], &made["spec"]["maxReplicas"]), (&json!(3), &json!(4)));
         assert_eq!(made["spec"]["behavior"], spec["behavior"]);
         assert_eq!(AutoscalerView::of(&made).minimum, 3);
+        for (floor, minimum) in [(0, 3), (2, 3), (4, 4), (9, 4)] {
+            let held = overrides.with_floor(&source, floor);
+            assert_eq!(held.min_replicas, Some(minimum), "held at {floor}");
+        }
     }
 }

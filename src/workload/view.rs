@@ -9,7 +9,7 @@ use crate::api::annotations::{
 };
 use crate::manifest::template_digest;
 use crate::model::{Digest, Quarantined, Remembered, Revision};
-use crate::release::{Limits, Readiness, WorkloadObserved};
+use crate::release::{Count, Limits, Readiness, Updates, WorkloadObserved};
 
 use super::metadata::controller_of;
 use super::selector::{Labels, SelectorError, Sides};
@@ -60,6 +60,8 @@ pub struct DeploymentView {
     pub replicas: i32,
     /// `spec.minReadySeconds`.
     pub settling: Duration,
+    /// `spec.strategy`.
+    updates: Updates,
     generation: i64,
     observed_generation: i64,
     status_replicas: i32,
@@ -107,6 +109,7 @@ impl DeploymentView {
             ports: container_ports(&spec["template"]),
             replicas: count(&spec["replicas"], 1),
             settling: Duration::from_secs(spec["minReadySeconds"].as_u64().unwrap_or(0)),
+            updates: updates(&spec["strategy"]),
             generation: metadata["generation"].as_i64().unwrap_or(0),
             observed_generation: status["observedGeneration"].as_i64().unwrap_or(0),
             status_replicas: count(&status["replicas"], 0),
@@ -153,7 +156,8 @@ impl DeploymentView {
             limits,
             readiness: self.readiness(limits.map_or(1, |limits| limits.minimum.max(1))),
             available: self.available.min(self.updated),
-            pods: self.status_replicas,
+            serving: self.available,
+            updates: self.updates,
         }
     }
 
@@ -189,6 +193,31 @@ impl DeploymentView {
 
 fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
     status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// A Deployment's strategy. What Kubernetes would not have stored is read as its default.
+fn updates(strategy: &Value) -> Updates {
+    if strategy["type"] == "Recreate" {
+        return Updates::Recreate;
+    }
+    let Updates::Rolling { missing, surge } = Updates::DEFAULT else { return Updates::DEFAULT };
+    let rolling = &strategy["rollingUpdate"];
+    Updates::Rolling {
+        missing: count(&rolling["maxUnavailable"]).unwrap_or(missing),
+        surge: count(&rolling["maxSurge"]).unwrap_or(surge),
+    }
+}
+
+/// `3` or `"25%"`.
+fn count(value: &Value) -> Option<Count> {
+    let number = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
+    match value {
+        Value::Number(pods) => pods.as_i64().map(|pods| Count::Pods(number(pods))),
+        Value::String(percent) => {
+            percent.strip_suffix('%')?.parse().ok().map(|percent| Count::Percent(number(percent)))
+        }
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// Ports without a name get Flagger's: `tcp-<container>-<index>`.
@@ -288,6 +317,23 @@ mod tests {
         assert_eq!(carries(&restarted), Some(promoted.clone()));
         restarted["spec"]["containers"][0]["image"] = json!("a:2");
         assert_eq!(carries(&restarted), None);
+    }
+
+    #[test]
+    fn a_strategy_is_read_as_kubernetes_reads_it() {
+        let rolling = |missing, surge| Updates::Rolling { missing, surge };
+        let cases = [
+            (json!({"type": "Recreate"}), Updates::Recreate),
+            (json!(null), Updates::DEFAULT),
+            (json!({"rollingUpdate": {"maxUnavailable": 0}}), rolling(Count::Pods(0), Count::Percent(25))),
+            (
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%", "maxSurge": 1}}),
+                rolling(Count::Percent(100), Count::Pods(1)),
+            ),
+        ];
+        for (strategy, expected) in cases {
+            assert_eq!(updates(&strategy), expected, "{strategy}");
+        }
     }
 
     #[test]

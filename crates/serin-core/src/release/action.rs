@@ -17,7 +17,15 @@ pub enum Action {
         replicas: i32,
     },
     /// Create or update the primary's autoscaler from the Canary's `autoscalerRef`.
-    EnsurePrimaryAutoscaler,
+    EnsurePrimaryAutoscaler {
+        /// Its minimum is at least this, if its maximum allows.
+        floor: i32,
+    },
+    /// Give the target's own autoscaler this minimum.
+    HoldTarget {
+        /// `spec.minReplicas`.
+        minimum: i32,
+    },
     /// Create or update `<service>`, `<service>-primary`, `<service>-canary`. The apex selects primary pods from here on.
     EnsureServices,
     /// Make the route show this: its objects are created or updated where they are not as the Canary wants them, else

@@ -55,6 +55,21 @@ pub struct Release {
     /// Since when the canary has not been fully ready during the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<Timestamp>,
+    /// Pods that all requests take together; 0 until it is known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub demand: i32,
+    /// Primary's size when the release began, if an autoscaler may change it: the least that it is held at meanwhile.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub floor: i32,
+    /// The most pods that primary's autoscaler has asked for so far.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub primary_asked: i32,
+    /// The most pods that the candidate was given for what it was to get, or its autoscaler has asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sized: i32,
+    /// Since when the candidate has been short of pods for what it is to get next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_since: Option<Timestamp>,
     /// How far the side that is waited for has come; deadlines count from its last progress, so that a large workload that
     /// goes on becoming ready is not failed for its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,6 +217,9 @@ pub enum Stage {
     Promoting {
         /// Since when; the progress deadline counts from here.
         since: Timestamp,
+        /// When the candidate was first seen to have all requests, because primary would not keep the pods that its share takes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        relieved: Option<Timestamp>,
     },
     /// Promotion failed: the last good template goes back to primary, which becomes ready again.
     Restoring {
@@ -270,4 +288,8 @@ pub struct CheckResult {
     pub value: Option<f64>,
     /// `≥ 99`, `≤ 500`, `0 to 5`.
     pub limit: String,
+}
+
+fn is_zero(count: &i32) -> bool {
+    *count == 0
 }

@@ -31,14 +31,14 @@ pub use affinity::{CookieShape, Stickiness};
 pub use ask::{Answer, Answers, Counter, HookKey, MetricKey, ProviderFault, Question, QuestionKey, Tick, ask};
 pub use attempt::{Cause, CheckResult, End, Progress, Release, Stage, StepClock};
 pub use observed::{
-    Deleting, Limits, Observed, Obstacle, Readiness, Request, RouteObserved, Side, Unaccepted, Verb,
-    WorkloadObserved,
+    AutoscalerObserved, Count, Deleting, Limits, Observed, Obstacle, Readiness, Request, RouteObserved, Side,
+    Unaccepted, Updates, Verb, WorkloadObserved,
 };
 pub use outcome::{Outcome, OutcomeKind, PostRollout};
 pub use policy::{Names, Policy, PolicyStep, Promotion};
 pub use projection::{PromotedCondition, Trouble};
 pub use report::{Event, EventType, Report, WaitingOn};
-pub use state::{HandBack, JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress};
+pub use state::{HandBack, HeldMinimum, JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress};
 pub use step::{Step, refuse, step};
 
 pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range, Rounds};

@@ -42,8 +42,10 @@ pub struct Observed {
     pub rebuilt: Option<String>,
     /// What keeps state from reaching Git (annotation `serin.dev/unrecorded` on the Canary): `<reason>: <words>`.
     pub unrecorded: Option<String>,
-    /// The primary's autoscaler is missing, or is not what the target's says.
+    /// The primary's autoscaler is missing, or, a raised minimum apart, is not what the target's says.
     pub autoscaler_stale: bool,
+    /// The primary's autoscaler; `None` without one, or while it is not there.
+    pub autoscaler: Option<AutoscalerObserved>,
     /// What has to be mended outside before anything new begins.
     pub obstacle: Option<Obstacle>,
     /// Why the last action could not be carried out, in words.
@@ -198,8 +200,10 @@ pub struct WorkloadObserved {
     /// Pods of the current template that can serve now (available). A side that has lost full readiness only because it
     /// is scaling up still serves with these.
     pub available: i32,
-    /// Pods that still exist, whatever their state.
-    pub pods: i32,
+    /// Pods that serve now, of whatever template: while one is replaced by another, both count.
+    pub serving: i32,
+    /// How its pods are replaced when its template changes.
+    pub updates: Updates,
 }
 
 impl WorkloadObserved {
@@ -216,6 +220,68 @@ pub struct Limits {
     pub minimum: i32,
     /// `spec.maxReplicas`.
     pub maximum: i32,
+}
+
+/// Primary's autoscaler, as far as the engine sizes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoscalerObserved {
+    /// Its `spec.minReplicas` now.
+    pub minimum: i32,
+    /// The minimum that it is to have while nothing is released.
+    pub meant: i32,
+    /// Its `spec.maxReplicas`.
+    pub maximum: i32,
+}
+
+/// How a workload's pods are replaced when its template changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Updates {
+    /// All at once: for a while it has none.
+    Recreate,
+    /// Some after the others.
+    Rolling {
+        /// How many may be missing meanwhile.
+        missing: Count,
+        /// How many may be there beyond what is wanted.
+        surge: Count,
+    },
+}
+
+/// A number of pods: as such, or in percent of the replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// So many.
+    Pods(i32),
+    /// Percent.
+    Percent(i32),
+}
+
+impl Updates {
+    /// Kubernetes' default: a quarter may be missing, a quarter may be added.
+    pub const DEFAULT: Self = Self::Rolling { missing: Count::Percent(25), surge: Count::Percent(25) };
+
+    /// How many of `replicas` pods serve at least while they are replaced, as Kubernetes reads it: what may be missing is rounded down,
+    /// what may be added up, and where both come to nothing one pod may be missing.
+    pub fn keeps(self, replicas: i32) -> i32 {
+        let Self::Rolling { missing, surge } = self else { return 0 };
+        let missing = match (missing.of(replicas, 0), surge.of(replicas, 99)) {
+            (0, 0) => 1,
+            (missing, _) => missing,
+        };
+        (replicas - missing).max(0)
+    }
+}
+
+impl Count {
+    fn of(self, replicas: i32, rounding: i64) -> i32 {
+        match self {
+            Self::Pods(pods) => pods.max(0),
+            Self::Percent(percent) => {
+                let pods = (i64::from(replicas) * i64::from(percent.max(0)) + rounding) / 100;
+                i32::try_from(pods).unwrap_or(i32::MAX)
+            }
+        }
+    }
 }
 
 /// One of the two workloads that a release is about.
@@ -318,5 +384,29 @@ impl fmt::Display for Verb {
             Self::Pause => "pause",
             Self::Resume => "resume",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_update_keeps_is_what_kubernetes_keeps() {
+        let rolling = |missing, surge| Updates::Rolling { missing, surge };
+        let cases = [
+            (Updates::Recreate, 4, 0),
+            (Updates::DEFAULT, 1, 1),
+            (Updates::DEFAULT, 4, 3),
+            (Updates::DEFAULT, 7, 6),
+            (rolling(Count::Pods(1), Count::Percent(25)), 1, 0),
+            (rolling(Count::Percent(100), Count::Percent(25)), 5, 0),
+            (rolling(Count::Percent(25), Count::Pods(0)), 1, 0),
+            (rolling(Count::Pods(0), Count::Pods(1)), 3, 3),
+            (rolling(Count::Pods(9), Count::Pods(1)), 3, 0),
+        ];
+        for (updates, replicas, kept) in cases {
+            assert_eq!(updates.keeps(replicas), kept, "{updates:?} of {replicas}");
+        }
     }
 }

@@ -102,6 +102,13 @@ pub enum WaitingOn {
         /// When it ends.
         until: Timestamp,
     },
+    /// All requests go to the canary; those still under way to primary end before its pods are replaced.
+    Relief {
+        /// Primary's name.
+        workload: String,
+        /// When they are taken to have ended.
+        until: Timestamp,
+    },
     /// The pods are ready; proxies, which learn of their endpoints a little later, get time to do so.
     Endpoints {
         /// The workload's name.
@@ -179,6 +186,9 @@ impl WaitingOn {
             }
             Self::Gate { name, reason } => format!("gate {name}: {reason}"),
             Self::Drain { until: end } => format!("the canary to drain {}", until(*end)),
+            Self::Relief { workload, until: end } => {
+                format!("requests to {workload} to end before its pods are replaced {}", until(*end))
+            }
             Self::Endpoints { workload, until: end } => {
                 format!("proxies to learn of {workload}'s pods {}", until(*end))
             }

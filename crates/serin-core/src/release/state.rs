@@ -78,12 +78,25 @@ pub struct State {
     /// What the last step waited on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_on: Option<WaitingOn>,
+    /// The minimum that the target's autoscaler is kept at while its pods wait for what a release is to send them, and the one to
+    /// be given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_minimum: Option<HeldMinimum>,
     /// How far the release under way is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<StepProgress>,
     /// The cookie that users were last given to stay on the candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<Cookie>,
+}
+
+/// An autoscaler's minimum that was raised for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldMinimum {
+    /// What it was, and will be.
+    pub before: i32,
+    /// What it is.
+    pub at: i32,
 }
 
 /// How far a release is.
@@ -130,6 +143,7 @@ impl State {
             rollback: None,
             rebuilt: None,
             waiting_on: None,
+            held_minimum: None,
             progress: None,
             cookie: None,
         }

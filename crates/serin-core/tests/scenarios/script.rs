@@ -28,8 +28,8 @@ use jiff::Timestamp;
 use serin_core::analysis::{Condition, Reading};
 use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing, Rule, Split};
 use serin_core::release::{
-    Action, Check, CheckSource, CookieShape, EventType, Hook, HookKind, OnMissing, Policy, PolicyStep, Promotion,
-    Range, Readiness, RouteObserved, Side, Stickiness, Trouble, Verb,
+    Action, Check, CheckSource, CookieShape, Count, EventType, Hook, HookKind, OnMissing, Policy, PolicyStep,
+    Promotion, Range, Readiness, RouteObserved, Side, Stickiness, Trouble, Updates, Verb,
 };
 
 use super::world::{Reaction, Round, World, digest, plain_policy};
@@ -176,6 +176,11 @@ impl Player {
         match (word, first) {
             ("push", name) => world.push(name),
             ("push-again", name) => world.push_again(name),
+            ("primary-scaled", pods) => world.primary.as_mut().expect("a primary").scale(pods.parse().unwrap()),
+            ("canary-scaled", pods) => world.scale_canary(pods.parse().unwrap()),
+            ("canary-minimum", pods) => world.target.as_mut().expect("a target").minimum = pods.parse().unwrap(),
+            ("lost", "primary") => world.primary.as_mut().expect("a primary").lose(),
+            ("updates", how) => world.target.as_mut().expect("a target").updates = updates(how),
             ("size", replicas) => world.size = Some(replicas.parse().unwrap()),
             ("edit", name) => world.edit(name),
             ("rebuild", promoted) => world.rebuild(promoted, &tail.split_whitespace().collect::<Vec<_>>()),
@@ -197,6 +202,7 @@ impl Player {
                 }
                 let side = if word == "canary" { &mut world.target } else { &mut world.primary };
                 if let Some(side) = side {
+                    side.keep();
                     (side.told, side.available) = (told, None);
                 }
             }
@@ -292,7 +298,9 @@ fn named(text: &str) -> String {
 fn action_words(action: &Action) -> String {
     match action {
         Action::CreatePrimary { expect, .. } => format!("CreatePrimary {}", named(expect.as_str())),
-        Action::EnsurePrimaryAutoscaler => "EnsurePrimaryAutoscaler".to_owned(),
+        Action::EnsurePrimaryAutoscaler { floor: 0 } => "EnsurePrimaryAutoscaler".to_owned(),
+        Action::EnsurePrimaryAutoscaler { floor } => format!("EnsurePrimaryAutoscaler, at least {floor}"),
+        Action::HoldTarget { minimum } => format!("HoldTarget at {minimum}"),
         Action::EnsureServices => "EnsureServices".to_owned(),
         Action::Route(routing) => format!("Route {routing}"),
         Action::Scale { side: Side::Candidate, replicas } => format!("Scale candidate to {replicas}"),
@@ -331,6 +339,16 @@ fn duration(text: &str) -> Duration {
         "m" => Duration::from_secs(number * 60),
         "h" => Duration::from_secs(number * 3600),
         other => panic!("unknown unit {other}"),
+    }
+}
+
+/// `recreate`, or how many percent may be missing.
+fn updates(how: &str) -> Updates {
+    match how {
+        "recreate" => Updates::Recreate,
+        percent => {
+            Updates::Rolling { missing: Count::Percent(percent.parse().unwrap()), surge: Count::Percent(25) }
+        }
     }
 }
 

@@ -11,13 +11,16 @@ use serin_core::model::{
     RollbackNote, Routing,
 };
 use serin_core::release::{
-    Action, Answer, Answers, CheckSource, Deleting, HookKind, HookReply, Keyed, Limits, Names, Observed, Obstacle,
-    Policy, Promotion, ProviderFault, Question, QuestionKey, Readiness, Request, Rounds, RouteObserved, Side,
-    Stage, State, Step, Verb, WorkloadObserved, ask, step,
+    Action, Answer, Answers, AutoscalerObserved, CheckSource, Deleting, HookKind, HookReply, Keyed, Limits, Names,
+    Observed, Obstacle, Policy, Promotion, ProviderFault, Question, QuestionKey, Readiness, Request, Rounds,
+    RouteObserved, Side, Stage, State, Step, Updates, Verb, WorkloadObserved, ask, step,
 };
 
 /// Most rounds until nothing changes any more.
 const ROUNDS_MAX: usize = 100;
+/// What the target's autoscaler says.
+const MINIMUM: i32 = 2;
+const MAXIMUM: i32 = 20;
 
 /// A workload and how its pods behave.
 #[derive(Debug, Clone)]
@@ -30,12 +33,29 @@ pub(super) struct Workload {
     pub(super) told: Option<Readiness>,
     /// Pods that serve although the workload is not ready.
     pub(super) available: Option<i32>,
+    /// Pods of the former template that serve until the new ones do.
+    kept: i32,
+    /// How its pods are replaced.
+    pub(super) updates: Updates,
+    /// Its autoscaler's minimum.
+    pub(super) minimum: i32,
     pub(super) settling: bool,
 }
 
 impl Workload {
     fn new(digest: Digest, replicas: i32) -> Self {
-        Self { digest, stamped: None, replicas, generation: 1, told: None, available: None, settling: true }
+        Self {
+            digest,
+            stamped: None,
+            replicas,
+            generation: 1,
+            told: None,
+            available: None,
+            kept: 0,
+            updates: Updates::DEFAULT,
+            minimum: MINIMUM,
+            settling: true,
+        }
     }
 
     pub(super) fn readiness(&self) -> Readiness {
@@ -57,23 +77,40 @@ impl Workload {
             stamped: self.stamped.clone(),
             generation: self.generation,
             replicas: self.replicas,
-            limits: Some(Limits { minimum: 2, maximum: 20 }),
+            limits: Some(Limits { minimum: self.minimum, maximum: MAXIMUM }),
             readiness,
             available,
-            pods: self.replicas,
+            serving: available.max(self.kept),
+            updates: self.updates,
         }
     }
 
     pub(super) fn template(&mut self, digest: &Digest) {
         if self.digest != *digest {
+            let served = self.observe().serving;
+            self.kept = self.updates.keeps(self.replicas).min(served);
+            self.available = self.available.filter(|_| self.told.is_some());
             self.digest = digest.clone();
             self.generation += 1;
             self.settling = true;
         }
     }
 
-    fn scale(&mut self, replicas: i32) {
+    /// What serves goes on to do so until the template changes, whatever is said of what is to come.
+    pub(super) fn keep(&mut self) {
+        self.kept = self.observe().serving;
+    }
+
+    /// Its pods are gone, and none comes back.
+    pub(super) fn lose(&mut self) {
+        self.told = Some(Readiness::Waiting("its pods were evicted".to_owned()));
+        (self.available, self.kept) = (Some(0), 0);
+    }
+
+    pub(super) fn scale(&mut self, replicas: i32) {
         if self.replicas != replicas {
+            self.available = Some(self.observe().available.min(replicas)).filter(|_| self.told.is_none());
+            self.kept = self.kept.min(replicas);
             self.replicas = replicas;
             self.generation += 1;
             self.settling = true;
@@ -151,6 +188,11 @@ pub(super) struct World {
     pub(super) wake: Option<Timestamp>,
     /// When the router last sent anything to the canary.
     pub(super) last_traffic: Option<Timestamp>,
+    /// When the router last sent anything to primary.
+    last_on_primary: Option<Timestamp>,
+    /// The release whose demand is known, and that.
+    demanded: Option<ReleaseId>,
+    demand: i32,
     /// Somebody else has changed the route.
     pub(super) meddled: bool,
     pub(super) broken: Vec<String>,
@@ -238,6 +280,9 @@ impl World {
             die_after: None,
             wake: None,
             last_traffic: None,
+            last_on_primary: None,
+            demanded: None,
+            demand: 1,
             meddled: false,
             broken: Vec::new(),
         }
@@ -304,11 +349,28 @@ impl World {
         self.asking_since = Some(self.now);
     }
 
+    /// What Git sizes has no autoscaler.
+    fn sized(&self, side: &Workload) -> WorkloadObserved {
+        let observed = side.observe();
+        WorkloadObserved { limits: observed.limits.filter(|_| self.size.is_none()), ..observed }
+    }
+
+    /// Its autoscaler scales it, no lower than it may.
+    pub(super) fn scale_canary(&mut self, pods: i32) {
+        let target = self.target.as_mut().expect("a target");
+        target.scale(pods.max(target.minimum));
+    }
+
     pub(super) fn observe(&self) -> Observed {
         Observed {
             autoscaler_stale: false,
-            target: self.target.as_ref().map(Workload::observe),
-            primary: self.primary.as_ref().map(Workload::observe),
+            autoscaler: self.primary.as_ref().filter(|_| self.size.is_none()).map(|primary| AutoscalerObserved {
+                minimum: primary.minimum,
+                meant: MINIMUM,
+                maximum: MAXIMUM,
+            }),
+            target: self.target.as_ref().map(|target| self.sized(target)),
+            primary: self.primary.as_ref().map(|primary| self.sized(primary)),
             route: self.route.clone(),
             pending: self.pending.clone(),
             replaced: self.replaced.clone(),
@@ -348,6 +410,9 @@ impl World {
             if self.has_traffic() {
                 self.last_traffic = Some(self.now);
             }
+            if self.share_of_primary() > 0 {
+                self.last_on_primary = Some(self.now);
+            }
             let observed = self.observe();
             let decided = step(&self.policy, &observed, self.state.clone(), self.now);
             let again = step(&self.policy, &observed, decided.state.clone(), self.now);
@@ -358,6 +423,7 @@ impl World {
             self.judge_wanted(&decided);
             let stepped = decided.state != self.state;
             self.state = decided.state.clone();
+            self.note_demand();
             self.wake = decided.wake;
             note(&Round { now: self.now, step: decided.clone() });
             self.persisted += usize::from(stepped);
@@ -384,6 +450,7 @@ impl World {
     pub(super) fn set_back(&mut self, by: Duration) {
         self.now -= by;
         self.last_traffic = self.last_traffic.map(|at| at - by);
+        self.last_on_primary = self.last_on_primary.map(|at| at - by);
         // Whoever waits hears of it.
         self.wake = Some(self.now);
     }
@@ -435,6 +502,18 @@ impl World {
         if steered && self.has_traffic() && !serves(&self.target) && serves(&self.primary) {
             self.broken.push("a canary that cannot serve has traffic".to_owned());
         }
+        let Some(release) = self.state.release().filter(|_| steered && !self.meddled) else { return };
+        let lost = self.share_of_primary() > 0
+            && self.primary.as_ref().is_none_or(|primary| primary.observe().serving == 0);
+        let heir = self.target.as_ref().is_some_and(|target| {
+            target.digest == release.revision.digest
+                && target.replicas > 0
+                && target.readiness() == Readiness::Ready
+        });
+        let copies = self.policy.promotion == Promotion::CopyToPrimary;
+        if copies && lost && heir && matches!(release.stage, Stage::Promoting { .. }) {
+            self.broken.push("users are left on a primary without pods".to_owned());
+        }
     }
 
     fn act(&mut self, actions: &[Action]) -> bool {
@@ -459,7 +538,16 @@ impl World {
                     self.primary = Some(self.new_primary(target.digest.clone(), *replicas));
                 }
             }
-            Action::EnsurePrimaryAutoscaler => {}
+            Action::EnsurePrimaryAutoscaler { floor } => {
+                if let Some(primary) = &mut self.primary {
+                    primary.minimum = MINIMUM.max(*floor).min(MAXIMUM);
+                }
+            }
+            Action::HoldTarget { minimum } => {
+                if let Some(target) = &mut self.target {
+                    target.minimum = *minimum;
+                }
+            }
             Action::EnsureServices => self.led_back = false,
             Action::Route(routing) => self.shift(routing),
             Action::Scale { side: Side::Candidate, replicas } => self.scale_target(*replicas),
@@ -474,6 +562,7 @@ impl World {
                 }
             }
             Action::CopyToPrimary { expect } | Action::SwitchStable { expect } => {
+                self.judge_replaced(expect);
                 let carried =
                     self.copies_show && self.target.as_ref().is_some_and(|target| target.digest == expect.digest);
                 match &mut self.primary {
@@ -519,6 +608,38 @@ impl World {
         }
     }
 
+    /// Whoever is on primary finds pods there while they are replaced; what is about to lose them lost its users before.
+    fn judge_replaced(&mut self, to: &Revision) {
+        let (Some(target), Some(primary)) = (&self.target, &self.primary) else { return };
+        let releases = self.state.release().is_some() && self.policy.promotion == Promotion::CopyToPrimary;
+        let changes = primary.digest != to.digest && target.digest == to.digest && self.copies_show;
+        let share = self.share_of_primary();
+        let demand = self.size.map_or(self.demand, |size| self.demand.min(size.max(1)));
+        let needed = needed(demand, share);
+        let starves = target.updates.keeps(primary.replicas) * 4 < needed * 3;
+        let fresh = self.last_on_primary.is_some_and(|last| self.now < last + self.policy.drain);
+        let under_way = target.updates == Updates::Recreate && share == 0 && fresh;
+        if releases && changes && !self.meddled && (starves || under_way) {
+            self.broken.push(format!("primary is replaced with {share} % of the users on it"));
+        }
+    }
+
+    fn share_of_primary(&self) -> i32 {
+        match &self.route {
+            RouteObserved::Present { routing, .. } => i32::from(routing.base.stable()),
+            RouteObserved::Missing | RouteObserved::Unusable(_) => 0,
+        }
+    }
+
+    /// What all requests take is what served when a release began.
+    fn note_demand(&mut self) {
+        let id = self.state.release().map(|release| release.id.clone());
+        if id != self.demanded {
+            self.demand = self.primary.as_ref().map_or(1, |primary| primary.observe().available.max(1));
+            self.demanded = id;
+        }
+    }
+
     /// Whoever is led to the target finds what was promoted, and ready.
     fn judge_handed(&mut self) {
         let (Some(target), Some(promoted)) = (&self.target, &self.state.promoted) else { return };
@@ -543,10 +664,19 @@ impl World {
         if routing.exposes_more_than(&before) && !ready(&self.target) {
             self.broken.push(format!("traffic to an unready canary: {routing}"));
         }
-        let serves = |side: &Option<Workload>| {
-            side.as_ref().is_some_and(|side| side.observe().available > 0 && side.replicas > 0)
-        };
-        if before.exposes_more_than(routing) && !serves(&self.primary) && serves(&self.target) {
+        let primary_serves =
+            self.primary.as_ref().is_some_and(|primary| primary.observe().serving > 0 && primary.replicas > 0);
+        let share = i32::from(routing.base.candidate().saturating_add(routing.base.mirror()).min(100));
+        let short = self
+            .target
+            .as_ref()
+            .is_some_and(|target| target.observe().available < needed(self.demand, share).min(MAXIMUM));
+        if routing.exposes_more_than(&before) && short && primary_serves && !self.meddled {
+            self.broken.push(format!("too few pods for {routing}"));
+        }
+        let target_serves =
+            self.target.as_ref().is_some_and(|target| target.observe().available > 0 && target.replicas > 0);
+        if before.exposes_more_than(routing) && !primary_serves && target_serves {
             self.broken.push(format!("traffic to an unready primary: {routing}"));
         }
         if self.router_works {
@@ -611,9 +741,24 @@ impl World {
         let mut moved = false;
         for side in [&mut self.target, &mut self.primary].into_iter().flatten() {
             moved |= std::mem::take(&mut side.settling);
+            if side.told.is_none() {
+                (side.available, side.kept) = (None, 0);
+            }
+        }
+        let is_autoscaled = self.size.is_none();
+        for side in [&mut self.target, &mut self.primary].into_iter().flatten() {
+            if is_autoscaled && (1..side.minimum).contains(&side.replicas) {
+                side.scale(side.minimum);
+                moved = true;
+            }
         }
         moved
     }
+}
+
+/// Pods for a share, in percent, of what `all` serve.
+fn needed(all: i32, percent: i32) -> i32 {
+    (all * percent + 99) / 100
 }
 
 /// What a script calls it: unlike names, never twice the same.

@@ -5,17 +5,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::analysis::HookKind;
-use crate::model::{Routing, Sticky};
+use crate::model::Routing;
 use crate::release::attempt::{Release, Stage};
 use crate::release::policy::{Policy, PolicyStep};
 use crate::release::report::{Event, WaitingOn};
 
+use super::capacity::Capacity;
 use super::context::{Context, Next};
 use super::edit;
 use super::gates::{self, Gates};
 use super::prepare::{attend, held};
-use super::route::{Steered, steer};
-use super::{judge, promote};
+use super::route::{self, Steered, steer};
+use super::{capacity, judge, prepare, promote};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if !release.follows(cx.policy) {
@@ -66,6 +67,7 @@ pub(super) fn open_step(policy: &Policy, release: &mut Release, now: Timestamp) 
         (Stage::Analysing, Some(PolicyStep::Pause(Some(duration)))) => *duration,
         _ => Duration::ZERO,
     };
+    release.short_since = None;
     release.clock.reopen(now, wait);
     release.awaited = release.watch.round;
 }
@@ -97,6 +99,11 @@ fn decide(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Nex
     if routing.exposes_more_than(&release.routing) {
         match gates::look(cx, release, HookKind::ConfirmTrafficIncrease) {
             Gates::Open(names) => {
+                match capacity::await_candidate(cx, release, routing) {
+                    Capacity::There => {}
+                    Capacity::Waiting => return Next::Rest,
+                    Capacity::Late(reason) => return prepare::give_up(cx, release, &reason),
+                }
                 for name in names {
                     cx.say(Event::normal(format!("Confirm-traffic-increase check {name} passed")));
                 }
@@ -108,15 +115,7 @@ fn decide(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Nex
             Gates::RollBack(next) => return next,
         }
     }
-    let before = std::mem::replace(&mut release.routing, routing.clone());
-    release.shown_since = None;
-    if let Sticky::Issue(affinity) = &routing.sticky {
-        cx.cookie = Some(affinity.candidate.clone());
-    }
-    if routing.exposes() {
-        // Intended is as good as shown when it comes to draining: the router may be ahead of what is observed.
-        release.first_traffic.get_or_insert(cx.now);
-    }
+    let before = route::intend(cx, release, routing);
     release.clock.reopen(cx.now, Duration::ZERO);
     if let Some(event) = said(cx, &before, routing) {
         cx.say(event);

@@ -11,7 +11,7 @@ use crate::release::observed::{Observed, Readiness, WorkloadObserved};
 use crate::release::policy::Policy;
 use crate::release::questions::Open;
 use crate::release::report::{Event, WaitingOn};
-use crate::release::state::State;
+use crate::release::state::{HeldMinimum, State};
 
 /// Answers that come within this time are not worth a status write that says they are awaited.
 const ANSWERS_SHOWN_AFTER: Duration = Duration::from_secs(10);
@@ -39,6 +39,8 @@ pub(super) struct Context<'a> {
     pub(super) promoted: Option<Revision>,
     /// The cookie that was last issued.
     pub(super) cookie: Option<Cookie>,
+    /// How the target's autoscaler is held.
+    pub(super) held: Option<HeldMinimum>,
     /// What was waited on before, or has been announced since.
     pub(super) before: Option<WaitingOn>,
     pub(super) events: Vec<Event>,
@@ -57,6 +59,7 @@ impl<'a> Context<'a> {
             now,
             promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
             cookie: state.cookie.clone(),
+            held: state.held_minimum,
             before: state.waiting_on.clone(),
             events: Vec::new(),
             actions: Vec::new(),
@@ -176,6 +179,14 @@ pub(super) fn drifted(target: &WorkloadObserved) -> bool {
 /// Whether the side can take the traffic of the other: ready, or at least some of its pods are available.
 pub(super) fn can_serve(side: Option<&WorkloadObserved>) -> bool {
     side.is_some_and(|side| side.replicas > 0 && (side.readiness == Readiness::Ready || side.available > 0))
+}
+
+/// Whether primary has pods that serve: all of them run something that was promoted or is to be, also while one replaces the
+/// other.
+pub(super) fn stable_serves(primary: Option<&WorkloadObserved>) -> bool {
+    primary.is_some_and(|primary| {
+        primary.replicas > 0 && (primary.readiness == Readiness::Ready || primary.serving > 0)
+    })
 }
 
 /// Deadlines and counters move; an event is due only when the subject changes.

@@ -21,9 +21,9 @@ pub(super) fn note(cx: &Context<'_>, state: &mut State) {
 fn thaw(cx: &Context<'_>, release: &mut Release) {
     let left = between(cx.now, release.clock.due);
     release.clock.reopen(cx.now, left);
-    release.unready_since = None;
+    (release.unready_since, release.short_since) = (None, None);
     match &mut release.stage {
-        Stage::ScalingUp { since } | Stage::Promoting { since } | Stage::Restoring { since, .. } => {
+        Stage::ScalingUp { since } | Stage::Promoting { since, .. } | Stage::Restoring { since, .. } => {
             *since = cx.now
         }
         Stage::Confirming

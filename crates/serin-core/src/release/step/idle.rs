@@ -12,7 +12,7 @@ use crate::release::state::{Phase, State};
 
 use super::context::{Context, Next, drifted, live};
 use super::route::{Steered, steer};
-use super::{finish, prepare, size};
+use super::{capacity, finish, prepare, size};
 
 pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind) -> Next {
     let Some(target) = &cx.observed.target else {
@@ -103,11 +103,17 @@ fn start(
         first_traffic: None,
         ready_since: None,
         unready_since: None,
+        demand: 0,
+        floor: 0,
+        primary_asked: 0,
+        sized: 0,
+        short_since: None,
         progress: None,
         paused: false,
         frozen: false,
         skip: false,
     };
+    capacity::begin(cx.observed, &mut release);
     if !cx.policy.has_hook(HookKind::ConfirmRollout) {
         // After a supersede the canary is already up, and `Restarting analysis` has been said.
         let restarted = last == OutcomeKind::Superseded && target.replicas > 0;
@@ -161,7 +167,7 @@ fn primary_is_there(cx: &mut Context<'_>, state: &State, target: &WorkloadObserv
     if is_promoted(state, &target.digest) && cx.policy.promotion == Promotion::CopyToPrimary {
         let replicas = size::new_primary(cx);
         cx.act(Action::CreatePrimary { expect: target.digest.clone(), replicas });
-        cx.act(Action::EnsurePrimaryAutoscaler);
+        cx.act(Action::EnsurePrimaryAutoscaler { floor: 0 });
     }
     cx.wait_silently(WaitingOn::Target { name });
     false

@@ -51,7 +51,7 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
         return Next::Rest;
     }
     if cx.policy.promotion == Promotion::CopyToPrimary {
-        cx.act(Action::EnsurePrimaryAutoscaler);
+        cx.act(Action::EnsurePrimaryAutoscaler { floor: 0 });
     }
     let Some(primary) = &cx.observed.primary else {
         make_primary(cx, target, since);
@@ -123,7 +123,7 @@ fn make_primary(cx: &mut Context<'_>, target: &WorkloadObserved, since: Timestam
         Promotion::CopyToPrimary => {
             let replicas = size::new_primary(cx);
             cx.act(Action::CreatePrimary { expect: target.digest.clone(), replicas });
-            cx.act(Action::EnsurePrimaryAutoscaler);
+            cx.act(Action::EnsurePrimaryAutoscaler { floor: 0 });
         }
         Promotion::SwitchStable => cx.act(Action::SwitchStable { expect: live(target) }),
     }

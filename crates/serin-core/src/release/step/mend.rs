@@ -8,16 +8,20 @@ use crate::release::report::Event;
 use crate::release::state::{Phase, State};
 
 use super::context::Context;
-use super::size;
+use super::{capacity, size};
 
 /// Puts primary and its autoscaler right, whatever else goes on. While a release changes primary, that comes first.
 pub(super) fn primary(cx: &mut Context<'_>, state: &State) {
-    if cx.policy.promotion != Promotion::CopyToPrimary || is_changed_by_release(state) {
+    if cx.policy.promotion != Promotion::CopyToPrimary {
         return;
     }
     let Some(promoted) = state.promoted.as_ref().map(|promoted| promoted.revision.digest.clone()) else { return };
-    if cx.observed.autoscaler_stale && cx.observed.primary.is_some() {
-        cx.act(Action::EnsurePrimaryAutoscaler);
+    let floor = state.release().map_or(0, capacity::floor);
+    if cx.observed.primary.is_some() && capacity::is_autoscaler_stale(cx.observed, floor) {
+        cx.act(Action::EnsurePrimaryAutoscaler { floor });
+    }
+    if is_changed_by_release(state) {
+        return;
     }
     let Some(found) = changed(cx, &promoted) else { return };
     if found.is_none() && cx.observed.deleting.is_some() {

@@ -5,6 +5,7 @@
 //! with the same observation changes nothing and says nothing new.
 
 mod analyse;
+mod capacity;
 mod commands;
 mod context;
 mod deletion;
@@ -77,6 +78,7 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
         admit_same_template(&cx, &mut state);
         size::primary(&mut cx, &state);
     }
+    capacity::keep_hold(&mut cx, &state);
     obstacle::tell(&mut cx, &mut state);
     post::wake(&mut cx, &state);
     conclude(cx, state)
@@ -158,6 +160,7 @@ fn tell_iteration(cx: &mut Context<'_>, state: &mut State) {
 fn conclude(mut cx: Context<'_>, mut state: State) -> Step {
     tell_iteration(&mut cx, &mut state);
     state.cookie.clone_from(&cx.cookie);
+    state.held_minimum = cx.held;
     let Context { now, events, actions, waiting, quiet, wake, .. } = cx;
     for event in &events {
         state.announce(event.clone(), now);

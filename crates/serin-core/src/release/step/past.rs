@@ -46,6 +46,11 @@ fn of_release(release: &mut Release, now: Timestamp) {
         first_traffic,
         ready_since,
         unready_since,
+        demand: _,
+        floor: _,
+        primary_asked: _,
+        sized: _,
+        short_since,
         progress,
         paused: _,
         frozen: _,
@@ -53,14 +58,13 @@ fn of_release(release: &mut Release, now: Timestamp) {
     } = release;
     clock.settle(now);
     past([shown_since.as_mut(), first_traffic.as_mut()], now);
-    past([ready_since.as_mut(), unready_since.as_mut()], now);
+    past([ready_since.as_mut(), unready_since.as_mut(), short_since.as_mut()], now);
     if let Some(Progress { available: _, at }) = progress {
         past([Some(at)], now);
     }
     match stage {
-        Stage::ScalingUp { since } | Stage::Promoting { since } | Stage::Restoring { since, cause: _ } => {
-            past([Some(since)], now);
-        }
+        Stage::ScalingUp { since } | Stage::Restoring { since, cause: _ } => past([Some(since)], now),
+        Stage::Promoting { since, relieved } => past([Some(since), relieved.as_mut()], now),
         Stage::Ending { end: _, zero_since, scaling_down: _ } => past([zero_since.as_mut()], now),
         Stage::Confirming | Stage::Preparing | Stage::Analysing | Stage::ConfirmingPromotion => {}
     }

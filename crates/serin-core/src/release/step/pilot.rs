@@ -3,17 +3,18 @@
 use crate::release::attempt::{Release, Stage};
 
 use super::context::{Context, Next};
-use super::{analyse, ending, judge, prepare, promote, supersede};
+use super::{analyse, capacity, ending, judge, prepare, promote, supersede};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if cx.policy.suspended && !release.is_watched() && !release.is_on_its_way_out() {
         cx.suspend();
         return Next::Rest;
     }
+    capacity::follow(cx.observed, release);
     match release.stage {
         Stage::Ending { .. } => return ending::advance(cx, release),
         Stage::Restoring { .. } => return promote::restore(cx, release),
-        Stage::Promoting { since } => {
+        Stage::Promoting { since, .. } => {
             let next = judge::verdict(cx, release).or_else(|| supersede::in_promotion(cx, release));
             return next.unwrap_or_else(|| promote::advance(cx, release, since));
         }

@@ -15,7 +15,7 @@ use crate::release::report::{Event, WaitingOn};
 use super::context::{Context, Next};
 use super::gates::{self, Gates};
 use super::route::steer;
-use super::{analyse, ending, judge, promote, size};
+use super::{analyse, capacity, ending, judge, promote, size};
 
 /// What the canary is able to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: T
 }
 
 /// Whether proxies have had time to learn of the canary's endpoints.
-fn is_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
+pub(super) fn is_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
     let until = after(*release.ready_since.get_or_insert(cx.now), cx.policy.settle);
     if cx.now >= until {
         return true;
@@ -212,6 +212,9 @@ fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reas
         let replicas = size::candidate(cx);
         cx.act(Action::Scale { side: Side::Candidate, replicas });
         cx.wait_silently(waiting);
+    } else if release.short_since.is_some() {
+        // It is being given more pods for what it is to get.
+        cx.wait_silently(waiting);
     } else {
         let event = Event::warning(format!("canary deployment {} not ready: {reason}", cx.target()));
         cx.wait(waiting, || event);
@@ -219,7 +222,7 @@ fn not_ready(cx: &mut Context<'_>, release: &mut Release, since: Timestamp, reas
     Next::Rest
 }
 
-fn give_up(cx: &mut Context<'_>, release: &mut Release, reason: &str) -> Next {
+pub(super) fn give_up(cx: &mut Context<'_>, release: &mut Release, reason: &str) -> Next {
     let target = cx.target();
     let message = format!("canary deployment {target} not ready: {reason}");
     cx.say(Event::warning(format!("Rolling back {target} progress deadline exceeded {message}")));
@@ -236,7 +239,9 @@ pub(super) fn health(cx: &Context<'_>) -> Health {
     }
     match &target.readiness {
         Readiness::Ready => Health::Ready,
-        Readiness::Waiting(reason) if target.available >= target.minimum() => Health::Limping(reason.clone()),
+        Readiness::Waiting(reason) if target.available >= capacity::own_minimum(cx, target) => {
+            Health::Limping(reason.clone())
+        }
         Readiness::Waiting(reason) => Health::Down(reason.clone()),
         Readiness::Stalled(reason) => Health::Stalled(reason.clone()),
     }

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::Digest;
+use crate::model::{Digest, Routing, after};
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Readiness, WorkloadObserved};
 use crate::release::policy::Promotion;
 use crate::release::report::{Event, WaitingOn};
 
-use super::context::{Context, Next, can_serve};
+use super::capacity::{self, Capacity};
+use super::context::{Context, Next, can_serve, stable_serves};
 use super::prepare::{Health, health};
-use super::route::steer;
+use super::route::{self, Steered, steer};
 use super::{ending, size, way_back};
 
 /// Whether the remaining steps are left out: by `skipAnalysis` or by a person.
@@ -23,7 +24,7 @@ pub(super) fn is_skipped(cx: &Context<'_>, release: &Release) -> bool {
 
 /// The analysis is over.
 pub(super) fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
-    release.stage = Stage::Promoting { since: cx.now };
+    release.stage = Stage::Promoting { since: cx.now, relieved: None };
     release.unready_since = None;
     release.paused = false;
     release.clock.reopen(cx.now, Duration::ZERO);
@@ -37,20 +38,26 @@ pub(super) fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
 
 /// Brings primary to the revision; traffic stays where it is until primary is ready.
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timestamp) -> Next {
-    if lower(cx, release) {
+    if lower(cx, release) || take_over(cx, release) {
         return Next::Again;
     }
-    steer(cx, &release.routing);
+    let steered = steer(cx, &release.routing);
     if cx.policy.suspended {
         cx.suspend();
         return Next::Rest;
     }
     let primary = cx.observed.primary.as_ref();
     let deadline = release.ready_deadline(since, primary, cx.now, cx.policy.progress_deadline);
-    let digest = &release.revision.digest;
+    let digest = &release.revision.digest.clone();
     let state = state_of(primary, digest);
     match state {
         Side::Ready => {
+            let lacks = capacity::primary_lacks(cx, release).filter(|_| cx.now < deadline);
+            if let Some(reason) = lacks.filter(|_| release.routing.exposes()) {
+                wait_ready(cx, reason, deadline);
+                cx.wake_at(deadline);
+                return Next::Rest;
+            }
             if let Some(next) = way_back::walk(cx, release) {
                 return next;
             }
@@ -64,14 +71,20 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
         Side::Other | Side::Waiting(_) if cx.now >= deadline => {
             let reason = match state {
                 Side::Waiting(reason) => reason,
-                _ => match &cx.observed.problem {
-                    Some(problem) => format!("its template could not be changed in time: {problem}"),
-                    None => "its template could not be changed in time".to_owned(),
-                },
+                Side::Other | Side::Ready | Side::Stalled(_) => unchanged(cx, release),
             };
             return fail(cx, release, &reason);
         }
         Side::Other => {
+            match relieve(cx, release, steered) {
+                Relief::Given => {}
+                Relief::Again => return Next::Again,
+                Relief::Waiting => {
+                    cx.wake_at(deadline);
+                    return Next::Rest;
+                }
+                Relief::Late(reason) => return fail(cx, release, &reason),
+            }
             change_primary(cx, release);
             let reason = format!("it is to take revision {}", digest.short());
             cx.wait_silently(readiness(cx, reason, deadline));
@@ -80,6 +93,108 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
     }
     cx.wake_at(deadline);
     Next::Rest
+}
+
+/// Why primary does not carry the revision when its time is over.
+fn unchanged(cx: &Context<'_>, release: &Release) -> String {
+    let what = "its template could not be changed in time";
+    match &cx.observed.problem {
+        Some(problem) => format!("{what}: {problem}"),
+        None if release.short_since.is_some() || matches!(health(cx), Health::Limping(_) | Health::Down(_)) => {
+            format!("{what}: the canary did not have the pods to take all requests meanwhile")
+        }
+        None => what.to_owned(),
+    }
+}
+
+/// Whether primary may be changed.
+enum Relief {
+    /// Nobody is on it who would miss its pods.
+    Given,
+    /// The state has changed.
+    Again,
+    /// Not yet; what is waited for has been noted.
+    Waiting,
+    /// The candidate did not get the pods for it in time.
+    Late(String),
+}
+
+/// A primary that would not keep the pods that its share takes, because all are replaced at once or too many of them, loses its
+/// requests first: the candidate, which runs what is promoted, gets the pods for all of them, then the requests; and when
+/// none is under way to primary any more, that is changed.
+fn relieve(cx: &mut Context<'_>, release: &mut Release, steered: Steered) -> Relief {
+    if cx.policy.promotion != Promotion::CopyToPrimary || cx.observed.primary.is_none() {
+        return Relief::Given;
+    }
+    let everything = cx.meant(&Routing::candidate_percent(100), release);
+    if release.routing != everything {
+        if !capacity::is_starved_by_update(cx, release) {
+            return Relief::Given;
+        }
+        return match ready_for_all(cx, release, &everything) {
+            Capacity::There => {
+                cx.say(Event::normal(format!(
+                    "Routing all traffic to canary while the pods of {} are replaced",
+                    cx.policy.names.primary_dotted()
+                )));
+                route::intend(cx, release, &everything);
+                Relief::Again
+            }
+            Capacity::Waiting => Relief::Waiting,
+            Capacity::Late(reason) => Relief::Late(reason),
+        };
+    }
+    let Stage::Promoting { relieved, .. } = &mut release.stage else { return Relief::Waiting };
+    if steered == Steered::Waiting {
+        return Relief::Waiting;
+    }
+    let Some(since) = *relieved else {
+        *relieved = Some(release.shown_since.unwrap_or(cx.now));
+        return Relief::Again;
+    };
+    let until = after(since, cx.policy.drain);
+    if cx.now < until {
+        let workload = cx.policy.names.primary();
+        cx.wait_silently(WaitingOn::Relief { workload, until });
+        cx.wake_at(until);
+        return Relief::Waiting;
+    }
+    Relief::Given
+}
+
+/// Whether the candidate can have all requests.
+fn ready_for_all(cx: &mut Context<'_>, release: &mut Release, everything: &Routing) -> Capacity {
+    match health(cx) {
+        Health::Ready => capacity::await_candidate(cx, release, everything),
+        Health::Limping(reason) | Health::Down(reason) | Health::Stalled(reason) => {
+            release.ready_since = None;
+            let names = &cx.policy.names;
+            let reason =
+                format!("{} is to take all requests from {} first: {reason}", names.target, names.primary());
+            cx.wait_silently(WaitingOn::Blocked { reason });
+            Capacity::Waiting
+        }
+    }
+}
+
+/// A primary without any pod that serves loses its requests to the candidate, which runs what is promoted and is ready.
+fn take_over(cx: &mut Context<'_>, release: &mut Release) -> bool {
+    let everything = cx.meant(&Routing::candidate_percent(100), release);
+    let is_lost = cx.policy.promotion == Promotion::CopyToPrimary && !stable_serves(cx.observed.primary.as_ref());
+    let takes = is_lost && is_trusted(cx, release) && health(cx) == Health::Ready && release.routing != everything;
+    if takes {
+        cx.say(Event::warning(format!(
+            "Routing all traffic to canary: no pod of {} serves",
+            cx.policy.names.primary_dotted()
+        )));
+        route::intend(cx, release, &everything);
+    }
+    takes
+}
+
+/// Whether the candidate is what was analysed.
+fn is_trusted(cx: &Context<'_>, release: &Release) -> bool {
+    cx.observed.target.as_ref().is_some_and(|target| target.digest == release.revision.digest)
 }
 
 /// How a primary stands towards a digest.
@@ -108,7 +223,7 @@ fn change_primary(cx: &mut Context<'_>, release: &Release) {
     if copies && cx.observed.primary.is_none() {
         let replicas = size::new_primary(cx);
         cx.act(Action::CreatePrimary { expect: expect.digest, replicas });
-        cx.act(Action::EnsurePrimaryAutoscaler);
+        cx.act(Action::EnsurePrimaryAutoscaler { floor: capacity::floor(release) });
         return;
     }
     if let Some(promoted) = cx.promoted.as_ref().map(|promoted| promoted.digest.clone()) {
@@ -116,7 +231,7 @@ fn change_primary(cx: &mut Context<'_>, release: &Release) {
     }
     if copies {
         cx.act(Action::CopyToPrimary { expect });
-        cx.act(Action::EnsurePrimaryAutoscaler);
+        cx.act(Action::EnsurePrimaryAutoscaler { floor: capacity::floor(release) });
     } else {
         cx.act(Action::SwitchStable { expect });
     }
@@ -163,9 +278,9 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
 
 /// A canary that cannot serve, or is no longer what was analysed, loses its traffic if primary is able to take it.
 fn lower(cx: &Context<'_>, release: &mut Release) -> bool {
-    let trusted = cx.observed.target.as_ref().is_some_and(|target| target.digest == release.revision.digest);
     let down = matches!(health(cx), Health::Down(_)) || !can_serve(cx.observed.target.as_ref());
-    let lower = release.routing.exposes() && (down || !trusted) && can_serve(cx.observed.primary.as_ref());
+    let lose = down || !is_trusted(cx, release);
+    let lower = release.routing.exposes() && lose && stable_serves(cx.observed.primary.as_ref());
     if lower {
         release.aim(cx.at_rest());
     }

@@ -1,11 +1,12 @@
 //! Steering: the live routing is brought to the intended one.
 
-use crate::model::Routing;
+use crate::model::{Routing, Sticky};
 use crate::release::action::Action;
+use crate::release::attempt::Release;
 use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
 use crate::release::report::WaitingOn;
 
-use super::context::{Context, can_serve};
+use super::context::{Context, can_serve, stable_serves};
 
 /// What became of the intended routing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,19 @@ pub(super) enum Steered {
     Shown,
     /// Not yet; what is waited for has been noted.
     Waiting,
+}
+
+/// Means users to meet the candidate like this from now on; returns what was meant before.
+pub(super) fn intend(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Routing {
+    release.shown_since = None;
+    if let Sticky::Issue(affinity) = &routing.sticky {
+        cx.cookie = Some(affinity.candidate.clone());
+    }
+    if routing.exposes() {
+        // Intended is as good as shown when it comes to draining: the router may be ahead of what is observed.
+        release.first_traffic.get_or_insert(cx.now);
+    }
+    std::mem::replace(&mut release.routing, routing.clone())
 }
 
 /// Wants `routing` on the router. Never moves traffic to a side that cannot take it.
@@ -67,7 +81,7 @@ fn not_able(cx: &Context<'_>, live: &Routing, wanted: &Routing) -> Option<Waitin
         }
     }
     // Primary is the known good side: it gets the traffic unless only the canary is able to serve.
-    let stuck = live.exposes_more_than(wanted) && !can_serve(primary) && can_serve(canary);
+    let stuck = live.exposes_more_than(wanted) && !stable_serves(primary) && can_serve(canary);
     stuck.then(|| cannot_serve(&names.primary(), primary))
 }
 

@@ -5,6 +5,7 @@ use crate::release::observed::Side;
 use crate::release::policy::Promotion;
 use crate::release::state::{Phase, State};
 
+use super::capacity;
 use super::context::Context;
 
 /// Git's replica count sizes primary at once, whatever is being released, and starts no release. Only to nothing it is not
@@ -36,7 +37,7 @@ pub(super) fn new_primary(cx: &Context<'_>) -> i32 {
 pub(super) fn candidate(cx: &Context<'_>) -> i32 {
     let target = cx.observed.target.as_ref();
     match target.filter(|target| target.limits.is_some()) {
-        Some(target) => target.minimum(),
+        Some(target) => capacity::own_minimum(cx, target),
         None => cx.observed.primary.as_ref().map_or(1, |primary| primary.replicas.max(1)),
     }
 }
