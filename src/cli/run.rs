@@ -19,7 +19,7 @@ use crate::cluster::{
 use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
 use crate::forge::{self, Forge};
-use crate::git::{Identity, Store};
+use crate::git::{Identity, SigningKey, Store};
 use crate::hook::{HookCaller, HttpHooks};
 use crate::http::HttpClients;
 use crate::metrics::{MetricProvider, Prometheus};
@@ -73,7 +73,7 @@ impl Backends {
                 Some(_) => clients,
                 None => clients.without_loopback(),
             })),
-            forge: forge(settings)?,
+            forge: forge(settings, cluster)?,
             probe: Arc::new(NoProbe),
             clock: cluster.clock(),
             listener: Some(listener),
@@ -146,7 +146,8 @@ pub async fn daemon_with(
     let told_sources = statuses::watched_sources(&mut sources);
     let (board_sender, board) = watch::channel(Arc::new(statuses::Board::default()));
     let source =
-        GitSource::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.clone());
+        GitSource::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.clone())
+            .signed_by(settings.git.allowed_signers.clone());
 
     let ready_canaries = synced_canaries.clone();
     let wake = Wake::default();
@@ -187,7 +188,7 @@ pub async fn daemon_with(
         targets: told_targets,
         sources: told_sources,
         store: store.clone(),
-        forge,
+        forge: forge.clone(),
         settings: statuses_settings(&settings),
         board: board_sender,
         now: now.clone(),
@@ -198,6 +199,7 @@ pub async fn daemon_with(
         canaries: recorded_canaries,
         store,
         remote,
+        forge,
         settings: report_settings(&settings),
         now: now.clone(),
     };
@@ -338,9 +340,9 @@ fn push_hooks(settings: &Settings, clock: &Clock, pushes: &PushTrigger) -> Optio
 }
 
 /// The forge's client, with the certificates that it is trusted by.
-fn forge(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Forge>>> {
+fn forge(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Option<Arc<dyn Forge>>> {
     let Some(forge) = settings.forge.clone() else { return Ok(None) };
-    let proxy = settings.http.proxy.as_deref();
+    let (proxy, clock) = (settings.http.proxy.as_deref(), cluster.clock());
     let clients = match &forge.ca_file {
         Some(path) => {
             let pem = std::fs::read(path)
@@ -351,7 +353,7 @@ fn forge(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Forge>>> {
         None => HttpClients::new(proxy),
     };
     tracing::info!("commits get their statuses in {}", forge.place);
-    Ok(Some(Arc::new(forge::Client::new(forge, clients.map_err(CliError::input)?))))
+    Ok(Some(Arc::new(forge::Client::new(forge, clients.map_err(CliError::input)?, Arc::new(move || clock.now())))))
 }
 
 fn statuses_settings(settings: &Settings) -> statuses::Settings {
@@ -364,9 +366,20 @@ fn statuses_settings(settings: &Settings) -> statuses::Settings {
     }
 }
 
+/// What signs our commits, if they are to be signed.
+fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
+    let Some(path) = &settings.git.signing_key else { return Ok(None) };
+    let named = || format!("failed to read git.signingKeyFile {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(named).map_err(CliError::input)?;
+    let key = SigningKey::parse(&text).map_err(anyhow::Error::msg).with_context(named).map_err(CliError::input)?;
+    Ok(Some(Arc::new(key)))
+}
+
 fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let folder: &Path = &settings.state_dir;
+    let signer = signing_key(settings)?;
     Store::open(folder.join("git"))
+        .map(|store| store.signing_with(signer))
         .with_context(|| format!("failed to open the Git cache in {}", folder.display()))
         .map_err(|error| CliError::input(error).hint("name a writable folder with --state-dir or stateDir").into())
 }
@@ -393,6 +406,7 @@ fn report_settings(settings: &Settings) -> ReporterSettings {
         identity: Identity { name: git.author_name.clone(), email: git.author_email.clone() },
         rollback: match settings.rollback {
             RollbackMode::Commit => RollbackCommits::Make,
+            RollbackMode::PullRequest => RollbackCommits::Propose,
             RollbackMode::Record => RollbackCommits::Skip,
         },
         batch: BATCH,

@@ -22,6 +22,7 @@ pub(super) fn read(
     let repository = forge.text("repository", errors).map(|(name, _)| name);
     let username = forge.text("username", errors).map(|(name, _)| name);
     let (token_at, token) = secret(&mut forge, "forge", ("tokenFile", "tokenEnv"), here, errors);
+    let app = read_app(&mut forge, here, errors);
     let target_url = forge.parsed("targetUrl", errors, target_url);
     let ca = forge.text("caFile", errors).map(|(path, _)| PathBuf::from(path));
     if let Some(path) = &ca
@@ -41,6 +42,14 @@ pub(super) fn read(
             return None;
         }
     };
+    if let Some(app) = app {
+        if place.kind != Kind::GitHub || token_at.is_some() || username.is_some() {
+            errors
+                .add(written, "`forge.app` is GitHub's, and takes the place of tokenFile, tokenEnv and username");
+            return None;
+        }
+        return app.map(|access| ForgeSettings { place, access, ca_file: ca, target_url });
+    }
     let token = token.or(git_token.filter(|_| url.is_none()));
     let Some(token) = token else {
         // What was named and is wrong has been told.
@@ -54,6 +63,27 @@ pub(super) fn read(
         None => Access::Token(token),
     };
     Some(ForgeSettings { place, access, ca_file: ca, target_url })
+}
+
+/// A GitHub App; the inner `None` if it is wrong.
+fn read_app(forge: &mut Fields, here: Here, errors: &mut Errors<'_>) -> Option<Option<Access>> {
+    let (is_there, written) = (forge.has("app"), forge.place_of(&["app"]));
+    let mut app = forge.section("app", errors);
+    let id = app.text("id", errors).map(|(id, _)| id);
+    let (key_at, key) = secret(&mut app, "forge.app", ("keyFile", "keyEnv"), here, errors);
+    app.finish(errors);
+    if !is_there {
+        return None;
+    }
+    match (id, key) {
+        (Some(id), Some(key)) => Some(Some(Access::App { id, key })),
+        (id, _) => {
+            if id.is_none() || key_at.is_none() {
+                errors.add(written, "`forge.app` needs `id` and `keyFile`: the App's private key");
+            }
+            Some(None)
+        }
+    }
 }
 
 /// Reads what push webhooks prove themselves with.
@@ -152,6 +182,8 @@ mod tests {
             ("git: {url: https://github.com/a/b}\nforge: {}", "`forge.tokenFile` is missing"),
             ("git: {url: https://github.com/a/b}\nforge: {tokenFile: /a, tokenEnv: B}", "name one of them"),
             ("git: {url: https://github.com/a/b}\nwebhooks: {}", "`webhooks.secretFile` is missing"),
+            ("git: {url: https://github.com/a/b}\nforge: {app: {id: 12}}", "needs `id` and `keyFile`"),
+            ("git: {url: https://gitlab.com/a/b}\nforge: {app: {id: 1, keyFile: /k}}", "is GitHub's"),
             // A token is for the host that it was given for.
             (
                 "git: {url: https://github.com/a/b, tokenFile: /t}\nforge: {type: gitea, url: https://h}",

@@ -7,7 +7,7 @@ use super::args::RunArgs;
 use super::reader::{Errors, Fields, Place};
 use super::settings::{Here, flag};
 use crate::api::duration;
-use crate::git::{Credentials, GitError, Location, Reference, Remote, TreePath};
+use crate::git::{AllowedSigners, Credentials, GitError, Location, Reference, Remote, SigningKey, TreePath};
 
 /// Default time between two looks at the repository: local repositories are watched, pushes can call a webhook.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
@@ -33,6 +33,10 @@ pub struct GitSettings {
     pub author_email: String,
     /// Branch of the record.
     pub status_branch: Reference,
+    /// Keys whose commits are applied; `None`: everybody's.
+    pub allowed_signers: Option<PathBuf>,
+    /// The key that signs our own commits.
+    pub signing_key: Option<PathBuf>,
 }
 
 /// Reads the section; `None` if what cannot be left out is wrong.
@@ -56,6 +60,7 @@ pub(super) fn read(
     let author_email = text(&mut author, "email", errors);
     author.finish(errors);
     let status_branch = git.parsed_at("statusBranch", errors, parse_branch);
+    let (allowed_signers, signing_key) = read_signing(&mut git, here, errors);
     git.finish(errors);
 
     let (branch, _) = branch.or_else(|| Some((BRANCH.parse().ok()?, Place::default())))?;
@@ -76,7 +81,39 @@ pub(super) fn read(
         author_name: author_name.unwrap_or_else(|| "serin".to_owned()),
         author_email: author_email.unwrap_or_else(|| "serin@localhost".to_owned()),
         status_branch,
+        allowed_signers,
+        signing_key,
     })
+}
+
+/// Whose commits are believed, and what ours are signed with: the first without the second would refuse our rollbacks.
+fn read_signing(git: &mut Fields, here: Here, errors: &mut Errors<'_>) -> (Option<PathBuf>, Option<PathBuf>) {
+    let allowed = file(git, "allowedSignersFile", here, errors);
+    let key = file(git, "signingKeyFile", here, errors);
+    if let (Some((_, place)), None) = (&allowed, &key) {
+        errors.add(*place, "`git.allowedSignersFile` needs `git.signingKeyFile`: a rollback commit that is not signed would be refused");
+    }
+    if here == Here::Needed {
+        let read = |path: &Path| std::fs::read_to_string(path).ok();
+        let signers = allowed.as_ref().and_then(|(path, place)| Some((read(path)?, *place)));
+        let signers = signers.map(|(text, place)| (AllowedSigners::parse(&text), place));
+        if let Some((Err(reason), place)) = &signers {
+            errors.add(*place, &format!("`git.allowedSignersFile`: {reason}"));
+        }
+        let signing = key.as_ref().and_then(|(path, place)| Some((read(path)?, *place)));
+        match signing.map(|(text, place)| (SigningKey::parse(&text), place)) {
+            Some((Err(reason), place)) => errors.add(place, &format!("`git.signingKeyFile`: {reason}")),
+            Some((Ok(key), place)) => {
+                if let Some((Ok(allowed), _)) = &signers
+                    && !key.is_among(allowed)
+                {
+                    errors.add(place, "`git.signingKeyFile`: its key is not in git.allowedSignersFile, so our rollbacks would be refused");
+                }
+            }
+            None => {}
+        }
+    }
+    (allowed.map(|(path, _)| path), key.map(|(path, _)| path))
 }
 
 /// A text that is not empty.

@@ -77,6 +77,8 @@ pub(super) enum Here {
 pub enum RollbackMode {
     /// A commit on the watched branch restores the last good manifest.
     Commit,
+    /// A pull request would restore it.
+    PullRequest,
     /// Only the record says so.
     Record,
 }
@@ -154,9 +156,16 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
     let file_context = fields.text("context", errors).map(|(context, _)| context);
     let git = git::read(fields, args, &cluster_name, here, errors);
     let remote = git.as_ref().map(|git| git.remote.url().to_owned());
+    let has_forge = fields.has("forge");
     let forge = forge::read(fields, remote.as_deref(), git_token(git.as_ref()), here, errors);
     let webhook_secrets = forge::read_webhooks(fields, here, errors);
-    let rollback = fields.parsed("rollback", errors, parse_rollback).unwrap_or(RollbackMode::Commit);
+    let rollback = fields.parsed_at("rollback", errors, parse_rollback);
+    if let Some((RollbackMode::PullRequest, place)) = rollback
+        && !has_forge
+    {
+        errors.add(place, "`rollback`: `pullRequest` needs the section `forge`, where pull requests are made");
+    }
+    let rollback = rollback.map_or(RollbackMode::Commit, |(mode, _)| mode);
     let mut metrics = fields.section("metrics", errors);
     let metrics_address = metrics.parsed("address", errors, parse_http_url);
     metrics.finish(errors);
@@ -274,8 +283,8 @@ fn parse_rollback(text: &str) -> Result<RollbackMode, String> {
     match text {
         "commit" => Ok(RollbackMode::Commit),
         "record" => Ok(RollbackMode::Record),
-        "pullRequest" => Err("`pullRequest` is not built yet; use `commit` or `record`".to_owned()),
-        other => Err(format!("`{other}` is not a rollback mode; use `commit` or `record`")),
+        "pullRequest" => Ok(RollbackMode::PullRequest),
+        other => Err(format!("`{other}` is not a rollback mode; use `commit`, `pullRequest` or `record`")),
     }
 }
 

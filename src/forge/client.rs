@@ -1,20 +1,22 @@
 //! Talks to a forge: one call at a time per question, with limits in time and bytes, and only to the API's own address.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Forge;
+use super::app::{self, Tokens};
 use super::error::ForgeError;
 use super::pull::{Pull, PullRequest};
-use super::secret::Secret;
+use super::secret::{Secret, SecretSource};
 use super::settings::{Access, ForgeSettings, Place};
 use super::status::{CommitStatus, Posted};
 use super::wire::{self, Call, TokenAs, Wire};
@@ -37,8 +39,10 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Below this share of an allowance only what is final is told.
 const SCARCE: f64 = 0.1;
 
+/// Tells what time it is.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// One repository at its forge.
-#[derive(Debug)]
 pub struct Client {
     place: Place,
     api: Url,
@@ -46,6 +50,9 @@ pub struct Client {
     access: Access,
     http: HttpClients,
     target_url: Option<String>,
+    now: Now,
+    /// Of an App.
+    tokens: Tokens,
     /// Nothing is asked before that.
     not_before: Mutex<Option<Instant>>,
     /// Little is left of what may be asked.
@@ -61,11 +68,11 @@ struct Answer {
 
 impl Client {
     /// A client for one repository. Nothing is asked yet.
-    pub fn new(settings: ForgeSettings, http: HttpClients) -> Self {
+    pub fn new(settings: ForgeSettings, http: HttpClients, now: Now) -> Self {
         let ForgeSettings { place, access, ca_file: _, target_url } = settings;
         let (api, wire) = (place.api(), wire::of(&place));
         let (not_before, scarce) = (Mutex::new(None), AtomicBool::new(false));
-        Self { place, api, wire, access, http, target_url, not_before, scarce }
+        Self { place, api, wire, access, http, target_url, now, tokens: Tokens::default(), not_before, scarce }
     }
 
     /// Where the repository is.
@@ -94,14 +101,11 @@ impl Client {
             return Err(ForgeError::Limited { forge, wait });
         }
         let request = self.authorized(self.request(call)?).await?;
-        let answer = tokio::time::timeout(CALL_LIMIT, send(request));
-        let answer = match answer.await {
-            Ok(answer) => answer.map_err(|reason| ForgeError::Away { forge, reason })?,
-            Err(_elapsed) => {
-                let reason = format!("no answer within {} s", CALL_LIMIT.as_secs());
-                return Err(ForgeError::Away { forge, reason });
-            }
-        };
+        let answer = self.send(request).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            // The next call makes a new one, where we make them.
+            self.tokens.forget().await;
+        }
         self.note_allowance(&answer);
         match self.limit(&answer) {
             Some(wait) => {
@@ -110,6 +114,44 @@ impl Client {
             }
             None => Ok(answer),
         }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, ForgeError> {
+        let away = |reason| ForgeError::Away { forge: self.place.kind.name(), reason };
+        match tokio::time::timeout(CALL_LIMIT, send(request)).await {
+            Ok(answer) => answer.map_err(away),
+            Err(_elapsed) => Err(away(format!("no answer within {} s", CALL_LIMIT.as_secs()))),
+        }
+    }
+
+    /// A token of the App's installation in this repository, for this repository alone.
+    async fn installation_token(&self, id: &str, key: &SecretSource) -> Result<Secret, ForgeError> {
+        let forge = self.place.kind.name();
+        let denied = |reason: String| ForgeError::Denied { forge, reason, hint: "see forge.app in serin.yaml" };
+        let proof = app::proof(id, &key.read().map_err(denied)?, (self.now)());
+        let proof = proof.map_err(|reason| denied(reason.to_owned()))?;
+        let ask = async |call: Call| -> Result<Value, ForgeError> {
+            let request = with_token(self.request(&call)?, TokenAs::Bearer, &proof);
+            let answer = self.send(request.map_err(|reason| denied(reason.to_owned()))?).await?;
+            match answer.status.is_success() {
+                true => serde_json::from_str(&answer.body)
+                    .map_err(|_| ForgeError::Away { forge, reason: "its answer is no JSON".to_owned() }),
+                false => Err(self.refusal(&answer)),
+            }
+        };
+        let (owner, name) = match &self.place.repository[..] {
+            [owner, name] => (owner.as_str(), name.as_str()),
+            _ => return Err(denied("an App is GitHub's".to_owned())),
+        };
+        let installation = ask(Call::get(["repos", owner, name, "installation"])).await?;
+        let installation = wire::number(&installation, "/id").map(|id| id.to_string());
+        let installation = installation.ok_or_else(|| denied("the App is not installed there".to_owned()))?;
+        let call = Call::post(
+            ["app", "installations", installation.as_str(), "access_tokens"],
+            serde_json::json!({"repositories": [name]}),
+        );
+        let token = Secret::new(&wire::text(&ask(call).await?, "/token"));
+        if token.is_empty() { Err(denied("its answer holds no token".to_owned())) } else { Ok(token) }
     }
 
     /// How long nothing may be asked.
@@ -157,6 +199,10 @@ impl Client {
             Access::Token(token) => {
                 let token = token.read().map_err(denied)?;
                 with_token(request, self.wire.token_as(), &token).map_err(|reason| denied(reason.to_owned()))
+            }
+            Access::App { id, key } => {
+                let token = self.tokens.get(self.installation_token(id, key)).await?;
+                with_token(request, TokenAs::Bearer, &token).map_err(|reason| denied(reason.to_owned()))
             }
             Access::Basic { username, password } => {
                 let password = password.read().map_err(denied)?;
@@ -227,6 +273,12 @@ impl Client {
             },
             _ => ForgeError::Refused { forge, reason },
         }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("place", &self.place).field("access", &self.access).finish_non_exhaustive()
     }
 }
 

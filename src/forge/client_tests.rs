@@ -36,7 +36,7 @@ async fn world(kind: Kind) -> World {
     let place = Place::of(Some(kind), Some(&server.uri()), Some(name(kind)), "/srv/x.git").unwrap();
     let access = Access::Token(SecretSource::File(token));
     let settings = ForgeSettings { place, access, ca_file: None, target_url: None };
-    let client = Client::new(settings, HttpClients::new(None).unwrap());
+    let client = Client::new(settings, HttpClients::new(None).unwrap(), Arc::new(|| Timestamp::UNIX_EPOCH));
     World { server, client, folder }
 }
 
@@ -293,18 +293,22 @@ async fn pull_requests_are_opened_found_and_closed_everywhere() {
     for kind in Kind::ALL {
         let World { server, client, folder: _folder } = world(kind).await;
         let one = match kind {
-            Kind::GitHub => json!({"number": 7, "html_url": "https://u", "head": {"ref": branch}}),
-            Kind::Gitea => {
-                json!({"number": 7, "html_url": "https://u", "head": {"ref": branch, "repo": {"full_name": "acme/shop"}}})
+            Kind::GitHub => {
+                json!({"number": 7, "html_url": "https://u", "state": "open", "head": {"ref": branch}})
             }
-            Kind::GitLab => json!({"iid": 7, "web_url": "https://u", "source_branch": branch}),
+            Kind::Gitea => {
+                json!({"number": 7, "html_url": "https://u", "state": "open", "head": {"ref": branch, "repo": {"full_name": "acme/shop"}}})
+            }
+            Kind::GitLab => json!({"iid": 7, "web_url": "https://u", "state": "opened", "source_branch": branch}),
             Kind::Bitbucket => {
-                json!({"id": 7, "links": {"html": {"href": "https://u"}}, "source": {"branch": {"name": branch}}})
+                json!({"id": 7, "state": "OPEN", "links": {"html": {"href": "https://u"}}, "source": {"branch": {"name": branch}}})
             }
             Kind::BitbucketServer => json!({
-                "id": 7, "version": 3, "links": {"self": [{"href": "https://u"}]}, "fromRef": {"displayId": branch},
+                "id": 7, "version": 3, "state": "OPEN", "links": {"self": [{"href": "https://u"}]}, "fromRef": {"displayId": branch},
             }),
-            Kind::Azure => json!({"pullRequestId": 7, "sourceRefName": format!("refs/heads/{branch}")}),
+            Kind::Azure => {
+                json!({"pullRequestId": 7, "status": "active", "sourceRefName": format!("refs/heads/{branch}")})
+            }
         };
         let list = match kind {
             Kind::Bitbucket | Kind::BitbucketServer => json!({"values": [one]}),
@@ -329,6 +333,7 @@ async fn pull_requests_are_opened_found_and_closed_everywhere() {
             body: "b".repeat(9_000),
         };
         let opened = client.open_pull(&pull).await.unwrap();
+        assert!(opened.is_open, "{kind:?}");
         assert_eq!((opened.number, client.find_pull(branch, "main").await.unwrap()), (7, Some(opened.clone())));
         assert_eq!(client.find_pull("another", "main").await.unwrap(), None, "{kind:?}");
         client.close_pull(&opened).await.unwrap();
@@ -367,4 +372,43 @@ async fn names_lead_nowhere_else_and_github_gets_its_version() {
     client.post_status(&status(CommitState::Success, "x")).await.unwrap();
     let url = client.target_url("serin/status/prod", "test/podinfo.yaml").unwrap();
     assert!(url.ends_with("/acme/shop/blob/serin/status/prod/test/podinfo.yaml"), "{url}");
+}
+
+#[tokio::test]
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
+async fn an_app_makes_its_tokens_and_another_when_one_is_refused() {
+    let World { server, client: other, folder } = world(Kind::GitHub).await;
+    let made = std::process::Command::new("openssl").args(["genrsa", "2048"]).output();
+    let Ok(made) = made else { return eprintln!("SKIPPED: openssl is not on the PATH") };
+    std::fs::write(folder.path().join("key"), made.stdout).unwrap();
+    let access = Access::App { id: "12".into(), key: SecretSource::File(folder.path().join("key")) };
+    let settings = ForgeSettings { place: other.place.clone(), access, ca_file: None, target_url: None };
+    let client = Client::new(settings, HttpClients::new(None).unwrap(), Arc::new(|| Timestamp::UNIX_EPOCH));
+    let found = ResponseTemplate::new(200).set_body_json(json!({"id": 99}));
+    Mock::given(method("GET"))
+        .and(path("/api/v3/repos/acme/shop/installation"))
+        .respond_with(found)
+        .mount(&server)
+        .await;
+    for token in ["PLANTED-1", "PLANTED-2"] {
+        Mock::given(path("/api/v3/app/installations/99/access_tokens"))
+            .respond_with(ResponseTemplate::new(201).set_body_json(json!({"token": token})))
+            .up_to_n_times(1)
+            .mount(&server)
+            .await;
+    }
+    let statuses = || path(format!("/api/v3/repos/acme/shop/statuses/{SHA}"));
+    Mock::given(statuses())
+        .and(header("authorization", "Bearer PLANTED-2"))
+        .respond_with(ResponseTemplate::new(201))
+        .mount(&server)
+        .await;
+    Mock::given(statuses()).respond_with(ResponseTemplate::new(401)).mount(&server).await;
+    let error = client.post_status(&status(CommitState::Success, "x")).await.unwrap_err();
+    assert!(matches!(error, ForgeError::Denied { .. }) && !format!("{error:?} {client:?}").contains("PLANTED"));
+    client.post_status(&status(CommitState::Success, "x")).await.unwrap();
+    client.post_status(&status(CommitState::Success, "y")).await.unwrap();
+    let requests = server.received_requests().await.unwrap();
+    let made = requests.iter().filter(|it| it.url.path().ends_with("access_tokens")).count();
+    assert_eq!((requests.len(), made), (7, 2), "a token is used again");
 }

@@ -3,6 +3,7 @@
 //! What is said to each of them and how its answers read is pure ([`wire`]: one file per forge, no I/O); [`Client`] alone
 //! talks. A forge says nothing that a release waits for: whatever fails here is tried again, or told, and that is all.
 
+mod app;
 mod client;
 mod error;
 mod pull;
@@ -14,7 +15,7 @@ mod wire;
 
 use futures::future::BoxFuture;
 
-pub use client::{Client, PAGES_MAX};
+pub use client::{Client, Now, PAGES_MAX};
 pub use error::ForgeError;
 pub use pull::{Pull, PullRequest};
 pub use secret::{Secret, SecretSource};
@@ -24,7 +25,7 @@ pub use status::{CommitState, CommitStatus, DESCRIPTION_MAX, Posted};
 use crate::model::CommitId;
 
 /// One repository at its forge, as the rooms that tell it something see it.
-pub trait Forge: Send + Sync {
+pub trait Forge: Send + Sync + std::fmt::Debug {
     /// Whether a new description without a new state is shown there.
     fn shows_progress(&self) -> bool;
 
@@ -47,7 +48,7 @@ pub trait Forge: Send + Sync {
     /// Whether what is there is what this status says.
     fn is_same(&self, posted: &Posted, status: &CommitStatus) -> bool;
 
-    /// The open pull request from a branch of this repository.
+    /// The newest pull request from a branch of this repository, whatever has become of it.
     fn find_pull<'a>(&'a self, branch: &'a str, base: &'a str) -> BoxFuture<'a, Result<Option<Pull>, ForgeError>>;
 
     /// Opens a pull request; that there is one already is `Refused`.

@@ -28,7 +28,7 @@ impl PullRequest {
     }
 }
 
-/// One that is there and open.
+/// One that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pull {
     /// Its number.
@@ -37,4 +37,6 @@ pub struct Pull {
     pub version: Option<u64>,
     /// Where people see it.
     pub url: String,
+    /// Neither merged nor closed.
+    pub is_open: bool,
 }

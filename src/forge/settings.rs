@@ -115,6 +115,13 @@ pub enum Access {
         /// The password.
         password: SecretSource,
     },
+    /// A GitHub App: its key makes tokens that live for an hour.
+    App {
+        /// The App's id or client id.
+        id: String,
+        /// Its private key, in PEM.
+        key: SecretSource,
+    },
 }
 
 /// Where a repository is at its forge.

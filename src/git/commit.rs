@@ -8,6 +8,8 @@ use git2::{ErrorCode, FileMode, Repository, Signature, Time, Tree};
 use jiff::Timestamp;
 
 use super::error::GitError;
+use super::objects::Objects;
+use super::signature::{AllowedSigners, SignatureError, SigningKey};
 use super::store::{Inner, LOCAL_DEADLINE, Store, commit_id, oid};
 use crate::model::CommitId;
 
@@ -72,9 +74,11 @@ impl Store {
         edits: Vec<Edit>,
         meta: CommitMeta,
     ) -> Result<Option<CommitId>, GitError> {
+        let signer = self.signer();
         self.run("committing", LOCAL_DEADLINE, move |inner, _| {
             inner.with(|repo| {
-                let made = commit(repo, &base, &edits, &meta).map_err(|error| inner.local(&error))?;
+                let made =
+                    commit(repo, &base, &edits, &meta, signer.as_deref()).map_err(|error| inner.local(&error))?;
                 made.map(commit_id).transpose()
             })
         })
@@ -94,6 +98,31 @@ impl Store {
         let base = parent.map_or(Base::Orphan, |parent| Base::EmptyOn(parent.clone()));
         let edits = files.into_iter().map(|(path, content)| Edit::Write { path, content }).collect();
         self.commit(base, edits, meta).await
+    }
+
+    /// Whether one of these signed a commit.
+    ///
+    /// # Errors
+    /// When none did, or the store is damaged.
+    pub async fn verify(&self, commit: &CommitId, allowed: &AllowedSigners) -> Result<(), GitError> {
+        let (commit, allowed) = (commit.clone(), allowed.clone());
+        self.run("verifying a commit", LOCAL_DEADLINE, move |inner, _| {
+            inner.with(|repo| {
+                let objects = Objects::new(inner, repo)?;
+                let id = oid(&commit)?;
+                // Asked for its size first.
+                objects.commit(id)?;
+                let verified = match repo.extract_signature(&id, None) {
+                    Ok((signature, content)) => str::from_utf8(&signature)
+                        .map_err(|_| SignatureError::OtherKind)
+                        .and_then(|signature| allowed.verify(signature, &content)),
+                    Err(error) if error.code() == ErrorCode::NotFound => Err(SignatureError::Unsigned),
+                    Err(error) => return Err(objects.unusable(id, &error)),
+                };
+                verified.map_err(|reason| GitError::NotVerified { commit: commit.to_string(), reason })
+            })
+        })
+        .await
     }
 
     /// Whether a commit is in the store.
@@ -147,6 +176,7 @@ fn commit(
     base: &Base,
     edits: &[Edit],
     meta: &CommitMeta,
+    signer: Option<&SigningKey>,
 ) -> Result<Option<git2::Oid>, git2::Error> {
     let empty = || repo.treebuilder(None).and_then(|builder| repo.find_tree(builder.write()?));
     let find = |id: &CommitId| repo.find_commit(git2::Oid::from_str(id.as_str())?);
@@ -166,7 +196,12 @@ fn commit(
     let CommitMeta { message, author: Identity { name, email }, time } = meta;
     let signature = Signature::new(name, email, &Time::new(time.as_second(), 0))?;
     let parents: Vec<_> = parent.iter().collect();
-    repo.commit(None, &signature, &signature, message, &tree, &parents).map(Some)
+    let Some(signer) = signer else {
+        return repo.commit(None, &signature, &signature, message, &tree, &parents).map(Some);
+    };
+    let content = repo.commit_create_buffer(&signature, &signature, message, &tree, &parents)?;
+    let content = str::from_utf8(&content).map_err(|error| git2::Error::from_str(&error.to_string()))?;
+    repo.commit_signed(content, &signer.sign(content.as_bytes()), None).map(Some)
 }
 
 fn edited<'a>(repo: &'a Repository, baseline: &Tree<'_>, edits: &[Edit]) -> Result<Tree<'a>, git2::Error> {

@@ -10,6 +10,17 @@ use super::place::TreePathError;
 /// A failed Git operation.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum GitError {
+    /// A commit that is not signed by one of the keys that are believed.
+    #[error(
+        "commit {commit} is not applied: {reason}; sign it with an allowed key, or add its key to git.allowedSignersFile"
+    )]
+    NotVerified {
+        /// The commit.
+        commit: String,
+        /// Why it is not believed.
+        #[source]
+        reason: super::signature::SignatureError,
+    },
     /// The remote's URL or its credentials cannot be used as configured.
     #[error("git remote {url} cannot be used: {reason}")]
     Remote {
@@ -136,6 +147,7 @@ impl GitError {
                 true
             }
             Self::Remote { .. }
+            | Self::NotVerified { .. }
             | Self::Denied { .. }
             | Self::Store { .. }
             | Self::TooMuch { .. }

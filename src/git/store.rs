@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::error::{GitError, is_local_damage};
 use super::lsrefs::Asking;
 use super::push::LocalPush;
+use super::signature::SigningKey;
 use super::snapshot::Recent;
 use crate::model::CommitId;
 
@@ -34,6 +35,8 @@ const SERVER_TIMEOUT_MS: i32 = 30_000;
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Signs what we commit.
+    signer: Option<Arc<SigningKey>>,
 }
 
 /// What the blocking threads share.
@@ -77,6 +80,7 @@ impl Store {
             recreate(&dir)?;
         }
         Ok(Self {
+            signer: None,
             inner: Arc::new(Inner {
                 dir,
                 local_push,
@@ -89,6 +93,17 @@ impl Store {
                 remade: Mutex::default(),
             }),
         })
+    }
+
+    /// The same store, whose commits are signed.
+    #[must_use]
+    pub fn signing_with(mut self, key: Option<Arc<SigningKey>>) -> Self {
+        self.signer = key;
+        self
+    }
+
+    pub(super) fn signer(&self) -> Option<Arc<SigningKey>> {
+        self.signer.clone()
     }
 
     /// The store's folder.

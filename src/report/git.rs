@@ -5,6 +5,7 @@
 //! (`serin.dev/unrecorded`) is told there, too.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
 use crate::api::Canary;
 use crate::api::annotations::{MANAGER_REPORT, PROJECTED, ROLLBACK, UNRECORDED};
 use crate::cluster::{Cluster, EffectKind, Listener, Reflected, Said, SharedWatch, WriteError, Writer, explain};
+use crate::forge::Forge;
 use crate::git::{Remote, Store};
 use crate::model::{self, NamespacedName, Projected, ReleaseId};
 
@@ -37,6 +39,8 @@ pub struct Context {
     pub store: Store,
     /// The repository.
     pub remote: Remote,
+    /// Its forge, if there is one.
+    pub forge: Option<Arc<dyn Forge>>,
     /// Settings; the writer's UID is filled in here.
     pub settings: ReporterSettings,
     /// What time it is.
@@ -77,12 +81,12 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
 }
 
 async fn serve(context: Context) {
-    let Context { cluster, writer, canaries, store, remote, mut settings, now: clock } = context;
+    let Context { cluster, writer, canaries, store, remote, forge, mut settings, now: clock } = context;
     writer.claim().acquired().await;
     settings.writer = uid(&cluster).await;
     canaries.ready().await;
     let mut bell = canaries.changes();
-    let mut reporter = GitReporter::new(store, remote, settings, writer.clone());
+    let mut reporter = GitReporter::new(store, remote, settings, writer.clone()).with_forge(forge);
     let mut told = Told::default();
     loop {
         let now = clock();

@@ -105,6 +105,12 @@ pub enum NoRollback {
     /// Nobody allowed it in time.
     #[error("the push was denied for {0} hours; restore the manifest yourself")]
     Denied(u64),
+    /// A person has closed the pull request.
+    #[error("the pull request {0} was closed without being merged; restore the manifest yourself")]
+    Declined(String),
+    /// Nobody merged the pull request.
+    #[error("its pull request was not merged for {0} days; merge it, or restore the manifest yourself")]
+    NotMerged(u64),
     /// Nothing to go back to.
     #[error("nothing was promoted before")]
     NothingPromoted,
@@ -166,6 +172,8 @@ impl NoRollback {
             Self::TurnedOff => "RollbackTurnedOff",
             Self::NoBranch(_) => "NotABranch",
             Self::Denied(_) => "RollbackDenied",
+            Self::Declined(_) => "RollbackDeclined",
+            Self::NotMerged(_) => "RollbackNotMerged",
             Self::NothingPromoted => "NothingPromoted",
             Self::PromotedNotInGit { .. } => "PromotedNotInGit",
             Self::MovedOn { .. } => "MovedOn",
@@ -191,6 +199,8 @@ impl NoRollback {
             Self::TurnedOff
             | Self::NoBranch(_)
             | Self::Denied(_)
+            | Self::Declined(_)
+            | Self::NotMerged(_)
             | Self::NothingPromoted
             | Self::PromotedNotInGit { .. }
             | Self::BranchGone(_)

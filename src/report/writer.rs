@@ -6,15 +6,18 @@
 
 mod denials;
 mod notices;
+mod propose;
 mod roll;
 mod status;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::cluster::{EffectKind, WriteError, Writer};
+use crate::forge::Forge;
 use crate::git::{CommitMeta, GitError, Identity, PushError, Reference, Remote, Store};
 use crate::manifest::ParseCache;
 use crate::model::{
@@ -27,6 +30,7 @@ use super::watched::WatchedBranch;
 use denials::{About, Denials};
 pub use denials::{DENIED_WAIT_FIRST, DENIED_WAIT_MAX};
 use notices::Notices;
+use propose::Proposals;
 use roll::Fate;
 use status::{StatusBranch, Wrote};
 
@@ -47,6 +51,8 @@ pub const UNREACHABLE_WAIT: Duration = Duration::from_secs(30);
 /// How long a rollback commit whose push is denied is still wanted: by then somebody has put the branch right or has
 /// decided against it.
 pub const ROLLBACK_WANTED: Duration = Duration::from_hours(24);
+/// How long a pull request that rolls back is still wanted: by then its change is forgotten, and what was good is old.
+pub const MERGE_WANTED: Duration = Duration::from_hours(14 * 24);
 /// A record written by another cluster less than this ago is another live writer's.
 pub const FOREIGN_LIVE: Duration = Duration::from_mins(2);
 
@@ -76,6 +82,8 @@ pub struct ReporterSettings {
 pub enum RollbackCommits {
     /// By a commit.
     Make,
+    /// By a pull request, which a person merges.
+    Propose,
     /// No, the record says so.
     Skip,
 }
@@ -151,6 +159,10 @@ pub struct GitReporter {
     settled: BTreeMap<(NamespacedName, ReleaseId), Fate>,
     /// Promoted revisions whose manifest is nowhere; at most one per target stays of interest.
     absent: HashSet<(NamespacedName, Revision)>,
+    /// Where pull requests are made.
+    forge: Option<Arc<dyn Forge>>,
+    /// Rollbacks that wait for somebody to merge them.
+    proposals: Proposals,
     denials: Denials,
     notices: Notices,
     /// Projections in a row that Git, or what is in it, refused.
@@ -174,11 +186,20 @@ impl GitReporter {
             at_tip: ParseCache::default(),
             settled: BTreeMap::new(),
             absent: HashSet::new(),
+            forge: None,
+            proposals: Proposals::default(),
             denials: Denials::default(),
             notices: Notices::default(),
             refusals: 0,
             told: Vec::new(),
         }
+    }
+
+    /// The same, which can propose what it may not push.
+    #[must_use]
+    pub fn with_forge(mut self, forge: Option<Arc<dyn Forge>>) -> Self {
+        self.forge = forge;
+        self
     }
 
     /// Brings Git up to what `reports` say; `gone` are Canaries that the cluster has no more.

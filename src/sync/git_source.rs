@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::BoxFuture;
 
 use super::source::{Content, DocumentCache, Source, SourceError, Unreadable};
-use crate::git::{Limits, Reference, Remote, Snapshot, Store, TreePath};
+use crate::git::{AllowedSigners, Limits, Reference, Remote, Snapshot, Store, TreePath};
 use crate::model::CommitId;
 
 /// A branch and a path of a repository, read through the bare store.
@@ -17,12 +17,30 @@ pub struct GitSource {
     watched: Reference,
     path: TreePath,
     cache: Arc<Mutex<DocumentCache>>,
+    /// Whose commits are believed: a file, read anew so that keys can be exchanged. `None`: everybody's.
+    signers: Option<PathBuf>,
 }
 
 impl GitSource {
     /// Manifests below `path` at what is watched.
     pub fn new(store: Store, remote: Remote, watched: Reference, path: TreePath) -> Self {
-        Self { store, remote, watched, path, cache: Arc::default() }
+        Self { store, remote, watched, path, cache: Arc::default(), signers: None }
+    }
+
+    /// Only commits signed by a key in this file are read.
+    #[must_use]
+    pub fn signed_by(mut self, signers: Option<PathBuf>) -> Self {
+        self.signers = signers;
+        self
+    }
+
+    async fn verify(&self, commit: &CommitId) -> Result<(), SourceError> {
+        let Some(path) = &self.signers else { return Ok(()) };
+        let unusable =
+            |reason: String| SourceError(format!("git.allowedSignersFile {}: {reason}", path.display()).into());
+        let text = tokio::fs::read_to_string(path).await.map_err(|error| unusable(error.to_string()))?;
+        let allowed = AllowedSigners::parse(&text).map_err(unusable)?;
+        self.store.verify(commit, &allowed).await.map_err(|error| SourceError(Box::new(error)))
     }
 
     fn missing(&self) -> SourceError {
@@ -36,6 +54,7 @@ impl GitSource {
         let fail = |error: crate::git::GitError| SourceError(Box::new(error));
         let fetched = self.store.fetch(&self.remote, self.watched.qualified()).await.map_err(fail)?;
         let commit = fetched.ok_or_else(|| self.missing())?;
+        self.verify(&commit).await?;
         let snapshot = self.store.snapshot(&commit, self.path.as_str(), Limits::default()).await.map_err(fail)?;
         let cache = Arc::clone(&self.cache);
         // Others' files are read beside the threads that answer, however many and large they are.

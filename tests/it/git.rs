@@ -8,8 +8,12 @@ mod denied;
 mod forged;
 #[path = "git/http.rs"]
 mod http;
+#[path = "git/proposed.rs"]
+mod proposed;
 #[path = "git/report.rs"]
 mod report;
+#[path = "git/signed.rs"]
+mod signed;
 #[path = "git/store.rs"]
 mod store;
 #[path = "git/world.rs"]

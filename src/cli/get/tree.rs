@@ -129,6 +129,9 @@ fn rolled_back(note: &RollbackNote) -> Line {
     let RollbackNote { release: _, branch, fate } = note;
     match fate {
         RollbackFate::Made { commit } => Line::plain("git", format!("put back by {} on {branch}", commit.short())),
+        RollbackFate::Proposed { url } => {
+            Line::painted("git", format!("{branch} still names the failed revision: merge {url}"), Paint::Yellow)
+        }
         RollbackFate::Missing { reason: _, message } => {
             Line::painted("git", format!("{branch} still names the failed revision: {message}"), Paint::Yellow)
         }

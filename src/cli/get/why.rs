@@ -77,6 +77,7 @@ fn evidence(view: &View, around: &Around, now: Timestamp) -> Vec<String> {
     if let Some(note) = &view.rollback {
         points.push(match &note.fate {
             RollbackFate::Made { commit } => format!("Git was put back by {} on {}", commit.short(), note.branch),
+            RollbackFate::Proposed { url } => format!("{} still names what failed: merge {url}", note.branch),
             RollbackFate::Missing { message, .. } => format!("{} still names what failed: {message}", note.branch),
             RollbackFate::Needless { message } => format!("no rollback commit on {}: {message}", note.branch),
         });

@@ -37,7 +37,8 @@ impl Azure {
     fn pull(&self, value: &Value) -> Option<Pull> {
         let id = number(value, "/pullRequestId")?;
         let url = web(&self.0, &[&self.page()[..], &["pullrequest", &id.to_string()]].concat(), &[]);
-        Some(Pull { number: id, version: None, url: url.unwrap_or_default() })
+        let is_open = text(value, "/status") == "active";
+        Some(Pull { number: id, version: None, url: url.unwrap_or_default(), is_open })
     }
 }
 
@@ -98,7 +99,7 @@ impl Wire for Azure {
 
     fn find_pull(&self, branch: &str, base: &str, _page: usize) -> Call {
         Call::get(self.below(&["pullrequests"]))
-            .with("searchCriteria.status", "active")
+            .with("searchCriteria.status", "all")
             .with("searchCriteria.sourceRefName", format!("refs/heads/{branch}"))
             .with("searchCriteria.targetRefName", format!("refs/heads/{base}"))
             .with("$top", "1")

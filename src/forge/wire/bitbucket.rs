@@ -25,7 +25,8 @@ impl Bitbucket {
     }
 
     fn pull(value: &Value) -> Option<Pull> {
-        Some(Pull { number: number(value, "/id")?, version: None, url: text(value, "/links/html/href") })
+        let is_open = text(value, "/state") == "OPEN";
+        Some(Pull { number: number(value, "/id")?, version: None, url: text(value, "/links/html/href"), is_open })
     }
 }
 
@@ -74,11 +75,11 @@ impl Wire for Bitbucket {
     fn find_pull(&self, branch: &str, base: &str, _page: usize) -> Call {
         let quoted = |text: &str| text.replace(['\\', '"'], "");
         let query = format!(
-            "source.branch.name=\"{}\" AND destination.branch.name=\"{}\" AND state=\"OPEN\"",
+            "source.branch.name=\"{}\" AND destination.branch.name=\"{}\" AND (state=\"OPEN\" OR state=\"MERGED\" OR state=\"DECLINED\")",
             quoted(branch),
             quoted(base)
         );
-        Call::get(self.below(&["pullrequests"])).with("q", query).with("pagelen", "1")
+        Call::get(self.below(&["pullrequests"])).with("q", query).with("sort", "-id").with("pagelen", "1")
     }
 
     fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool) {

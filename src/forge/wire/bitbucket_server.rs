@@ -27,7 +27,8 @@ impl BitbucketServer {
 
     fn pull(value: &Value) -> Option<Pull> {
         let url = text(value, "/links/self/0/href");
-        Some(Pull { number: number(value, "/id")?, version: number(value, "/version"), url })
+        let is_open = text(value, "/state") == "OPEN";
+        Some(Pull { number: number(value, "/id")?, version: number(value, "/version"), url, is_open })
     }
 }
 
@@ -75,7 +76,8 @@ impl Wire for BitbucketServer {
         Call::get(self.named(&["pull-requests"]))
             .with("at", format!("refs/heads/{branch}"))
             .with("direction", "OUTGOING")
-            .with("state", "OPEN")
+            .with("state", "ALL")
+            .with("order", "NEWEST")
             .with("limit", "1")
     }
 

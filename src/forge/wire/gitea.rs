@@ -22,7 +22,8 @@ impl Gitea {
     }
 
     fn pull(value: &Value) -> Option<Pull> {
-        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url") })
+        let is_open = text(value, "/state") == "open";
+        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url"), is_open })
     }
 }
 
@@ -64,7 +65,7 @@ impl Wire for Gitea {
     fn find_pull(&self, _branch: &str, _base: &str, page: usize) -> Call {
         // There is no question for one branch that takes a name with slashes.
         Call::get(self.below(&["pulls"]))
-            .with("state", "open")
+            .with("state", "all")
             .with("sort", "recentupdate")
             .with("limit", PAGE.to_string())
             .with("page", page.to_string())
@@ -76,7 +77,8 @@ impl Wire for Gitea {
         let ours = |it: &&Value| {
             text(it, "/head/ref") == branch && text(it, "/head/repo/full_name").eq_ignore_ascii_case(&own)
         };
-        (all.iter().find(ours).and_then(Self::pull), all.len() >= PAGE)
+        let newest = all.iter().filter(ours).max_by_key(|it| number(it, "/number"));
+        (newest.and_then(Self::pull), all.len() >= PAGE)
     }
 
     fn open_pull(&self, pull: &PullRequest) -> Call {

@@ -22,7 +22,8 @@ impl GitHub {
     }
 
     fn pull(value: &Value) -> Option<Pull> {
-        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url") })
+        let is_open = text(value, "/state") == "open";
+        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url"), is_open })
     }
 }
 
@@ -77,7 +78,9 @@ impl Wire for GitHub {
     fn find_pull(&self, branch: &str, base: &str, _page: usize) -> Call {
         let owner = self.0.repository.first().map(String::as_str).unwrap_or_default();
         Call::get(self.below(&["pulls"]))
-            .with("state", "open")
+            .with("state", "all")
+            .with("sort", "created")
+            .with("direction", "desc")
             .with("head", format!("{owner}:{branch}"))
             .with("base", base)
             .with("per_page", "1")

@@ -23,7 +23,8 @@ impl GitLab {
     }
 
     fn pull(value: &Value) -> Option<Pull> {
-        Some(Pull { number: number(value, "/iid")?, version: None, url: text(value, "/web_url") })
+        let is_open = text(value, "/state") == "opened";
+        Some(Pull { number: number(value, "/iid")?, version: None, url: text(value, "/web_url"), is_open })
     }
 }
 
@@ -89,9 +90,10 @@ impl Wire for GitLab {
 
     fn find_pull(&self, branch: &str, base: &str, _page: usize) -> Call {
         Call::get(borrowed(&self.below(&["merge_requests"])))
-            .with("state", "opened")
             .with("source_branch", branch)
             .with("target_branch", base)
+            .with("order_by", "created_at")
+            .with("sort", "desc")
             .with("per_page", "1")
     }
 

@@ -90,10 +90,10 @@ pub(super) trait Wire: Send + Sync + std::fmt::Debug {
     /// The word for a state, as [`Posted::state`] has it.
     fn state_word(&self, status: &CommitStatus) -> &'static str;
 
-    /// Asks for open pull requests from a branch; pages count from 1.
+    /// Asks for pull requests from a branch, newest first, whatever their state; pages count from 1.
     fn find_pull(&self, branch: &str, base: &str, page: usize) -> Call;
 
-    /// The one from that branch, and whether there may be more pages.
+    /// The newest from that branch, and whether there may be more pages.
     fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool);
 
     /// Opens one.

@@ -158,6 +158,9 @@ pub struct RollbackRecord {
     /// Why there is none yet: the push was denied, and is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<String>,
+    /// There is none yet: this pull request would make it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<String>,
 }
 
 impl RollbackRecord {
@@ -176,9 +179,14 @@ impl RollbackRecord {
         Self { denied: Some(reason.into()), ..Self::default() }
     }
 
-    /// Whether it is tried again.
+    /// A pull request waits to be merged.
+    pub fn proposed(url: impl Into<String>) -> Self {
+        Self { proposed: Some(url.into()), ..Self::default() }
+    }
+
+    /// Whether something is still to come of it.
     pub fn is_open(&self) -> bool {
-        self.denied.is_some()
+        self.denied.is_some() || self.proposed.is_some()
     }
 }
 

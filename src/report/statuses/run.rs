@@ -203,6 +203,10 @@ impl Loop {
             // At the first look, what happened long ago is nobody's news.
             let limit = if self.ledger.tip.is_some() { COMMITS_MAX } else { 1 };
             let (store, path) = (&self.context.store, &self.context.settings.path);
+            // A cache that was lost has it when sync has fetched again.
+            if !store.has(&tip).await.map_err(|error| explain(&error))? {
+                return Ok(());
+            }
             let steps = store.between(self.ledger.tip.as_ref(), &tip, path, limit).await;
             let steps = steps.map_err(|error| explain(&error))?;
             let read = tokio::task::spawn_blocking(move || touched(&steps, &known)).await;

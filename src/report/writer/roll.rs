@@ -6,7 +6,8 @@ use super::super::record::{ManifestFile, RollbackRecord, Rollbacks, TargetReport
 use super::super::rollback::{self, Case, Decision, Found, NoRollback, RollbackPlan, decide};
 use super::denials::About;
 use super::{
-    Condition, GitReporter, Projection, Pushed, ROLLBACK_WANTED, RollbackCommits, Stop, Tries, after, earliest,
+    Condition, GitReporter, MERGE_WANTED, Projection, Pushed, ROLLBACK_WANTED, RollbackCommits, Stop, Tries,
+    after, earliest,
 };
 use crate::api;
 use crate::git::{Base, Edit, PushError};
@@ -23,11 +24,21 @@ pub(super) enum Fate {
 }
 
 /// Where a rollback is.
-enum Tried {
+pub(super) enum Tried {
     /// It has come to its end.
     Settled(Fate),
-    /// The push was denied; it is tried again.
-    Denied(String),
+    /// It is tried again.
+    Open(RollbackRecord),
+    /// Somebody has to merge this pull request.
+    Proposed(String),
+}
+
+/// What a look at the watched branch's tip says.
+pub(super) enum Looked {
+    /// This is to be done on that commit.
+    Plan(CommitId, Box<RollbackPlan>),
+    /// Nothing is to be done any more.
+    Settled(Fate),
 }
 
 impl Fate {
@@ -84,7 +95,13 @@ impl GitReporter {
             None => self.roll_back(report, failed, now, projection).await?,
         };
         let record = match tried {
-            Tried::Denied(reason) => RollbackRecord::denied(reason),
+            Tried::Open(record) => record,
+            Tried::Proposed(url) => {
+                let (release, branch) = (failed.release.clone(), self.settings.branch.short().to_owned());
+                let note = RollbackNote { release, branch, fate: RollbackFate::Proposed { url: url.clone() } };
+                projection.notes.insert(report.canary.clone(), note);
+                RollbackRecord::proposed(url)
+            }
             Tried::Settled(fate) => {
                 projection.notes.insert(report.canary.clone(), fate.note(failed, self.settings.branch.short()));
                 let record = fate.record();
@@ -127,7 +144,10 @@ impl GitReporter {
         projection: &mut Projection,
     ) -> Result<Tried, Stop> {
         if let Some(none) = self.not_wanted(report, failed, now) {
-            return Ok(Tried::Settled(Fate::None(none)));
+            return self.settle_proposal(report, failed, Fate::None(none), now, projection).await;
+        }
+        if self.settings.rollback == RollbackCommits::Propose {
+            return self.propose(report, failed, now, projection).await;
         }
         let mut about = About {
             reference: self.watched.reference().to_owned(),
@@ -139,12 +159,16 @@ impl GitReporter {
             None => self.try_roll_back(report, failed, &mut about, now).await,
         };
         match tried {
-            Ok(fate) => Ok(Tried::Settled(fate)),
+            Ok(fate) => self.settle_proposal(report, failed, fate, now, projection).await,
             // The record tells it all the same: a protected branch must not hold it back.
             Err(Stop::Denied { error, until }) => {
-                projection.conditions.push(denied_condition(report, &error));
                 projection.again = earliest(projection.again, until);
-                Ok(Tried::Denied(format!("{error}; it is tried again")))
+                if self.forge.is_some() {
+                    // What may not be pushed can be proposed.
+                    return self.propose(report, failed, now, projection).await;
+                }
+                projection.conditions.push(denied_condition(report, &error));
+                Ok(Tried::Open(RollbackRecord::denied(format!("{error}; it is tried again"))))
             }
             Err(other) => Err(other),
         }
@@ -164,6 +188,10 @@ impl GitReporter {
         if released_again(report, failed) {
             return Some(NoRollback::ReleasedAgain);
         }
+        if self.is_proposed(&report.canary, failed) {
+            let too_late = now >= after(failed.ended, MERGE_WANTED);
+            return too_late.then(|| NoRollback::NotMerged(MERGE_WANTED.as_secs() / 86_400));
+        }
         let denied = self.denials.was_denied(self.watched.reference(), &report.canary.to_string());
         let too_late = now >= after(failed.ended, ROLLBACK_WANTED);
         (denied && too_late).then(|| NoRollback::Denied(ROLLBACK_WANTED.as_secs() / 3600))
@@ -176,49 +204,57 @@ impl GitReporter {
         about: &mut About,
         now: Timestamp,
     ) -> Result<Fate, Stop> {
-        let none = |reason: NoRollback| Ok(Fate::None(reason));
-        let promoted = failed.promoted.as_ref().or(report.promoted.as_ref());
         let mut tries = Tries::new();
         loop {
-            let Some(tip) = self.watched.fetch().await? else {
-                return none(NoRollback::BranchGone(self.settings.branch.to_string()));
-            };
-            let Some(snapshot) = self.watched.snapshot(&tip).await? else { return none(NoRollback::TargetGone) };
-            let found = match rollback::find(&snapshot, &report.target, &mut self.at_tip) {
-                Ok(found) => found,
-                Err(reason) => return none(reason),
-            };
-            self.at_tip.sweep();
-            // Whole seconds: so commits count.
-            let since = Timestamp::from_second(failed.ended.as_second()).unwrap_or(failed.ended);
-            let changes = self.watched.changes(&tip, &found.path, since).await?;
-            let manifest = self.good_manifest(report, failed, &tip, &found).await?;
-            let case = Case {
-                cluster: &self.settings.cluster,
-                branch: self.settings.branch.short(),
-                canary: &report.canary,
-                target: &report.target,
-                failed,
-                promoted,
-                manifest: manifest.as_ref(),
-                released_again: released_again(report, failed),
-                rolled_back: rolled_back(report, failed),
-                tip: &found,
-                changes: &changes,
-            };
-            let plan = match decide(&case) {
-                Decision::Commit(plan) => plan,
-                Decision::Done(commit) => return Ok(Fate::Made(commit)),
-                Decision::None(reason) => return none(reason),
+            let (tip, plan) = match self.look(report, failed).await? {
+                Looked::Plan(tip, plan) => (tip, plan),
+                Looked::Settled(fate) => return Ok(fate),
             };
             // Never before the failure that it answers: by that it is known again.
-            let commit = self.rollback_commit(&tip, plan, now.max(failed.ended)).await?;
+            let commit = self.rollback_commit(&tip, *plan, now.max(failed.ended)).await?;
             about.news = news(failed.release.as_str(), &tip);
             match self.push(about, Some(&tip), &commit, now).await? {
                 Pushed::Moved => return Ok(Fate::Made(commit)),
                 Pushed::Lost => tries.again().await?,
             }
         }
+    }
+
+    /// What is to be done at the tip of the watched branch.
+    pub(super) async fn look(&mut self, report: &TargetReport, failed: &Outcome) -> Result<Looked, Stop> {
+        let none = |reason: NoRollback| Ok(Looked::Settled(Fate::None(reason)));
+        let promoted = failed.promoted.as_ref().or(report.promoted.as_ref());
+        let Some(tip) = self.watched.fetch().await? else {
+            return none(NoRollback::BranchGone(self.settings.branch.to_string()));
+        };
+        let Some(snapshot) = self.watched.snapshot(&tip).await? else { return none(NoRollback::TargetGone) };
+        let found = match rollback::find(&snapshot, &report.target, &mut self.at_tip) {
+            Ok(found) => found,
+            Err(reason) => return none(reason),
+        };
+        self.at_tip.sweep();
+        // Whole seconds: so commits count.
+        let since = Timestamp::from_second(failed.ended.as_second()).unwrap_or(failed.ended);
+        let changes = self.watched.changes(&tip, &found.path, since).await?;
+        let manifest = self.good_manifest(report, failed, &tip, &found).await?;
+        let case = Case {
+            cluster: &self.settings.cluster,
+            branch: self.settings.branch.short(),
+            canary: &report.canary,
+            target: &report.target,
+            failed,
+            promoted,
+            manifest: manifest.as_ref(),
+            released_again: released_again(report, failed),
+            rolled_back: rolled_back(report, failed),
+            tip: &found,
+            changes: &changes,
+        };
+        Ok(match decide(&case) {
+            Decision::Commit(plan) => Looked::Plan(tip, Box::new(plan)),
+            Decision::Done(commit) => Looked::Settled(Fate::Made(commit)),
+            Decision::None(reason) => Looked::Settled(Fate::None(reason)),
+        })
     }
 
     /// The promoted manifest, from the watched branch's own history.
@@ -236,7 +272,12 @@ impl GitReporter {
         Ok(self.watched.manifest_before(tip, &found.path, promoted, &report.target).await?)
     }
 
-    async fn rollback_commit(&self, tip: &CommitId, plan: RollbackPlan, at: Timestamp) -> Result<CommitId, Stop> {
+    pub(super) async fn rollback_commit(
+        &self,
+        tip: &CommitId,
+        plan: RollbackPlan,
+        at: Timestamp,
+    ) -> Result<CommitId, Stop> {
         let RollbackPlan { path, content, message } = plan;
         let edit = Edit::Write { path, content: content.into_bytes() };
         let made = self.store.commit(Base::Parent(tip.clone()), vec![edit], self.meta(message, at)).await?;
@@ -312,7 +353,7 @@ fn news(release: &str, tip: &CommitId) -> String {
     format!("{release} on {tip}")
 }
 
-fn denied_condition(report: &TargetReport, denied: &PushError) -> Condition {
+pub(super) fn denied_condition(report: &TargetReport, denied: &PushError) -> Condition {
     Condition {
         canary: Some(report.canary.clone()),
         reason: "RollbackPushDenied",

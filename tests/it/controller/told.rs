@@ -27,6 +27,7 @@ fn report(world: &World, repository: &Repository) -> DropGuard {
     let canaries = watched_canaries(&mut watch);
     watch.start(shutdown.clone());
     let context = Context {
+        forge: None,
         cluster: world.cluster.clone(),
         writer: Writer::new(Claim::always()),
         canaries,

@@ -124,7 +124,16 @@ impl Story {
         self.reporter_of("uid-1", "cache")
     }
 
+    /// One that rolls back like that.
+    pub(super) fn reporter_with(&self, rollback: RollbackCommits) -> GitReporter {
+        self.made("uid-1", "cache", rollback)
+    }
+
     pub(super) fn reporter_of(&self, writer: &str, cache: &str) -> GitReporter {
+        self.made(writer, cache, RollbackCommits::Make)
+    }
+
+    fn made(&self, writer: &str, cache: &str, rollback: RollbackCommits) -> GitReporter {
         let settings = ReporterSettings {
             cluster: "c1".into(),
             writer: writer.into(),
@@ -132,7 +141,7 @@ impl Story {
             path: "deploy".into(),
             status_branch: STATUS.parse().unwrap(),
             identity: Identity { name: "serin".into(), email: "serin@example.com".into() },
-            rollback: RollbackCommits::Make,
+            rollback,
             batch: BATCH,
         };
         let store = Store::open(self.world.dir.path().join(cache)).unwrap();

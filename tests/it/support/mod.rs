@@ -1,5 +1,6 @@
 //! What several subjects share: processes that end with the test, programs that may be missing, folders.
 
+pub(crate) mod forge;
 pub(crate) mod world;
 
 use std::io::{BufRead, BufReader};

@@ -1,118 +1,11 @@
 //! Commits get their statuses: the whole daemon against a forge that writes down what it is told.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use serin::forge::{CommitState, CommitStatus, Forge, ForgeError, Posted, Pull, PullRequest};
-use serin::model::CommitId;
+use serin::forge::CommitState;
 
 use super::world::World;
-
-/// A forge that remembers, and may be away.
-#[derive(Default)]
-pub(super) struct Remembering {
-    told: Mutex<Vec<CommitStatus>>,
-    pulls: Mutex<BTreeMap<u64, (PullRequest, bool)>>,
-    away: Mutex<bool>,
-    asked: Mutex<usize>,
-}
-
-impl Remembering {
-    fn answer<T>(&self, answer: impl FnOnce() -> T) -> Result<T, ForgeError> {
-        match *self.away.lock().unwrap() {
-            true => Err(ForgeError::Away { forge: "GitHub", reason: "no route".into() }),
-            false => Ok(answer()),
-        }
-    }
-
-    pub(super) fn is_away(&self, away: bool) {
-        *self.away.lock().unwrap() = away;
-    }
-
-    /// What was told of a commit, in order.
-    pub(super) fn told(&self, commit: &CommitId) -> Vec<(CommitState, String)> {
-        let told = self.told.lock().unwrap();
-        let of = told.iter().filter(|status| status.commit == *commit);
-        of.map(|status| (status.state, status.description.clone())).collect()
-    }
-
-    pub(super) fn last(&self, commit: &CommitId) -> Option<CommitState> {
-        self.told(commit).last().map(|(state, _)| *state)
-    }
-}
-
-impl Forge for Remembering {
-    fn shows_progress(&self) -> bool {
-        true
-    }
-
-    fn is_scarce(&self) -> bool {
-        false
-    }
-
-    fn target_url(&self, branch: &str, path: &str) -> Option<String> {
-        Some(format!("https://forge.test/{branch}/{path}"))
-    }
-
-    fn post_status<'a>(&'a self, status: &'a CommitStatus) -> BoxFuture<'a, Result<(), ForgeError>> {
-        Box::pin(std::future::ready(self.answer(|| self.told.lock().unwrap().push(status.clone()))))
-    }
-
-    fn posted<'a>(
-        &'a self,
-        commit: &'a CommitId,
-        context: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Posted>, ForgeError>> {
-        *self.asked.lock().unwrap() += 1;
-        let told = self.told.lock().unwrap();
-        let last = told.iter().rev().find(|status| status.commit == *commit && status.context == context);
-        let posted = last.map(|status| Posted {
-            context: context.to_owned(),
-            state: status.state.to_string(),
-            description: status.description.clone(),
-        });
-        Box::pin(std::future::ready(self.answer(|| posted)))
-    }
-
-    fn is_same(&self, posted: &Posted, status: &CommitStatus) -> bool {
-        posted.state == status.state.to_string() && posted.description == status.description
-    }
-
-    fn find_pull<'a>(
-        &'a self,
-        branch: &'a str,
-        _base: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Pull>, ForgeError>> {
-        let pulls = self.pulls.lock().unwrap();
-        let found =
-            pulls.iter().find(|(_, (pull, open))| *open && pull.branch == branch).map(|(number, _)| *number);
-        Box::pin(std::future::ready(self.answer(|| found.map(pull))))
-    }
-
-    fn open_pull<'a>(&'a self, wanted: &'a PullRequest) -> BoxFuture<'a, Result<Pull, ForgeError>> {
-        let open = || {
-            let mut pulls = self.pulls.lock().unwrap();
-            let number = pulls.len() as u64 + 1;
-            pulls.insert(number, (wanted.clone(), true));
-            pull(number)
-        };
-        Box::pin(std::future::ready(self.answer(open)))
-    }
-
-    fn close_pull<'a>(&'a self, pull: &'a Pull) -> BoxFuture<'a, Result<(), ForgeError>> {
-        let close = || {
-            if let Some((_, open)) = self.pulls.lock().unwrap().get_mut(&pull.number) {
-                *open = false;
-            }
-        };
-        Box::pin(std::future::ready(self.answer(close)))
-    }
-}
-
-fn pull(number: u64) -> Pull {
-    Pull { number, version: None, url: format!("https://forge.test/pulls/{number}") }
-}
+use crate::support::forge::Remembering;
 
 #[tokio::test(start_paused = true)]
 async fn every_commit_has_its_status_whatever_becomes_of_it() {
@@ -154,10 +47,10 @@ async fn every_commit_has_its_status_whatever_becomes_of_it() {
     world.eventually("so is the rollback", async || forge.last(&rolled_back) == Some(CommitState::Success)).await;
 
     // Nothing is told twice, not even after another restart.
-    let all = forge.told.lock().unwrap().len();
+    let all = forge.count();
     world.start();
     world.quiet().await;
-    assert_eq!(forge.told.lock().unwrap().len(), all);
+    assert_eq!(forge.count(), all);
     for commit in [&first, &skipped, &second, &third, &rolled_back] {
         let told = forge.told(commit);
         assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");

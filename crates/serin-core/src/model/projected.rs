@@ -105,6 +105,11 @@ pub enum RollbackFate {
         /// The commit.
         commit: CommitId,
     },
+    /// A pull request would put back what was promoted; until it is merged the branch goes on naming what failed.
+    Proposed {
+        /// Where it is.
+        url: String,
+    },
     /// There is no such commit, and the branch goes on naming what failed.
     Missing {
         /// Why, in CamelCase.

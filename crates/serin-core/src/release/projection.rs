@@ -90,13 +90,17 @@ impl State {
             return Some(Trouble { reason: reason.to_owned(), message: message.to_owned() });
         }
         let note = self.rollback_note()?;
-        let RollbackFate::Missing { reason, message } = &note.fate else { return None };
+        let (reason, message) = match &note.fate {
+            RollbackFate::Missing { reason, message } => (reason.clone(), message.clone()),
+            RollbackFate::Proposed { url } => ("RollbackProposed".to_owned(), format!("merge {url}")),
+            RollbackFate::Made { .. } | RollbackFate::Needless { .. } => return None,
+        };
         let put_right = self
             .promoted
             .as_ref()
             .is_some_and(|promoted| self.last_applied.as_ref() == Some(&promoted.revision.digest));
         let message = format!("branch {} still names the failed revision: {message}", note.branch);
-        (!put_right).then(|| Trouble { reason: reason.clone(), message })
+        (!put_right).then_some(Trouble { reason, message })
     }
 
     /// What a rebuilt cluster started with, while primary runs that.

@@ -36,6 +36,9 @@ fn rolled_back(cx: &mut Context<'_>, state: &mut State) {
         RollbackFate::Made { commit } => {
             Event::normal(format!("Rolled {target} back in Git: commit {} on {branch}", commit.short()))
         }
+        RollbackFate::Proposed { url } => {
+            Event::warning(format!("Branch {branch} still names the failed revision of {target}: merge {url}"))
+        }
         RollbackFate::Missing { reason: _, message } => {
             Event::warning(format!("Branch {branch} still names the failed revision of {target}: {message}"))
         }
