@@ -46,6 +46,8 @@ impl Connection {
     pub fn failed(&self, error: kube::Error, what: &str) -> anyhow::Error {
         /// HTTP status of a kind that is not served; a missing object is told apart before.
         const NOT_FOUND: u16 = 404;
+        /// HTTP statuses of a refusal.
+        const REFUSED: [u16; 2] = [401, 403];
         let code = match &error {
             kube::Error::Api(status) => Some(status.code),
             _ => None,
@@ -55,6 +57,8 @@ impl Connection {
             Some(NOT_FOUND) => CliError::input(error)
                 .hint("are the definitions there? `serin crds | kubectl apply --server-side -f -` installs them")
                 .into(),
+            // The exit code of a refused request, as of anything that broke under way.
+            Some(code) if REFUSED.contains(&code) => error,
             Some(_) => CliError::input(error).into(),
             None => CliError::unreachable(error)
                 .hint(format!("is the cluster at {} up, and is this its kubeconfig?", self.server))

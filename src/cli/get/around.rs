@@ -20,6 +20,8 @@ pub(super) struct Around {
     pub(super) target: Option<Deployment>,
     pub(super) primary: Option<Deployment>,
     pub(super) troubles: Vec<Trouble>,
+    /// Why whoever asks may not see the workloads, in the API server's words.
+    pub(super) hidden: Option<String>,
 }
 
 /// A pod that does not serve, or pods that are not even made.
@@ -43,14 +45,27 @@ impl Around {
 pub(super) async fn read(client: &Client, namespace: &str, target: &str) -> kube::Result<Around> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let primary_name = format!("{target}-primary");
-    let (target, primary) =
-        futures::future::try_join(deployments.get_opt(target), deployments.get_opt(&primary_name)).await?;
+    let found = futures::future::try_join(deployments.get_opt(target), deployments.get_opt(&primary_name)).await;
+    let (target, primary, hidden) = as_far_as_seen(found)?;
     let mut troubles = Vec::new();
     for deployment in [&target, &primary].into_iter().flatten().filter(|deployment| wants_pods(deployment)) {
         troubles.extend(refused(deployment));
         troubles.extend(of_pods(client, namespace, deployment).await);
     }
-    Ok(Around { target, primary, troubles })
+    Ok(Around { target, primary, troubles, hidden })
+}
+
+type Sides = (Option<Deployment>, Option<Deployment>);
+
+/// Both workloads; where the right to see them is missing, the API server's words: the release is shown all the same.
+fn as_far_as_seen(
+    found: kube::Result<Sides>,
+) -> kube::Result<(Option<Deployment>, Option<Deployment>, Option<String>)> {
+    match found {
+        Ok((target, primary)) => Ok((target, primary, None)),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok((None, None, Some(told(status.message.clone())))),
+        Err(error) => Err(error),
+    }
 }
 
 fn wants_pods(deployment: &Deployment) -> bool {
@@ -138,6 +153,18 @@ mod tests {
         let mut status = json!({"name": "app", "image": "a", "imageID": "", "ready": false, "restartCount": 0});
         json_patch::merge(&mut status, &rest);
         json!({"containerStatuses": [status]})
+    }
+
+    #[test]
+    fn who_may_not_see_the_workloads_sees_the_release() {
+        let refused = |reason, code| {
+            let status = kube::core::Status::failure("cannot get deployments", reason).with_code(code);
+            as_far_as_seen(Err(kube::Error::Api(status.boxed())))
+        };
+        let (_, _, hidden) = refused("Forbidden", 403).unwrap();
+        assert_eq!(hidden.as_deref(), Some("cannot get deployments"));
+        assert!(refused("InternalError", 500).is_err());
+        assert_eq!(as_far_as_seen(Ok((None, None))).unwrap().2, None);
     }
 
     #[test]

@@ -74,9 +74,10 @@ fn what_is(view: &View, around: &Around, seen: &History, now: Timestamp, colours
     let canary_revision = view.release.as_ref().and(view.revision.as_deref());
     let (primary, canary) = (around.primary.as_ref(), around.target.as_ref());
     let mut lines = vec![
-        Line::plain("primary", side(100 - view.weight, primary, view.promoted.as_deref())),
-        Line::plain("canary", side(view.weight, canary, canary_revision)),
+        Line::plain("primary", side(100 - view.weight, primary, view.promoted.as_deref(), around)),
+        Line::plain("canary", side(view.weight, canary, canary_revision, around)),
     ];
+    lines.extend(around.hidden.as_deref().map(|words| Line::painted("hidden", words.to_owned(), Paint::Yellow)));
     let troubles = around.troubles.iter();
     lines.extend(troubles.map(|it| Line::painted("pod", format!("{}: {}", it.name, it.reason), Paint::Yellow)));
     if let Some((step, of)) = view.step {
@@ -174,9 +175,9 @@ fn bar(step: u32, of: u32) -> String {
     format!("{}{}", "█".repeat(filled), "░".repeat(BAR_CELLS - filled))
 }
 
-fn side(weight: i64, deployment: Option<&Deployment>, revision: Option<&str>) -> String {
+fn side(weight: i64, deployment: Option<&Deployment>, revision: Option<&str>, around: &Around) -> String {
     let pods = deployment.map_or_else(
-        || "does not exist".to_owned(),
+        || if around.hidden.is_some() { "pods are not shown to you".to_owned() } else { "does not exist".to_owned() },
         |deployment| {
             let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
             let status = deployment.status.as_ref();

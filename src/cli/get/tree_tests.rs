@@ -39,7 +39,7 @@ fn screen(size: Option<Size>) -> String {
         name: "podinfo-6d4c9b7f5-x2x7k".into(),
         reason: "app ImagePullBackOff: Back-off pulling image \"registry.example.com/team/podinfo:3.1.2\"".into(),
     };
-    let around = Around { target: None, primary: None, troubles: vec![pod] };
+    let around = Around { target: None, primary: None, troubles: vec![pod], hidden: None };
     let seen = History::from([("request-duration".to_owned(), vec![420.0, 580.5, 612.0])]);
     frame(&view, &around, &seen, now, false).render(size, false)
 }
