@@ -96,7 +96,7 @@ impl Reconciler {
             return Again::Never;
         };
         let mut memory = self.with_memory(|all| all.remove(key)).unwrap_or_default();
-        self.wakeups.depends_on(key, self.looks_at(&canary));
+        self.wakeups.depends_on(key, self.looks_at(&canary, &memory.target));
         let result = self.look_with(&canary, &mut memory).await;
         self.telemetry.reconciled(result.is_err());
         let again = match result {
@@ -111,13 +111,16 @@ impl Reconciler {
         again
     }
 
-    /// Names of what the Canary depends on, also what it cannot be told from.
-    fn looks_at(&self, canary: &CanaryView) -> BTreeSet<NamespacedName> {
+    /// Names of what the Canary depends on, also what it cannot be told from. `former`: the target of the last look.
+    fn looks_at(&self, canary: &CanaryView, former: &str) -> BTreeSet<NamespacedName> {
         let mut names = canary.looks_at();
         let look = canary.spec.as_ref().ok().map(|spec| self.look_of(canary, spec));
         names.extend(look.iter().flat_map(Look::needs));
         let overlap = look.as_ref().and_then(Look::overlap);
         names.extend(overlap.map(|overlap| NamespacedName::new(canary.key.namespace.clone(), overlap.name)));
+        // A release of the former target goes on to its end.
+        let former = [former.to_owned(), format!("{former}-primary")];
+        names.extend(former.map(|name| NamespacedName::new(canary.key.namespace.clone(), name)));
         names
     }
 
@@ -131,7 +134,7 @@ impl Reconciler {
         if canary.deleting && !has_finalizer(canary) {
             return Ok(Again::Never);
         }
-        let asked = match self.asked(canary) {
+        let asked = match self.asked(canary, &memory.target) {
             Ok(asked) => asked,
             // Nobody knows what there would be to hand back.
             Err(_) if canary.deleting => {
@@ -149,8 +152,8 @@ impl Reconciler {
         self.look_at(canary, asked, memory).await
     }
 
-    /// What is to be carried out, or why nobody knows.
-    fn asked(&self, canary: &CanaryView) -> Result<Asked, String> {
+    /// What is to be carried out, or why nobody knows. `known`: the target of the last look.
+    fn asked(&self, canary: &CanaryView, known: &str) -> Result<Asked, String> {
         let compiled = |spec: &CanarySpec| {
             let look = self.look_of(canary, spec);
             compile(&canary.key, spec, &self.settings, &|key| look.template(key))
@@ -158,7 +161,15 @@ impl Reconciler {
         };
         let read = canary.spec.as_ref().map_err(|problem| format!("the spec cannot be read: {problem}"));
         let reason = match read.and_then(|spec| Ok((spec, compiled(spec)?))) {
-            Ok((spec, policy)) => return Ok(Asked { spec: Arc::new(spec.clone()), policy, invalid: None }),
+            Ok((spec, policy)) => {
+                let unfinished = (known != spec.target_ref.name).then(|| unfinished(canary, spec)).flatten();
+                if let Some((last, reason)) = unfinished
+                    && let Ok(policy) = compiled(&last)
+                {
+                    return Ok(Asked { spec: Arc::new(last), policy, invalid: Some(reason) });
+                }
+                return Ok(Asked { spec: Arc::new(spec.clone()), policy, invalid: None });
+            }
             Err(reason) => reason,
         };
         let last = last_spec(&canary.status.thaw());
@@ -173,7 +184,6 @@ impl Reconciler {
 
     async fn look_at(&self, canary: &CanaryView, asked: Asked, memory: &mut Memory) -> Result<Again, ActError> {
         let Asked { spec, mut policy, invalid } = asked;
-        memory.target.clone_from(&spec.target_ref.name);
         memory.checks = spec.analysis.metrics.iter().map(|metric| metric.name.clone()).collect();
         let notices: Vec<String> = notices(&spec).into_iter().map(|notice| notice.message).collect();
         let pruned = self.pruned.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -199,6 +209,14 @@ impl Reconciler {
             Err(_) if canary.deleting => None,
             Err(error) => return self.refuse(canary, memory, &error.to_string()).await,
         };
+        let old = state.clone();
+        let (key, target) = (&canary.key, &spec.target_ref.name);
+        let last = (memory.target != *target).then(|| last_spec(&stored)).flatten();
+        let former = last.map(|last| last.target_ref.name).filter(|former| former != target);
+        let state = match (state, former) {
+            (Some(state), Some(former)) => Some(release::retarget(state, key, &former, target, now)),
+            (state, _) => state,
+        };
         let own = |state: &State| state.held_minimum.map(|held| held.before);
         let look = Look { own_minimum: state.as_ref().and_then(own), ..self.look_of(canary, &spec) };
         policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
@@ -209,7 +227,6 @@ impl Reconciler {
         let observed = look.observe(&policy, heard, &self.settings.projections);
         let notices: Vec<String> = notices.into_iter().chain(look.fixed()).collect();
         memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
-        let old = state.clone();
         let step = release::step(&policy, &observed, state.unwrap_or_else(|| State::new(now)), now);
         let extras = Extras {
             problem: memory.problem.as_deref(),
@@ -225,6 +242,7 @@ impl Reconciler {
         if !self.persist(canary, &persist::normal(&status), &mut memory.expectations).await? {
             return self.refuse(canary, memory, crd::PRUNES).await;
         }
+        memory.target.clone_from(&spec.target_ref.name);
         self.tell(canary, &policy, old.as_ref(), &step.state);
         let look = Look { own_minimum: own(&step.state), ..look };
         let healed = self.act_all(&look, &step.actions, memory).await?;
@@ -364,4 +382,17 @@ impl Reconciler {
     fn with_memory<T>(&self, change: impl FnOnce(&mut HashMap<NamespacedName, Memory>) -> T) -> T {
         change(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What a release goes on by that is under way for another target than the one that the spec names now, and why.
+fn unfinished(canary: &CanaryView, spec: &CanarySpec) -> Option<(CanarySpec, String)> {
+    let status = canary.status.thaw();
+    let (was, now) = (last_spec(&status)?, &spec.target_ref.name);
+    if was.target_ref.name == *now {
+        return None;
+    }
+    stored_state(&status).ok().flatten()?.release()?;
+    let reason =
+        format!("spec.targetRef names {now}, and the release of {} has to end first", was.target_ref.name);
+    Some((was, reason))
 }

@@ -173,8 +173,12 @@ fn put_history(files: &mut Files, report: &TargetReport, rollbacks: &Rollbacks) 
 
 fn put_target(files: &mut Files, report: &TargetReport, manifest: Option<&ManifestFile>) {
     let path = target_path(&report.canary);
-    let before =
-        files.get(&path).and_then(|bytes| wire::read::<TargetRecord>(bytes).ok()).and_then(|old| old.promoted);
+    let before = files
+        .get(&path)
+        .and_then(|bytes| wire::read::<TargetRecord>(bytes).ok())
+        // What another target ran is nothing that this one could be rebuilt from.
+        .filter(|old| old.target == report.target)
+        .and_then(|old| old.promoted);
     let folder = manifest_folder(&report.canary);
     let promoted = match (&report.promoted, before) {
         (Some(revision), before) => {

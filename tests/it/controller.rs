@@ -7,6 +7,7 @@ mod gateway;
 mod kubernetes;
 mod obstacles;
 mod pair;
+mod retarget;
 mod routes;
 mod told;
 pub(crate) mod world;

@@ -155,11 +155,15 @@ impl World {
     }
 
     pub(super) async fn set_image(&self, tag: &str) {
+        self.set_image_of("podinfo", tag).await;
+    }
+
+    pub(super) async fn set_image_of(&self, name: &str, tag: &str) {
         let image = format!("stefanprodan/podinfo:{tag}");
         let patch = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]);
         let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap());
         let api = self.api("apps", "v1", "Deployment").await;
-        api.patch("podinfo", &PatchParams::default(), &patch).await.unwrap();
+        api.patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// Waits until the Canary is in a phase.
@@ -270,7 +274,7 @@ pub(crate) fn engine(
     shutdown.drop_guard()
 }
 
-fn deployment() -> Value {
+pub(super) fn deployment() -> Value {
     json!({
         "metadata": {"name": "podinfo", "namespace": "test"},
         "spec": {

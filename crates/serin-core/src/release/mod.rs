@@ -39,7 +39,7 @@ pub use policy::{Names, Policy, PolicyStep, Promotion};
 pub use projection::{PromotedCondition, Trouble};
 pub use report::{Event, EventType, Report, WaitingOn};
 pub use state::{HandBack, HeldMinimum, JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress};
-pub use step::{Step, refuse, step};
+pub use step::{Step, refuse, retarget, step};
 
 pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range, Rounds};
 pub use crate::model::Quarantined;

@@ -25,6 +25,7 @@ mod pilot;
 mod post;
 mod prepare;
 mod promote;
+mod retarget;
 mod route;
 mod size;
 mod supersede;
@@ -40,6 +41,8 @@ use super::policy::Policy;
 use super::report::{Event, Report};
 use super::state::{Phase, State, StepProgress};
 use context::{Context, Next};
+
+pub use retarget::retarget;
 
 /// Most passes of one step. The longest real chain (verdict, end, idle, next release) needs fewer than ten.
 const PASSES_MAX: usize = 32;

@@ -1,0 +1,109 @@
+//! A Canary whose target gets another name begins anew, and nobody who calls its service notices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::DeleteParams;
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+use serin::cluster::NoProbe;
+
+use super::world::{self, CAP, World};
+
+/// A world whose Canary has no autoscaler of its own.
+async fn plain() -> World {
+    let mut canary = world::canary();
+    canary["spec"].as_object_mut().unwrap().remove("autoscalerRef");
+    let world = World::with(canary).await;
+    let scalers = world.api("autoscaling", "v2", "HorizontalPodAutoscaler").await;
+    scalers.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    world
+}
+
+/// The same app as another Deployment, beside the old one.
+async fn create(world: &World, name: &str, image: &str) {
+    let mut deployment = world::deployment();
+    deployment["metadata"]["name"] = json!(name);
+    deployment["spec"]["selector"]["matchLabels"] = json!({"app": name});
+    deployment["spec"]["template"]["metadata"]["labels"] = json!({"app": name});
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+    world.create("apps", "v1", "Deployment", deployment).await;
+}
+
+async fn ready(world: &World, name: &str) -> i64 {
+    let api = world.api("apps", "v1", "Deployment").await;
+    let found = api.get_opt(name).await.unwrap();
+    found.and_then(|found| found.data["status"]["availableReplicas"].as_i64()).unwrap_or(0)
+}
+
+/// Waits until the service leads to `app`; whom it leads to on the way is always able to answer.
+async fn leads_to(world: &World, app: &str) {
+    let looking = async {
+        loop {
+            let service = world.get("", "v1", "Service", "podinfo").await;
+            let serving = service["spec"]["selector"]["app"].as_str().unwrap().to_owned();
+            assert!(ready(world, &serving).await > 0, "the service leads to {serving}, which nobody can reach");
+            if serving == app {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(CAP, looking).await.unwrap_or_else(|_| panic!("the service never leads to {app}"));
+}
+
+fn named(target: &str) -> Value {
+    json!({"spec": {"targetRef": {"name": target}, "service": {"name": "podinfo"}}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_new_target_is_taken_up_while_the_old_primary_serves() {
+    let world = plain().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    create(&world, "later", "stefanprodan/podinfo:3.2.0").await;
+    world.patch_canary(named("later")).await;
+    world.api("apps", "v1", "Deployment").await.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    leads_to(&world, "later-primary").await;
+    world
+        .says(
+            "podinfo.test is about later now and begins anew: podinfo-primary serves until later-primary does, and is left to \
+             you then",
+        )
+        .await;
+    world.reaches("Initialized").await;
+    assert_eq!(world.image_of("later-primary").await, "stefanprodan/podinfo:3.2.0");
+    // A release of the new one is a release as any other.
+    world.set_image_of("later", "3.2.1").await;
+    world.reaches("Succeeded").await;
+    assert_eq!(world.image_of("later-primary").await, "stefanprodan/podinfo:3.2.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_of_the_old_target_ends_first_and_deletion_does_not_hang() {
+    let world = plain().await;
+    let serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    world.set_image("3.1.1").await;
+    world.has_weight(20).await;
+    create(&world, "later", "stefanprodan/podinfo:3.2.0").await;
+    world.patch_canary(named("later")).await;
+    let blocked = world.condition("Blocked").await;
+    assert_eq!(blocked["message"], "spec.targetRef names later, and the release of podinfo has to end first");
+    drop(serin);
+    let _serin = world.serin(Arc::new(NoProbe));
+    leads_to(&world, "later-primary").await;
+    assert_eq!(world.image_of("podinfo-primary").await, "stefanprodan/podinfo:3.1.1", "it was promoted");
+    world.reaches("Initialized").await;
+    world.patch_canary(named("podinfo")).await;
+    let canaries = world.api("flagger.app", "v1beta1", "Canary").await;
+    canaries.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    let gone = async {
+        while canaries.get_opt("podinfo").await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(CAP, gone).await.expect("the Canary goes");
+    let service = world.get("", "v1", "Service", "podinfo").await;
+    assert_eq!(service["spec"]["selector"], json!({"app": "podinfo"}));
+}
