@@ -49,7 +49,8 @@ pub enum RebuildError {
     },
 }
 
-/// What a target ran when its record was written; `None` if it is not recorded or did not come from Git.
+/// What a target ran when its record was written; `None` if it is not recorded, not as this target, or did not
+/// come from Git.
 ///
 /// # Errors
 /// If the record cannot be read, or names what the watched branch did not have: a person has to decide.
@@ -62,7 +63,10 @@ pub async fn promoted(
     target: &ObjectRef,
 ) -> Result<Option<Proved>, RebuildError> {
     let Some(record) = Record::fetch(store, remote, status).await? else { return Ok(None) };
-    let Some(manifest) = record.promoted(canary)? else { return Ok(None) };
+    // What another target ran says nothing of this one: the Canary has been given another since.
+    let Some(manifest) = record.promoted(canary)?.filter(|manifest| manifest.target == *target) else {
+        return Ok(None);
+    };
     // As it is now: what was forced away counts no more.
     watched.fetch().await?;
     match doubt(watched, &manifest, target).await? {
@@ -83,9 +87,6 @@ async fn doubt(
     recorded: &PromotedManifest,
     target: &ObjectRef,
 ) -> Result<Option<String>, GitError> {
-    if recorded.target != *target {
-        return Ok(Some(format!("it is recorded as {}, not {target}", recorded.target)));
-    }
     let Some(commit) = &recorded.revision.commit else {
         return Ok(Some("no commit is named that brought it".to_owned()));
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pretty_assertions::assert_eq;
 use serin::git::{CommitMeta, Store, TreeLimits};
-use serin::model::{CommitId, Revision, RollbackFate};
+use serin::model::{CommitId, ObjectRef, Revision, RollbackFate};
 use serin::report::WatchedBranch;
 use serin::report::rebuild::{Proved, RebuildError, promoted};
 use serin::report::writer::{FOREIGN_LIVE, Projection};
@@ -318,8 +318,12 @@ impl Rebuilt {
     }
 
     async fn asks(&mut self) -> Result<Option<Proved>, RebuildError> {
+        self.asks_about(&target()).await
+    }
+
+    async fn asks_about(&mut self, target: &ObjectRef) -> Result<Option<Proved>, RebuildError> {
         let remote = self.story.world.remote();
-        promoted(&self.store, &remote, &mut self.watched, &STATUS.parse().unwrap(), &canary(), &target()).await
+        promoted(&self.store, &remote, &mut self.watched, &STATUS.parse().unwrap(), &canary(), target).await
     }
 
     async fn refuses(&mut self) -> String {
@@ -345,6 +349,9 @@ async fn a_record_is_believed_as_far_as_the_watched_branch_proves_it() {
     let proved = rebuilt.asks().await.unwrap().unwrap();
     assert_eq!((proved.manifest.revision, proved.manifest.text.as_str()), (good.clone(), GOOD));
     assert_eq!(Some(proved.record), rebuilt.story.world.tip(STATUS));
+    // The Canary's target has another name by now: nothing is known of that.
+    let renamed = ObjectRef { name: "later".into(), ..target() };
+    assert_eq!(rebuilt.asks_about(&renamed).await.unwrap(), None);
 
     // A commit that exists nowhere, and one that only the attacker's branch has.
     let short = good.commit.as_ref().unwrap().as_str().to_owned();
