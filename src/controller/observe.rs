@@ -10,7 +10,7 @@ use crate::release::{
     Verb,
 };
 use crate::router::{DEFAULT_PROVIDER, Istio, Pods, RouteRequest, Router, ServiceSet, router_of, services};
-use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, mixed_up, primary_autoscaler};
+use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, Labels, mixed_up, primary_autoscaler};
 
 use super::caches::{Caches, CanaryView};
 use super::queries;
@@ -295,7 +295,20 @@ impl Look<'_> {
         let pods = request.pods?;
         let service = request.service;
         let names = [service.to_owned(), format!("{service}-primary"), format!("{service}-canary")];
-        names.iter().find_map(|name| ServiceSet::refuse(&request, pods, &self.caches.service(&self.key(name))?))
+        names.iter().find_map(|name| {
+            let live = self.caches.service(&self.key(name))?;
+            if self.leads_to_former(&live) { None } else { ServiceSet::refuse(&request, pods, &live) }
+        })
+    }
+
+    /// Whether a Service leads to a primary that this Canary made, be it of a former target.
+    fn leads_to_former(&self, service: &Value) -> bool {
+        let selector = Labels::of(&service["spec"]["selector"]);
+        let namespace = &self.canary.key.namespace;
+        let names = selector.iter().flat_map(|(key, value)| self.caches.siblings.with(namespace, key, value));
+        names.filter_map(|name| self.caches.deployments.get(&self.key(&name))).any(|found| {
+            found.owner_uid.as_ref() == Some(&self.canary.owner.uid) && found.pod_labels.are_selected_by(&selector)
+        })
     }
 
     /// A Deployment whose pods this pair's Services would take for its own.

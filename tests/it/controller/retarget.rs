@@ -58,7 +58,19 @@ fn named(target: &str) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn the_new_target_is_taken_up_while_the_old_primary_serves() {
+    taken_up(plain().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_somebody_follows_too() {
     let world = plain().await;
+    let service = json!({"metadata": {"name": "podinfo"},
+        "spec": {"selector": {"app": "podinfo"}, "ports": [{"name": "http", "port": 9898, "targetPort": 9898}]}});
+    world.create("", "v1", "Service", service).await;
+    taken_up(world).await;
+}
+
+async fn taken_up(world: World) {
     let _serin = world.serin(Arc::new(NoProbe));
     world.reaches("Initialized").await;
     create(&world, "later", "stefanprodan/podinfo:3.2.0").await;
