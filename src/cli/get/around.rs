@@ -63,7 +63,9 @@ fn as_far_as_seen(
 ) -> kube::Result<(Option<Deployment>, Option<Deployment>, Option<String>)> {
     match found {
         Ok((target, primary)) => Ok((target, primary, None)),
-        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok((None, None, Some(told(status.message.clone())))),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            Ok((None, None, Some(told(status.message.clone()))))
+        }
         Err(error) => Err(error),
     }
 }

@@ -177,7 +177,13 @@ fn bar(step: u32, of: u32) -> String {
 
 fn side(weight: i64, deployment: Option<&Deployment>, revision: Option<&str>, around: &Around) -> String {
     let pods = deployment.map_or_else(
-        || if around.hidden.is_some() { "pods are not shown to you".to_owned() } else { "does not exist".to_owned() },
+        || {
+            if around.hidden.is_some() {
+                "pods are not shown to you".to_owned()
+            } else {
+                "does not exist".to_owned()
+            }
+        },
         |deployment| {
             let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
             let status = deployment.status.as_ref();
