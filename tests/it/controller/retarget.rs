@@ -46,7 +46,7 @@ async fn leads_to(world: &World, app: &str) {
             if serving == app {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
     tokio::time::timeout(CAP, looking).await.unwrap_or_else(|_| panic!("the service never leads to {app}"));
