@@ -25,6 +25,10 @@ use crate::model::{CommitId, NamespacedName};
 /// Objects looked at side by side: enough to hide latency, few enough to stay below API priority limits.
 const LOOKS: usize = 4;
 
+/// Times that an object is looked at again because somebody else wrote it between look and write. The engine writes the same
+/// Deployments and Services, so one race is nothing to tell; who loses so many is up against somebody who writes all the time.
+const RACES: usize = 3;
+
 /// Why an object, or the whole sync, cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -32,6 +36,8 @@ pub(super) enum Trouble {
     Object(String),
     /// The object, or the namespace that it is to be in, is being deleted; it can be made anew when that is done.
     Deleting(String),
+    /// Somebody else was faster: what was decided is about an object that has changed.
+    Race(String),
     /// The cluster is at fault; try again later.
     Later(String),
     /// Another process may be writing.
@@ -61,7 +67,8 @@ impl Trouble {
             ErrorKind::NotHeld => Self::NotHeld,
             ErrorKind::Gone if is_terminating => Self::Deleting("its namespace is being deleted".to_owned()),
             ErrorKind::Refused | ErrorKind::Gone => Self::Object(status.map_or_else(|| explain(error), words)),
-            ErrorKind::Race | ErrorKind::Later => Self::Later(explain(error)),
+            ErrorKind::Race => Self::Race(explain(error)),
+            ErrorKind::Later => Self::Later(explain(error)),
         }
     }
 }
@@ -104,8 +111,10 @@ impl LoneFailure {
                 self.before = false;
                 Ok(message)
             }
-            Trouble::Later(message) if !std::mem::replace(&mut self.before, true) => Ok(message),
-            trouble @ (Trouble::Later(_) | Trouble::NotHeld) => Err(trouble),
+            Trouble::Later(message) | Trouble::Race(message) if !std::mem::replace(&mut self.before, true) => {
+                Ok(message)
+            }
+            trouble @ (Trouble::Later(_) | Trouble::Race(_) | Trouble::NotHeld) => Err(trouble),
         }
     }
 }
@@ -234,6 +243,10 @@ impl Applier<'_> {
                 Ok(prepared) => self.write(object, prepared).await,
                 Err(trouble) => Err(trouble),
             };
+            let outcome = match outcome {
+                Err(Trouble::Race(_)) => self.again(object).await,
+                outcome => outcome,
+            };
             let state = match outcome {
                 Ok(outcome) => {
                     lone.answered();
@@ -253,6 +266,24 @@ impl Applier<'_> {
             outcomes.push((object, Outcome { state, ..Outcome::unchanged() }));
         }
         Ok(outcomes)
+    }
+
+    /// An object that somebody else wrote between look and write is looked at anew.
+    async fn again(&self, object: &Desired) -> Result<Outcome, Trouble> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let done = match self.prepare(object).await {
+                Ok(prepared) => self.write(object, prepared).await,
+                Err(trouble) => Err(trouble),
+            };
+            match done {
+                Err(Trouble::Race(_)) if tries < RACES => {
+                    tracing::debug!(object = %object.id, "{} was written by somebody else meanwhile", object.id);
+                }
+                done => return done,
+            }
+        }
     }
 
     fn look_at<'s>(&'s self, object: &'s Desired) -> BoxFuture<'s, (&'s Desired, Result<Prepared, Trouble>)> {

@@ -224,7 +224,10 @@ async fn turn(
         }
         Err(trouble) => {
             let text = match trouble {
-                Trouble::Object(message) | Trouble::Deleting(message) | Trouble::Later(message) => message,
+                Trouble::Object(message)
+                | Trouble::Deleting(message)
+                | Trouble::Race(message)
+                | Trouble::Later(message) => message,
                 Trouble::NotHeld => "the lease is not held".to_owned(),
             };
             let commit = content.commit.clone();

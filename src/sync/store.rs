@@ -63,7 +63,7 @@ impl InventoryStore {
                 Trouble::Object(message) | Trouble::Deleting(message) => {
                     Err(Trouble::Later(format!("failed to write the inventory: {message}")))
                 }
-                trouble @ (Trouble::Later(_) | Trouble::NotHeld) => Err(trouble),
+                trouble @ (Trouble::Later(_) | Trouble::Race(_) | Trouble::NotHeld) => Err(trouble),
             },
         }
     }

@@ -155,6 +155,13 @@ impl RoundsRun {
         self.open(now, after(now, plan.interval));
     }
 
+    /// What is watched is shown only now: the open round, whose hooks may have been called when it was meant, counts from here.
+    pub fn settle(&mut self, plan: &Rounds, now: Timestamp) {
+        self.since = Some(now);
+        self.doubt();
+        (self.opened, self.due) = (now, after(now, plan.interval));
+    }
+
     /// The candidate is not used any more: nothing is asked until it is again. What failed still counts.
     pub fn stop(&mut self) {
         self.since = None;

@@ -52,6 +52,9 @@ pub struct Release {
     /// Since when the canary has been ready: proxies learn of its endpoints a little later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
+    /// Since when primary, whose pods were all replaced while it had no users, has been ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_ready_since: Option<Timestamp>,
     /// Since when the canary has not been fully ready during the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<Timestamp>,

@@ -13,6 +13,7 @@ mod crashes;
 mod defects;
 mod properties;
 mod script;
+mod upgrade;
 mod world;
 
 use std::fs;

@@ -34,7 +34,7 @@ pub(super) struct Workload {
     /// Pods that serve although the workload is not ready.
     pub(super) available: Option<i32>,
     /// Pods of the former template that serve until the new ones do.
-    kept: i32,
+    pub(super) kept: i32,
     /// How its pods are replaced.
     pub(super) updates: Updates,
     /// Its autoscaler's minimum.
@@ -43,7 +43,7 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    fn new(digest: Digest, replicas: i32) -> Self {
+    pub(super) fn new(digest: Digest, replicas: i32) -> Self {
         Self {
             digest,
             stamped: None,

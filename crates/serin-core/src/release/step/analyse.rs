@@ -85,10 +85,16 @@ fn shift(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Next
     next_step(cx, release)
 }
 
-/// The router shows what was intended: what is measured from here on is about that.
+/// The router shows what was intended: what is measured from here on is about that. The round of it was opened when it was
+/// intended, and is the same one now: whoever was called for it is not called twice, and a process that died in between calls
+/// for that one.
 fn show(cx: &Context<'_>, release: &mut Release) {
     release.shown_since = Some(cx.now);
-    release.watch.start(&cx.policy.watch, cx.now);
+    if release.watch.is_open() {
+        release.watch.settle(&cx.policy.watch, cx.now);
+    } else {
+        release.watch.start(&cx.policy.watch, cx.now);
+    }
 }
 
 /// Everything before this step has passed; only a raise asks the traffic gates.
@@ -116,6 +122,11 @@ fn decide(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Nex
         }
     }
     let before = route::intend(cx, release, routing);
+    if release.watch.is_open() && cx.fresh_round != Some(release.watch.round) {
+        // Its hooks were called for what was shown before.
+        release.watch.start(&cx.policy.watch, cx.now);
+        cx.fresh_round = Some(release.watch.round);
+    }
     release.clock.reopen(cx.now, Duration::ZERO);
     if let Some(event) = said(cx, &before, routing) {
         cx.say(event);
@@ -141,7 +152,8 @@ fn await_round(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return Next::Rest;
     }
     if release.shown_since.is_none() {
-        show(cx, release);
+        release.shown_since = Some(cx.now);
+        release.watch.start(&cx.policy.watch, cx.now);
         open_step(cx.policy, release, cx.now);
         return Next::Again;
     }

@@ -39,6 +39,8 @@ pub(super) struct Context<'a> {
     pub(super) promoted: Option<Revision>,
     /// The cookie that was last issued.
     pub(super) cookie: Option<Cookie>,
+    /// The round that this step has opened: nobody has been asked in it.
+    pub(super) fresh_round: Option<u32>,
     /// How the target's autoscaler is held.
     pub(super) held: Option<HeldMinimum>,
     /// What was waited on before, or has been announced since.
@@ -59,6 +61,7 @@ impl<'a> Context<'a> {
             now,
             promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
             cookie: state.cookie.clone(),
+            fresh_round: None,
             held: state.held_minimum,
             before: state.waiting_on.clone(),
             events: Vec::new(),

@@ -102,6 +102,7 @@ fn start(
         shown_since: None,
         first_traffic: None,
         ready_since: None,
+        primary_ready_since: None,
         unready_since: None,
         demand: 0,
         floor: 0,

@@ -15,12 +15,16 @@ pub(super) fn verdict(cx: &mut Context<'_>, release: &mut Release) -> Option<Nex
     // Who leaves the analysis out is not told of it by the time in which primary is replaced.
     if release.is_exposed() && !release.watch.is_open() && !cx.policy.skip_analysis {
         release.watch.start(&cx.policy.watch, cx.now);
+        cx.fresh_round = Some(release.watch.round);
     }
     let turn = {
         let answers = OfRun { release: &release.id, of: Counter::Watch, observed: cx.observed };
         let mode = questions::mode(cx.policy, cx.observed, release);
         cx.policy.watch.advance(release.watch.clone(), &answers, mode, cx.now)
     };
+    if turn.run.round != release.watch.round {
+        cx.fresh_round = Some(turn.run.round);
+    }
     release.watch = turn.run;
     if let Some(wake) = turn.wake {
         cx.wake_at(wake);

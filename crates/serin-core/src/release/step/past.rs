@@ -45,6 +45,7 @@ fn of_release(release: &mut Release, now: Timestamp) {
         shown_since,
         first_traffic,
         ready_since,
+        primary_ready_since,
         unready_since,
         demand: _,
         floor: _,
@@ -59,6 +60,7 @@ fn of_release(release: &mut Release, now: Timestamp) {
     clock.settle(now);
     past([shown_since.as_mut(), first_traffic.as_mut()], now);
     past([ready_since.as_mut(), unready_since.as_mut(), short_since.as_mut()], now);
+    past([primary_ready_since.as_mut()], now);
     if let Some(Progress { available: _, at }) = progress {
         past([Some(at)], now);
     }

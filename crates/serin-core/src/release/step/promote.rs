@@ -50,12 +50,16 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
     let deadline = release.ready_deadline(since, primary, cx.now, cx.policy.progress_deadline);
     let digest = &release.revision.digest.clone();
     let state = state_of(primary, digest);
+    release.primary_ready_since = release.primary_ready_since.filter(|_| state == Side::Ready);
     match state {
         Side::Ready => {
             let lacks = capacity::primary_lacks(cx, release).filter(|_| cx.now < deadline);
             if let Some(reason) = lacks.filter(|_| release.routing.exposes()) {
                 wait_ready(cx, reason, deadline);
                 cx.wake_at(deadline);
+                return Next::Rest;
+            }
+            if !is_primary_known(cx, release) {
                 return Next::Rest;
             }
             if let Some(next) = way_back::walk(cx, release) {
@@ -162,6 +166,20 @@ fn relieve(cx: &mut Context<'_>, release: &mut Release, steered: Steered) -> Rel
     Relief::Given
 }
 
+/// Whether proxies have had time to learn of the pods of a primary that nobody was sent to: all of them may be new.
+fn is_primary_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
+    let copies = cx.policy.promotion == Promotion::CopyToPrimary;
+    if !copies || release.routing != cx.meant(&Routing::candidate_percent(100), release) {
+        return true;
+    }
+    let until = after(*release.primary_ready_since.get_or_insert(cx.now), cx.policy.settle);
+    if cx.now < until {
+        cx.wake_at(until);
+        cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.primary(), until });
+    }
+    cx.now >= until
+}
+
 /// Whether the candidate can have all requests.
 fn ready_for_all(cx: &mut Context<'_>, release: &mut Release, everything: &Routing) -> Capacity {
     match health(cx) {
@@ -262,6 +280,7 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return Next::Again;
     };
     match state_of(cx.observed.primary.as_ref(), &promoted) {
+        Side::Ready if !is_primary_known(cx, release) => return Next::Rest,
         Side::Ready => {
             ending::begin(cx, release, End::Failed { cause });
             return Next::Again;
