@@ -429,11 +429,11 @@ fn client(proxy: Option<&str>) -> reqwest::Client {
 /// The example with two steps and without webhooks: users are the load, and a load test that goes on while the canary
 /// leaves would be refused by right.
 fn manifests() -> Vec<FileEdit> {
-    variant(&json!({}))
+    variant(&[])
 }
 
-/// The same with a merge patch of the Canary's spec.
-fn variant(patch: &Value) -> Vec<FileEdit> {
+/// The same with merge patches of the Canary's spec, one after the other: one patch in another would lose what it takes away.
+fn variant(patches: &[&Value]) -> Vec<FileEdit> {
     let read = |name: &str| std::fs::read_to_string(Path::new(example()).join(name)).unwrap();
     let canary = patient(&read("canary.yaml"))
         .replace("stepWeight: 10", "stepWeight: 25")
@@ -441,7 +441,9 @@ fn variant(patch: &Value) -> Vec<FileEdit> {
         .replace("perTryTimeout: 1s", "perTryTimeout: 15s");
     let canary = canary.split("    webhooks:").next().unwrap_or_default();
     let mut canary: Value = serde_yaml::from_str(canary).unwrap();
-    json_patch::merge(&mut canary["spec"], patch);
+    for patch in patches {
+        json_patch::merge(&mut canary["spec"], patch);
+    }
     let names = ["namespace.yaml", "deployment.yaml", "hpa.yaml", "public-gateway.yaml", "metric-template.yaml"];
     let mut files: Vec<FileEdit> =
         names.iter().map(|name| FileEdit { path: (*name).to_owned(), content: read(name) }).collect();
@@ -451,14 +453,13 @@ fn variant(patch: &Value) -> Vec<FileEdit> {
 
 /// Along an HTTPRoute of a Gateway instead.
 fn by_gateway_api(patch: &Value) -> Vec<FileEdit> {
-    let mut attached = json!({
+    let attached = json!({
         "provider": "gatewayapi:v1",
         "service": {
             "gatewayRefs": [{"name": "public", "namespace": "istio-system"}],
             "gateways": null, "trafficPolicy": null, "retries": null,
         },
     });
-    json_patch::merge(&mut attached, patch);
     let listener =
         json!({"name": "http", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}});
     let gateway = json!({
@@ -466,7 +467,7 @@ fn by_gateway_api(patch: &Value) -> Vec<FileEdit> {
         "metadata": {"name": "public", "namespace": "istio-system"},
         "spec": {"gatewayClassName": "sandbox", "listeners": [listener]},
     });
-    let mut files = variant(&attached);
+    let mut files = variant(&[&attached, patch]);
     files.retain(|file| file.path != "public-gateway.yaml");
     files.push(FileEdit { path: "gateway.yaml".to_owned(), content: serde_yaml::to_string(&gateway).unwrap() });
     files
@@ -474,11 +475,10 @@ fn by_gateway_api(patch: &Value) -> Vec<FileEdit> {
 
 /// With plain Services; whoever comes from outside comes by a route of the user's own.
 fn by_services(patch: &Value) -> Vec<FileEdit> {
-    let mut plain = json!({
+    let plain = json!({
         "provider": "kubernetes",
         "service": {"gateways": null, "hosts": null, "trafficPolicy": null, "retries": null},
     });
-    json_patch::merge(&mut plain, patch);
     let route = json!({
         "apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
         "metadata": {"name": "outside", "namespace": "test"},
@@ -487,7 +487,7 @@ fn by_services(patch: &Value) -> Vec<FileEdit> {
             "http": [{"route": [{"destination": {"host": "podinfo"}}]}],
         },
     });
-    let mut files = variant(&plain);
+    let mut files = variant(&[&plain, patch]);
     files.push(FileEdit { path: "outside.yaml".to_owned(), content: serde_yaml::to_string(&route).unwrap() });
     files
 }
@@ -661,12 +661,12 @@ async fn blue_green_with_plain_services_without_a_drain_fails_requests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mirrored_blue_green_fails_no_request() {
-    fails_no_request(variant(&mirrored())).await;
+    fails_no_request(variant(&[&mirrored()])).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mirrored_blue_green_without_a_drain_fails_requests() {
-    fails_without_a_drain(variant(&mirrored()), Part::Routes).await;
+    fails_without_a_drain(variant(&[&mirrored()]), Part::Routes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -681,12 +681,12 @@ async fn ab_testing_without_a_drain_fails_requests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sticky_users_fail_no_request() {
-    fails_no_request(variant(&sticky())).await;
+    fails_no_request(variant(&[&sticky()])).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sticky_users_without_a_drain_fail_requests() {
-    fails_without_a_drain(variant(&sticky()), Part::Routes).await;
+    fails_without_a_drain(variant(&[&sticky()]), Part::Routes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
