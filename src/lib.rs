@@ -31,6 +31,7 @@ pub mod http;
 pub mod loadtest;
 pub mod manifest;
 pub mod metrics;
+pub mod render;
 pub mod report;
 pub mod router;
 pub mod server;

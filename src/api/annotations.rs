@@ -48,6 +48,8 @@ pub const PRUNE: &str = "serin.dev/prune";
 pub const ALLOW_PRUNE: &str = "serin.dev/allow-prune";
 /// On the Source, by the CLI: look at the repository now; the value tells one request from another.
 pub const SYNC: &str = "serin.dev/sync";
+/// On every object that `sync` writes: the source that owns it, `<namespace>/<name>`. Only that one deletes it.
+pub const SOURCE: &str = "serin.dev/source";
 /// Finalizer on every Canary.
 pub const FINALIZER: &str = "serin.dev/finalizer";
 /// Field manager of the annotations [`PENDING`] and [`REPLACED`]: a manager of its own, so that dropping the announcement never

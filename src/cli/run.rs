@@ -24,6 +24,7 @@ use crate::hook::{HookCaller, HttpHooks};
 use crate::http::HttpClients;
 use crate::metrics::{MetricProvider, Prometheus};
 use crate::model::Projection;
+use crate::render::{Program, Renderer};
 use crate::report::writer::BATCH;
 use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch, statuses};
 use crate::server::{self, Hooks, Pushed, ServerState};
@@ -122,6 +123,7 @@ pub async fn daemon_with(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = open_store(&settings)?;
+    let renderer = renderer(&settings, &store);
     let remote = settings.git.remote.clone();
 
     // The loops stop before the lease is given back: no other process may write while they still can.
@@ -147,7 +149,8 @@ pub async fn daemon_with(
     let (board_sender, board) = watch::channel(Arc::new(statuses::Board::default()));
     let source =
         GitSource::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.clone())
-            .signed_by(settings.git.allowed_signers.clone());
+            .signed_by(settings.git.allowed_signers.clone())
+            .rendering(renderer.clone());
 
     let ready_canaries = synced_canaries.clone();
     let wake = Wake::default();
@@ -180,7 +183,8 @@ pub async fn daemon_with(
     let reporters_clock = clock.clone();
     let now: report::events::Now = Arc::new(move || reporters_clock.now());
     let watched =
-        WatchedBranch::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.as_str());
+        WatchedBranch::new(store.clone(), remote.clone(), settings.git.branch.clone(), settings.git.path.as_str())
+            .rendering(renderer.clone());
     let records = Records::new(store.clone(), remote.clone(), settings.git.status_branch.clone(), watched);
     let statuses = statuses::Context {
         cluster: cluster.clone(),
@@ -200,6 +204,7 @@ pub async fn daemon_with(
         store,
         remote,
         forge,
+        renderer,
         settings: report_settings(&settings),
         now: now.clone(),
     };
@@ -379,9 +384,19 @@ fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let folder: &Path = &settings.state_dir;
     let signer = signing_key(settings)?;
     Store::open(folder.join("git"))
-        .map(|store| store.signing_with(signer))
+        .map(|store| store.signing_with(signer).ignoring(settings.git.leaves_out()))
         .with_context(|| format!("failed to open the Git cache in {}", folder.display()))
         .map_err(|error| CliError::input(error).hint("name a writable folder with --state-dir or stateDir").into())
+}
+
+/// Renders by what is on this machine, if anything is.
+fn renderer(settings: &Settings, store: &Store) -> Renderer {
+    let program = Program::find(std::env::var_os("PATH").as_deref());
+    match &program {
+        Some(program) => tracing::debug!("kustomizations are rendered by {}", program.path().display()),
+        None => tracing::debug!("there is neither kustomize nor kubectl: overlays are held"),
+    }
+    Renderer::new(store.clone(), program, settings.state_dir.join("render"))
 }
 
 fn readiness(sync: &SyncStatus, canaries: &Reflected<WatchedCanary>) -> Result<(), String> {

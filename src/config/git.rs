@@ -7,7 +7,7 @@ use super::args::RunArgs;
 use super::reader::{Errors, Fields, Place};
 use super::settings::{Here, flag};
 use crate::api::duration;
-use crate::git::{AllowedSigners, Credentials, GitError, Location, Reference, Remote, SigningKey, TreePath};
+use crate::git::{AllowedSigners, Credentials, GitError, Ignore, Location, Reference, Remote, SigningKey, TreePath};
 
 /// Default time between two looks at the repository: local repositories are watched, pushes can call a webhook.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
@@ -25,6 +25,8 @@ pub struct GitSettings {
     pub branch: Reference,
     /// Folder of the manifests.
     pub path: TreePath,
+    /// What is left out of the repository, as in `.gitignore`, from its root.
+    pub ignore: Vec<String>,
     /// Time between two looks; jittered.
     pub poll_interval: Duration,
     /// Name on our commits.
@@ -37,6 +39,13 @@ pub struct GitSettings {
     pub allowed_signers: Option<PathBuf>,
     /// The key that signs our own commits.
     pub signing_key: Option<PathBuf>,
+}
+
+impl GitSettings {
+    /// The patterns of what is left out.
+    pub fn leaves_out(&self) -> Ignore {
+        Ignore::of(self.ignore.iter().map(String::as_str))
+    }
 }
 
 /// Reads the section; `None` if what cannot be left out is wrong.
@@ -54,6 +63,7 @@ pub(super) fn read(
         flag("--branch", args.branch.as_ref(), errors, str::parse).map(|name| (name, Place::default())).or(branch);
     let path = git.parsed("path", errors, str::parse::<TreePath>);
     let path = flag("--path", args.path.as_ref(), errors, str::parse).or(path);
+    let ignore = git.texts("ignore", errors).unwrap_or_default();
     let poll_interval = git.parsed("pollInterval", errors, parse_poll_interval).unwrap_or(POLL_INTERVAL);
     let mut author = git.section("author", errors);
     let author_name = text(&mut author, "name", errors);
@@ -77,6 +87,7 @@ pub(super) fn read(
         remote: remote?,
         branch,
         path: path.unwrap_or_default(),
+        ignore,
         poll_interval,
         author_name: author_name.unwrap_or_else(|| "serin".to_owned()),
         author_email: author_email.unwrap_or_else(|| "serin@localhost".to_owned()),
@@ -231,6 +242,16 @@ mod tests {
         assert_eq!((git.branch.short(), git.path.as_str()), ("main", "deploy"));
         let git = read("{url: https://h/a.git, branch: refs/tags/v1}", Here::Elsewhere).unwrap();
         assert!(git.branch.is_tag());
+    }
+
+    #[test]
+    fn what_is_left_out_is_a_list_of_patterns() {
+        let git = read("{url: https://h/a.git, ignore: ['*.json', '!/keep.json']}", Here::Elsewhere).unwrap();
+        assert!(
+            git.leaves_out().leaves_out("a/b.json", false) && !git.leaves_out().leaves_out("keep.json", false)
+        );
+        let error = read("{url: https://h/a.git, ignore: '*.json'}", Here::Elsewhere).unwrap_err();
+        assert!(error.contains("`git.ignore` must be a list"), "{error}");
     }
 
     #[test]

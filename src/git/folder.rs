@@ -6,6 +6,7 @@ use std::sync::Arc;
 use git2::{ObjectType, Oid, TreeEntry};
 
 use super::error::GitError;
+use super::ignore::{IGNORE_BYTES_MAX, IGNORE_FILE};
 use super::limits::{ENTRIES_MAX, LINK_BYTES_MAX};
 use super::objects::Objects;
 use super::snapshot::{Limits, SkippedFile, SnapshotFile};
@@ -14,6 +15,8 @@ use super::snapshot::{Limits, SkippedFile, SnapshotFile};
 const DEPTH_MAX: usize = 64;
 /// How a file begins that Git LFS keeps elsewhere.
 const LFS_POINTER: &str = "version https://git-lfs.github.com/spec/";
+/// What kustomize looks for beside files that end as manifests do.
+const KUSTOMIZATION: &str = "Kustomization";
 /// Endings of manifests.
 const ENDINGS: [&str; 3] = [".yaml", ".yml", ".json"];
 
@@ -33,7 +36,7 @@ pub(super) struct Folder {
 /// Something in a folder.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
-    name: Box<[u8]>,
+    pub(super) name: Box<[u8]>,
     id: Oid,
     mode: i32,
     pub(super) found: Found,
@@ -48,6 +51,8 @@ pub(super) enum Found {
     File(Arc<SnapshotFile>),
     /// A manifest that is not taken.
     Skipped(SkippedFile),
+    /// Patterns of what is left out.
+    Rules(Arc<str>),
 }
 
 /// One walk through a tree.
@@ -147,6 +152,9 @@ impl<'a> Reading<'a> {
             }
         };
         let path = path(name);
+        if name == IGNORE_FILE {
+            return self.rules(entry, path).map(Some);
+        }
         // What a link leads to may have changed although the link has not.
         if is_link(entry) {
             let counts = is_manifest(name) || self.leads_to_folder(entry, &path)?;
@@ -163,7 +171,7 @@ impl<'a> Reading<'a> {
             Some(ObjectType::Tree) => {
                 let before = known.and_then(|item| match &item.found {
                     Found::Folder(folder) => Some(folder),
-                    Found::File(_) | Found::Skipped(_) => None,
+                    Found::File(_) | Found::Skipped(_) | Found::Rules(_) => None,
                 });
                 let folder = self.folder(entry.id(), &path, before)?;
                 Ok((!folder.items.is_empty()).then_some(Found::Folder(folder)))
@@ -175,6 +183,22 @@ impl<'a> Reading<'a> {
             }
             _ => self.blob(path, entry.id()).map(Some),
         }
+    }
+
+    /// Patterns of what is left out. Those that cannot be read leave out nothing, which has to be known.
+    pub(super) fn rules(&self, entry: &TreeEntry<'_>, path: String) -> Result<Found, Stopped> {
+        if entry.kind() != Some(ObjectType::Blob) || is_link(entry) {
+            return Ok(skipped(path, "it is no plain file".to_owned()));
+        }
+        let (bytes, _) = self.objects.header(entry.id())?;
+        if bytes > IGNORE_BYTES_MAX {
+            return Ok(skipped(path, format!("{} are more than {}", size(bytes), size(IGNORE_BYTES_MAX))));
+        }
+        let blob = self.objects.blob(entry.id())?;
+        Ok(match std::str::from_utf8(blob.content()) {
+            Ok(text) => Found::Rules(Arc::from(text)),
+            Err(_) => skipped(path, "it is not UTF-8 text".to_owned()),
+        })
     }
 
     /// Whether a symlink leads to a folder of this commit: what is in there would be missed without a word.
@@ -225,7 +249,7 @@ impl<'a> Reading<'a> {
                 text
             }
         };
-        Ok(Found::File(Arc::new(SnapshotFile { path, oid: id.to_string(), text })))
+        Ok(Found::File(Arc::new(SnapshotFile { path, oid: id.to_string(), text, rendered: false })))
     }
 }
 
@@ -234,7 +258,7 @@ impl Found {
         match self {
             Self::Folder(folder) => folder.files,
             Self::File(_) => 1,
-            Self::Skipped(_) => 0,
+            Self::Skipped(_) | Self::Rules(_) => 0,
         }
     }
 
@@ -242,7 +266,7 @@ impl Found {
         match self {
             Self::Folder(folder) => folder.bytes,
             Self::File(file) => file.text.len(),
-            Self::Skipped(_) => 0,
+            Self::Skipped(_) | Self::Rules(_) => 0,
         }
     }
 }
@@ -257,6 +281,9 @@ pub(super) fn size(bytes: usize) -> String {
 /// that is none to work with.
 fn counts<'e>(entry: &'e TreeEntry<'_>) -> Option<Result<&'e str, &'static str>> {
     let bytes = entry.name_bytes();
+    if bytes == IGNORE_FILE.as_bytes() {
+        return Some(Ok(IGNORE_FILE));
+    }
     if bytes.starts_with(b".") {
         return None;
     }
@@ -279,7 +306,7 @@ pub(super) fn is_manifest(name: &str) -> bool {
         let start = name.len().checked_sub(ending.len());
         start.and_then(|start| name.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
     };
-    ENDINGS.iter().any(ends_with)
+    ENDINGS.iter().any(ends_with) || name == KUSTOMIZATION
 }
 
 pub(super) fn is_link(entry: &TreeEntry<'_>) -> bool {

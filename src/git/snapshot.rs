@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, PoisonError};
 
-use git2::{Commit, ErrorCode, ObjectType, Oid};
+use git2::{Commit, ErrorCode, ObjectType, Oid, Tree};
 use jiff::Timestamp;
 
 use super::error::GitError;
 use super::folder::{Folder, Found, Item, Reading, Stopped, TooMuch, is_link, size};
+use super::ignore::{IGNORE_FILE, Ignore};
 use super::limits::ENTRIES_MAX;
 use super::objects::Objects;
 use super::place::TreePath;
@@ -57,6 +58,8 @@ pub struct SnapshotFile {
     pub oid: String,
     /// The content.
     pub text: Arc<str>,
+    /// Made of several files: it is nowhere to be edited.
+    pub rendered: bool,
 }
 
 /// A file that was not taken.
@@ -107,18 +110,18 @@ impl Recent {
 impl Store {
     /// The YAML and JSON files below `path` (empty: everywhere) at a commit that was fetched.
     ///
-    /// Names that start with a dot are left out; symlinks, submodules and what Git LFS keeps are not read, and said to be.
+    /// Names that start with a dot are left out, and what `.serinignore` files and the settings say; symlinks, submodules and what Git LFS keeps are not read, and said to be.
     /// Folders and files that are as in an earlier
     /// snapshot are not read again, so a small commit costs little in a large repository.
     ///
     /// # Errors
     /// If the path is none or not there, there are too many files, or the store is damaged (fetch again).
     pub async fn snapshot(&self, commit: &CommitId, path: &str, limits: Limits) -> Result<Snapshot, GitError> {
-        let (commit, path) = (commit.clone(), place(path)?);
+        let (commit, path, ignore) = (commit.clone(), place(path)?, self.ignore());
         self.run("reading the git cache", LOCAL_DEADLINE, move |inner, _| {
             inner.with(|repo| {
                 let objects = Objects::new(inner, repo)?;
-                Reader::new(inner, &objects, &commit, path.as_str(), limits).read()
+                Reader::new(inner, &objects, (&commit, path.as_str()), limits, &ignore).read()
             })
         })
         .await
@@ -134,7 +137,7 @@ impl Store {
             let path = path.as_str();
             let read = inner.with(|repo| {
                 let objects = Objects::new(inner, repo)?;
-                Reader::new(inner, &objects, &commit, path, Limits::default()).read()
+                Reader::new(inner, &objects, (&commit, path), Limits::default(), &Ignore::default()).read()
             });
             match read {
                 Ok(snapshot) => Ok(snapshot.file(path).cloned()),
@@ -144,6 +147,11 @@ impl Store {
         })
         .await
     }
+}
+
+/// A name in a folder.
+fn within(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 /// Nobody reaches libgit2 with a path that it would refuse.
@@ -165,6 +173,10 @@ struct Reader<'a> {
     commit: &'a CommitId,
     path: &'a str,
     limits: Limits,
+    /// What the settings leave out: they have the last word.
+    ignore: &'a Ignore,
+    /// What the files in force where we are leave out.
+    rules: Ignore,
     files: Vec<Arc<SnapshotFile>>,
     skipped: Vec<SkippedFile>,
 }
@@ -173,17 +185,19 @@ impl<'a> Reader<'a> {
     fn new(
         inner: &'a Inner,
         objects: &'a Objects<'a>,
-        commit: &'a CommitId,
-        path: &'a str,
+        (commit, path): (&'a CommitId, &'a str),
         limits: Limits,
+        ignore: &'a Ignore,
     ) -> Self {
-        Self { inner, objects, commit, path, limits, files: Vec::new(), skipped: Vec::new() }
+        let (files, skipped) = (Vec::new(), Vec::new());
+        Self { inner, objects, commit, path, limits, ignore, rules: Ignore::default(), files, skipped }
     }
 
     fn read(mut self) -> Result<Snapshot, GitError> {
         let commit = self.objects.commit(oid(self.commit)?)?;
         let tree = self.objects.tree_of(&commit)?;
         let mut reading = Reading::new(self.objects, tree.id(), self.limits);
+        self.rules_above(&reading, &tree)?;
         if self.path.is_empty() {
             self.folder(&mut reading, tree.id())?;
         } else {
@@ -206,8 +220,12 @@ impl<'a> Reader<'a> {
                 Some(ObjectType::Commit) => return Err(not_read("submodule")),
                 _ if is_link(&entry) => return Err(not_read("symlink")),
                 _ => {
-                    let found = reading.blob(self.path.to_owned(), entry.id());
-                    self.take(&found.map_err(|stopped| self.why(stopped))?);
+                    // Named itself it is meant, whatever is left out elsewhere.
+                    match reading.blob(self.path.to_owned(), entry.id()).map_err(|stopped| self.why(stopped))? {
+                        Found::File(file) => self.files.push(file),
+                        Found::Skipped(skipped) => self.skipped.push(skipped),
+                        Found::Folder(_) | Found::Rules(_) => {}
+                    }
                 }
             }
         }
@@ -231,20 +249,54 @@ impl<'a> Reader<'a> {
         }
         recent().put(root, Arc::clone(&folder));
         self.files.reserve(folder.files);
-        self.flatten(&folder);
+        self.flatten(&folder, self.path);
         Ok(())
     }
 
-    fn flatten(&mut self, folder: &Folder) {
-        folder.items.iter().for_each(|Item { found, .. }| self.take(found));
+    /// The patterns of the folders that `path` is in.
+    fn rules_above(&mut self, reading: &Reading<'_>, root: &Tree<'_>) -> Result<(), GitError> {
+        let ends = self.path.match_indices('/').map(|(at, _)| self.path.get(..at).unwrap_or_default());
+        for folder in [""].into_iter().chain(ends).filter(|folder| *folder != self.path) {
+            let file = within(folder, IGNORE_FILE);
+            let Ok(entry) = root.get_path(std::path::Path::new(&file)) else { continue };
+            match reading.rules(&entry, file).map_err(|stopped| self.why(stopped))? {
+                Found::Rules(text) => self.rules.add(folder, &text),
+                Found::Skipped(skipped) => self.skipped.push(skipped),
+                Found::Folder(_) | Found::File(_) => {}
+            }
+        }
+        Ok(())
     }
 
-    fn take(&mut self, found: &Found) {
-        match found {
-            Found::Folder(folder) => self.flatten(folder),
-            Found::Skipped(skipped) => self.skipped.push(skipped.clone()),
-            Found::File(file) => self.files.push(Arc::clone(file)),
+    fn flatten(&mut self, folder: &Folder, path: &str) {
+        let before = self.rules.len();
+        for Item { found, .. } in &folder.items {
+            if let Found::Rules(text) = found {
+                self.rules.add(path, text);
+            }
         }
+        for Item { name, found, .. } in &folder.items {
+            match found {
+                Found::Folder(folder) => {
+                    let path = within(path, &String::from_utf8_lossy(name));
+                    if !self.leaves_out(&path, true) {
+                        self.flatten(folder, &path);
+                    }
+                }
+                // Nobody knows whether what is not read is a folder.
+                Found::Skipped(skipped) if self.leaves_out(&skipped.path, true) => {}
+                Found::Skipped(skipped) => self.skipped.push(skipped.clone()),
+                Found::File(file) if self.leaves_out(&file.path, false) => {}
+                Found::File(file) => self.files.push(Arc::clone(file)),
+                Found::Rules(_) => {}
+            }
+        }
+        self.rules.forget(before);
+    }
+
+    fn leaves_out(&self, path: &str, is_folder: bool) -> bool {
+        let of_settings = self.ignore.verdict(path, is_folder);
+        of_settings.or_else(|| self.rules.verdict(path, is_folder)).unwrap_or(false)
     }
 
     fn why(&self, stopped: Stopped) -> GitError {

@@ -9,6 +9,7 @@ use git2::{Oid, Repository};
 use tokio::sync::Semaphore;
 
 use super::error::{GitError, is_local_damage};
+use super::ignore::Ignore;
 use super::lsrefs::Asking;
 use super::push::LocalPush;
 use super::signature::SigningKey;
@@ -37,6 +38,7 @@ pub struct Store {
     inner: Arc<Inner>,
     /// Signs what we commit.
     signer: Option<Arc<SigningKey>>,
+    ignore: Arc<Ignore>,
 }
 
 /// What the blocking threads share.
@@ -92,6 +94,7 @@ impl Store {
                 broken: AtomicBool::new(false),
                 remade: Mutex::default(),
             }),
+            ignore: Arc::default(),
         })
     }
 
@@ -104,6 +107,15 @@ impl Store {
 
     pub(super) fn signer(&self) -> Option<Arc<SigningKey>> {
         self.signer.clone()
+    }
+
+    /// The same store, of whose files these are left out wherever they are read.
+    pub fn ignoring(self, ignore: Ignore) -> Self {
+        Self { ignore: Arc::new(ignore), ..self }
+    }
+
+    pub(super) fn ignore(&self) -> Arc<Ignore> {
+        Arc::clone(&self.ignore)
     }
 
     /// The store's folder.

@@ -174,7 +174,7 @@ fn common_hint(path: &str, text: &str) -> Option<&'static str> {
             "this looks like a file of a Helm chart: render the chart first (`helm template`) and commit the result",
         )
     } else if text.contains("kustomize.config.k8s.io") || name.starts_with("kustomization.") {
-        Some("commit what `kubectl kustomize` prints instead")
+        Some("commit what `kubectl kustomize` prints, or name a folder that a kustomization.yaml is in")
     } else {
         None
     }

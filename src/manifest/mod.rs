@@ -25,6 +25,7 @@ pub use cache::{FileCache, ParseCache};
 pub use describe::describe_change;
 pub use digest::{canonical_template, template_digest};
 pub use error::{ManifestError, snippet};
+pub use kustomization::{Kustomization, Reference, is_kustomization};
 pub use lines::LineIndex;
 pub use position::Locator;
 pub use read::{Manifest, Parsed, parse, parse_each};

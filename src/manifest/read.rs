@@ -123,7 +123,8 @@ fn document(place: Place<'_>, root: &tree::Node, into: &mut Vec<Manifest>, fault
     }
     if kustomization::is_one(place.path, &object) {
         if let Some(what) = kustomization::what_it_changes(&object) {
-            faults.add(Fault { at: start_of(&root.at), message: what }, None);
+            let message = format!("{what}, and this file is applied as it is");
+            faults.add(Fault { at: start_of(&root.at), message }, None);
         }
         return;
     }

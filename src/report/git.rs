@@ -23,6 +23,7 @@ use crate::cluster::{Cluster, EffectKind, Listener, Reflected, Said, SharedWatch
 use crate::forge::Forge;
 use crate::git::{Remote, Store};
 use crate::model::{self, NamespacedName, Projected, ReleaseId};
+use crate::render::Renderer;
 
 /// Wait after the cluster could not be asked who it is, or a Canary could not be told.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -41,6 +42,8 @@ pub struct Context {
     pub remote: Remote,
     /// Its forge, if there is one.
     pub forge: Option<Arc<dyn Forge>>,
+    /// Renders what the repository holds.
+    pub renderer: Renderer,
     /// Settings; the writer's UID is filled in here.
     pub settings: ReporterSettings,
     /// What time it is.
@@ -81,12 +84,13 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
 }
 
 async fn serve(context: Context) {
-    let Context { cluster, writer, canaries, store, remote, forge, mut settings, now: clock } = context;
+    let Context { cluster, writer, canaries, store, remote, renderer, forge, mut settings, now: clock } = context;
     writer.claim().acquired().await;
     settings.writer = uid(&cluster).await;
     canaries.ready().await;
     let mut bell = canaries.changes();
-    let mut reporter = GitReporter::new(store, remote, settings, writer.clone()).with_forge(forge);
+    let reporter = GitReporter::new(store, remote, settings, writer.clone()).rendering(renderer);
+    let mut reporter = reporter.with_forge(forge);
     let mut told = Told::default();
     loop {
         let now = clock();

@@ -37,6 +37,8 @@ pub struct Found {
     /// The file.
     pub path: String,
     text: std::sync::Arc<str>,
+    /// It is made of several files.
+    rendered: bool,
     object: ObjectRef,
     template: serde_json::Value,
 }
@@ -151,6 +153,9 @@ pub enum NoRollback {
     /// The file at the tip cannot be read.
     #[error("the manifest at the tip cannot be read: {0}")]
     Unreadable(String),
+    /// It is nowhere as it is applied.
+    #[error("the target is made by {0}: restore what that is made of yourself")]
+    Rendered(String),
     /// The file cannot be edited safely.
     #[error(transparent)]
     NotSplicable(#[from] SpliceError),
@@ -183,6 +188,7 @@ impl NoRollback {
             Self::RolledBackBefore(_) => "RolledBackBefore",
             Self::ReleasedAgain => "ReleasedAgain",
             Self::Unreadable(_) => "ManifestUnreadable",
+            Self::Rendered(_) => "Rendered",
             Self::NotSplicable(_) => "NotSplicable",
             Self::OtherDigest { .. } => "OtherDigest",
         }
@@ -206,6 +212,7 @@ impl NoRollback {
             | Self::BranchGone(_)
             | Self::RolledBackBefore(_)
             | Self::Unreadable(_)
+            | Self::Rendered(_)
             | Self::NotSplicable(_)
             | Self::OtherDigest { .. } => true,
         }
@@ -268,7 +275,13 @@ pub fn find(tip: &Snapshot, target: &ObjectRef, parsed: &mut ParseCache) -> Resu
         let Parsed { manifests, faults } = parsed.as_ref();
         if let Some(object) = named(manifests.iter(), target) {
             let template = template_of(manifests, &object);
-            return Ok(Found { path: file.path.clone(), text: file.text.clone(), object, template });
+            return Ok(Found {
+                path: file.path.clone(),
+                text: file.text.clone(),
+                rendered: file.rendered,
+                object,
+                template,
+            });
         }
         let fault = faults.first().filter(|_| unreadable.is_none() && mentions(&file.text, target));
         unreadable = unreadable.or(fault.map(one_line));

@@ -24,7 +24,12 @@ fn bad() -> String {
 
 fn snapshot(text: &str) -> Snapshot {
     let file = |path: &str, text: &str| {
-        Arc::new(SnapshotFile { path: path.into(), oid: text.len().to_string(), text: Arc::from(text) })
+        Arc::new(SnapshotFile {
+            path: path.into(),
+            oid: text.len().to_string(),
+            text: Arc::from(text),
+            rendered: false,
+        })
     };
     Snapshot {
         commit: commit("d"),

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 
 use super::record::{ManifestFile, placed, template_in};
 use crate::git::{FileChange, GitError, Limits, Reference, Remote, Snapshot, SnapshotFile, Store};
-use crate::manifest::{FileCache, parse_each, template_digest};
+use crate::manifest::{FileCache, is_kustomization, parse_each, template_digest};
 use crate::model::{CommitId, ObjectRef, Revision};
+use crate::render::Renderer;
 
 /// Commits looked through for what a file was, or became. Further back, what was promoted is not what runs any more.
 const HISTORY_MAX: usize = 500;
@@ -23,6 +24,7 @@ pub struct WatchedBranch {
     remote: Remote,
     branch: Reference,
     path: String,
+    renderer: Renderer,
     /// As last fetched.
     tip: Option<CommitId>,
     objects: FileCache<Vec<ObjectRef>>,
@@ -39,8 +41,13 @@ struct Index {
 impl WatchedBranch {
     /// `branch` of a repository, and the folder `path` in it.
     pub fn new(store: Store, remote: Remote, branch: Reference, path: &str) -> Self {
-        let path = path.to_owned();
-        Self { store, remote, branch, path, tip: None, objects: FileCache::default(), index: None }
+        let (path, renderer) = (path.to_owned(), Renderer::none(store.clone()));
+        Self { store, remote, branch, path, renderer, tip: None, objects: FileCache::default(), index: None }
+    }
+
+    /// The same, with its kustomizations rendered.
+    pub fn rendering(self, renderer: Renderer) -> Self {
+        Self { renderer, ..self }
     }
 
     /// Its name.
@@ -67,7 +74,7 @@ impl WatchedBranch {
     /// # Errors
     /// If they cannot be read.
     pub async fn snapshot(&self, commit: &CommitId) -> Result<Option<Snapshot>, GitError> {
-        match self.store.snapshot(commit, &self.path, Limits::default()).await {
+        match self.renderer.snapshot(commit, &self.path, Limits::default()).await {
             Ok(snapshot) => Ok(Some(snapshot)),
             Err(GitError::NoPath { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -167,6 +174,12 @@ impl WatchedBranch {
     pub async fn is_file(&self, commit: &CommitId, path: &str, content: &[u8]) -> Result<bool, GitError> {
         if !self.store.has(commit).await? {
             return Ok(false);
+        }
+        if is_kustomization(path) {
+            // What it makes is what was promoted.
+            let snapshot = self.snapshot(commit).await?;
+            let file = snapshot.as_ref().and_then(|snapshot| snapshot.file(path));
+            return Ok(file.is_some_and(|file| file.text.as_bytes() == content));
         }
         match self.store.file(commit, path).await {
             Ok(file) => Ok(file.is_some_and(|file| file.text.as_bytes() == content)),

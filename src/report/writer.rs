@@ -24,6 +24,7 @@ use crate::model::{
     CommitId, NamespacedName, Projected, Projection as Projector, ReleaseId, Revision, RollbackNote,
 };
 use crate::release::OutcomeKind;
+use crate::render::Renderer;
 
 use super::record::{RecordError, RollbackRecord, Rollbacks, TargetReport, holds};
 use super::watched::WatchedBranch;
@@ -199,6 +200,12 @@ impl GitReporter {
     #[must_use]
     pub fn with_forge(mut self, forge: Option<Arc<dyn Forge>>) -> Self {
         self.forge = forge;
+        self
+    }
+
+    /// The same, with the kustomizations of the watched branch rendered.
+    pub fn rendering(mut self, renderer: Renderer) -> Self {
+        self.watched = self.watched.rendering(renderer);
         self
     }
 

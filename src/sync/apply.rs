@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::adoption::{self, Adoption, Taking, taking};
 use super::desired::{Desired, Role};
 use super::events;
+use super::ownership::{self, Named, Others};
 use super::pass::Until;
 use super::plan;
 use super::remove;
@@ -57,6 +58,14 @@ impl From<WriteError> for Trouble {
 }
 
 impl Trouble {
+    /// What is the matter.
+    pub(super) fn words(self) -> String {
+        match self {
+            Self::Object(message) | Self::Deleting(message) | Self::Race(message) | Self::Later(message) => message,
+            Self::NotHeld => "the lease is not held".to_owned(),
+        }
+    }
+
     fn of(
         kind: ErrorKind,
         is_terminating: bool,
@@ -166,6 +175,8 @@ pub(super) struct Outcome {
 pub(super) enum Settled {
     /// As Git wants it.
     Applied,
+    /// As Git wants it, and another source's: to be claimed when that gives it up.
+    Shared,
     /// It is being deleted, or its namespace is, in words; looked at again soon.
     Deleting(String),
     /// It is its Canary's turn.
@@ -224,6 +235,7 @@ pub(super) struct Applier<'a> {
     pub(super) writer: &'a Writer,
     pub(super) records: &'a dyn RecordSource,
     pub(super) commit: &'a CommitId,
+    pub(super) others: &'a Others<'a>,
 }
 
 impl Applier<'_> {
@@ -328,7 +340,21 @@ impl Applier<'_> {
     }
 
     async fn prepare_plain(&self, object: &Desired, body: Value) -> Result<Prepared, Trouble> {
-        let looked = self.look(object).await?;
+        let (api, live) = self.read(object).await?;
+        if let Some(live) = &live
+            && let Some((owner, named)) = self.kept_by_other(object, live).await?
+        {
+            // Many sources bring the Namespace that they share: what is the same in both is no quarrel.
+            let same = self.dry_run(object, &api, &ownership::body_of(object, &owner)).await?;
+            return match plan::differs(live, &same) {
+                true => Err(Trouble::Object(ownership::refusal(&owner, &named))),
+                false => {
+                    let outcome = Outcome { state: Settled::Shared, ..Outcome::unchanged() };
+                    Ok(Prepared { writes: Vec::new(), outcome })
+                }
+            };
+        }
+        let looked = self.taken(object, api, live).await?;
         self.prepare_body(object, &looked, body).await
     }
 
@@ -357,7 +383,29 @@ impl Applier<'_> {
         Ok(Prepared::waiting(canary, Until::Idle, format!("the release of {canary} reads it")))
     }
 
+    /// Reads an object of which the release engine has a part, and takes it if it is to be had.
     pub(super) async fn look(&self, object: &Desired) -> Result<Looked, Trouble> {
+        let (api, live) = self.read(object).await?;
+        if let Some(live) = &live
+            && let Some((owner, named)) = self.kept_by_other(object, live).await?
+        {
+            return Err(Trouble::Object(ownership::refusal(&owner, &named)));
+        }
+        self.taken(object, api, live).await
+    }
+
+    /// The other source that wrote the object and still wants it, as far as is known.
+    async fn kept_by_other(
+        &self,
+        object: &Desired,
+        live: &Value,
+    ) -> Result<Option<(NamespacedName, Named)>, Trouble> {
+        let Some(owner) = ownership::other_source(live, self.others.own()) else { return Ok(None) };
+        let named = self.others.named(&owner, &object.id).await;
+        Ok((named != Named::No).then_some((owner, named)))
+    }
+
+    async fn read(&self, object: &Desired) -> Result<(Api<DynamicObject>, Option<Value>), Trouble> {
         let api = self.api(object).await?;
         let live = call(&format!("read {}", object.id), api.get_opt(&object.id.name)).await?;
         let live = live.map(serde_json::to_value).transpose()?;
@@ -365,9 +413,20 @@ impl Applier<'_> {
             let words = remove::hanging(live).unwrap_or_else(|| "it is being deleted".to_owned());
             return Err(Trouble::Deleting(words));
         }
+        Ok((api, live))
+    }
+
+    async fn taken(
+        &self,
+        object: &Desired,
+        api: Api<DynamicObject>,
+        live: Option<Value>,
+    ) -> Result<Looked, Trouble> {
         let Some(found) = &live else { return Ok(Looked { api, live, taken: None }) };
+        let claimed = ownership::other_source(found, self.others.own())
+            .map(|owner| format!("claim from source {owner}, which does not name it any more"));
         match taking(found, &object.body, object.role == Role::Plain) {
-            Taking::Done => Ok(Looked { api, live, taken: None }),
+            Taking::Done => Ok(Looked { api, live, taken: claimed }),
             Taking::Refused(words) => Err(Trouble::Object(words)),
             Taking::Over(adoption) => self.take_over(object, api, found, adoption).await,
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::convert;
 use super::order::Stage;
 use super::references;
-use super::source::{Content, Document};
+use super::source::{Content, Document, Unusable};
 use crate::api::{self, strict};
 use crate::model::{Digest, NamespacedName, ObjectRef};
 
@@ -264,6 +264,24 @@ pub(super) fn collect(
     set.objects = objects;
     set.objects.sort_by(|a, b| (Stage::of(&a.id), &a.id).cmp(&(Stage::of(&b.id), &b.id)));
     set
+}
+
+/// Takes in what Git names and nobody can write as it is: it stays as it is in the cluster.
+pub(super) fn hold_unusable(set: &mut DesiredSet, unusable: &[Unusable]) {
+    for Unusable { id, message } in unusable {
+        let id = placed(id.clone());
+        set.named.extend(all_readings(&id));
+        set.problems.push(Problem { message: message.clone(), id: Some(id) });
+    }
+}
+
+/// Where an object is that names no namespace, as far as can be told without asking for its kind.
+fn placed(id: ObjectRef) -> ObjectRef {
+    const EVERYWHERE: [&str; 5] =
+        ["Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PersistentVolume"];
+    let namespaced = !EVERYWHERE.contains(&id.kind.as_str());
+    let namespace = id.namespace.filter(|_| namespaced);
+    ObjectRef { namespace: namespace.or_else(|| namespaced.then(|| DEFAULT_NAMESPACE.to_owned())), ..id }
 }
 
 fn desired(document: Document, id: ObjectRef, version: String, origin: String, warnings: Vec<String>) -> Desired {

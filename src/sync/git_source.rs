@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use super::source::{Content, DocumentCache, Source, SourceError, Unreadable};
 use crate::git::{AllowedSigners, Limits, Reference, Remote, Snapshot, Store, TreePath};
 use crate::model::CommitId;
+use crate::render::Renderer;
 
 /// A branch and a path of a repository, read through the bare store.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct GitSource {
     remote: Remote,
     watched: Reference,
     path: TreePath,
+    renderer: Renderer,
     cache: Arc<Mutex<DocumentCache>>,
     /// Whose commits are believed: a file, read anew so that keys can be exchanged. `None`: everybody's.
     signers: Option<PathBuf>,
@@ -24,7 +26,8 @@ pub struct GitSource {
 impl GitSource {
     /// Manifests below `path` at what is watched.
     pub fn new(store: Store, remote: Remote, watched: Reference, path: TreePath) -> Self {
-        Self { store, remote, watched, path, cache: Arc::default(), signers: None }
+        let renderer = Renderer::none(store.clone());
+        Self { store, remote, watched, path, renderer, cache: Arc::default(), signers: None }
     }
 
     /// Only commits signed by a key in this file are read.
@@ -43,6 +46,11 @@ impl GitSource {
         self.store.verify(commit, &allowed).await.map_err(|error| SourceError(Box::new(error)))
     }
 
+    /// The same, with its kustomizations rendered.
+    pub fn rendering(self, renderer: Renderer) -> Self {
+        Self { renderer, ..self }
+    }
+
     fn missing(&self) -> SourceError {
         let Self { remote, watched, .. } = self;
         let tag =
@@ -55,7 +63,8 @@ impl GitSource {
         let fetched = self.store.fetch(&self.remote, self.watched.qualified()).await.map_err(fail)?;
         let commit = fetched.ok_or_else(|| self.missing())?;
         self.verify(&commit).await?;
-        let snapshot = self.store.snapshot(&commit, self.path.as_str(), Limits::default()).await.map_err(fail)?;
+        let snapshot =
+            self.renderer.snapshot(&commit, self.path.as_str(), Limits::default()).await.map_err(fail)?;
         let cache = Arc::clone(&self.cache);
         // Others' files are read beside the threads that answer, however many and large they are.
         let read = tokio::task::spawn_blocking(move || documents(&snapshot, &cache)).await;

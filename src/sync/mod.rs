@@ -18,6 +18,7 @@ mod events;
 mod git_source;
 mod handover;
 mod order;
+mod ownership;
 mod pass;
 mod plan;
 mod prune;
@@ -44,7 +45,7 @@ pub use request::{Requests, watched_requests};
 pub use run::{SyncContext, SyncSettings, run};
 pub use source::{
     Content, Document, DocumentCache, KeptDocument, NoRecord, RecordSource, Recorded, Source, SourceError,
-    Unreadable,
+    Unreadable, Unusable,
 };
 pub use status::SyncStatus;
 pub use target::{WatchedCanary, watched_canaries};

@@ -11,6 +11,7 @@ use super::apply::{Applier, LoneFailure, Outcome, Settled, Trouble, is_about_the
 use super::desired::{self, Desired, DesiredSet, Gvk, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
+use super::ownership::{self, Others};
 use super::refused::{self, Judge};
 use super::removals;
 use super::source::{Content, RecordSource};
@@ -39,6 +40,7 @@ pub(super) struct Pass<'a> {
     pub(super) writer: &'a Writer,
     pub(super) records: &'a dyn RecordSource,
     pub(super) store: &'a InventoryStore,
+    pub(super) others: &'a Others<'a>,
     pub(super) only_namespace: Option<&'a str>,
     pub(super) content: &'a Content,
     pub(super) judge: Judge,
@@ -103,7 +105,9 @@ impl Pass<'_> {
         let (scopes, unserved) = self.scopes(&documents).await?;
         let mut set = desired::collect(documents, &scopes, &self.live_canaries, self.only_namespace);
         set.complete &= self.content.unreadable.is_empty();
+        desired::hold_unusable(&mut set, &self.content.unusable);
         refused::hold(&mut set, self.judge);
+        ownership::stamp(&mut set, self.others.own());
 
         let wanted = removals::Wanted {
             commit: &self.content.commit,
@@ -243,7 +247,8 @@ impl Pass<'_> {
     }
 
     fn applier(&self) -> Applier<'_> {
-        Applier { cluster: self.cluster, writer: self.writer, records: self.records, commit: &self.content.commit }
+        let Self { cluster, writer, records, content, others, .. } = *self;
+        Applier { cluster, writer, records, commit: &content.commit, others }
     }
 
     async fn apply_stage(
@@ -395,6 +400,10 @@ impl Results {
         match state {
             Settled::Applied => {
                 owned.digest = Some(object.digest.clone());
+                owned.presence = Presence::Written;
+                owned.since = None;
+            }
+            Settled::Shared => {
                 owned.presence = Presence::Written;
                 owned.since = None;
             }

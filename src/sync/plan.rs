@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::desired::DesiredSet;
 use super::order::Stage;
 use super::removals;
-use crate::api::annotations::{MANAGER_SYNC, PENDING, REPLACED, REPLICAS, REVISION};
+use crate::api::annotations::{MANAGER_SYNC, PENDING, REPLACED, REPLICAS, REVISION, SOURCE};
 use crate::api::{Inventory, RemovalVerdict};
 use crate::manifest::describe_change;
 use crate::model::{CommitId, ObjectRef};
 
 /// Whether writing would change anything: the dry run's result against the live object, without what the server itself
 /// counts and what controllers report.
-fn differs(live: &Value, dry_run: &Value) -> bool {
+pub(super) fn differs(live: &Value, dry_run: &Value) -> bool {
     let bare = |object: &Value| {
         let mut object = object.clone();
         if let Some(object) = object.as_object_mut() {
@@ -123,7 +123,7 @@ pub(super) fn words(live: Option<&Value>, dry_run: &Value) -> String {
 fn without_stamps(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-        for key in [REVISION, PENDING, REPLACED, REPLICAS] {
+        for key in [REVISION, PENDING, REPLACED, REPLICAS, SOURCE] {
             annotations.remove(key);
         }
         if annotations.is_empty() {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::apply::{LoneFailure, Trouble};
 use super::desired::{self, DesiredSet, Gvk, Link};
 use super::order::Stage;
+use super::ownership::Claim;
 use super::pass::{Pass, Results, Until, Waiting, noted};
 use super::plan;
 use super::readers::{Reader, still_read};
@@ -16,7 +17,7 @@ use super::remove::{self, Doomed, Look, Removed};
 use super::source::Content;
 use super::survey::{self, Survey};
 use crate::api::{Inventory, Owned, Presence};
-use crate::model::{CommitId, ObjectRef};
+use crate::model::{CommitId, NamespacedName, ObjectRef};
 
 /// What a prune knows so far.
 struct Progress<'a> {
@@ -98,12 +99,25 @@ impl Pass<'_> {
         for id in stage {
             let version =
                 progress.inventory.objects.get(id).map(|owned| owned.version.clone()).unwrap_or_default();
-            let looked = remove::look(self.cluster, id, &version, &progress.canaries).await;
+            let looked = remove::look(self.cluster, id, &version, &progress.canaries, self.others.own()).await;
             if looked.is_ok() {
                 progress.lone.answered();
             }
             match looked {
-                Ok(Look::Doomed(it)) => doomed.push((id.clone(), it)),
+                Ok(Look::Doomed(it)) => match self.others.claim(id, &self.content.commit).await {
+                    Claim::None => doomed.push((id.clone(), it)),
+                    Claim::By(source) => {
+                        tracing::info!(object = %id, "{id} is gone from Git here and left to source {source}");
+                        results.owned.remove(id);
+                    }
+                    Claim::Perhaps(source) => results.note_perhaps_claimed(id, &source),
+                    Claim::Unknown(words) => {
+                        let words = format!(
+                            "it is gone from Git and kept, because nobody can tell whether another source has it: {words}"
+                        );
+                        results.note_kept(id, Kept::Unknown(words));
+                    }
+                },
                 Ok(Look::Left(reason)) => {
                     tracing::info!(object = %id, "{id} is gone from Git and left: {reason}");
                     results.owned.remove(id);
@@ -192,7 +206,7 @@ impl Pass<'_> {
 enum Kept {
     /// Somebody reads it.
     Read(String),
-    /// Whoever might read it cannot be looked at, which a person has to mend.
+    /// Whoever might read or claim it cannot be looked at, which a person has to mend.
     Unknown(String),
 }
 
@@ -218,6 +232,13 @@ impl Results {
             owned.digest = None;
         }
         self.passed.status.hanging.insert(id.clone(), words);
+        self.passed.soon.insert(id.clone());
+    }
+
+    /// It may have moved to another source, which will have said so in a moment.
+    fn note_perhaps_claimed(&mut self, id: &ObjectRef, source: &NamespacedName) {
+        let words = format!("it is gone from Git here and kept until source {source} has come to the same commit");
+        self.passed.status.kept.insert(id.clone(), words);
         self.passed.soon.insert(id.clone());
     }
 

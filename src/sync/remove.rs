@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::apply::Trouble;
 use super::desired::Link;
 use super::order::{self, Stage};
+use super::ownership;
 use super::plan;
 use crate::api::annotations::PRUNE;
 use crate::cluster::{Cluster, EffectKind, ResolveError, Writer, call};
@@ -47,6 +48,7 @@ pub(super) async fn look(
     id: &ObjectRef,
     version: &str,
     live_canaries: &[Link],
+    own: &NamespacedName,
 ) -> Result<Look, Trouble> {
     let namespace = id.namespace.as_deref();
     let owner = live_canaries.iter().find(|link| {
@@ -65,7 +67,7 @@ pub(super) async fn look(
         return Ok(Look::Left("it is gone already".to_owned()));
     };
     let live = serde_json::to_value(live)?;
-    if let Some(reason) = reason_to_keep(id, &live) {
+    if let Some(reason) = reason_to_keep(id, &live, own) {
         return Ok(Look::Left(reason));
     }
     Ok(match hanging(&live) {
@@ -123,10 +125,13 @@ fn finalizing(id: &ObjectRef, live: &Value) -> Option<Link> {
     Some(Link { canary, service: target.clone(), target, invalid: None })
 }
 
-fn reason_to_keep(id: &ObjectRef, live: &Value) -> Option<String> {
+fn reason_to_keep(id: &ObjectRef, live: &Value, own: &NamespacedName) -> Option<String> {
     let prune = live["metadata"]["annotations"][PRUNE].as_str();
     if !plan::is_owned(live) {
         return Some("it is not managed by serin any more".to_owned());
+    }
+    if let Some(other) = ownership::other_source(live, own) {
+        return Some(format!("it belongs to source {other}"));
     }
     if prune == Some("disabled") {
         return Some(format!("{PRUNE}: disabled"));

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::Trouble;
 use super::desired::{Gvk, Link};
+use super::ownership::Others;
 use super::pass::{Extent, Pass, Passed, Until, Waiting};
 use super::refused::Judge;
 use super::request::Requests;
@@ -223,13 +224,7 @@ async fn turn(
             }
         }
         Err(trouble) => {
-            let text = match trouble {
-                Trouble::Object(message)
-                | Trouble::Deleting(message)
-                | Trouble::Race(message)
-                | Trouble::Later(message) => message,
-                Trouble::NotHeld => "the lease is not held".to_owned(),
-            };
+            let text = trouble.words();
             let commit = content.commit.clone();
             if context.status.send_if_modified(|status| {
                 status.seen = Some(commit);
@@ -296,12 +291,16 @@ async fn pass(
     if std::mem::take(&mut memory.rediscover) || due {
         context.cluster.forget_discovery();
     }
+    let SyncSettings { namespace, cluster_name, only_namespace, .. } = &context.settings;
+    let own = NamespacedName::new(namespace, cluster_name);
+    let others = Others::new(&context.cluster, &own, only_namespace.as_deref());
     let pass = Pass {
         cluster: &context.cluster,
+        others: &others,
         writer: &context.writer,
         records: context.records.as_ref(),
         store,
-        only_namespace: context.settings.only_namespace.as_deref(),
+        only_namespace: only_namespace.as_deref(),
         content,
         judge: context.judge,
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },

@@ -35,6 +35,8 @@ pub struct Content {
     pub documents: Vec<Arc<KeptDocument>>,
     /// Documents whose object is not even known; while there are any, nothing is pruned.
     pub unreadable: Vec<Unreadable>,
+    /// Objects that are known and not for a cluster as they are written: encrypted ones, ones that no store takes.
+    pub unusable: Vec<Unusable>,
 }
 
 impl Content {
@@ -44,11 +46,12 @@ impl Content {
         files: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
         cache: &mut DocumentCache,
     ) -> Self {
-        let mut content = Self { commit, documents: Vec::new(), unreadable: Vec::new() };
+        let mut content = Self { commit, documents: Vec::new(), unreadable: Vec::new(), unusable: Vec::new() };
         for (path, oid, text) in files {
             let read = cache.get(path, oid, || FileDocuments::read(path, text));
             content.documents.extend(read.documents.iter().cloned());
             content.unreadable.extend(read.unreadable.iter().cloned());
+            content.unusable.extend(read.unusable.iter().cloned());
         }
         cache.sweep();
         content
@@ -63,16 +66,25 @@ pub type DocumentCache = FileCache<FileDocuments>;
 pub struct FileDocuments {
     documents: Vec<Arc<KeptDocument>>,
     unreadable: Vec<Unreadable>,
+    unusable: Vec<Unusable>,
 }
 
 impl FileDocuments {
     fn read(path: &str, text: &str) -> Self {
         let Parsed { manifests, faults } = parse_each(path, text);
-        let unreadable = |fault: ManifestError| Unreadable { file: path.to_owned(), message: fault.render() };
-        Self {
-            documents: manifests.into_iter().map(|manifest| Arc::new(Document::of(manifest).keep())).collect(),
-            unreadable: faults.into_iter().map(unreadable).collect(),
+        let documents = manifests.into_iter().map(|manifest| Arc::new(Document::of(manifest).keep())).collect();
+        let mut read = Self { documents, ..Self::default() };
+        for fault in faults {
+            match &fault.object {
+                Some(object) => {
+                    let ManifestError { file, line, message, .. } = &fault;
+                    let message = format!("{file}:{line}: {object}: {message}");
+                    read.unusable.push(Unusable { id: (**object).clone(), message });
+                }
+                None => read.unreadable.push(Unreadable { file: path.to_owned(), message: fault.render() }),
+            }
         }
+        read
     }
 }
 
@@ -127,6 +139,15 @@ pub struct Unreadable {
     /// The file.
     pub file: String,
     /// What is wrong, with line and caret where they are known.
+    pub message: String,
+}
+
+/// An object that Git names and that is not written. It holds itself and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// The object, its namespace as it is written.
+    pub id: ObjectRef,
+    /// Where and why.
     pub message: String,
 }
 

@@ -11,7 +11,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("git", &["model"]),
     ("config", &["api", "forge", "git", "http"]),
     ("cluster", &["model"]),
-    ("sync", &["api", "cluster", "git", "manifest", "model"]),
+    ("render", &["git", "manifest", "model"]),
+    ("sync", &["api", "cluster", "git", "manifest", "model", "render"]),
     ("workload", &["api", "manifest", "model", "release"]),
     ("router", &["api", "metrics", "model", "release", "workload"]),
     ("http", &[]),
@@ -26,7 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "workload",
         ],
     ),
-    ("report", &["analysis", "api", "cluster", "forge", "git", "manifest", "model", "release"]),
+    ("report", &["analysis", "api", "cluster", "forge", "git", "manifest", "model", "release", "render"]),
     ("server", &["forge", "http", "report"]),
     ("loadtest", &[]),
 ];

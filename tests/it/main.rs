@@ -18,6 +18,7 @@ mod git;
 mod house;
 mod loadtest;
 mod prometheus;
+mod render;
 mod sandbox;
 mod schemas;
 mod support;

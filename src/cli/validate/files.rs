@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::cli::exit::CliError;
+use crate::git::{IGNORE_FILE, Ignore};
 use crate::manifest::{LineIndex, Locator};
 
 use super::finding::Finding;
@@ -57,7 +58,8 @@ impl Files {
         let mut found = Vec::new();
         for path in paths {
             if path.is_dir() {
-                files.collect(path, 0, &mut found)?;
+                let (place, mut ignore) = place_of(path);
+                files.collect((path, &place), 0, &mut ignore, &mut found)?;
             } else {
                 found.push(path.clone());
             }
@@ -100,25 +102,62 @@ impl Files {
         }
     }
 
-    fn collect(&mut self, folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    /// What counts in a folder and below it. `place` is the folder's path in its repository.
+    fn collect(
+        &mut self,
+        (folder, place): (&Path, &str),
+        depth: usize,
+        ignore: &mut Ignore,
+        files: &mut Vec<PathBuf>,
+    ) -> anyhow::Result<()> {
+        let outer = ignore.clone();
+        add_rules(ignore, folder, place);
         anyhow::ensure!(depth < DEPTH_MAX, "{} is nested deeper than {DEPTH_MAX} folders", folder.display());
         let listing = || format!("failed to list {}", folder.display());
         for entry in std::fs::read_dir(folder).with_context(listing)? {
             let entry = entry.with_context(listing)?;
             let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with('.') {
+            let called = entry.file_name().to_string_lossy().into_owned();
+            let kind = entry.file_type().with_context(|| format!("failed to look at {}", path.display()))?;
+            let within = if place.is_empty() { called.clone() } else { format!("{place}/{called}") };
+            if called.starts_with('.') || ignore.leaves_out(&within, kind.is_dir()) {
                 continue;
             }
-            let kind = entry.file_type().with_context(|| format!("failed to look at {}", path.display()))?;
             if kind.is_dir() {
-                self.collect(&path, depth + 1, files)?;
+                self.collect((&path, &within), depth + 1, ignore, files)?;
             } else if kind.is_symlink() && is_manifest(&path) {
                 self.findings.push(Finding::unread(name(&path), "a symlink is not followed"));
             } else if kind.is_file() && is_manifest(&path) {
                 files.push(path);
             }
         }
+        *ignore = outer;
         Ok(())
+    }
+}
+
+/// Where a folder is in its repository, and what the folders above it leave out; without a repository it is its own.
+fn place_of(folder: &Path) -> (String, Ignore) {
+    let mut ignore = Ignore::default();
+    let Ok(whole) = folder.canonicalize() else { return (String::new(), ignore) };
+    let Some(top) = whole.ancestors().find(|above| above.join(".git").exists()) else {
+        return (String::new(), ignore);
+    };
+    let inside = |path: &Path| path.strip_prefix(top).map(slashed).unwrap_or_default();
+    let mut above: Vec<&Path> = whole.ancestors().skip(1).take_while(|above| above.starts_with(top)).collect();
+    above.reverse();
+    above.into_iter().for_each(|above| add_rules(&mut ignore, above, &inside(above)));
+    (inside(&whole), ignore)
+}
+
+fn slashed(path: &Path) -> String {
+    let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    parts.join("/")
+}
+
+fn add_rules(ignore: &mut Ignore, folder: &Path, place: &str) {
+    if let Ok(text) = std::fs::read_to_string(folder.join(IGNORE_FILE)) {
+        ignore.add(place, &text);
     }
 }
 
@@ -128,5 +167,5 @@ fn name(path: &Path) -> String {
 }
 
 fn is_manifest(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
+    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }

@@ -3,8 +3,10 @@
 mod files;
 mod finding;
 mod generated;
+mod kustomize;
 mod pair;
 mod policy;
+mod print;
 mod queries;
 mod references;
 mod schema;
@@ -16,14 +18,16 @@ use clap::Args;
 use crate::manifest::{self, Manifest, Parsed};
 
 use super::exit::{CliError, Exit};
-use super::output::{self, Format};
+use super::output;
 use files::{Files, Source};
 use finding::{Finding, Severity};
+use kustomize::Governed;
+use print::Format;
 
 /// Arguments of `serin validate`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  serin validate .\n  serin validate -o json deploy/ apps/podinfo.yaml\n  kubectl kustomize overlay | serin validate -\n\n\
+    after_help = "Examples:\n  serin validate .\n  serin validate -o json deploy/ apps/podinfo.yaml\n  serin validate -o sarif . > serin.sarif\n  kubectl kustomize overlay | serin validate -\n\n\
     Exit codes: 0 valid (warnings allowed), 2 errors or nothing to check."
 )]
 pub struct ValidateArgs {
@@ -43,7 +47,9 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {
     let ValidateArgs { paths, deny_warnings, output } = args;
     let Files { sources, mut findings } = Files::read(paths)?;
     let mut parsed: Vec<(&Source, Vec<Manifest>)> = Vec::new();
-    for source in &sources {
+    let governed = Governed::of(&sources);
+    findings.extend(governed.findings.iter().cloned());
+    for source in sources.iter().filter(|source| governed.is_checked(source)) {
         let Parsed { manifests, faults } = manifest::parse_each(&source.path, &source.text);
         findings.extend(faults.iter().map(Finding::syntax));
         parsed.push((source, manifests));
@@ -59,7 +65,7 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {
     findings.extend(references::check(&all));
     findings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
 
-    print(&findings, *output)?;
+    print::print(&findings, *output)?;
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let counted = [(all.len(), "object"), (sources.len(), "file"), (errors, "error"), (warnings, "warning")];
@@ -75,17 +81,4 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {
     }
     let failed = errors > 0 || (*deny_warnings && warnings > 0);
     Ok(if failed { Exit::Input } else { Exit::Done }.code())
-}
-
-fn print(findings: &[Finding], format: Format) -> anyhow::Result<()> {
-    let text = match format {
-        Format::Table => {
-            let colours = output::colours();
-            findings.iter().map(|finding| finding.render(colours)).collect()
-        }
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(findings)?),
-        Format::Yaml => serde_yaml::to_string(findings)?,
-    };
-    output::data(&text)?;
-    Ok(())
 }

@@ -6,9 +6,9 @@ use crate::api::Canary;
 use crate::config::SELECTOR_LABELS;
 use crate::model::ObjectRef;
 use crate::router::{Pods, RouteRequest, ServiceSet};
-use crate::workload::{Labels, Owner, Sides, mixed_up, pods_of};
+use crate::workload::{Labels, Owner, Sides, mixed_up, pods_of, risks};
 
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Rule, Severity};
 use super::references::{Located, finding, placed};
 
 /// What the daemon would refuse once it saw these objects beside each other.
@@ -20,7 +20,7 @@ pub(super) fn check(
     by_ref: &HashMap<ObjectRef, &Located<'_>>,
 ) -> Vec<Finding> {
     let Some(found) = by_ref.get(target) else { return Vec::new() };
-    let at_target = |severity, message| finding(severity, located, "spec.targetRef.name", message);
+    let at_target = |severity, message| finding((severity, Rule::Pair), located, "spec.targetRef.name", message);
     let candidates = SELECTOR_LABELS.map(str::to_owned);
     let sides = match Sides::of(&found.manifest.object, &candidates) {
         Ok(sides) => sides,
@@ -41,8 +41,28 @@ pub(super) fn check(
             Some(at_target(Severity::Error, mixed_up(&target.to_string(), &selector, &what)))
         })
         .collect();
+    findings.extend(left_out(canary, &sides, found, all, by_ref));
     findings.extend(foreign_service(canary, target, &sides, found, by_ref));
     findings
+}
+
+/// What selects the target's pods and will not select primary's.
+fn left_out(
+    canary: &Canary,
+    sides: &Sides,
+    target: &Located<'_>,
+    all: &[Located<'_>],
+    by_ref: &HashMap<ObjectRef, &Located<'_>>,
+) -> Vec<Finding> {
+    let scaler = canary.spec.autoscaler_ref.as_ref().map(|scaler| scaler.name.as_str());
+    let objects = all.iter().map(|located| &located.manifest.object);
+    risks(objects, &target.manifest.object, sides, scaler)
+        .into_iter()
+        .filter_map(|risk| {
+            let located = by_ref.get(&placed(&risk.object))?;
+            Some(finding((Severity::Warning, Rule::Risk), located, risk.path, risk.message))
+        })
+        .collect()
 }
 
 /// A Service of the Canary's name that leads to other pods.
@@ -70,5 +90,5 @@ fn foreign_service(
     let (service_name, target) = (name, target.name.as_str());
     let request = RouteRequest { namespace, service: service_name, spec, owner: &owner, target, pods: Some(pods) };
     let message = ServiceSet::refuse(&request, pods, &service.manifest.object)?;
-    Some(finding(Severity::Error, service, "spec.selector", message))
+    Some(finding((Severity::Error, Rule::Pair), service, "spec.selector", message))
 }

@@ -7,18 +7,19 @@ use crate::model::NamespacedName;
 use crate::{controller, metrics, sync};
 
 use super::files::Source;
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Rule, Severity};
 use super::references::canary_of;
 
 /// Gone API versions; metric providers that cannot be asked; for a Canary, whether this version of Serin carries it out.
 pub(super) fn check(source: &Source, manifest: &Manifest) -> Vec<Finding> {
-    let finding = |severity, path: &str, message| Finding::at(severity, source, manifest, path, message);
+    let of = |severity, rule, path: &str, message| Finding::at((severity, rule), source, manifest, path, message);
+    let finding = |severity, path: &str, message| of(severity, Rule::Policy, path, message);
     let mut findings = Vec::new();
     if let Some(message) = sync::gone_version(&manifest.object) {
-        findings.push(finding(Severity::Warning, "apiVersion", message));
+        findings.push(of(Severity::Warning, Rule::Version, "apiVersion", message));
     }
     if let Some(message) = sync::not_served(&manifest.object) {
-        findings.push(finding(Severity::Warning, "apiVersion", message));
+        findings.push(of(Severity::Error, Rule::Version, "apiVersion", message));
     }
     let provider = manifest.object["spec"]["provider"]["type"].as_str();
     if manifest.kind() == "MetricTemplate"

@@ -8,7 +8,7 @@ use crate::api::{Canary, MetricTemplate};
 use crate::metrics::QueryContext;
 use crate::model::ObjectRef;
 
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Rule, Severity};
 use super::references::{Located, finding, ours, placed};
 
 /// Renders every query of a Canary. One whose template is not among the manifests has been named already.
@@ -53,7 +53,7 @@ pub(super) fn check(
             (None, None) => continue,
         };
         if let Err(message) = rendered {
-            findings.push(finding(Severity::Error, located, &path, message));
+            findings.push(finding((Severity::Error, Rule::Query), located, &path, message));
         }
     }
     findings

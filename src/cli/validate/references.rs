@@ -12,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::model::ObjectRef;
 
 use super::files::Source;
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Rule, Severity};
 use super::{generated, pair, queries};
 
 /// Where objects go that name no namespace.
@@ -36,28 +36,37 @@ pub(super) fn check(all: &[Located<'_>]) -> Vec<Finding> {
                 if same { (Severity::Warning, ", with the same content") } else { (Severity::Error, "") };
             let Manifest { file, line, .. } = first.manifest;
             let message = format!("{object} is also defined in {file}:{line}{how}");
-            findings.push(finding(severity, located, "metadata.name", message));
+            findings.push(finding((severity, Rule::Duplicate), located, "metadata.name", message));
         } else {
             by_ref.insert(placed(&object), located);
         }
     }
     let mut targets: HashMap<ObjectRef, &Located<'_>> = HashMap::new();
+    let mut services: HashMap<(String, String), &Located<'_>> = HashMap::new();
     for located in all {
         let Some(canary) = canary_of(located.manifest) else { continue };
         let namespace = located.manifest.namespace().unwrap_or(DEFAULT_NAMESPACE).to_owned();
         for reference in references_of(&canary, &namespace) {
             if !by_ref.contains_key(&placed(&reference.object)) {
                 let message = format!("{} is not among these manifests", reference.object);
-                findings.push(finding(Severity::Warning, located, &reference.path, message));
+                findings.push(finding((Severity::Warning, Rule::Reference), located, &reference.path, message));
             }
         }
         let target = target_of(&canary, &namespace);
         if let Some(first) = targets.get(&target) {
             let message = format!("{target} is already released by {}", first.manifest.object_ref());
-            findings.push(finding(Severity::Error, located, "spec.targetRef.name", message));
+            findings.push(finding((Severity::Error, Rule::Duplicate), located, "spec.targetRef.name", message));
         } else {
             findings.extend(pair::check(&canary, &placed(&target), located, all, &by_ref));
             targets.insert(target, located);
+        }
+        let service = (namespace.clone(), canary.spec.service_name().to_owned());
+        if let Some(first) = services.get(&service) {
+            let message =
+                format!("Service {}/{} is already led by {}", service.0, service.1, first.manifest.object_ref());
+            findings.push(finding((Severity::Error, Rule::Duplicate), located, "spec.service.name", message));
+        } else {
+            services.insert(service, located);
         }
         findings.extend(queries::check(&canary, &namespace, located, &by_ref));
         findings.extend(generated::check(&canary, &namespace, located, all, &by_ref));
@@ -80,8 +89,8 @@ pub(super) fn placed(object: &ObjectRef) -> ObjectRef {
     ObjectRef { namespace: Some(namespace), ..object.clone() }
 }
 
-pub(super) fn finding(severity: Severity, located: &Located<'_>, path: &str, message: String) -> Finding {
-    Finding::at(severity, located.source, located.manifest, path, message)
+pub(super) fn finding(kind: (Severity, Rule), located: &Located<'_>, path: &str, message: String) -> Finding {
+    Finding::at(kind, located.source, located.manifest, path, message)
 }
 
 /// The Canary in a manifest; one that does not decode has been reported by the schema check.

@@ -32,6 +32,7 @@ fn collected(objects: Vec<Value>) -> DesiredSet {
         commit: "1".repeat(40).parse().unwrap(),
         documents: objects.into_iter().map(|object| Arc::new(document(object).keep())).collect(),
         unreadable: Vec::new(),
+        unusable: Vec::new(),
     };
     let documents = documents(&content);
     let mut scopes: Scopes = kinds(&documents).into_iter().map(|kind| (kind, Ok(true))).collect();

@@ -33,6 +33,7 @@ fn report(world: &World, repository: &Repository) -> DropGuard {
         canaries,
         store: repository.store(),
         remote: repository.remote(),
+        renderer: serin::render::Renderer::none(repository.store()),
         settings: ReporterSettings {
             cluster: "c1".into(),
             writer: String::new(),

@@ -325,6 +325,44 @@ async fn what_may_hold_manifests_and_is_not_read_is_said() {
     assert_eq!(store.snapshot(&tip, "deploy/a.yaml", Limits::default()).await.unwrap().files.len(), 1);
 }
 
+/// `.serinignore` speaks of its folder and below, wherever reading begins; the settings have the last word.
+#[tokio::test]
+async fn what_is_ignored_is_neither_read_nor_missed() {
+    let world = World::new(&[
+        (".serinignore", "package.json\n/deploy/charts/\n"),
+        ("deploy/a.yaml", "a: 1\n"),
+        ("deploy/package.json", "{}"),
+        ("deploy/charts/values.yaml", "a: 1\n"),
+        ("deploy/web/.serinignore", "*.yaml\n!web.yaml\n"),
+        ("deploy/web/web.yaml", "a: 1\n"),
+        ("deploy/web/values.yaml", "a: 1\n"),
+        ("deploy/web/latin1.yaml", "a: 1\n"),
+        ("other/charts/b.yaml", "a: 1\n"),
+    ]);
+    std::fs::write(world.clone_dir().join("deploy/web/latin1.yaml"), b"a: \xe9\n").unwrap();
+    let tip = world.push(&[], "Latin");
+    let read = async |store: &Store, path: &str| {
+        let snapshot = store.snapshot(&tip, path, Limits::default()).await.unwrap();
+        assert_eq!(snapshot.skipped, []);
+        snapshot.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>()
+    };
+    let store = world.store();
+    store.fetch(&world.remote(), MAIN).await.unwrap();
+    let deploy = ["deploy/a.yaml", "deploy/web/web.yaml"];
+    assert_eq!(read(&store, "").await, [&deploy[..], &["other/charts/b.yaml"]].concat());
+    assert_eq!(read(&store, "deploy").await, deploy);
+    assert_eq!(read(&store, "deploy/web").await, ["deploy/web/web.yaml"]);
+    assert_eq!(read(&store, "deploy/package.json").await, ["deploy/package.json"], "named itself it is meant");
+    let settings = serin::git::Ignore::of(["/deploy/web/", "!/deploy/package.json"]);
+    let store = store.ignoring(settings);
+    assert_eq!(read(&store, "deploy").await, ["deploy/a.yaml", "deploy/package.json"]);
+    // Rules that cannot be read are no rules, and that is said.
+    let tip = world.push(&[(".serinignore", &"x\n".repeat(40_000))], "Long");
+    store.fetch(&world.remote(), MAIN).await.unwrap();
+    let snapshot = store.snapshot(&tip, "deploy", Limits::default()).await.unwrap();
+    assert_eq!(snapshot.skipped[0].path, ".serinignore");
+}
+
 /// Files that hold objects: packs, and loose objects.
 fn pieces(objects: &Path) -> (usize, usize) {
     let files = listing(objects).into_iter().map(|(path, _)| path).filter(|path| path.is_file());

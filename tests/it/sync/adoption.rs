@@ -1,6 +1,7 @@
 //! Objects that others wrote before: kubectl, client and server side, Flux, Helm, Argo CD. What Git drops goes.
 
 use pretty_assertions::assert_eq;
+use serin::api::annotations::SOURCE;
 use serin::api::managed_fields::entries;
 
 use super::*;
@@ -93,7 +94,11 @@ async fn what_others_applied_is_taken_over_whole_and_what_git_drops_goes() {
         assert_eq!(containers.len(), 1, "{by:?}");
         assert_eq!(containers[0]["env"], json!([{"name": "MODE", "value": "safe"}]), "{by:?}");
         assert_eq!(containers[0]["ports"].as_array().unwrap().len(), 1, "{by:?}");
-        assert_eq!(deployment["metadata"]["annotations"], json!({"team": "payments"}), "{by:?}");
+        assert_eq!(
+            deployment["metadata"]["annotations"],
+            json!({"team": "payments", SOURCE: "default/test"}),
+            "{by:?}"
+        );
         assert_eq!(deployment["spec"]["replicas"], 4, "a size that Git does not name is nobody's to drop: {by:?}");
 
         // Settled: nothing is written again.

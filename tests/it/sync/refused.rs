@@ -3,6 +3,31 @@
 use super::*;
 
 #[tokio::test]
+async fn what_is_encrypted_or_too_large_holds_itself_and_nothing_else() {
+    let mut world = World::new().await;
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: token, namespace: test}\ndata: {a: eA==}\n";
+    world
+        .repository
+        .push(&[("app.yaml", &[NAMESPACE, secret, &config("goes", "1"), &config("large", "1")].join("---\n"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let sealed = format!("{}sops: {{mac: 'ENC[x]', lastmodified: now}}\n", secret.replace("eA==", "'ENC[x]'"));
+    let large = config("large", &"x".repeat(2 << 20));
+    let status = world.push(&[("app.yaml", &[NAMESPACE, &sealed, &large].join("---\n"))]).await;
+    let held: Vec<String> = status.conditions.keys().map(ToString::to_string).collect();
+    assert_eq!(held, ["ConfigMap test/large", "Secret test/token"], "{status:?}");
+    let words: Vec<&String> = status.conditions.values().collect();
+    assert!(
+        words[0].contains("etcd takes 1.5 MiB")
+            && words[1].contains("app.yaml:5: Secret test/token: it is encrypted"),
+        "{words:?}"
+    );
+    assert_eq!((status.problems, status.changes), (Vec::new(), vec!["ConfigMap test/goes: delete".to_owned()]));
+    assert_eq!(world.get("Secret", "token").await.unwrap()["data"]["a"], "eA==", "it stays as it was");
+    assert_eq!(world.get("ConfigMap", "large").await.unwrap()["data"]["key"], "1");
+}
+
+#[tokio::test]
 async fn one_bad_object_is_its_own_condition() {
     let mut world = World::new().await;
     let all = [

@@ -22,6 +22,7 @@ mod fields;
 mod handlers;
 mod json;
 mod kinds;
+mod lint;
 mod managed;
 mod openapi;
 mod patch;
@@ -57,6 +58,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use lint::{Fault, lint};
 pub use requests::{RequestCounts, RequestKey, RequestLog};
 
 use kinds::{Catalog, DEFINITIONS};

@@ -140,7 +140,8 @@ pub(super) fn canonicalize(value: &mut Value, schema: Schema<'_>) {
     }
 }
 
-fn is_quantity(node: &Value) -> bool {
+/// Whether a schema node is an amount.
+pub(super) fn is_quantity(node: &Value) -> bool {
     node.get("$ref").and_then(Value::as_str).is_some_and(|name| name.ends_with(".resource.Quantity"))
 }
 

@@ -1,0 +1,260 @@
+//! What a server would say to a new object of a built-in kind, without one: everything at once, each with the field's path.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use super::fields::{element_of, topology};
+use super::kinds::{Catalog, Resource};
+use super::prune::join;
+use super::quantity::{Quantity, canonicalize, is_quantity};
+use super::schema::{Schema, Topology};
+use super::{convert, defaults, validate};
+
+static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::new([]));
+
+/// Something that a server would refuse, or drop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Names and numbers on the way to the field.
+    pub path: Vec<String>,
+    /// What is wrong, in words that name the field.
+    pub message: String,
+}
+
+/// Everything that is wrong with an object; `None` if its kind is not built in, in this version.
+pub fn lint(object: &Value) -> Option<Vec<Fault>> {
+    let api_version = object["apiVersion"].as_str()?;
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = CATALOG.resources(group, version)?.iter().find(|resource| object["kind"] == resource.kind)?;
+    let mut linter = Linter::default();
+    linter.walk(object, resource.schema(), &mut Vec::new(), "");
+    if linter.typed {
+        linter.judge(object, resource);
+    }
+    Some(linter.faults)
+}
+
+struct Linter {
+    faults: Vec<Fault>,
+    /// Whether every value has the type of its field: only then it can be judged.
+    typed: bool,
+}
+
+impl Default for Linter {
+    fn default() -> Self {
+        Self { faults: Vec::new(), typed: true }
+    }
+}
+
+impl Linter {
+    fn add(&mut self, path: &[String], message: String) {
+        self.faults.push(Fault { path: path.to_vec(), message });
+    }
+
+    /// Types, unknown fields and doubled entries of a value.
+    fn walk(&mut self, value: &Value, schema: Schema<'_>, path: &mut Vec<String>, shown: &str) {
+        if let Some(wrong) = wrong_type(value, schema) {
+            self.typed = false;
+            return self.add(path, format!("`{shown}` {wrong}"));
+        }
+        match value {
+            Value::Object(map) => {
+                for (name, field) in map.iter().filter(|(_, field)| !field.is_null()) {
+                    let here = join(shown, name);
+                    path.push(name.clone());
+                    self.field(name, field, schema, path, &here);
+                    path.pop();
+                }
+            }
+            Value::Array(items) => {
+                let Some(inner) = schema.items() else { return };
+                self.doubled(items, schema, path, shown);
+                for (index, item) in items.iter().enumerate() {
+                    path.push(index.to_string());
+                    self.walk(item, inner, path, &format!("{shown}[{index}]"));
+                    path.pop();
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn field(&mut self, name: &str, value: &Value, schema: Schema<'_>, path: &mut Vec<String>, shown: &str) {
+        let node = schema.property_node(name).or_else(|| schema.keyword("additionalProperties"));
+        if node.is_some_and(is_quantity) {
+            if Quantity::parse(value).is_none() {
+                self.typed = false;
+                self.add(path, format!("`{shown}` is {value}, no quantity: write it as `500m`, `2`, `1.5Gi`"));
+            }
+            return;
+        }
+        match schema.field(name) {
+            Some(inner) => self.walk(value, inner, path, shown),
+            None if schema.preserves_unknown() || schema.properties().is_none() => {}
+            None => {
+                let known = schema.properties().into_iter().flat_map(|all| all.keys()).map(String::as_str);
+                let hint =
+                    closest(name, known).map(|close| format!(", did you mean `{close}`?")).unwrap_or_default();
+                self.add(path, format!("unknown field `{shown}`{hint}"));
+            }
+        }
+    }
+
+    /// Entries that server-side apply cannot tell apart.
+    fn doubled(&mut self, items: &[Value], schema: Schema<'_>, path: &mut Vec<String>, shown: &str) {
+        let kind = topology(Some(schema), &Value::Array(Vec::new()));
+        let Topology::Keyed(keys) = &kind else { return };
+        let keys = keys.join(", ");
+        let mut seen = BTreeSet::new();
+        for (index, item) in items.iter().enumerate().filter(|(_, item)| item.is_object()) {
+            let element = format!("{:?}", element_of(Some(schema), &kind, item));
+            if !seen.insert(element) {
+                path.push(index.to_string());
+                self.add(
+                    path,
+                    format!("`{shown}[{index}]` is there twice (by {keys}): server-side apply refuses it"),
+                );
+                path.pop();
+            }
+        }
+    }
+
+    /// What the server's own validation says of it once defaults are filled in.
+    fn judge(&mut self, object: &Value, resource: &Resource) {
+        let mut value = object.clone();
+        super::json::drop_nulls(&mut value);
+        super::prune::prune(&mut value, resource.schema());
+        canonicalize(&mut value, resource.schema());
+        let mut value = convert::to_storage(resource, value);
+        if resource.namespaced && value["metadata"]["namespace"].is_null() {
+            value["metadata"]["namespace"] = json!("default");
+        }
+        defaults::fill(resource, &mut value);
+        for error in validate::validate(resource, &value) {
+            let path: Vec<String> =
+                error.path.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+            self.add(&path, format!("`{}`: {}", error.path, error.problem));
+        }
+    }
+}
+
+/// What a value should be that has another type than its field.
+fn wrong_type(value: &Value, schema: Schema<'_>) -> Option<String> {
+    let wanted = schema.kind()?;
+    let fits = match (value, wanted) {
+        (Value::Null, _)
+        | (Value::Bool(_), "boolean")
+        | (Value::Object(_), "object")
+        | (Value::Array(_), "array")
+        | (Value::String(_), "string")
+        | (Value::Number(_), "number") => true,
+        (Value::Number(number), "integer") => number.is_i64() || number.is_u64(),
+        (Value::Number(_), "string") => schema.is_int_or_string(),
+        _ => false,
+    };
+    if fits {
+        return None;
+    }
+    Some(match (wanted, value) {
+        ("string", Value::Number(_) | Value::Bool(_)) => format!("must be text: write \"{value}\", in quotes"),
+        ("string", _) => "must be text".to_owned(),
+        ("integer" | "number", Value::String(text)) if text.parse::<i64>().is_ok() => {
+            format!("must be a number: write {text}, without quotes")
+        }
+        ("integer", _) => "must be a whole number".to_owned(),
+        ("number", _) => "must be a number".to_owned(),
+        ("boolean", _) => "must be true or false".to_owned(),
+        ("array", _) => "must be a list".to_owned(),
+        _ => "must be a mapping".to_owned(),
+    })
+}
+
+/// The name that was meant, if one is close: a letter more, less, wrong or out of place for every four.
+fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const LETTERS_A_MISTAKE: usize = 4;
+    let found = known.map(|known| (distance(name, known), known)).min()?;
+    (found.0 <= name.len() / LETTERS_A_MISTAKE + 1).then_some(found.1)
+}
+
+/// Edits from one text to another, without regard to case.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (index, letter) in a.to_lowercase().chars().enumerate() {
+        let mut before = index;
+        let mut left = index + 1;
+        let mut next = vec![left];
+        for (other, above) in b.iter().zip(row.iter().skip(1)) {
+            left = (before + usize::from(letter != *other)).min(left + 1).min(above + 1);
+            before = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(object: Value) -> Vec<String> {
+        lint(&object).unwrap().into_iter().map(|fault| fault.message).collect()
+    }
+
+    fn deployment() -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
+            "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": "a:1", "ports": [{"containerPort": 80}]}]}}}})
+    }
+
+    fn with(pointer: &str, value: Value) -> Value {
+        let mut object = deployment();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[key] = value;
+        object
+    }
+
+    #[test]
+    fn what_a_server_would_take_has_no_fault() {
+        assert_eq!(said(deployment()), Vec::<String>::new());
+        assert_eq!(said(with("/spec/strategy", json!(null))), Vec::<String>::new());
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}, {"name": "b", "port": 81, "targetPort": 81}]}});
+        // Ports without names are refused by the server, which is what is told.
+        assert!(said(service).iter().all(|words| words.contains("name")), "the schema has no fault");
+        assert_eq!(lint(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary"})), None);
+        assert_eq!(lint(&json!({"apiVersion": "apps/v1beta1", "kind": "Deployment"})), None);
+    }
+
+    #[test]
+    fn every_fault_names_its_field_and_what_to_write() {
+        let container = "/spec/template/spec/containers/0";
+        let field = |name: &str| format!("{container}/{name}");
+        for (object, words) in [
+            (with("/metadata/annotations", json!({"prometheus.io/port": 9797})), "must be text: write \"9797\""),
+            (with("/metadata/labels", json!({"a": true})), "must be text: write \"true\""),
+            (with("/spec/replicas", json!("2")), "must be a number: write 2, without quotes"),
+            (with("/spec/replicas", json!(1.5)), "must be a whole number"),
+            (with("/spec/replica", json!(2)), "unknown field `spec.replica`, did you mean `replicas`?"),
+            (with(&field("imagee"), json!("a")), "did you mean `image`?"),
+            (with(&field("env"), json!([{"name": "A", "value": 8080}])), "must be text: write \"8080\""),
+            (with(&field("env"), json!([{"name": "A"}, {"name": "A"}])), "is there twice (by name)"),
+            (with(&field("env"), json!({"A": "1"})), "must be a list"),
+            (with(&field("resources"), json!({"limits": {"memory": "512Mb"}})), "no quantity"),
+            (with(&field("ports"), json!([{"containerPort": 80}, {"containerPort": 80}])), "is there twice"),
+            (with(&field("ports"), json!([{"containerPort": 80_000}])), "between 1 and 65535"),
+            (with("/metadata/name", json!("Web_1")), "metadata.name"),
+            (with("/spec/selector", json!({"matchLabels": {"app": "other"}})), "spec.template.metadata.labels"),
+        ] {
+            let said = said(object);
+            assert!(said.iter().any(|it| it.contains(words)), "{words}: {said:?}");
+            assert_eq!(said.len(), 1, "{words}: {said:?}");
+        }
+        let data = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a.b": 1, "c": "x"}});
+        let faults = lint(&data).unwrap();
+        assert_eq!(faults[0].path, ["data", "a.b"], "a key with dots is one step");
+    }
+}

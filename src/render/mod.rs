@@ -1,0 +1,13 @@
+//! Kustomize overlays become the objects that they make.
+//!
+//! A kustomization that only lists files is a selection, and those files are applied as they are. Any other is rendered by the
+//! `kustomize` or `kubectl` that is on the machine, over an export of exactly the files that it names: whatever it names must
+//! be in the commit, so nothing is fetched, and the program gets no `git`, no way to a network and a limit of time and output.
+//! What cannot be rendered is held as a whole, with the reason.
+
+mod collect;
+mod program;
+mod snapshot;
+
+pub use program::Program;
+pub use snapshot::Renderer;
