@@ -219,7 +219,7 @@ mod tests {
         for (text, out, kept) in CASES {
             std::fs::write(folder.path().join(".gitignore"), text).unwrap();
             for path in out.iter().chain(kept) {
-                let output = git(&["check-ignore", "-q", "--no-index", path]).unwrap();
+                let output = git(&["check-ignore", "-q", "--no-index", "--", path]).unwrap();
                 assert_eq!(left_out(&[("", text)], path), output.status.success(), "{text:?} {path:?}");
             }
         }

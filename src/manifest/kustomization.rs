@@ -89,8 +89,8 @@ impl Kustomization {
         let texts = |field: &str| list(object, field).filter_map(Value::as_str);
         let mut references = Vec::new();
         let mut add = |path: &str, may_be_folder: bool| {
-            // What has lines is written in place.
-            if !path.contains('\n') && !path.is_empty() {
+            // What has lines, or a field, is written in place.
+            if !path.contains('\n') && !path.contains(": ") && !path.is_empty() {
                 references.push(Reference { path: path.to_owned(), may_be_folder });
             }
         };
