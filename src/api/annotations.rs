@@ -50,6 +50,8 @@ pub const ALLOW_PRUNE: &str = "serin.dev/allow-prune";
 pub const SYNC: &str = "serin.dev/sync";
 /// On every object that `sync` writes: the source that owns it, `<namespace>/<name>`. Only that one deletes it.
 pub const SOURCE: &str = "serin.dev/source";
+/// On the Canary, by `sync`: objects in Git that select the target's pods and will not select primary's, in words.
+pub const RISKS: &str = "serin.dev/risks";
 /// Finalizer on every Canary.
 pub const FINALIZER: &str = "serin.dev/finalizer";
 /// Field manager of the annotations [`PENDING`] and [`REPLACED`]: a manager of its own, so that dropping the announcement never

@@ -38,5 +38,7 @@ pub use source::{
     CommitAt, DaemonStatus, Note, ObjectNote, ObjectState, RefusedRemoval, SOURCE_GROUP, SOURCE_VERSION, Source,
     SourceSpec, SourceStatus,
 };
-pub use status::{BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, REBUILT, RECORDED, SerinStatus};
+pub use status::{
+    AT_RISK, BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, REBUILT, RECORDED, SerinStatus,
+};
 pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};

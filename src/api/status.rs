@@ -139,6 +139,9 @@ pub const BLOCKED: &str = "Blocked";
 /// Condition type: parts of the spec are accepted and not carried out.
 pub const IGNORED: &str = "Ignored";
 
+/// Condition type: objects around the target leave primary's pods out. There only then.
+pub const AT_RISK: &str = "AtRisk";
+
 /// Condition type: `False` while something of the target's releases is not in Git as it should be. There only then.
 pub const RECORDED: &str = "Recorded";
 

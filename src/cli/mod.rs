@@ -13,6 +13,7 @@ mod install;
 pub mod loadtest;
 pub mod logs;
 pub mod output;
+pub mod plan;
 pub mod prune;
 mod records;
 pub mod request;
@@ -83,6 +84,8 @@ enum Verb {
     Run(Box<crate::config::RunArgs>),
     /// Check manifests offline: syntax, schema, references
     Validate(validate::ValidateArgs),
+    /// Show what a branch would change in the cluster
+    Plan(Box<plan::PlanArgs>),
     /// Show releases and what they wait for
     #[command(aliases = ["status", "list"])]
     Get(get::GetArgs),
@@ -223,6 +226,7 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
             run::run(*args).await
         }
         Verb::Validate(args) => validate::run(&args),
+        Verb::Plan(args) => plan::run(*args).await,
         Verb::Get(args) => get::run(args).await,
         Verb::Why(args) => get::why(args).await,
         Verb::Logs(args) => logs::run(args).await,

@@ -327,6 +327,7 @@ fn sync_settings(settings: &Settings) -> SyncSettings {
         namespace: settings.lease.namespace.clone(),
         poll_interval: settings.git.poll_interval,
         only_namespace: settings.namespace.clone(),
+        selector_labels: settings.selector_labels.clone(),
         about: sync::About {
             repository: settings.git.remote.to_string(),
             branch: settings.git.branch.short().to_owned(),

@@ -69,6 +69,11 @@ impl Claim {
         Self(Held::Always)
     }
 
+    /// Never held: nothing is written.
+    pub fn never() -> Self {
+        Self(Held::Until(watch::channel(None).1))
+    }
+
     /// Held until an instant that the holder may move.
     pub fn held_until(expiry: Instant) -> (Self, Arc<watch::Sender<Option<Instant>>>) {
         let sender = Arc::new(watch::Sender::new(Some(expiry)));

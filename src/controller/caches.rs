@@ -9,7 +9,7 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::{PROJECTED, PROJECTED_FORGE, REQUEST, ROLLBACK, UNRECORDED};
+use crate::api::annotations::{PROJECTED, PROJECTED_FORGE, REQUEST, RISKS, ROLLBACK, UNRECORDED};
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, Projected, Projection, RollbackNote};
@@ -55,6 +55,8 @@ pub(super) struct CanaryView {
     pub(super) rollback: Option<RollbackNote>,
     /// What keeps state from reaching Git, in words.
     pub(super) unrecorded: Option<String>,
+    /// What leaves primary's pods out, in words.
+    pub(super) risks: Option<String>,
     /// The spec, or why it cannot be read.
     pub(super) spec: Result<CanarySpec, String>,
     /// As it is, to write only what changes.
@@ -84,6 +86,7 @@ impl CanaryView {
             projected: projected(annotation(PROJECTED), annotation(PROJECTED_FORGE)),
             rollback: annotation(ROLLBACK).and_then(|text| serde_json::from_str(&text).ok()),
             unrecorded: annotation(UNRECORDED),
+            risks: annotation(RISKS),
             finalizers: metadata.finalizers.unwrap_or_default(),
             spec: serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
             status: Frozen::of(&object.data["status"]),

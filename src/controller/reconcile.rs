@@ -231,6 +231,7 @@ impl Reconciler {
         let extras = Extras {
             problem: memory.problem.as_deref(),
             ignored: memory.ignored.as_deref(),
+            at_risk: canary.risks.as_deref(),
             spec: &kept,
             answered: None,
         };
@@ -263,6 +264,7 @@ impl Reconciler {
         let extras = Extras {
             problem: Some(reason),
             ignored: memory.ignored.as_deref(),
+            at_risk: canary.risks.as_deref(),
             spec: &Value::Null,
             answered: request.as_ref().map(|request| request.raw.as_str()),
         };

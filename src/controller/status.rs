@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::{
-    AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanarySpec, CanaryStatus, Handover, IGNORED,
-    REBUILT, RECORDED, SerinStatus,
+    AT_RISK, AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanarySpec, CanaryStatus, Handover,
+    IGNORED, REBUILT, RECORDED, SerinStatus,
 };
 use crate::model::{Cookie, Sticky};
 use crate::release::{State, WaitingOn};
@@ -64,6 +64,8 @@ pub(super) struct Extras<'a> {
     pub(super) problem: Option<&'a str>,
     /// What is accepted and not carried out, in words.
     pub(super) ignored: Option<&'a str>,
+    /// What selects the target's pods and will not select primary's, in words.
+    pub(super) at_risk: Option<&'a str>,
     /// The spec that is carried out; null leaves what is kept.
     pub(super) spec: &'a Value,
     /// A request that got its answer without a state to note it in.
@@ -119,8 +121,9 @@ pub(super) fn project(
     let obstacle = state.and_then(|state| state.obstacle.as_deref());
     let blocked = extras.problem.or(obstacle).map(|reason| made(BLOCKED, "True", "Blocked", reason));
     let ignored = extras.ignored.map(|what| made(IGNORED, "True", "NotSupportedYet", what));
+    let at_risk = extras.at_risk.map(|what| made(AT_RISK, "True", "NotSelected", what));
     // Flagger's own first: there are scripts that read the first one.
-    status.conditions = [promoted, blocked, ignored, rebuilt, unrecorded].into_iter().flatten().collect();
+    status.conditions = [promoted, blocked, ignored, at_risk, rebuilt, unrecorded].into_iter().flatten().collect();
     if status.phase != old.phase || old.last_transition_time.is_none() {
         status.last_transition_time = Some(now);
     }
@@ -212,7 +215,8 @@ mod tests {
 
     use super::*;
 
-    const NONE: Extras<'static> = Extras { problem: None, ignored: None, spec: &Value::Null, answered: None };
+    const NONE: Extras<'static> =
+        Extras { problem: None, ignored: None, at_risk: None, spec: &Value::Null, answered: None };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).unwrap()

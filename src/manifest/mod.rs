@@ -29,5 +29,6 @@ pub use kustomization::{Kustomization, Reference, is_kustomization};
 pub use lines::LineIndex;
 pub use position::Locator;
 pub use read::{Manifest, Parsed, parse, parse_each};
-pub use splice::{SpliceError, restore, value_at};
+pub use splice::{SpliceError, restore, restore_at, value_at};
 pub use tree::Position;
+pub use tree::values;

@@ -90,17 +90,58 @@ pub fn restore(tip: &str, object: &ObjectRef, path: &[&str], promoted: &str) -> 
     let promoted_docs = read("promoted", promoted)?;
     let (at, tip_object) = find("current", &tip_docs, object)?;
     let (_, promoted_object) = find("promoted", &promoted_docs, object)?;
-    let field = |which, root: &Place| {
+    let what = object.to_string();
+    let whole = (tip, promoted, tip_docs.as_slice());
+    let edited = put_back(whole, &what, (at, &tip_object, path), (&promoted_object, path))?;
+    Ok(format!("{tip_bom}{edited}"))
+}
+
+/// The text of `tip` with what is at `path` of its first document as it is at `promoted_path` in `promoted`: keys, and places in
+/// lists by their number.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_at(
+    tip: &str,
+    path: &[&str],
+    promoted: &str,
+    promoted_path: &[&str],
+) -> Result<String, SpliceError> {
+    let (tip_bom, tip) = split_bom(tip);
+    let (_, promoted) = split_bom(promoted);
+    let (tip_docs, promoted_docs) = (read("current", tip)?, read("promoted", promoted)?);
+    let first = |which, documents: &[Document]| {
+        let mut all =
+            documents.iter().enumerate().filter(|(_, document)| document.root.value() != Ok(Value::Null));
+        let found =
+            all.next().map(|(number, document)| (number, Place { node: document.root.clone(), in_flow: false }));
+        found.ok_or_else(|| SpliceError::NoField { object: "the file".to_owned(), path: path.join("."), which })
+    };
+    let (number, tip_root) = first("current", &tip_docs)?;
+    let (_, promoted_root) = first("promoted", &promoted_docs)?;
+    let whole = (tip, promoted, tip_docs.as_slice());
+    let edited = put_back(whole, "the file", ((number, None), &tip_root, path), (&promoted_root, promoted_path))?;
+    Ok(format!("{tip_bom}{edited}"))
+}
+
+/// Plans and proves the splice of one field.
+fn put_back(
+    (tip, promoted, tip_docs): (&str, &str, &[Document]),
+    object: &str,
+    (at, tip_object, path): (Address, &Place, &[&str]),
+    (promoted_object, promoted_path): (&Place, &[&str]),
+) -> Result<String, SpliceError> {
+    let field = |which, root: &Place, path: &[&str]| {
         descend(root, path).ok_or_else(|| SpliceError::NoField {
-            object: object.to_string(),
+            object: object.to_owned(),
             path: path.join("."),
             which,
         })
     };
-    let tip_place = field("current", &tip_object)?;
-    let promoted_place = field("promoted", &promoted_object)?;
-    let wanted = Wanted::new(&tip_docs, at, path, &promoted_place.node)
-        .map_err(|reason| entangled(object, path, reason))?;
+    let tip_place = field("current", tip_object, path)?;
+    let promoted_place = field("promoted", promoted_object, promoted_path)?;
+    let wanted =
+        Wanted::new(tip_docs, at, path, &promoted_place.node).map_err(|reason| entangled(object, path, reason))?;
     let mut reason = String::from("no edit applies");
     let json = is_json(tip);
     for (style, keep_aliases, exact, as_json) in ATTEMPTS {
@@ -110,7 +151,7 @@ pub fn restore(tip: &str, object: &ObjectRef, path: &[&str], promoted: &str) -> 
             if json && !is_json(&text) { Err("it would be JSON no more".to_owned()) } else { Ok(text) }
         };
         match edits.and_then(|edits| wanted.check(apply(tip, edits)?)).and_then(stays_json) {
-            Ok(text) => return Ok(format!("{tip_bom}{text}")),
+            Ok(text) => return Ok(text),
             Err(why) => reason = why,
         }
     }
@@ -128,7 +169,7 @@ fn split_bom(text: &str) -> (&str, &str) {
     text.strip_prefix('\u{feff}').map_or(("", text), |rest| ("\u{feff}", rest))
 }
 
-fn entangled(object: &ObjectRef, path: &[&str], reason: String) -> SpliceError {
+fn entangled(object: &str, path: &[&str], reason: String) -> SpliceError {
     SpliceError::Entangled { object: object.to_string(), path: path.join("."), reason }
 }
 
@@ -194,7 +235,10 @@ fn descend(object: &Place, path: &[&str]) -> Option<Place> {
     for key in path {
         let in_flow = place.in_flow || is_flow(&place.node);
         // An alias on the way would lead out of this object: it has no bytes of its own here.
-        let (_, value) = place.node.entry(key)?;
+        let value = match &place.node.kind {
+            Kind::Sequence { items, .. } => items.get(key.parse::<usize>().ok()?)?,
+            _ => place.node.entry(key)?.1,
+        };
         place = Place { node: value.clone(), in_flow };
     }
     Some(place)
@@ -224,7 +268,11 @@ impl Wanted {
             target = target.pointer_mut(&format!("/items/{index}")).ok_or("the item is gone")?;
         }
         for key in path {
-            target = target.get_mut(*key).ok_or("the field is gone")?;
+            let next = match target {
+                Value::Array(items) => key.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
+                target => target.get_mut(*key),
+            };
+            target = next.ok_or("the field is gone")?;
         }
         *target = replacement;
         Ok(Self { documents: values })

@@ -77,6 +77,12 @@ pub(super) struct Document {
 /// Readings of one file that has quoted texts without indentation. The first guess is nearly always right.
 const READINGS_MAX: usize = 20;
 
+/// The values of a text's documents, in order; `None` if it is no YAML.
+pub fn values(text: &str) -> Option<Vec<Value>> {
+    let documents = read(text).ok()?;
+    documents.iter().map(|document| document.root.value().ok()).collect()
+}
+
 /// All documents of a file; empty ones are kept, so that numbers stay stable.
 pub(super) fn read(text: &str) -> Result<Vec<Document>, Fault> {
     let mut budget = Budget::of_a_file();

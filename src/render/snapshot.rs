@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 use super::collect::{self, Export, Refusal, within};
+use super::edit::{self, Candidate};
 use super::program::{Failure, Program};
 use crate::git::{GitError, Limits, SkippedFile, Snapshot, SnapshotFile, Store};
 use crate::manifest::is_kustomization;
@@ -34,6 +35,20 @@ struct Inner {
     scratch: PathBuf,
     cache: Mutex<VecDeque<(String, Result<Arc<str>, String>)>>,
     places: Semaphore,
+}
+
+/// Edits that are rendered before it is given up: each takes up to a second.
+const TRIES_MAX: usize = 24;
+
+/// What is to be put right in an overlay.
+#[derive(Debug, Clone, Copy)]
+pub struct PutRight<'a> {
+    /// The kustomization's path.
+    pub file: &'a str,
+    /// The commit that is edited.
+    pub tip: &'a CommitId,
+    /// The commit of which a part comes back.
+    pub good: &'a CommitId,
 }
 
 /// What becomes of one kustomization.
@@ -108,6 +123,87 @@ impl Renderer {
         });
         snapshot.files.extend(made);
         Ok(snapshot)
+    }
+
+    /// Edits of single files at `tip`, as path and content, after which the overlay makes something that `accepts` takes; or why
+    /// there are none, in words. Values are put back where they are held: an image's tag, a patch, a file; nothing that does not
+    /// differ from `good`.
+    ///
+    /// # Errors
+    /// If Git cannot be read, or nothing can be rendered now.
+    pub async fn put_right(
+        &self,
+        PutRight { file, tip, good }: PutRight<'_>,
+        accepts: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Result<Vec<(String, String)>, String>, GitError> {
+        let folder = folder_of(file).to_owned();
+        let export = async |commit: &CommitId| {
+            let folder = folder.clone();
+            self.inner.store.with_files(commit, move |files| collect::collect(files, &folder)).await
+        };
+        let (now, then) = match (export(tip).await?, export(good).await?) {
+            (Ok(now), Ok(then)) => (now, then),
+            (Err(why), _) | (_, Err(why)) => return Ok(Err(why)),
+        };
+        let candidates = edit::candidates(&now, &then);
+        let (mut tries, all) = (0_usize, candidates.iter().collect::<Vec<_>>());
+        for edits in candidates.iter().map(|one| vec![one]).chain([all.clone()]) {
+            tries += 1;
+            if tries > TRIES_MAX || !self.makes(&now, &then, &edits, accepts).await? {
+                continue;
+            }
+            let kept = self.fewest(&now, &then, edits, accepts).await?;
+            let files = edit::edited(&now, &then, &kept).unwrap_or_default();
+            return Ok(Ok(files.into_iter().collect()));
+        }
+        let changed: BTreeSet<&str> = all.iter().map(|candidate| candidate.path.as_str()).collect();
+        Ok(Err(match changed.into_iter().collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => format!("none of its files has changed since {}", good.short()),
+            files => {
+                format!("no edit of what has changed since {} ({files}) makes that and nothing else", good.short())
+            }
+        }))
+    }
+
+    /// Leaves out, one by one, what is not needed.
+    async fn fewest<'c>(
+        &self,
+        now: &Export,
+        then: &Export,
+        edits: Vec<&'c Candidate>,
+        accepts: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Vec<&'c Candidate>, GitError> {
+        let mut kept = edits;
+        let mut at = kept.len();
+        while at > 0 && kept.len() > 1 {
+            at -= 1;
+            let mut fewer = kept.clone();
+            fewer.remove(at);
+            if self.makes(now, then, &fewer, accepts).await? {
+                kept = fewer;
+            }
+            at = at.min(kept.len());
+        }
+        Ok(kept)
+    }
+
+    /// Whether the overlay with these edits makes what is accepted.
+    async fn makes(
+        &self,
+        now: &Export,
+        then: &Export,
+        edits: &[&Candidate],
+        accepts: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<bool, GitError> {
+        let Some(files) = edit::edited(now, then, edits).filter(|files| !files.is_empty()) else {
+            return Ok(false);
+        };
+        let mut export = now.clone();
+        for (path, text) in files {
+            let oid = crate::model::Digest::of_canonical(text.as_bytes()).to_string();
+            export.files.insert(path, (oid, text.into_bytes()));
+        }
+        Ok(self.rendered(&export).await?.is_ok_and(|text| accepts(&text)))
     }
 
     async fn roots(&self, commit: &CommitId, folders: Vec<(String, String)>) -> Result<Vec<Root>, GitError> {

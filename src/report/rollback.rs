@@ -9,11 +9,11 @@ use std::fmt::Write as _;
 
 use crate::git::{FileChange, Snapshot};
 use crate::manifest::{Manifest, ParseCache, Parsed};
-use crate::manifest::{ManifestError, SpliceError, describe_change, restore, template_digest};
-use crate::model::{CommitId, NamespacedName, ObjectRef, Revision};
+use crate::manifest::{ManifestError, SpliceError, describe_change, parse_each, restore, template_digest};
+use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, Revision};
 use crate::release::{CheckResult, Outcome};
 
-use super::record::{ManifestFile, named, template_in};
+use super::record::{ManifestFile, named, placed, template_in};
 
 /// What a target's template is in a workload.
 const TEMPLATE: [&str; 2] = ["spec", "template"];
@@ -68,6 +68,9 @@ pub struct Case<'a> {
     pub tip: &'a Found,
     /// Commits that changed that file since the release failed, newest first.
     pub changes: &'a [FileChange],
+    /// For a target that is rendered: edits that were proved to make the promoted revision and nothing else, or why there are
+    /// none. `None` before that was looked for.
+    pub edits: Option<&'a Result<Vec<(String, String)>, String>>,
 }
 
 /// What to do.
@@ -84,10 +87,8 @@ pub enum Decision {
 /// A rollback commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollbackPlan {
-    /// The file.
-    pub path: String,
-    /// Its new content.
-    pub content: String,
+    /// Each file and its new content; more than one only where the target is made of several.
+    pub files: Vec<(String, String)>,
     /// The message, trailers included.
     pub message: String,
 }
@@ -154,8 +155,13 @@ pub enum NoRollback {
     #[error("the manifest at the tip cannot be read: {0}")]
     Unreadable(String),
     /// It is nowhere as it is applied.
-    #[error("the target is made by {0}: restore what that is made of yourself")]
-    Rendered(String),
+    #[error("the target is made by {file}, and {why}; restore what that is made of yourself")]
+    Rendered {
+        /// The kustomization.
+        file: String,
+        /// Why none of its files is edited.
+        why: String,
+    },
     /// The file cannot be edited safely.
     #[error(transparent)]
     NotSplicable(#[from] SpliceError),
@@ -188,7 +194,7 @@ impl NoRollback {
             Self::RolledBackBefore(_) => "RolledBackBefore",
             Self::ReleasedAgain => "ReleasedAgain",
             Self::Unreadable(_) => "ManifestUnreadable",
-            Self::Rendered(_) => "Rendered",
+            Self::Rendered { .. } => "Rendered",
             Self::NotSplicable(_) => "NotSplicable",
             Self::OtherDigest { .. } => "OtherDigest",
         }
@@ -212,10 +218,22 @@ impl NoRollback {
             | Self::BranchGone(_)
             | Self::RolledBackBefore(_)
             | Self::Unreadable(_)
-            | Self::Rendered(_)
+            | Self::Rendered { .. }
             | Self::NotSplicable(_)
             | Self::OtherDigest { .. } => true,
         }
+    }
+}
+
+impl Found {
+    /// Whether it is made of several files.
+    pub fn is_rendered(&self) -> bool {
+        self.rendered
+    }
+
+    /// Whether its template is this revision's.
+    pub fn has(&self, digest: &Digest) -> bool {
+        template_digest(&self.template) == *digest
     }
 }
 
@@ -252,6 +270,9 @@ fn decided(case: &Case<'_>) -> Result<Decision, NoRollback> {
         branch: case.branch.to_owned(),
         digest: promoted.digest.short().to_owned(),
     })?;
+    if case.tip.rendered {
+        return rendered(case, promoted, &good.text);
+    }
     let content = restored(case.tip, case.target, &good.text)?;
     let template = template_in(&content, case.target);
     let result = template.as_ref().map(template_digest);
@@ -261,7 +282,49 @@ fn decided(case: &Case<'_>) -> Result<Decision, NoRollback> {
     }
     let changes = template.map(|template| changes(&case.tip.template, &template)).unwrap_or_default();
     let message = message(case, promoted, &changes);
-    Ok(Decision::Commit(RollbackPlan { path: case.tip.path.clone(), content, message }))
+    Ok(Decision::Commit(RollbackPlan { files: vec![(case.tip.path.clone(), content)], message }))
+}
+
+/// A target that is made of several files: those are edited that hold what changed.
+fn rendered(case: &Case<'_>, promoted: &Revision, good: &str) -> Result<Decision, NoRollback> {
+    let file = || case.tip.path.clone();
+    let files = match case.edits {
+        Some(Ok(files)) => files.clone(),
+        Some(Err(why)) => return Err(NoRollback::Rendered { file: file(), why: why.clone() }),
+        None => {
+            let why = "which of its files to edit has not been looked for".to_owned();
+            return Err(NoRollback::Rendered { file: file(), why });
+        }
+    };
+    let template = template_in(good, case.target);
+    let changes = template.map(|template| changes(&case.tip.template, &template)).unwrap_or_default();
+    Ok(Decision::Commit(RollbackPlan { files, message: message(case, promoted, &changes) }))
+}
+
+/// Whether what an edited overlay makes is the promoted revision of the target, and otherwise what it makes now. Configs that
+/// only one of the two templates names come and go with it.
+pub fn proves(now: &Found, made: &str, target: &ObjectRef, promoted: &Revision) -> bool {
+    let objects = |text: &str| {
+        let Parsed { manifests, faults } = parse_each(&now.path, text);
+        let all = manifests.into_iter().map(|manifest| (placed(manifest.object_ref()), manifest.object));
+        faults.is_empty().then(|| all.collect::<std::collections::BTreeMap<_, _>>())
+    };
+    let (Some(mut before), Some(mut after)) = (objects(&now.text), objects(made)) else { return false };
+    let (Some(mut old), Some(mut new)) = (before.remove(target), after.remove(target)) else { return false };
+    let template = new.pointer("/spec/template").cloned().unwrap_or_default();
+    if template_digest(&template) != promoted.digest {
+        return false;
+    }
+    let read_by = |object: &serde_json::Value, id: &ObjectRef| {
+        let is_config = matches!(id.kind.as_str(), "ConfigMap" | "Secret");
+        is_config && object["spec"]["template"].to_string().contains(&format!("\"{}\"", id.name))
+    };
+    before.retain(|id, _| after.contains_key(id) || !read_by(&old, id) || read_by(&new, id));
+    after.retain(|id, _| before.contains_key(id) || !read_by(&new, id) || read_by(&old, id));
+    for object in [&mut old, &mut new] {
+        object["spec"]["template"] = serde_json::Value::Null;
+    }
+    old == new && before == after
 }
 
 /// Where the target is at the tip. `parsed` keeps files from being parsed at every decision.

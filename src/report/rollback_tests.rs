@@ -81,6 +81,7 @@ fn decide_on(tip: &str, failed: &Outcome, changes: &[FileChange], change: impl F
         rolled_back: None,
         tip: &tip,
         changes,
+        edits: None,
     };
     change(&mut case);
     decide(&case)
@@ -102,8 +103,9 @@ fn plan(decision: Decision) -> RollbackPlan {
 #[test]
 fn restores_the_template_and_says_why() {
     let plan = plan(decide_on(&bad(), &failed(), &[], |_| {}));
-    assert_eq!(plan.path, "deploy/podinfo.yaml");
-    assert_eq!(plan.content, bad().replace("3.1.1", "3.1.0"), "replicas and comments stay");
+    let (path, content) = &plan.files[0];
+    assert_eq!((plan.files.len(), path.as_str()), (1, "deploy/podinfo.yaml"));
+    assert_eq!(*content, bad().replace("3.1.1", "3.1.0"), "replicas and comments stay");
     let (from, to) = (digest_of(&bad()), digest_of(GOOD));
     let expected = format!(
         "Roll back test/podinfo to {}\n\nRelease 2-{} failed: request-success-rate 69.17% is below 99%\n\n- image 3.1.1 -> 3.1.0\n\n\

@@ -12,7 +12,7 @@ use super::record::{ManifestFile, placed, template_in};
 use crate::git::{FileChange, GitError, Limits, Reference, Remote, Snapshot, SnapshotFile, Store};
 use crate::manifest::{FileCache, is_kustomization, parse_each, template_digest};
 use crate::model::{CommitId, ObjectRef, Revision};
-use crate::render::Renderer;
+use crate::render::{PutRight, Renderer};
 
 /// Commits looked through for what a file was, or became. Further back, what was promoted is not what runs any more.
 const HISTORY_MAX: usize = 500;
@@ -187,6 +187,18 @@ impl WatchedBranch {
             Err(GitError::Path(_) | GitError::NoPath { .. } | GitError::NoFolder { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Edits after which the overlay at `file` makes something that is accepted: see [`Renderer::put_right`].
+    ///
+    /// # Errors
+    /// If Git cannot be read.
+    pub async fn put_right(
+        &self,
+        what: PutRight<'_>,
+        accepts: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<Result<Vec<(String, String)>, String>, GitError> {
+        self.renderer.put_right(what, accepts).await
     }
 
     async fn index_of(&mut self, commit: &CommitId) -> Result<Option<&Index>, GitError> {

@@ -12,6 +12,7 @@ use super::events;
 use super::ownership::{self, Named, Others};
 use super::pass::Until;
 use super::plan;
+use super::preview::Reason;
 use super::remove;
 use super::source::RecordSource;
 use crate::api::TargetResult;
@@ -168,6 +169,8 @@ pub(super) struct Outcome {
     pub(super) change: Option<String>,
     /// What became of a target's new revision.
     pub(super) target: Option<(NamespacedName, TargetResult)>,
+    /// What of a target's template is new.
+    pub(super) reason: Option<Reason>,
 }
 
 /// How an object ended up.
@@ -189,11 +192,11 @@ pub(super) enum Settled {
 
 impl Outcome {
     pub(super) fn unchanged() -> Self {
-        Self { state: Settled::Applied, change: None, target: None }
+        Self { state: Settled::Applied, change: None, target: None, reason: None }
     }
 
     pub(super) fn problem(message: String) -> Self {
-        Self { state: Settled::Problem(message), change: None, target: None }
+        Self { state: Settled::Problem(message), ..Self::unchanged() }
     }
 }
 
@@ -236,6 +239,8 @@ pub(super) struct Applier<'a> {
     pub(super) records: &'a dyn RecordSource,
     pub(super) commit: &'a CommitId,
     pub(super) others: &'a Others<'a>,
+    /// Nothing is written.
+    pub(super) preview: bool,
 }
 
 impl Applier<'_> {
@@ -304,7 +309,7 @@ impl Applier<'_> {
 
     async fn write(&self, object: &Desired, prepared: Prepared) -> Result<Outcome, Trouble> {
         let Prepared { writes, outcome } = prepared;
-        if writes.is_empty() {
+        if writes.is_empty() || self.preview {
             return Ok(outcome);
         }
         let api = self.api(object).await?;
@@ -444,10 +449,14 @@ impl Applier<'_> {
         let Adoption { from, patch } = adoption;
         let key = format!("ownership of {}", object.id);
         let patch: json_patch::Patch = serde_json::from_value(patch)?;
-        let params = PatchParams { field_manager: Some(MANAGER_SYNC.to_owned()), ..Default::default() };
+        let field_manager = Some(MANAGER_SYNC.to_owned());
+        let params = PatchParams { field_manager, dry_run: self.preview, ..Default::default() };
         let patch = Patch::<()>::Json(patch);
-        let name = &object.id.name;
-        let taken = self.writer.effect(EffectKind::Patch, &key, api.patch(name, &params, &patch)).await?;
+        let patched = api.patch(&object.id.name, &params, &patch);
+        let taken = match self.preview {
+            true => call(&format!("dry-run {key}"), patched).await?,
+            false => self.writer.effect(EffectKind::Patch, &key, patched).await?,
+        };
         let taken = serde_json::to_value(taken)?;
         if let Some(owner) = adoption::owner(live) {
             let message = format!(
@@ -455,8 +464,10 @@ impl Applier<'_> {
                  there deletes it here",
                 object.id
             );
-            tracing::warn!(object = %object.id, "{message}");
-            events::warn(self.cluster, self.writer, &object.id, &object.version, &message).await;
+            if !self.preview {
+                tracing::warn!(object = %object.id, "{message}");
+                events::warn(self.cluster, self.writer, &object.id, &object.version, &message).await;
+            }
         }
         let from = (!from.is_empty()).then(|| format!("take over from {}", from.join(", ")));
         Ok(Looked { api, live: Some(taken), taken: from })

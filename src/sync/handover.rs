@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::apply::{Applier, Looked, Outcome, Prepared, Trouble, Write, prepared};
 use super::desired::Desired;
 use super::pass::Until;
+use super::preview::Reason;
 use super::source::Recorded;
 use super::target::{self, Admission, CanaryFacts, LiveTarget};
 use crate::api::annotations::{COPIED_FROM, MANAGER_PENDING, MANAGER_SYNC, REBUILT, REVISION};
@@ -39,7 +40,9 @@ impl Applier<'_> {
         let owed = replaced.iter().any(|revision| !known.contains(revision));
         match target::admission(digest, self.commit, live.as_ref(), &facts) {
             Admission::Announce { revision, already } => {
-                Ok(announce(object, canary, revision, already && !owed, &replaced))
+                let mut prepared = announce(object, canary, revision, already && !owed, &replaced);
+                prepared.outcome.reason = looked.live.as_ref().map(|live| reason(live, object, &facts, digest));
+                Ok(prepared)
             }
             Admission::Same { stamp, drop_pending, template_may_change } => {
                 let exact = self.prepare_exact(object, &looked, &object.body, &stamp, recorded, &facts).await?;
@@ -73,6 +76,8 @@ impl Applier<'_> {
                     let what = facts.consequence(digest);
                     prepared.outcome.change = prepared.outcome.change.map(|change| format!("{change}: {what}"));
                 }
+                let release = looked.live.as_ref().filter(|_| changes_template);
+                prepared.outcome.reason = release.map(|live| reason(live, object, &facts, digest));
                 prepared.outcome.target = Some((canary.clone(), TargetResult::Written { revision: stamp }));
                 Ok(prepared)
             }
@@ -187,6 +192,23 @@ impl Applier<'_> {
             Some(Err(error)) => Err(Trouble::Object(format!("Canary {key} cannot be read: {error}"))),
         }
     }
+}
+
+/// What of a target's template is new.
+fn reason(live: &Value, object: &Desired, facts: &CanaryFacts, digest: &Digest) -> Reason {
+    if facts.promoted.as_ref().is_some_and(|promoted| promoted.digest == *digest) {
+        return Reason::Restored;
+    }
+    let bare = |object: &Value| {
+        let mut template = object["spec"]["template"].clone();
+        for field in ["containers", "initContainers"] {
+            for container in template["spec"][field].as_array_mut().into_iter().flatten() {
+                container["image"] = Value::Null;
+            }
+        }
+        template_digest(&template)
+    };
+    if bare(live) == bare(&object.body) { Reason::Image } else { Reason::Template }
 }
 
 /// Whether a live target may be brought to what the record says: it runs that, or what failed. One that runs another revision

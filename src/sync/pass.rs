@@ -12,8 +12,10 @@ use super::desired::{self, Desired, DesiredSet, Gvk, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
 use super::ownership::{self, Others};
+use super::preview::{Action, Planned, PlannedRelease};
 use super::refused::{self, Judge};
 use super::removals;
+use super::risks;
 use super::source::{Content, RecordSource};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
@@ -42,6 +44,8 @@ pub(super) struct Pass<'a> {
     pub(super) store: &'a InventoryStore,
     pub(super) others: &'a Others<'a>,
     pub(super) only_namespace: Option<&'a str>,
+    /// Labels by which the pods of two sides may be told apart.
+    pub(super) selector_labels: &'a [String],
     pub(super) content: &'a Content,
     pub(super) judge: Judge,
     pub(super) extent: Extent,
@@ -53,6 +57,8 @@ pub(super) struct Pass<'a> {
     pub(super) allowed: BTreeSet<CommitId>,
     /// What this process has told already.
     pub(super) told: SyncStatus,
+    /// Nothing is written, and what would be is [`Passed::planned`].
+    pub(super) preview: bool,
 }
 
 /// Something that goes on when a Canary changes.
@@ -86,6 +92,8 @@ pub(super) struct Passed {
     pub(super) unserved: BTreeSet<Gvk>,
     /// Objects that go on by themselves in a moment: they are being deleted, or the API server did not answer for them.
     pub(super) soon: BTreeSet<ObjectRef>,
+    /// What was done, or would be.
+    pub(super) planned: Vec<Planned>,
 }
 
 /// What has come of the objects so far.
@@ -107,6 +115,7 @@ impl Pass<'_> {
         set.complete &= self.content.unreadable.is_empty();
         desired::hold_unusable(&mut set, &self.content.unusable);
         refused::hold(&mut set, self.judge);
+        risks::tell(&mut set, self.selector_labels);
         ownership::stamp(&mut set, self.others.own());
 
         let wanted = removals::Wanted {
@@ -132,7 +141,9 @@ impl Pass<'_> {
         }
         results.date(&self.content.commit);
         self.prune(inventory, &set, &mut results).await?;
-        self.tell(inventory, &set, &results).await;
+        if !self.preview {
+            self.tell(inventory, &set, &results).await;
+        }
         self.finish(inventory, &stored, results).await
     }
 
@@ -185,7 +196,9 @@ impl Pass<'_> {
                 done.objects.len()
             )));
         }
-        self.store.save(self.writer, &ahead).await?;
+        if !self.preview {
+            self.store.save(self.writer, &ahead).await?;
+        }
         *inventory = ahead;
         Ok(true)
     }
@@ -224,7 +237,9 @@ impl Pass<'_> {
         let applier = self.applier();
         let canaries = set.objects.iter().filter(|object| Stage::of(&object.id) == Stage::Canaries);
         let mut lone = LoneFailure::default();
-        for canary in canaries.filter(|canary| !is_settled(canary, inventory)) {
+        let open =
+            canaries.filter(|canary| !is_settled(canary, inventory) && !self.waits_for_place(canary, results));
+        for canary in open.collect::<Vec<_>>() {
             let asked = match applier.api(canary).await {
                 Ok(api) => applier.dry_run(canary, &api, &canary.body).await,
                 Err(trouble) => Err(trouble),
@@ -247,8 +262,8 @@ impl Pass<'_> {
     }
 
     fn applier(&self) -> Applier<'_> {
-        let Self { cluster, writer, records, content, others, .. } = *self;
-        Applier { cluster, writer, records, commit: &content.commit, others }
+        let Self { cluster, writer, records, content, others, preview, .. } = *self;
+        Applier { cluster, writer, records, commit: &content.commit, others, preview }
     }
 
     async fn apply_stage(
@@ -270,6 +285,9 @@ impl Pass<'_> {
                 && !set.refused.contains(&object.id)
             {
                 results.note(object, Outcome::problem(message));
+            } else if self.waits_for_place(object, results) {
+                let change = Some("create".to_owned());
+                results.note(object, Outcome { change, ..Outcome::unchanged() });
             } else {
                 looked_at.push(object);
             }
@@ -282,7 +300,25 @@ impl Pass<'_> {
             }
             results.note(object, outcome);
         }
+        if self.preview {
+            return Ok(());
+        }
         self.await_definitions(&definitions).await
+    }
+
+    /// Whether what an object is to be in, or what it is, would be made by this very commit: nothing can be asked about it.
+    fn waits_for_place(&self, object: &Desired, results: &Results) -> bool {
+        let would_make = |kind: &str, is_it: &dyn Fn(&str) -> bool| {
+            let made = results.passed.planned.iter().filter(|planned| planned.action == Action::Create);
+            let mut made = made.filter(|planned| planned.id.kind == kind);
+            made.any(|planned| is_it(&planned.id.name))
+        };
+        let namespace = object.id.namespace.as_deref();
+        self.preview
+            && (would_make("Namespace", &|name| namespace == Some(name))
+                || would_make("CustomResourceDefinition", &|name| {
+                    name.split_once('.').is_some_and(|(_, group)| group == object.id.group)
+                }))
     }
 
     /// Whether a Canary misses something that this object may be: its target, or what is next to it.
@@ -369,7 +405,7 @@ impl Pass<'_> {
         };
         let mut after = Inventory { objects: owned, removals: inventory.removals.clone() };
         removals::trim(&mut after);
-        if after != *stored {
+        if after != *stored && !self.preview {
             self.store.save(self.writer, &after).await?;
         }
         *inventory = after;
@@ -391,7 +427,18 @@ impl Results {
     }
 
     fn note(&mut self, object: &Desired, outcome: Outcome) {
-        let Outcome { state, change, target } = outcome;
+        let Outcome { state, change, target, reason } = outcome;
+        self.passed.planned.extend(change.as_ref().map(|change| {
+            let release = target.clone().zip(reason);
+            let release = release.map(|((canary, result), reason)| PlannedRelease { canary, result, reason });
+            let action = match &release {
+                Some(_) => Action::Release,
+                None if change == "create" => Action::Create,
+                None => Action::Configure,
+            };
+            let (id, origin) = (object.id.clone(), Some(object.origin.clone()));
+            Planned { id, action, words: change.clone(), origin, release }
+        }));
         let status = &mut self.passed.status;
         status.changes.extend(change.map(|change| format!("{}: {change}", object.id)));
         let (before, since) =

@@ -11,6 +11,7 @@ use super::order::Stage;
 use super::ownership::Claim;
 use super::pass::{Pass, Results, Until, Waiting, noted};
 use super::plan;
+use super::preview::{Action, Planned};
 use super::readers::{Reader, still_read};
 use super::references;
 use super::remove::{self, Doomed, Look, Removed};
@@ -119,7 +120,9 @@ impl Pass<'_> {
                     }
                 },
                 Ok(Look::Left(reason)) => {
-                    tracing::info!(object = %id, "{id} is gone from Git and left: {reason}");
+                    if !self.preview {
+                        tracing::info!(object = %id, "{id} is gone from Git and left: {reason}");
+                    }
                     results.owned.remove(id);
                 }
                 Ok(Look::Waiting(canary)) => {
@@ -138,6 +141,19 @@ impl Pass<'_> {
                 continue;
             }
             let uid = remove::uid(&doomed.live);
+            if self.preview {
+                progress.deleted.extend(uid);
+                results.owned.remove(&id);
+                let words = "it is gone from Git".to_owned();
+                results.passed.planned.push(Planned {
+                    id,
+                    action: Action::Prune,
+                    words,
+                    origin: None,
+                    release: None,
+                });
+                continue;
+            }
             match remove::delete(self.writer, &id, doomed).await {
                 Ok(Removed::Deleted) => {
                     progress.deleted.extend(uid);

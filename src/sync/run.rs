@@ -46,6 +46,8 @@ pub struct SyncSettings {
     pub poll_interval: Duration,
     /// Only objects in this namespace.
     pub only_namespace: Option<String>,
+    /// Labels by which the pods of two sides may be told apart.
+    pub selector_labels: Vec<String>,
     /// What is followed, as the Source object tells it.
     pub about: About,
 }
@@ -291,7 +293,7 @@ async fn pass(
     if std::mem::take(&mut memory.rediscover) || due {
         context.cluster.forget_discovery();
     }
-    let SyncSettings { namespace, cluster_name, only_namespace, .. } = &context.settings;
+    let SyncSettings { namespace, cluster_name, only_namespace, selector_labels, .. } = &context.settings;
     let own = NamespacedName::new(namespace, cluster_name);
     let others = Others::new(&context.cluster, &own, only_namespace.as_deref());
     let pass = Pass {
@@ -301,6 +303,7 @@ async fn pass(
         records: context.records.as_ref(),
         store,
         only_namespace: only_namespace.as_deref(),
+        selector_labels,
         content,
         judge: context.judge,
         extent: if memory.everything { Extent::Everything } else { Extent::Unsettled },
@@ -309,6 +312,7 @@ async fn pass(
         // Nobody can allow what was not refused before.
         allowed: if inventory.removals.is_empty() { BTreeSet::new() } else { teller.allowed().await },
         told: context.status.borrow().clone(),
+        preview: false,
     };
     let passed = pass.run(&mut inventory).await?;
     memory.inventory = Some(inventory);
@@ -344,7 +348,7 @@ fn live_canaries(canaries: &Reflected<WatchedCanary>) -> Vec<Link> {
 
 impl Memory {
     fn settle(&mut self, content: Arc<Content>, passed: Passed, canaries: &Reflected<WatchedCanary>) {
-        let Passed { status, waiting, unserved, soon } = passed;
+        let Passed { status, waiting, unserved, soon, planned: _ } = passed;
         let refused = status.refused_removals.iter().filter_map(|removal| removal.commit.parse().ok());
         self.refused = refused.collect();
         self.content = Some(content);

@@ -3,6 +3,7 @@
 //! Every screen is a committed file under `snapshots/`; run with `INSTA_UPDATE=always` to write them anew, then read the diff.
 
 mod get;
+mod plan;
 mod validate;
 
 use std::path::Path;
@@ -45,6 +46,7 @@ fn help_is_as_committed() {
         "sandbox",
         "run",
         "validate",
+        "plan",
         "get",
         "why",
         "logs",

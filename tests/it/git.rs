@@ -10,6 +10,8 @@ mod forged;
 mod http;
 #[path = "git/proposed.rs"]
 mod proposed;
+#[path = "git/rendered.rs"]
+mod rendered;
 #[path = "git/report.rs"]
 mod report;
 #[path = "git/signed.rs"]

@@ -12,7 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["api", "forge", "git", "http"]),
     ("cluster", &["model"]),
     ("render", &["git", "manifest", "model"]),
-    ("sync", &["api", "cluster", "git", "manifest", "model", "render"]),
+    ("sync", &["api", "cluster", "git", "manifest", "model", "render", "workload"]),
     ("workload", &["api", "manifest", "model", "release"]),
     ("router", &["api", "metrics", "model", "release", "workload"]),
     ("http", &[]),

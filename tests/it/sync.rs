@@ -6,6 +6,7 @@ mod canaries;
 mod faults;
 mod first;
 mod onboarding;
+mod preview;
 mod prune;
 mod recovery;
 mod refused;
@@ -215,6 +216,7 @@ impl World {
                 // The tests ring the bell themselves.
                 poll_interval: Duration::from_secs(3600),
                 only_namespace: None,
+                selector_labels: vec!["app".into()],
                 about: About { branch: "main".into(), lease: self.lease.map(str::to_owned), ..About::default() },
             },
             wake: self.wake.clone(),

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::api;
 use crate::git::{Base, Edit, PushError};
-use crate::model::{CommitId, NamespacedName, ObjectRef, RollbackFate, RollbackNote};
+use crate::model::{CommitId, NamespacedName, ObjectRef, Revision, RollbackFate, RollbackNote};
 use crate::release::{Outcome, OutcomeKind};
+use crate::render::PutRight;
 
 /// What has become of a failed release on the watched branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,6 +238,12 @@ impl GitReporter {
         let since = Timestamp::from_second(failed.ended.as_second()).unwrap_or(failed.ended);
         let changes = self.watched.changes(&tip, &found.path, since).await?;
         let manifest = self.good_manifest(report, failed, &tip, &found).await?;
+        let edits = match promoted.zip(manifest.as_ref()) {
+            Some((promoted, _)) if found.is_rendered() => {
+                Some(self.edits_of_overlay(report, failed, promoted, (&tip, &found)).await?)
+            }
+            Some(_) | None => None,
+        };
         let case = Case {
             cluster: &self.settings.cluster,
             branch: self.settings.branch.short(),
@@ -249,6 +256,7 @@ impl GitReporter {
             rolled_back: rolled_back(report, failed),
             tip: &found,
             changes: &changes,
+            edits: edits.as_ref(),
         };
         Ok(match decide(&case) {
             Decision::Commit(plan) => Looked::Plan(tip, Box::new(plan)),
@@ -272,15 +280,35 @@ impl GitReporter {
         Ok(self.watched.manifest_before(tip, &found.path, promoted, &report.target).await?)
     }
 
+    /// The edits of an overlay's files that bring the promoted revision back, or why there are none.
+    async fn edits_of_overlay(
+        &self,
+        report: &TargetReport,
+        failed: &Outcome,
+        promoted: &Revision,
+        (tip, found): (&CommitId, &Found),
+    ) -> Result<Result<Vec<(String, String)>, String>, Stop> {
+        let Some(good) = &promoted.commit else {
+            return Ok(Err("which commit brought the promoted revision is not known".to_owned()));
+        };
+        if !found.has(&failed.revision.digest) {
+            return Ok(Err("it does not make the failed revision any more".to_owned()));
+        }
+        let what = PutRight { file: &found.path, tip, good };
+        let accepts = |made: &str| rollback::proves(found, made, &report.target, promoted);
+        Ok(self.watched.put_right(what, &accepts).await?)
+    }
+
     pub(super) async fn rollback_commit(
         &self,
         tip: &CommitId,
         plan: RollbackPlan,
         at: Timestamp,
     ) -> Result<CommitId, Stop> {
-        let RollbackPlan { path, content, message } = plan;
-        let edit = Edit::Write { path, content: content.into_bytes() };
-        let made = self.store.commit(Base::Parent(tip.clone()), vec![edit], self.meta(message, at)).await?;
+        let RollbackPlan { files, message } = plan;
+        let edit = |(path, content): (String, String)| Edit::Write { path, content: content.into_bytes() };
+        let edits = files.into_iter().map(edit).collect();
+        let made = self.store.commit(Base::Parent(tip.clone()), edits, self.meta(message, at)).await?;
         // The digests differ, so the trees do.
         made.ok_or(Stop::Contended)
     }

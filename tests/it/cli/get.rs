@@ -25,9 +25,9 @@ const COMMIT: &str = "f4ae59b000000000000000000000000000000000";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An API server on loopback with our definitions.
-struct World {
-    dir: tempfile::TempDir,
-    kubeconfig: PathBuf,
+pub(super) struct World {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) kubeconfig: PathBuf,
     client: Client,
     stop: CancellationToken,
 }
@@ -39,7 +39,7 @@ impl Drop for World {
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let world = Self::without_definitions().await;
         let definitions: Api<
             k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,

@@ -33,7 +33,9 @@ spec:
 fn validated(files: &[(&str, &str)], args: &[&str]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in files {
-        std::fs::write(folder.path().join(name), text).expect("the file can be written");
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        std::fs::write(path, text).expect("the file can be written");
     }
     screen(&run(folder.path(), &[&["validate"], args].concat()))
 }
@@ -266,4 +268,69 @@ fn nothing_to_check_is_no_success() {
         assert_eq!(output.status.code(), Some(2), "{paths:?}: {}", screen(&output));
         assert!(screen(&output).contains("nothing to check"), "{}", screen(&output));
     }
+}
+
+#[test]
+fn built_in_kinds_are_checked_as_a_server_would() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n  annotations:\n    prometheus.io/port: 9797\n  labels:\n    \
+        enabled: yes\nspec:\n  replicas: \"2\"\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    \
+        spec:\n      containers:\n      - name: web\n        image: web:1\n        env:\n        - {name: PORT, value: 8080}\n        - {name: PORT, \
+        value: a}\n        resources: {limits: {memory: 512Mb}}\n        imagee: x\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: \
+        {port: 8080}\n---\napiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: old}\n";
+    insta::assert_snapshot!("validate-built-in", validated(&[("app.yaml", text)], &[]));
+}
+
+#[test]
+fn what_leaves_primary_out_and_who_shares_a_service_is_named() {
+    let budget = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: podinfo, namespace: test}\nspec:\n  minAvailable: 1\n  \
+        selector: {matchLabels: {app: podinfo}}\n";
+    let screen = validated(&[("app.yaml", GOOD), ("budget.yaml", budget)], &[]);
+    assert!(
+        screen.contains(
+            "budget.yaml:6:3: warning: it selects the pods of Deployment podinfo and not those of podinfo-primary"
+        ),
+        "{screen}"
+    );
+    let shared =
+        validated(&[("app.yaml", GOOD), ("budget.yaml", &budget.replace("app: podinfo", "team: a"))], &[]);
+    assert!(!shared.contains("it selects"), "{shared}");
+}
+
+#[test]
+fn a_kustomization_says_what_it_leaves_out_and_what_is_rendered() {
+    let config = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+    let files = [
+        ("kustomization.yaml", "resources: [a.yaml]\n"),
+        ("a.yaml", &*config("a")),
+        ("left-out.yaml", "this is: [no manifest\n"),
+    ];
+    let screen = validated(&files, &[]);
+    assert!(
+        screen.starts_with("exit 0")
+            && screen.contains("left-out.yaml:1:1: warning: it is left out: kustomization.yaml does not"),
+        "{screen}"
+    );
+    let overlay = [
+        ("base/kustomization.yaml", "resources: [a.yaml]\n"),
+        ("base/a.yaml", &*config("a")),
+        ("prod/kustomization.yaml", "namePrefix: x-\nresources: [../base]\n"),
+        ("prod/patch.yaml", "kind: Deployment\n"),
+        ("plain.yaml", &*config("a")),
+    ];
+    let screen = validated(&overlay, &[]);
+    assert!(
+        screen.starts_with("exit 0") && screen.contains("1 object in 5 files: 0 errors, 1 warning"),
+        "{screen}"
+    );
+    assert!(screen.contains("kubectl kustomize prod | serin validate -"), "{screen}");
+}
+
+#[test]
+fn what_is_ignored_is_not_checked_and_code_scanning_gets_the_rest() {
+    let files = [(".serinignore", "*.json\n"), ("package.json", "{}"), ("app.yaml", "kind: Secret\n")];
+    let screen = validated(&files, &["-o", "sarif"]);
+    let sarif = screen.split("----- stdout\n").nth(1).unwrap().split("----- stderr").next().unwrap();
+    let sarif: serde_json::Value = serde_json::from_str(sarif).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    assert_eq!((results.len(), &results[0]["ruleId"]), (1, &serde_json::json!("syntax")));
 }

@@ -2,6 +2,8 @@
 
 use serin::api::annotations::REPLACED;
 
+use serin::api::annotations::RISKS;
+
 use super::*;
 
 #[tokio::test]
@@ -120,4 +122,30 @@ async fn without_the_canarys_definition_its_target_is_held_until_it_is_there() {
     let mended = world.status.wait_for(|status| status.conditions.is_empty());
     tokio::time::timeout(Duration::from_secs(120), mended).await.unwrap().unwrap();
     assert_eq!(world.image().await, "podinfo:1");
+}
+
+#[tokio::test]
+async fn a_canary_is_told_which_objects_will_leave_its_primary_out() {
+    let mut world = World::new().await;
+    let budget = |label: &str| {
+        format!(
+            "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{name: podinfo, namespace: test}}\nspec: {{minAvailable: \
+             1, selector: {{matchLabels: {{{label}: podinfo}}}}}}\n"
+        )
+    };
+    let all = |label: &str| [NAMESPACE, CANARY, &deployment("1"), &budget(label)].join("---\n");
+    world.repository.push(&[("app.yaml", &all("app"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    let told = async |world: &World| {
+        let canary = world.get("Canary", "podinfo").await.unwrap();
+        canary["metadata"]["annotations"][RISKS].as_str().map(str::to_owned)
+    };
+    let words = told(&world).await.unwrap();
+    assert!(
+        words.starts_with("PodDisruptionBudget test/podinfo: it selects the pods of Deployment podinfo"),
+        "{words}"
+    );
+    world.push(&[("app.yaml", &all("team"))]).await;
+    assert_eq!(told(&world).await, None);
 }

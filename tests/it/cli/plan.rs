@@ -1,0 +1,48 @@
+//! `serin plan`: what it says, and with which exit code, against the embedded API server and a real repository.
+
+use serde_json::Value;
+
+use super::get::World;
+use super::{screen, serin};
+use crate::git::world::World as Repository;
+
+const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: \"1\"}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_told_in_words_and_as_data_and_changes_nothing() {
+    let (world, repository) = (World::start().await, Repository::new(&[("app.yaml", CONFIG)]));
+    let plan = |args: &[&str]| {
+        let bare = repository.bare();
+        let output = serin(world.dir.path())
+            .args(["plan", "--cluster-name", "c1", "--git-url", bare.to_str().expect("a path")])
+            .args(["--kubeconfig", world.kubeconfig.to_str().expect("a path")])
+            .args(args)
+            .output();
+        output.expect("serin can be started")
+    };
+    let short = repository.tip("main").expect("a tip").short().to_owned();
+    let shown = screen(&plan(&[]));
+    assert_eq!(
+        shown,
+        format!("exit 1\n----- stdout\nmain@{short}: 1 to create\n+ ConfigMap default/settings: create\n")
+    );
+    let data: Value = serde_json::from_slice(&plan(&["-o", "json"]).stdout).expect("JSON");
+    assert_eq!(data["changes"][0]["action"], "create");
+    assert_eq!(data["changes"][0]["origin"], "app.yaml:1");
+    let markdown = screen(&plan(&["-o", "markdown"]));
+    assert!(markdown.contains("| create | ConfigMap default/settings | create |"), "{markdown}");
+    // Another branch, with something that nobody takes.
+    repository.git(&["checkout", "-q", "-b", "next"]);
+    std::fs::write(repository.clone_dir().join("bad.yaml"), CONFIG.replace("settings", "B_d")).expect("a file");
+    repository.git(&["add", "-A"]);
+    repository.git(&["commit", "-q", "-m", "Next"]);
+    repository.git(&["push", "-q", "origin", "next"]);
+    let next = plan(&["--ref", "next"]);
+    assert_eq!(next.status.code(), Some(2), "{}", screen(&next));
+    assert!(screen(&next).contains("! refused: ConfigMap default/B_d: "), "{}", screen(&next));
+    assert_eq!(plan(&["--ref", "gone"]).status.code(), Some(3));
+    assert_eq!(plan(&["--path", "nowhere"]).status.code(), Some(3));
+    // Nothing of it is in the cluster, and with nothing to do the exit code is 0.
+    let empty = screen(&plan(&[]));
+    assert_eq!(empty, shown);
+}
