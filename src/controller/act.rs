@@ -284,9 +284,8 @@ async fn store_last_good(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest
     let is_source = look.target().is_some_and(|target| target.digest == *expect);
     let source = if is_source { Some(read_target(look, hands, expect).await?) } else { None };
     let stored = last_good(&live, source.as_ref(), expect, &look.canary.owner);
-    hands.create_revision(&stored).await?;
     let label = format!("{LAST_GOOD_LABEL}={}", look.canary.owner.uid);
-    hands.delete_revisions_but(&label, &last_good_name(&name, expect)).await
+    hands.keep_only_revision(&stored, &label, &last_good_name(&name, expect)).await
 }
 
 async fn copy(look: &Look<'_>, hands: &mut Hands<'_>, expect: &Digest) -> Result<(), ActError> {

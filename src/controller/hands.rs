@@ -104,22 +104,26 @@ impl Hands<'_> {
         self.get_resolved(&self.kinds.revision, name).await
     }
 
-    /// Creates a stored template; that it exists already is as good.
-    pub(super) async fn create_revision(&mut self, revision: &Value) -> Result<(), ActError> {
+    /// Stores a template, unless it is stored already, and deletes the others with this label.
+    pub(super) async fn keep_only_revision(
+        &mut self,
+        revision: &Value,
+        label: &str,
+        keep: &str,
+    ) -> Result<(), ActError> {
         let resolved = self.kinds.revision.clone();
-        match self.post(&resolved, revision).await {
-            Err(ActError::Write { source, .. }) if is_already_there(&source) => Ok(()),
-            done => done.map(|_| ()),
-        }
-    }
-
-    /// Deletes stored templates with this label, except one.
-    pub(super) async fn delete_revisions_but(&mut self, label: &str, keep: &str) -> Result<(), ActError> {
-        let resolved = &self.kinds.revision;
-        let api = self.api(resolved);
+        let api = self.api(&resolved);
         let list = ListParams::default().labels(label);
         let found = call("list stored templates", api.list_metadata(&list)).await?;
-        for name in found.items.into_iter().filter_map(|item| item.metadata.name).filter(|name| name != keep) {
+        let names: Vec<String> = found.items.into_iter().filter_map(|item| item.metadata.name).collect();
+        if names.iter().all(|name| name != keep) {
+            match self.post(&resolved, revision).await {
+                Err(ActError::Write { source, .. }) if is_already_there(&source) => {}
+                done => drop(done?),
+            }
+        }
+        let resolved = &resolved;
+        for name in names.into_iter().filter(|name| name != keep) {
             let object = self.label(resolved, &name);
             let params = DeleteParams::default();
             match self.writer.effect(EffectKind::Delete, &object, api.delete(&name, &params)).await {

@@ -139,6 +139,20 @@ const HINTS: [(&str, &str); 3] = [
     ("private key", "the key file must be readable, in OpenSSH's format and without a passphrase"),
 ];
 
+/// What libgit2 says of repositories that it cannot read, whatever anybody waits for, and what that means.
+const UNREADABLE: [(&str, &str); 4] = [
+    ("object format", "repositories with SHA-256 objects cannot be read: mirror it into one with SHA-1"),
+    ("objectformat", "repositories with SHA-256 objects cannot be read: mirror it into one with SHA-1"),
+    (
+        "refstorage",
+        "repositories with reftable references cannot be read: `git refs migrate --ref-format=files` there",
+    ),
+    (
+        "reftable",
+        "repositories with reftable references cannot be read: `git refs migrate --ref-format=files` there",
+    ),
+];
+
 impl GitError {
     /// Whether trying the same again later may succeed without anybody changing anything.
     pub fn is_transient(&self) -> bool {
@@ -163,6 +177,9 @@ impl GitError {
     pub(super) fn from_remote(url: &str, error: &git2::Error) -> Self {
         let (url, reason) = (url.to_owned(), redact(error.message()));
         let lower = reason.to_ascii_lowercase();
+        if let Some((_, hint)) = UNREADABLE.iter().find(|(words, _)| lower.contains(words)) {
+            return Self::Remote { url, reason: format!("{reason}; {hint}") };
+        }
         for (words, hint) in HINTS {
             if lower.contains(words) {
                 return Self::Denied { url, reason: format!("{reason}; {hint}") };

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Now;
@@ -27,6 +28,8 @@ use crate::render::Renderer;
 
 /// Wait after the cluster could not be asked who it is, or a Canary could not be told.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Shortest time between two looks at all Canaries, each of which costs what there are of them.
+const LOOKS: Duration = Duration::from_millis(250);
 
 /// What the loop works with.
 pub struct Context {
@@ -93,7 +96,7 @@ async fn serve(context: Context) {
     let mut reporter = reporter.with_forge(forge);
     let mut told = Told::default();
     loop {
-        let now = clock();
+        let (now, looked) = (clock(), Instant::now());
         let live: Vec<_> = canaries.all();
         let mut reports: Vec<TargetReport> = live.iter().filter_map(|(_, canary)| canary.report.clone()).collect();
         reports.sort_by(|a, b| a.canary.cmp(&b.canary));
@@ -108,17 +111,22 @@ async fn serve(context: Context) {
             }
             told.settle(reports, gone, &projection, again.map(|again| now + again));
         }
-        wait(&mut bell, again.or_else(|| told.remaining(now))).await;
+        wait(&mut bell, looked, again.or_else(|| told.remaining(now))).await;
     }
 }
 
-async fn wait(bell: &mut Listener, again: Option<Duration>) {
+async fn wait(bell: &mut Listener, looked: Instant, again: Option<Duration>) {
+    // A change that comes alone is projected at once; a thousand of them at once are a few looks, not a thousand.
+    let next = async {
+        tokio::time::sleep_until(looked + LOOKS).await;
+        bell.heard().await;
+    };
     match again {
         Some(again) => {
             // Whichever comes first; both only mean to look again.
-            tokio::time::timeout(again, bell.heard()).await.ok();
+            tokio::time::timeout(again, next).await.ok();
         }
-        None => bell.heard().await,
+        None => next.await,
     }
 }
 

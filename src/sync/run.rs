@@ -25,8 +25,12 @@ use crate::api::{self, Inventory};
 use crate::cluster::{Cluster, Listener, Reflected, Wake, Writer, explain};
 use crate::model::{CommitId, NamespacedName};
 
-/// Longest time Git may take: its own deadlines are shorter, this one keeps the loop alive if they fail.
-const GIT_TIMEOUT: Duration = Duration::from_secs(180);
+/// Longest time Git may take: a fetch waits for another one and takes its own time (300 s each), reading takes 60 s, and overlays
+/// are rendered. Those deadlines end what hangs; this one keeps the loop alive if they fail, and never cuts off what they allow.
+const GIT_TIMEOUT: Duration = Duration::from_secs(900);
+/// Shortest time between two looks at what Canaries allow: with thousands of them changes come faster than all of them are looked
+/// through. One that comes alone is seen at once.
+const CANARY_LOOKS: Duration = Duration::from_millis(100);
 /// Time between two questions whether a kind is served again that was not, or a removal allowed that was refused.
 const CHECK: Duration = Duration::from_secs(15);
 /// Time between two comparisons of everything: what was changed in the cluster and is no release's business (a ConfigMap
@@ -429,12 +433,19 @@ async fn is_served(context: &SyncContext, kinds: &BTreeSet<Gvk>) -> bool {
     false
 }
 
+/// A change of a Canary, from a point of time on.
+async fn heard_from(at: Instant, canaries: &mut Listener) {
+    tokio::time::sleep_until(at).await;
+    canaries.heard().await;
+}
+
 async fn wait(context: &SyncContext, teller: &Teller, memory: &mut Memory, bells: &mut Bells) -> Woken {
     let interval = context.pushes.interval(context.settings.poll_interval);
     let poll = Instant::now() + trigger::jittered(interval);
     let retry = memory.retry.as_ref().map(Retry::at);
     let resync = memory.resync;
     let mut check = Instant::now() + CHECK;
+    let mut look = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -444,7 +455,8 @@ async fn wait(context: &SyncContext, teller: &Teller, memory: &mut Memory, bells
                 return Woken::Everything;
             }
             () = bells.wake.heard() => return Woken::Look,
-            () = bells.canaries.heard() => {
+            () = heard_from(look, &mut bells.canaries) => {
+                look = Instant::now() + CANARY_LOOKS;
                 memory.forget_corrected(&context.canaries);
                 if memory.has_lost_a_canary(&context.canaries) {
                     memory.rediscover = true;

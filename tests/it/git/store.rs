@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pretty_assertions::assert_eq;
-use serin::git::{Base, Edit, GitError, Limits, LocalPush, PushError, Store, TreeLimits};
+use serin::git::{Base, Credentials, Edit, GitError, Limits, LocalPush, PushError, Remote, Store, TreeLimits};
 
 use super::world::{MAIN, World, meta};
 
@@ -361,6 +361,26 @@ async fn what_is_ignored_is_neither_read_nor_missed() {
     store.fetch(&world.remote(), MAIN).await.unwrap();
     let snapshot = store.snapshot(&tip, "deploy", Limits::default()).await.unwrap();
     assert_eq!(snapshot.skipped[0].path, ".serinignore");
+}
+
+/// Formats that libgit2 does not read: one lasting error that says what to do, not a network that might come back.
+#[tokio::test]
+async fn a_repository_of_another_format_is_a_lasting_error_with_a_remedy() {
+    for (format, said) in [("--object-format=sha256", "SHA-256"), ("--ref-format=reftable", "reftable")] {
+        let world = World::new(&[("a.yaml", "a: 1\n")]);
+        let other = world.dir.path().join("other.git");
+        let mut init = super::world::command(world.dir.path());
+        let made = init.args(["init", "-q", "--bare", "-b", "main", format, "other.git"]).output().unwrap();
+        if !made.status.success() {
+            eprintln!("skipped: this git knows no {format}");
+            continue;
+        }
+        let remote = Remote::new(other.to_str().unwrap(), Credentials::None).unwrap();
+        for error in [world.store().probe(&remote, MAIN).await, world.store().fetch(&remote, MAIN).await] {
+            let error = error.unwrap_err();
+            assert!(!error.is_transient() && error.to_string().contains(said), "{error}");
+        }
+    }
 }
 
 /// Files that hold objects: packs, and loose objects.
