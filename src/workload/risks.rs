@@ -51,6 +51,13 @@ const fn plain(group: &'static str, kind: &'static str, path: &'static str, mean
     Row { group, kind, path, plain: true, means }
 }
 
+/// Whether an object is of a kind that may leave primary's pods out.
+pub fn may_be_risk(object: &Value) -> bool {
+    let group = object["apiVersion"].as_str().and_then(|it| it.split_once('/')).map_or("", |(group, _)| group);
+    let is = |other: &str, kind: &str| other == group && object["kind"] == kind;
+    is("autoscaling", "HorizontalPodAutoscaler") || ROWS.iter().any(|row| is(row.group, row.kind))
+}
+
 /// What leaves primary's pods out among `objects`, which may be of any kind. `target` is the workload, `scaler` the name of the
 /// autoscaler that its Canary names.
 pub fn risks<'a>(
