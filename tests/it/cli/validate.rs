@@ -69,7 +69,7 @@ fn what_is_not_yaml_is_shown_with_a_caret_and_a_hint() {
     let helm = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\n";
     let kustomization =
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\nnamespace: test\n";
-    let files = [("helm.yaml", helm), ("kustomization.yaml", kustomization), ("syntax.yaml", syntax)];
+    let files = [("helm.yaml", helm), ("k/kustomization.yaml", kustomization), ("syntax.yaml", syntax)];
     insta::assert_snapshot!("validate-syntax", validated(&files, &[]));
 }
 
