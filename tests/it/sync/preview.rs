@@ -58,7 +58,8 @@ async fn a_plan_names_what_a_pass_then_does() {
     let same = world.plan(&[("base.yaml", &base), ("app.yaml", &first)]).await;
     assert_eq!((told(&same), same.status.problems.len()), (Vec::new(), 0));
 
-    let misspelt = config("bad", "1").replace("data:", "dat:");
+    // Of another kind: a ConfigMap might be the new name of the one that goes.
+    let misspelt = config("bad", "1").replace("ConfigMap", "Secret").replace("data:", "dat:");
     let second = [deployment("2"), config("a", "2"), config("new", "1"), misspelt].join("---\n");
     let files = [("base.yaml", base.as_str()), ("app.yaml", second.as_str())];
     let plan = world.plan(&files).await;
@@ -71,7 +72,7 @@ async fn a_plan_names_what_a_pass_then_does() {
     assert_eq!(told(&plan), expected);
     assert_eq!(plan.changes[2].origin.as_deref(), Some("app.yaml:1"));
     let refused: Vec<String> = plan.status.conditions.keys().map(ToString::to_string).collect();
-    assert_eq!(refused, ["ConfigMap test/bad"]);
+    assert_eq!(refused, ["Secret test/bad"]);
     // Nothing of it has happened, and the pass does it.
     assert_eq!((world.image().await.as_str(), world.get("ConfigMap", "new").await), ("podinfo:1", None));
     let status = world.push(&files).await;
