@@ -130,7 +130,7 @@ mod tests {
 
     fn export(files: &[(&str, &str)]) -> Export {
         let file =
-            |(path, text): &(&str, &str)| (path.to_string(), (format!("{:?}", text), text.as_bytes().to_vec()));
+            |(path, text): &(&str, &str)| (path.to_string(), (format!("{text:?}"), text.as_bytes().to_vec()));
         Export {
             folder: "prod".into(),
             file: "prod/kustomization.yaml".into(),

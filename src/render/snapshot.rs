@@ -33,7 +33,7 @@ struct Inner {
     store: Store,
     program: Option<Program>,
     scratch: PathBuf,
-    cache: Mutex<VecDeque<(String, Result<Arc<str>, String>)>>,
+    cache: Mutex<VecDeque<Kept>>,
     places: Semaphore,
 }
 
@@ -50,6 +50,9 @@ pub struct PutRight<'a> {
     /// The commit of which a part comes back.
     pub good: &'a CommitId,
 }
+
+/// What an overlay made, or why it made nothing, by the key of what it was made of.
+type Kept = (String, Result<Arc<str>, String>);
 
 /// What becomes of one kustomization.
 enum Root {
@@ -268,7 +271,7 @@ impl Renderer {
     fn keep(&self, key: String, result: &Result<Arc<str>, String>) {
         let mut cache = self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.push_back((key, result.clone()));
-        let bytes = |cache: &VecDeque<(String, Result<Arc<str>, String>)>| {
+        let bytes = |cache: &VecDeque<Kept>| {
             cache.iter().map(|(_, result)| result.as_ref().map_or(0, |text| text.len())).sum::<usize>()
         };
         while cache.len() > CACHED_MAX || (cache.len() > 1 && bytes(&cache) > CACHED_BYTES_MAX) {
