@@ -7,7 +7,9 @@ use super::args::RunArgs;
 use super::reader::{Errors, Fields, Place};
 use super::settings::{Here, flag};
 use crate::api::duration;
-use crate::git::{AllowedSigners, Credentials, GitError, Ignore, Location, Reference, Remote, SigningKey, TreePath};
+use crate::git::{
+    AllowedSigners, Credentials, GitError, Ignore, Location, Reference, Remote, SigningKey, TreePath,
+};
 
 /// Default time between two looks at the repository: local repositories are watched, pushes can call a webhook.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
