@@ -62,7 +62,9 @@ impl Trouble {
     /// What is the matter.
     pub(super) fn words(self) -> String {
         match self {
-            Self::Object(message) | Self::Deleting(message) | Self::Race(message) | Self::Later(message) => message,
+            Self::Object(message) | Self::Deleting(message) | Self::Race(message) | Self::Later(message) => {
+                message
+            }
             Self::NotHeld => "the lease is not held".to_owned(),
         }
     }
