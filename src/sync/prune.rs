@@ -228,9 +228,12 @@ enum Kept {
 
 /// Objects that Git names and that have not come into the cluster, with the commit that brought them: each may be the new
 /// name of one that the same commit dropped.
+///
+/// A preview writes nothing: what it plans to write would be there by then.
 fn unwritten(results: &Results) -> Vec<(ObjectRef, CommitId)> {
+    let planned: BTreeSet<&ObjectRef> = results.passed.planned.iter().map(|planned| &planned.id).collect();
     let waits = |(id, owned): (&ObjectRef, &Owned)| {
-        let is_written = owned.presence == Presence::Written || owned.dropped.is_some();
+        let is_written = owned.presence == Presence::Written || owned.dropped.is_some() || planned.contains(id);
         Some((id.clone(), owned.since.clone().filter(|_| !is_written)?))
     };
     results.owned.iter().filter_map(waits).collect()
