@@ -53,7 +53,9 @@ pub(super) fn frame(view: &View, around: &Around, seen: &History, now: Timestamp
     let mut lines = what_is(view, around, seen, now, colours);
     lines.extend(why_it_failed(view));
     lines.extend(what_is_waited_for(view));
-    let tail: Vec<Row> = last_events(view).iter().map(|entry| event(entry, now)).collect();
+    let events = view.told_events();
+    let skipped = events.len().saturating_sub(EVENTS_SHOWN);
+    let tail: Vec<Row> = events.into_iter().skip(skipped).map(|entry| event(entry, now)).collect();
     if !tail.is_empty() {
         lines.push(Line::plain("events", ""));
     }
@@ -140,11 +142,6 @@ fn rolled_back(note: &RollbackNote) -> Line {
             Line::plain("git", format!("no rollback commit on {branch}: {message}"))
         }
     }
-}
-
-fn last_events(view: &View) -> &[JournalEntry] {
-    let skipped = view.events.len().saturating_sub(EVENTS_SHOWN);
-    view.events.get(skipped..).unwrap_or_default()
 }
 
 fn event(entry: &JournalEntry, now: Timestamp) -> Row {

@@ -54,6 +54,23 @@ fn a_release_fits_every_terminal() {
 }
 
 #[test]
+fn steps_of_becoming_ready_are_told_once() {
+    let mut canary = canary();
+    let journal = |messages: &[&str]| -> serde_json::Value {
+        let entry = |(seq, message): (usize, &&str)| json!({"seq": seq, "at": "2026-01-01T00:00:00Z", "type": "Warning", "message": message});
+        messages.iter().enumerate().map(entry).collect()
+    };
+    let messages =
+        ["a not ready: 0 of 2", "a not ready: 1 of 2", "b not ready: 0 of 1", "gone", "b not ready: 1 of 1"];
+    if let Some(serin) = canary.status.as_mut().and_then(|status| status.serin.as_mut()) {
+        serin.state["journal"] = journal(&messages);
+    }
+    let view = View::of(&canary, Timestamp::UNIX_EPOCH);
+    let told: Vec<&str> = view.told_events().iter().map(|entry| entry.event.message.as_str()).collect();
+    assert_eq!(told, ["a not ready: 1 of 2", "b not ready: 0 of 1", "gone", "b not ready: 1 of 1"]);
+}
+
+#[test]
 fn on_a_low_terminal_old_events_give_way_and_the_phase_stays() {
     let whole = screen(None).lines().count();
     let low = screen(Some(Size { columns: 200, lines: whole - 1 }));

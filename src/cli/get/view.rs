@@ -14,6 +14,9 @@ use crate::api::{BLOCKED, Canary, CanaryStatus, IGNORED, REBUILT};
 use crate::model::RollbackNote;
 use crate::release::{CheckResult, JournalEntry, OutcomeKind, Phase, State, WaitingOn};
 
+/// What Flagger's words for a side that is not ready have in common; the side's name stands before.
+const NOT_READY: &str = " not ready: ";
+
 /// One target and its release.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -182,6 +185,23 @@ impl View {
     /// The workload's name alone.
     pub(super) fn target_name(&self) -> &str {
         self.target.split_once('/').map_or(self.target.as_str(), |(_, name)| name)
+    }
+
+    /// The events without steps of becoming ready that a later one has overtaken: only where it stands is news.
+    pub(super) fn told_events(&self) -> Vec<&JournalEntry> {
+        let workload = |entry: &JournalEntry| {
+            entry.event.message.split_once(NOT_READY).map(|(workload, _)| workload.to_owned())
+        };
+        let mut told: Vec<&JournalEntry> = Vec::new();
+        for entry in &self.events {
+            let overtakes =
+                told.last().and_then(|last| workload(last)).is_some_and(|it| workload(entry) == Some(it));
+            if overtakes {
+                told.pop();
+            }
+            told.push(entry);
+        }
+        told
     }
 
     /// What it waits for, as a person reads it now.

@@ -41,7 +41,7 @@ pub(super) fn sentence(view: &View, now: Timestamp) -> String {
     if let Some(cause) = &view.cause {
         let failed = view.failed.as_deref().map(short_revision).unwrap_or_default();
         let ago = view.since.map(|since| format!(" {} ago", age(since, now))).unwrap_or_default();
-        return format!("{it} failed{ago}: {failed} was rolled back because of {cause}.");
+        return format!("{it} failed{ago}: {failed} was rolled back: {cause}.");
     }
     match (phase.as_str(), view.waits()) {
         ("", _) => format!("No daemon has looked at {it} yet: is `serin run` up, and for this namespace?"),
@@ -86,8 +86,9 @@ fn evidence(view: &View, around: &Around, now: Timestamp) -> Vec<String> {
         view.pending.as_deref().map(|it| format!("{} waits until traffic is on primary", short_revision(it))),
     );
     points.extend(view.unrecorded.as_ref().map(|reason| format!("Git does not have this yet: {reason}")));
-    let skipped = view.events.len().saturating_sub(EVENTS_SHOWN);
-    let last = view.events.iter().skip(skipped);
+    let events = view.told_events();
+    let skipped = events.len().saturating_sub(EVENTS_SHOWN);
+    let last = events.into_iter().skip(skipped);
     points.extend(last.map(|entry| format!("{} ago: {}", age(entry.at, now), entry.event.message)));
     points
 }

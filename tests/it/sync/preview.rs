@@ -59,7 +59,7 @@ async fn a_plan_names_what_a_pass_then_does() {
     assert_eq!((told(&same), same.status.problems.len()), (Vec::new(), 0));
 
     // Of another kind: a ConfigMap might be the new name of the one that goes.
-    let misspelt = config("bad", "1").replace("ConfigMap", "Secret").replace("data:", "dat:");
+    let misspelt = config("bad", "1").replace("ConfigMap", "Secret").replace("\ndata:", "\ndat:");
     let second = [deployment("2"), config("a", "2"), config("new", "1"), misspelt].join("---\n");
     let files = [("base.yaml", base.as_str()), ("app.yaml", second.as_str())];
     let plan = world.plan(&files).await;
