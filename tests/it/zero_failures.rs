@@ -94,13 +94,16 @@ struct User {
     url: String,
     /// Whether A/B testing means it.
     insider: bool,
+    /// Whether each request is somebody's first. Of a few users who stay, all may be pinned to primary by chance, and then
+    /// nobody meets the canary.
+    newcomer: bool,
     /// Cookies as a browser keeps them.
     cookies: BTreeMap<String, String>,
 }
 
 impl User {
     fn new(proxy: Option<&str>, url: String) -> Self {
-        Self { client: client(proxy), url, insider: false, cookies: BTreeMap::new() }
+        Self { client: client(proxy), url, insider: false, newcomer: false, cookies: BTreeMap::new() }
     }
 
     fn keep(&mut self, set_cookie: &str) {
@@ -139,6 +142,9 @@ impl User {
 
 impl Users {
     async fn ask(&self, user: &mut User) {
+        if user.newcomer {
+            user.cookies.clear();
+        }
         let brings_cookie = user.cookies.contains_key(CANARY_COOKIE);
         let said = match user.ask().await {
             Ok((200, text)) => self.note(brings_cookie, &text),
@@ -283,7 +289,7 @@ impl World {
         self.before = self.sandbox.traffic().counts();
         let users = std::iter::repeat_n(&ingress, CLIENTS.0).chain(std::iter::repeat_n(&proxied, CLIENTS.1));
         for (index, user) in users.enumerate() {
-            let mut user = User { insider: index % 2 == 0, ..user.clone() };
+            let mut user = User { insider: index % 2 == 0, newcomer: index % 4 == 1, ..user.clone() };
             let (users, stop) = (self.users.clone(), stop.clone());
             self.tasks.spawn(async move {
                 let mut ticks = tokio::time::interval(EVERY);
