@@ -1,7 +1,7 @@
 //! Commit statuses: what became of every commit that touches a target, for its forge and for whoever asks.
 //!
 //! [`touched`] says which targets a commit touches, [`judge`] what there is to say of one (`words` in how many words), [`ledger`]
-//! what is still to be told: all pure. [`run`] carries it out. Nothing here delays a release: it only reads.
+//! what is still to be told: all pure. [`run()`] carries it out. Nothing here delays a release: it only reads.
 
 mod board;
 mod judge;
