@@ -89,11 +89,8 @@ impl End {
             }
         }
         all.insert("pods".to_owned(), pods(&cluster).await);
-        // A write that lost a race is told and tried again; whether there was one depends on the crash.
-        let told =
-            events(client).await.into_iter().filter(|event| !event.contains("Operation cannot be fulfilled"));
-        all.insert("events".to_owned(), lines(told.collect()));
-        all.insert("webhooks".to_owned(), lines(calls.lock().unwrap().iter().map(|call| called(call)).collect()));
+        all.insert("events".to_owned(), lines(events(client).await));
+        all.insert("webhooks".to_owned(), lines(calls.lock().unwrap().iter().cloned().collect()));
         all.insert("commits".to_owned(), messages(repository, BRANCH).join("----\n"));
         all.extend(files(repository, BRANCH));
         all.extend(files(repository, STATUS_BRANCH));
@@ -124,16 +121,6 @@ impl End {
     /// Commits on the watched branch.
     pub(super) fn commits(&self) -> usize {
         self.0["commits"].split("----\n").count()
-    }
-}
-
-/// A call by what it means. A hook of every round is called in as many rounds as there are: a window that was open at a crash
-/// is opened anew, so which rounds had their load is no part of the end. Every other hook keeps its number.
-fn called(call: &str) -> String {
-    const EVERY_ROUND: &str = " rollout ";
-    match (call.split_once(" tick "), call.split_once(EVERY_ROUND)) {
-        (Some((release, _)), Some((_, name))) => format!("{release}{EVERY_ROUND}{name}"),
-        _ => call.to_owned(),
     }
 }
 
