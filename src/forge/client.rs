@@ -22,7 +22,7 @@ use super::status::{CommitStatus, Posted};
 use super::wire::{self, Call, TokenAs, Wire};
 use crate::http::{HttpClients, chain};
 use crate::model::CommitId;
-use crate::model::text::abridged;
+use crate::model::told_within;
 
 /// Longest time of one call, answer included.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
@@ -367,7 +367,7 @@ fn quoted(answer: &Answer) -> String {
     });
     let said = said.unwrap_or_else(|| answer.body.clone());
     let line: Vec<&str> = said.split_whitespace().collect();
-    abridged(&format!("{} {}", answer.status, line.join(" ")), QUOTE_MAX)
+    told_within(format!("{} {}", answer.status, line.join(" ")), QUOTE_MAX)
 }
 
 pub(super) fn with_token(

@@ -20,11 +20,11 @@ pub struct PullRequest {
 
 impl PullRequest {
     pub(super) fn short_title(&self) -> String {
-        crate::model::text::abridged(&self.title, TITLE_MAX)
+        crate::model::told_chars(&self.title, TITLE_MAX)
     }
 
     pub(super) fn short_body(&self) -> String {
-        crate::model::text::abridged(&self.body, BODY_MAX)
+        crate::model::told_lines(&self.body, BODY_MAX)
     }
 }
 

@@ -78,7 +78,7 @@ impl CommitStatus {
     /// The description as every forge takes it: one line, not longer than [`DESCRIPTION_MAX`].
     pub fn short_description(&self) -> String {
         let line: Vec<&str> = self.description.split_whitespace().collect();
-        crate::model::text::abridged(&line.join(" "), DESCRIPTION_MAX)
+        crate::model::told_chars(line.join(" "), DESCRIPTION_MAX)
     }
 
     /// The context as every forge takes it.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use super::collect::Export;
-use crate::model::text;
+use crate::model::told_lines;
 
 /// Longest rendering: overlays of thousands of objects take seconds.
 const RENDER_MAX: Duration = Duration::from_secs(60);
@@ -18,8 +18,8 @@ const RENDER_MAX: Duration = Duration::from_secs(60);
 const OUTPUT_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of its complaints that are read.
 const ERROR_BYTES_MAX: u64 = 16 << 10;
-/// Of its complaints that are told, in characters.
-const ERROR_CHARS_MAX: usize = 800;
+/// Of its complaints that are told, in bytes.
+const ERROR_MAX: usize = 800;
 /// An address at which nobody answers: whatever asks for a network gets an error at once.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
@@ -94,7 +94,7 @@ impl Program {
             // It names files by where they were exported to.
             let place = format!("{}/", home.path().join(TREE).display());
             let words = String::from_utf8_lossy(&err).replace(&place, "");
-            Err(Failure::Lasting(text::abridged(words.trim(), ERROR_CHARS_MAX)))
+            Err(Failure::Lasting(told_lines(words.trim(), ERROR_MAX)))
         };
         match tokio::time::timeout(RENDER_MAX, run).await {
             Ok(result) => result,

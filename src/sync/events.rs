@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::PostParams;
 
 use crate::cluster::{Cluster, EffectKind, Writer, call, explain};
-use crate::model::{Digest, ObjectRef, text};
+use crate::model::{Digest, ObjectRef, told_within};
 
 /// Reason of the Warning on an object that Git has and the cluster did not get.
 const SYNC_FAILED: &str = "SyncFailed";
@@ -32,7 +32,7 @@ pub(super) async fn warn(cluster: &Cluster, writer: &Writer, id: &ObjectRef, ver
         },
         type_: Some("Warning".to_owned()),
         reason: Some(SYNC_FAILED.to_owned()),
-        message: Some(text::abridged(message, MESSAGE_MAX)),
+        message: Some(told_within(message, MESSAGE_MAX)),
         source: Some(EventSource { component: Some("serin".to_owned()), ..EventSource::default() }),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),

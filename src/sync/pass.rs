@@ -22,7 +22,7 @@ use super::store::InventoryStore;
 use super::told;
 use crate::api::{CommitResult, Inventory, Owned, Presence, SyncedCommit, TargetResult};
 use crate::cluster::{Cluster, ResolveError, Writer, explain};
-use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, text};
+use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, told_within};
 
 /// Longest wait for a new definition to be served.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -506,7 +506,7 @@ fn guards(canary: &Desired, object: &Desired) -> bool {
 pub(super) fn noted(message: &str) -> String {
     /// In characters; enough to recognise it.
     const NOTED_MAX: usize = 300;
-    text::abridged(message, NOTED_MAX)
+    told_within(message, NOTED_MAX)
 }
 
 /// Why a Canary is not applied: its target could not be.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::desired::{Desired, DesiredSet, Role};
 use super::order::Stage;
 use crate::api::annotations::RISKS;
-use crate::model::{Digest, NamespacedName, text};
+use crate::model::{Digest, NamespacedName, told_within};
 use crate::workload::{Sides, may_be_risk, risks};
 
 /// In characters: a handful of objects, each with what to do.
@@ -34,7 +34,7 @@ pub(super) fn tell(set: &mut DesiredSet, labels: &[String]) {
             let found = risks(suspects.iter().copied(), &object.body, &sides, scaler);
             let words: Vec<String> =
                 found.iter().map(|risk| format!("{}: {}", risk.object, risk.message)).collect();
-            (!words.is_empty()).then(|| (canary.clone(), text::abridged(&words.join("; "), TOLD_MAX)))
+            (!words.is_empty()).then(|| (canary.clone(), told_within(words.join("; "), TOLD_MAX)))
         })
         .collect();
     for object in &mut set.objects {

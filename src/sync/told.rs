@@ -15,7 +15,7 @@ use crate::api::{
     SOURCE_VERSION, Source, SourceStatus,
 };
 use crate::cluster::{Cluster, EffectKind, Said, Writer, call, explain};
-use crate::model::{CommitId, ObjectRef, text};
+use crate::model::{CommitId, ObjectRef, told_lines, told_within};
 
 /// In characters, of one thing that is told: enough to act on, and a hundred of them fit into an object many times.
 const MESSAGE_MAX: usize = 600;
@@ -159,14 +159,14 @@ fn project(before: &SourceStatus, about: &About, status: &SyncStatus, now: Times
         Some(same.unwrap_or_else(|| CommitAt { commit, at: now.clone() }))
     };
     let note = |known: &[Note], message: &str| {
-        let message = text::abridged(message, MESSAGE_MAX);
+        let message = told_lines(message, MESSAGE_MAX);
         let since = known.iter().find(|note| note.message == message).map(|note| note.since.clone());
         Note { since: since.unwrap_or_else(|| now.clone()), message }
     };
     let error = status.error.as_ref().map(|error| {
         // What goes on under changing words has gone on since it began.
         let since = before.error.as_ref().map_or_else(|| now.clone(), |known| known.since.clone());
-        Note { message: text::abridged(error, MESSAGE_MAX), since }
+        Note { message: told_within(error, MESSAGE_MAX), since }
     });
     let (objects, more_objects) = objects(&before.objects, status, &now);
     let mut commits = before.commits.clone();
@@ -213,7 +213,7 @@ fn objects(known: &[ObjectNote], status: &SyncStatus, now: &str) -> (Vec<ObjectN
                 && it.group == group
         };
         let since = known.iter().find(same).map_or_else(|| now.to_owned(), |it| it.since.clone());
-        let message = text::abridged(message, MESSAGE_MAX);
+        let message = told_within(message, MESSAGE_MAX);
         ObjectNote { group, kind, namespace, name, state, message, since }
     };
     let all = status.conditions.iter().map(|it| of(ObjectState::Refused, it));

@@ -8,7 +8,6 @@ mod object;
 mod projected;
 mod revision;
 mod routing;
-pub mod text;
 mod time;
 mod told;
 
@@ -21,4 +20,4 @@ pub use revision::{
 };
 pub use routing::{Affinity, Cookie, Extra, Routing, Rule, Split, Sticky};
 pub use time::{after, between};
-pub use told::{MESSAGE_MAX, TOLD_MAX, told, told_message};
+pub use told::{MESSAGE_MAX, TOLD_MAX, told, told_chars, told_lines, told_message, told_within};

@@ -12,16 +12,50 @@ const CUT: &str = " … ";
 /// The text on one line, without control characters, at most [`TOLD_MAX`] bytes. The middle is cut out: what is spoken of
 /// stands first and the reason last. What has passed the door passes it again unchanged.
 pub fn told(text: impl AsRef<str>) -> String {
-    within(text.as_ref(), TOLD_MAX)
+    within(text.as_ref(), TOLD_MAX, Newlines::Out)
 }
 
 /// The same for a message that is made of several texts, at most [`MESSAGE_MAX`] bytes.
 pub fn told_message(text: impl AsRef<str>) -> String {
-    within(text.as_ref(), MESSAGE_MAX)
+    within(text.as_ref(), MESSAGE_MAX, Newlines::Out)
 }
 
-fn within(text: &str, most: usize) -> String {
-    if text.len() <= most && !text.chars().any(is_control) {
+/// The same in at most so many bytes, where a place has a bound of its own.
+pub fn told_within(text: impl AsRef<str>, most: usize) -> String {
+    within(text.as_ref(), most, Newlines::Out)
+}
+
+/// The same for what people read in several lines: the excerpt of a file with its caret, the text of a pull request.
+pub fn told_lines(text: impl AsRef<str>, most: usize) -> String {
+    within(text.as_ref(), most, Newlines::Stay)
+}
+
+/// On one line and at most so many *characters*: where another system counts them so.
+pub fn told_chars(text: impl AsRef<str>, most: usize) -> String {
+    /// Bytes of the longest character.
+    const WIDEST: usize = 4;
+    let text = within(text.as_ref(), most.saturating_mul(2 * WIDEST), Newlines::Out);
+    let count = text.chars().count();
+    if count <= most {
+        return text;
+    }
+    let room = most.saturating_sub(CUT.chars().count());
+    let tail = room / 2;
+    let head: String = text.chars().take(room - tail).collect();
+    let tail: String = text.chars().skip(count - tail).collect();
+    format!("{head}{CUT}{tail}")
+}
+
+/// Whether a text is one line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Newlines {
+    Out,
+    Stay,
+}
+
+fn within(text: &str, most: usize, newlines: Newlines) -> String {
+    let goes = |it: char| is_control(it) && !(it == '\n' && newlines == Newlines::Stay);
+    if text.len() <= most && !text.chars().any(goes) {
         return text.to_owned();
     }
     // Of a very long text only what can be kept is looked at.
@@ -29,20 +63,21 @@ fn within(text: &str, most: usize) -> String {
         true => (&text[..boundary_before(text, 2 * most)], &text[boundary_after(text, text.len() - 2 * most)..]),
         false => (text, ""),
     };
-    let (head, tail) = (plain(head), plain(tail));
+    let (head, tail) = (plain(head, newlines), plain(tail, newlines));
     if tail.is_empty() && head.len() <= most {
         return head;
     }
     let end = if tail.is_empty() { head.as_str() } else { tail.as_str() };
-    let room = most - CUT.len();
+    let room = most.saturating_sub(CUT.len());
     let first = &head[..boundary_before(&head, room / 2)];
     let last = &end[boundary_after(end, end.len().saturating_sub(room - room / 2))..];
     format!("{first}{CUT}{last}")
 }
 
-/// Newlines and tabs become blanks, other control characters go.
-fn plain(text: &str) -> String {
+/// Tabs and, in one line, newlines become blanks, other control characters go.
+fn plain(text: &str, newlines: Newlines) -> String {
     let visible = text.chars().filter_map(|it| match it {
+        '\n' if newlines == Newlines::Stay => Some(it),
         '\n' | '\r' | '\t' => Some(' '),
         it if is_control(it) => None,
         it => Some(it),
@@ -87,6 +122,20 @@ mod tests {
         let plain = told(text);
         assert_eq!(plain, "a[2J]0;x  forged31m txt");
         assert_eq!(told(&plain), plain);
+    }
+
+    #[test]
+    fn several_lines_stay_several_and_command_nothing_either() {
+        let text = "app.yaml:1: bad\n  |\n\u{1b}[2J1 | a\r\n  | ^\u{9b}";
+        assert_eq!(told_lines(text, 600), "app.yaml:1: bad\n  |\n[2J1 | a \n  | ^");
+        for most in [20, 140, 600] {
+            let long = "é\n".repeat(5_000);
+            assert!(told_lines(&long, most).len() <= most && told_within(&long, most).len() <= most);
+            assert!(!told_within(&long, most).contains('\n'));
+            assert_eq!(told_chars("é".repeat(5_000), most).chars().count(), most);
+            let mixed = told_chars("ab\n日本".repeat(1_000), most);
+            assert!(mixed.chars().count() <= most && !mixed.contains('\n'));
+        }
     }
 
     #[test]
