@@ -92,7 +92,7 @@ enum Verb {
     /// Say in one sentence why a release stands as it stands, and what that rests on
     Why(get::WhyArgs),
     /// Show what happened to a release
-    #[command(aliases = ["events", "history"])]
+    #[command(alias = "events")]
     Logs(logs::LogsArgs),
     /// Wait until a release is over, for CI
     Wait(wait::WaitArgs),
