@@ -44,6 +44,9 @@ pub struct Owned {
     /// The commit that dropped it from Git.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<CommitId>,
+    /// It is a copy of a config: it comes and goes with what that holds, and nobody has written it in Git.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copy: bool,
 }
 
 /// Whether an object has been written.
@@ -185,6 +188,8 @@ enum StoredOwned {
         presence: Presence,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         since: Option<CommitId>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        copy: bool,
     },
 }
 
@@ -204,18 +209,19 @@ impl StoredObjects {
     fn of<'a>(objects: impl IntoIterator<Item = (&'a ObjectRef, &'a Owned)>) -> Self {
         let mut tree: BTreeMap<String, BTreeMap<String, BTreeMap<String, StoredOwned>>> = BTreeMap::new();
         for (ObjectRef { group, kind, namespace, name }, owned) in objects {
-            let Owned { version, digest, condition, presence, since, dropped: _ } = owned;
+            let Owned { version, digest, condition, presence, since, dropped: _, copy } = owned;
             let kind =
                 if group.is_empty() { format!("{version}/{kind}") } else { format!("{group}/{version}/{kind}") };
-            let stored = match (digest, condition, presence) {
-                (Some(digest), None, Presence::Written) => StoredOwned::Settled(digest.clone()),
-                (digest, condition, presence) => {
+            let stored = match (digest, condition, presence, copy) {
+                (Some(digest), None, Presence::Written, false) => StoredOwned::Settled(digest.clone()),
+                (digest, condition, presence, copy) => {
                     StoredOwned::Open {
                         digest: digest.clone(),
                         condition: condition.clone(),
                         presence: *presence,
                         // Of thousands that a first commit brings it would not fit, and is not worth it.
                         since: since.clone().filter(|_| *presence == Presence::Never),
+                        copy: *copy,
                     }
                 }
             };
@@ -238,16 +244,16 @@ impl StoredObjects {
             let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
             for (namespace, names) in namespaces {
                 for (name, stored) in names {
-                    let (digest, condition, presence, since) = match stored {
-                        StoredOwned::Settled(digest) => (Some(digest), None, Presence::Written, None),
-                        StoredOwned::Open { digest, condition, presence, since } => {
-                            (digest, condition, presence, since)
+                    let (digest, condition, presence, since, copy) = match stored {
+                        StoredOwned::Settled(digest) => (Some(digest), None, Presence::Written, None, false),
+                        StoredOwned::Open { digest, condition, presence, since, copy } => {
+                            (digest, condition, presence, since, copy)
                         }
                     };
                     let namespace = Some(namespace.clone()).filter(|namespace| !namespace.is_empty());
                     let id = ObjectRef { group: group.to_owned(), kind: kind.to_owned(), namespace, name };
                     let version = version.to_owned();
-                    objects.insert(id, Owned { version, digest, condition, presence, since, dropped: None });
+                    objects.insert(id, Owned { version, digest, condition, presence, since, dropped: None, copy });
                 }
             }
         }
@@ -345,6 +351,9 @@ mod tests {
         );
         let commit: CommitId = "c".repeat(40).parse().unwrap();
         let dropped = Owned { digest: Some(Digest::of_canonical(b"y")), dropped: Some(commit.clone()), ..v1 };
+        inventory
+            .objects
+            .insert(id("ConfigMap", Some("a"), "gone-12345678"), Owned { copy: true, ..dropped.clone() });
         inventory.objects.insert(id("ConfigMap", Some("a"), "gone"), dropped);
         inventory.removals.insert(commit, Removal { owned: 12, verdict: RemovalVerdict::Refused });
         let data = inventory.to_data().unwrap();

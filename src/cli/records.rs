@@ -39,15 +39,15 @@ impl Records {
 }
 
 fn recorded(proved: Proved, branch: &Reference) -> Recorded {
-    let Proved { manifest, failed, record } = proved;
-    let PromotedManifest { revision, template, target: _, path, text: _ } = manifest;
+    let Proved { manifest, copies, failed, record } = proved;
+    let PromotedManifest { revision, template, target: _, path, text: _, pins: _ } = manifest;
     let commit = revision.commit.as_ref().map_or("none", |commit| commit.short());
     let source = format!(
         "the cluster knew nothing, and {branch} (at {}) says that {path} of commit {commit} ran. Nobody vouches for that \
          branch but whoever may push to it: see that this is what ran",
         record.short()
     );
-    Recorded { revision, template, failed, source }
+    Recorded { revision, template, copies, failed, source }
 }
 
 fn words(error: &(dyn Error + 'static)) -> String {

@@ -13,9 +13,14 @@ use super::quantity;
 
 /// The digest of a pod template (`spec.template`), whether from a manifest or from a cluster.
 pub fn template_digest(template: &Value) -> Digest {
-    let mut bytes = String::new();
-    write_canonical(&canonical_template(template), &mut bytes);
-    Digest::of_canonical(bytes.as_bytes())
+    Digest::of_canonical(canonical_json(&canonical_template(template)).as_bytes())
+}
+
+/// JSON with sorted keys and no blanks.
+pub(super) fn canonical_json(value: &Value) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
 }
 
 /// A pod template without what the API server adds or rewrites by itself: what [`template_digest`] is over.

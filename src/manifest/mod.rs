@@ -13,6 +13,7 @@ mod error;
 mod kustomization;
 mod lines;
 mod padding;
+mod pins;
 mod position;
 mod quantity;
 mod quotes;
@@ -27,6 +28,10 @@ pub use digest::{canonical_template, template_digest};
 pub use error::{ManifestError, snippet};
 pub use kustomization::{Kustomization, Reference, is_kustomization};
 pub use lines::LineIndex;
+pub use pins::{
+    CONFIG_TRACKING, ConfigKind, ConfigName, Pin, Pinned, configs_read, copy_of, encoded_string_data, pinned,
+    same_content, with_pins, without_copies,
+};
 pub use position::Locator;
 pub use read::{Manifest, Parsed, parse, parse_each};
 pub use splice::{SpliceError, restore, restore_at, value_at};

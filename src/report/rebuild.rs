@@ -3,7 +3,10 @@
 //! Whoever may push to the status branch can write a record, so it is believed in one thing only, which of the revisions that
 //! the watched branch had is to serve first. Everything about that revision is read from the watched branch.
 
-use super::record::{PromotedManifest, Record, RecordError};
+use serde_json::Value;
+
+use super::configs;
+use super::record::{PromotedManifest, Record, RecordError, template_in};
 use super::watched::WatchedBranch;
 use crate::git::{GitError, Reference, Remote, Store};
 use crate::manifest::template_digest;
@@ -14,6 +17,8 @@ use crate::model::{CommitId, NamespacedName, ObjectRef, Quarantined};
 pub struct Proved {
     /// Revision, place and template.
     pub manifest: PromotedManifest,
+    /// The copies of configs that its template reads, as the commit has them that brought it.
+    pub copies: Vec<Value>,
     /// Revisions that failed and have not succeeded since, as the record says.
     pub failed: Vec<Quarantined>,
     /// Commit of the status branch.
@@ -69,9 +74,9 @@ pub async fn promoted(
     };
     // As it is now: what was forced away counts no more.
     watched.fetch().await?;
-    match doubt(watched, &manifest, target).await? {
-        None => Ok(Some(Proved { manifest, failed: record.failed(canary), record: record.commit })),
-        Some(reason) => Err(RebuildError::Unproved {
+    match prove(watched, &manifest, target).await? {
+        Ok(copies) => Ok(Some(Proved { manifest, copies, failed: record.failed(canary), record: record.commit })),
+        Err(reason) => Err(RebuildError::Unproved {
             canary: canary.clone(),
             revision: manifest.revision.digest.short().to_owned(),
             reason,
@@ -81,25 +86,30 @@ pub async fn promoted(
     }
 }
 
-/// What speaks against a recorded manifest.
-async fn doubt(
+/// The copies of configs that a recorded manifest reads, or what speaks against it.
+async fn prove(
     watched: &mut WatchedBranch,
     recorded: &PromotedManifest,
     target: &ObjectRef,
-) -> Result<Option<String>, GitError> {
+) -> Result<Result<Vec<Value>, String>, GitError> {
     let Some(commit) = &recorded.revision.commit else {
-        return Ok(Some("no commit is named that brought it".to_owned()));
+        return Ok(Err("no commit is named that brought it".to_owned()));
     };
     let short = commit.short();
     if !watched.has(commit).await? {
-        return Ok(Some(format!("commit {short} is not in the history of {}", watched.name())));
+        return Ok(Err(format!("commit {short} is not in the history of {}", watched.name())));
     }
     let Some(file) = watched.manifest_at(commit, target).await? else {
-        return Ok(Some(format!("commit {short} names no {target}")));
+        return Ok(Err(format!("commit {short} names no {target}")));
     };
     if file.path != recorded.path || file.text != recorded.text {
-        return Ok(Some(format!("its manifest is not the one at commit {short} ({})", file.path)));
+        return Ok(Err(format!("its manifest is not the one at commit {short} ({})", file.path)));
     }
-    let found = template_digest(&recorded.template);
-    Ok((found != recorded.revision.digest).then(|| format!("the manifest has the digest {}", found.short())))
+    let template = template_in(&file.text, target).unwrap_or_default();
+    if !configs::is_revision(&template, &file.configs, &recorded.revision.digest) {
+        let found = template_digest(&template);
+        return Ok(Err(format!("the manifest has the digest {}", found.short())));
+    }
+    let reads_copies = template_digest(&template) != recorded.revision.digest;
+    Ok(Ok(if reads_copies { configs::copies(&template, &file.configs) } else { Vec::new() }))
 }

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::configs::{self, ConfigFile};
 use crate::manifest::{Manifest, parse_each};
 use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId, Revision};
 use crate::release::{CheckResult, Outcome};
@@ -26,7 +27,7 @@ use crate::release::{CheckResult, Outcome};
 pub(super) use open::open_rollbacks;
 pub(super) use read::template_in;
 pub use read::{PromotedManifest, Record, RecordError};
-pub use wire::{FinishedRecord, Header, PromotedRecord, RollbackRecord, TargetRecord};
+pub use wire::{FinishedRecord, Header, ManifestPlace, PromotedRecord, RollbackRecord, TargetRecord};
 
 /// Version of the files' format.
 pub const VERSION: u32 = 1;
@@ -87,6 +88,8 @@ pub struct ManifestFile {
     pub path: String,
     /// Its content.
     pub text: String,
+    /// The configs that its template reads, as the same commit has them.
+    pub configs: Vec<ConfigFile>,
 }
 
 /// Everything that a new record is made from, beside the old one.
@@ -183,8 +186,10 @@ fn put_target(files: &mut Files, report: &TargetReport, manifest: Option<&Manife
     let promoted = match (&report.promoted, before) {
         (Some(revision), before) => {
             let same = before.filter(|before| before.revision.digest == revision.digest);
-            let kept = manifest
-                .map_or_else(|| same.and_then(|same| same.manifest), |file| Some(place(&folder, &file.path)));
+            let kept = manifest.map_or_else(
+                || same.and_then(|same| same.manifest),
+                |file| Some(place(&folder, file, report, revision)),
+            );
             Some(PromotedRecord { revision: revision.clone(), manifest: kept })
         }
         // Not promoted anything yet: after a rebuild this is what has to come back first.
@@ -198,9 +203,12 @@ fn put_target(files: &mut Files, report: &TargetReport, manifest: Option<&Manife
     files.insert(path, wire::target(report, promoted).into_bytes());
 }
 
-fn place(folder: &str, path: &str) -> wire::ManifestPlace {
+fn place(folder: &str, file: &ManifestFile, report: &TargetReport, revision: &Revision) -> ManifestPlace {
+    let ManifestFile { path, text, configs } = file;
     let name = path.rsplit('/').next().unwrap_or(path);
-    wire::ManifestPlace { path: path.to_owned(), copy: format!("{folder}{name}") }
+    let pinned = template_in(text, &report.target).and_then(|template| configs::pinned_by(&template, configs));
+    let pins = pinned.filter(|pinned| pinned.digest == revision.digest).map(|pinned| pinned.pins);
+    ManifestPlace { path: path.clone(), copy: format!("{folder}{name}"), pins: pins.unwrap_or_default() }
 }
 
 /// One line about many changes, for the commit's subject.
@@ -226,11 +234,12 @@ pub fn recorded_copy<'a>(
     files: &'a Files,
     canary: &NamespacedName,
     digest: &Digest,
-) -> Option<(String, &'a [u8])> {
+) -> Option<(ManifestPlace, &'a [u8])> {
     let target: TargetRecord = wire::read(files.get(&target_path(canary))?).ok()?;
     let promoted = target.promoted.filter(|promoted| promoted.revision.digest == *digest)?;
     let place = promoted.manifest?;
-    Some((place.path, files.get(&place.copy)?))
+    let bytes = files.get(&place.copy)?;
+    Some((place, bytes))
 }
 
 /// How a file names a workload: with its namespace, or without one when that is the default.

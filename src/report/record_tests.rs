@@ -53,7 +53,7 @@ fn report() -> TargetReport {
 }
 
 fn built(old: &Files, reports: &[TargetReport], gone: &[NamespacedName]) -> Files {
-    let file = ManifestFile { path: "deploy/podinfo.yaml".into(), text: "# good\n".into() };
+    let file = ManifestFile { path: "deploy/podinfo.yaml".into(), text: "# good\n".into(), configs: Vec::new() };
     let manifests = [(canary(), file)].into();
     let known = reports.iter().any(|report| report.promoted.is_some());
     let nothing = BTreeMap::new();

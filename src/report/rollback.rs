@@ -5,14 +5,18 @@
 //! earlier one is known from the Canary's status, or, should the process have died before that was written, by what it did
 //! on the branch. What a commit says about itself decides nothing: anybody can write trailers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use crate::git::{FileChange, Snapshot};
-use crate::manifest::{Manifest, ParseCache, Parsed};
+use crate::manifest::{ConfigName, Manifest, ParseCache, Parsed, configs_read, same_content};
 use crate::manifest::{ManifestError, SpliceError, describe_change, parse_each, restore, template_digest};
 use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, Revision};
 use crate::release::{CheckResult, Outcome};
 
+use super::configs::{self, ConfigFile};
 use super::record::{ManifestFile, named, placed, template_in};
 
 /// What a target's template is in a workload.
@@ -40,7 +44,11 @@ pub struct Found {
     /// It is made of several files.
     rendered: bool,
     object: ObjectRef,
-    template: serde_json::Value,
+    template: Value,
+    /// The configs that it reads.
+    configs: Vec<ConfigFile>,
+    /// Who else reads them.
+    shared: BTreeMap<ConfigName, ObjectRef>,
 }
 
 /// What is looked at.
@@ -162,6 +170,17 @@ pub enum NoRollback {
         /// Why none of its files is edited.
         why: String,
     },
+    /// A config that the promoted template reads is not in Git any more.
+    #[error("{0}, which the promoted revision reads, is no longer there; restore it yourself")]
+    ConfigGone(String),
+    /// A config that has to go back is read by somebody else, too.
+    #[error("{config} is read by {other}, too, and is not put back under it; restore it yourself")]
+    Shared {
+        /// The config.
+        config: String,
+        /// Who else reads it.
+        other: String,
+    },
     /// The file cannot be edited safely.
     #[error(transparent)]
     NotSplicable(#[from] SpliceError),
@@ -195,6 +214,8 @@ impl NoRollback {
             Self::ReleasedAgain => "ReleasedAgain",
             Self::Unreadable(_) => "ManifestUnreadable",
             Self::Rendered { .. } => "Rendered",
+            Self::ConfigGone(_) => "ConfigGone",
+            Self::Shared { .. } => "ConfigShared",
             Self::NotSplicable(_) => "NotSplicable",
             Self::OtherDigest { .. } => "OtherDigest",
         }
@@ -219,6 +240,8 @@ impl NoRollback {
             | Self::RolledBackBefore(_)
             | Self::Unreadable(_)
             | Self::Rendered { .. }
+            | Self::ConfigGone(_)
+            | Self::Shared { .. }
             | Self::NotSplicable(_)
             | Self::OtherDigest { .. } => true,
         }
@@ -233,7 +256,44 @@ impl Found {
 
     /// Whether its template is this revision's.
     pub fn has(&self, digest: &Digest) -> bool {
-        template_digest(&self.template) == *digest
+        configs::is_revision(&self.template, &self.configs, digest)
+    }
+
+    /// The same with the configs that it reads, or that what was promoted does, wherever they are, and with who else reads them.
+    pub fn with_configs(
+        mut self,
+        tip: &Snapshot,
+        target: &ObjectRef,
+        good: Option<&ManifestFile>,
+        parsed: &mut ParseCache,
+    ) -> Self {
+        let mut names = configs_read(&self.template);
+        names.extend(good.and_then(|good| template_in(&good.text, target)).iter().flat_map(configs_read));
+        for file in &tip.files {
+            if !names.iter().any(|name| file.text.contains(&name.name)) {
+                continue;
+            }
+            let parsed = parsed.parse(&file.path, &file.oid, &file.text);
+            let manifests = &parsed.manifests;
+            let here = |name: &ConfigName| ConfigFile::among(&file.path, &file.text, manifests, name, target);
+            self.configs.extend(names.iter().filter_map(here));
+            for manifest in manifests {
+                let id = placed(manifest.object_ref());
+                if id == *target || id.namespace != target.namespace {
+                    continue;
+                }
+                let read = configs::read_by(&manifest.object);
+                self.shared.extend(names.intersection(&read).map(|name| (name.clone(), id.clone())));
+            }
+        }
+        self
+    }
+
+    /// Whether it is what a file of the branch was.
+    fn is(&self, good: &ManifestFile, target: &ObjectRef) -> bool {
+        let template = template_in(&good.text, target);
+        template
+            .is_some_and(|template| configs::are_same((&self.template, &self.configs), (&template, &good.configs)))
     }
 }
 
@@ -253,13 +313,19 @@ fn decided(case: &Case<'_>) -> Result<Decision, NoRollback> {
     if case.released_again {
         return Err(NoRollback::ReleasedAgain);
     }
-    let at_tip = template_digest(&case.tip.template);
     let earlier = case.changes.iter().find(|change| is_rollback(change, case)).map(|change| &change.commit);
-    if at_tip != *failed {
+    if !case.tip.has(failed) {
+        let is_right = match (case.manifest, case.promoted) {
+            (Some(good), _) => case.tip.is(good, case.target),
+            (None, promoted) => promoted.is_some_and(|promoted| case.tip.has(&promoted.digest)),
+        };
         return match earlier {
             Some(commit) => Ok(Decision::Done(commit.clone())),
-            None if case.promoted.is_some_and(|promoted| promoted.digest == at_tip) => Err(NoRollback::PutRight),
-            None => Err(NoRollback::MovedOn { tip: at_tip.short().to_owned(), failed: failed.short().to_owned() }),
+            None if is_right => Err(NoRollback::PutRight),
+            None => {
+                let tip = template_digest(&case.tip.template).short().to_owned();
+                Err(NoRollback::MovedOn { tip, failed: failed.short().to_owned() })
+            }
         };
     }
     if let Some(commit) = case.rolled_back.or(earlier) {
@@ -273,16 +339,18 @@ fn decided(case: &Case<'_>) -> Result<Decision, NoRollback> {
     if case.tip.rendered {
         return rendered(case, promoted, &good.text);
     }
-    let content = restored(case.tip, case.target, &good.text)?;
-    let template = template_in(&content, case.target);
-    let result = template.as_ref().map(template_digest);
-    if result.as_ref() != Some(&promoted.digest) {
-        let found = result.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+    let edited = restored(case.tip, case.target, good)?;
+    let is_good = configs::are_same((&edited.template, &edited.configs), (&edited.wanted, &good.configs));
+    if !is_good || !configs::is_revision(&edited.template, &edited.configs, &promoted.digest) {
+        let found = template_digest(&edited.template).to_string();
         return Err(NoRollback::OtherDigest { found, wanted: promoted.digest.to_string() });
     }
-    let changes = template.map(|template| changes(&case.tip.template, &template)).unwrap_or_default();
+    let mut changes = changes(&case.tip.template, &edited.template);
+    changes.extend(
+        edited.restored.iter().map(|config| format!("{} {} as it was", config.kind.as_str(), config.name)),
+    );
     let message = message(case, promoted, &changes);
-    Ok(Decision::Commit(RollbackPlan { files: vec![(case.tip.path.clone(), content)], message }))
+    Ok(Decision::Commit(RollbackPlan { files: edited.files, message }))
 }
 
 /// A target that is made of several files: those are edited that hold what changed.
@@ -302,39 +370,51 @@ fn rendered(case: &Case<'_>, promoted: &Revision, good: &str) -> Result<Decision
 }
 
 /// Whether what an edited overlay makes is the promoted revision of the target, and otherwise what it makes now. Configs that
-/// only one of the two templates names come and go with it.
-pub fn proves(now: &Found, made: &str, target: &ObjectRef, promoted: &Revision) -> bool {
+/// only the target reads come, go and change with it.
+pub fn proves(now: &Found, made: &str, target: &ObjectRef, good: &ManifestFile) -> bool {
     let objects = |text: &str| {
         let Parsed { manifests, faults } = parse_each(&now.path, text);
         let all = manifests.into_iter().map(|manifest| (placed(manifest.object_ref()), manifest.object));
-        faults.is_empty().then(|| all.collect::<std::collections::BTreeMap<_, _>>())
+        faults.is_empty().then(|| all.collect::<BTreeMap<_, _>>())
     };
     let (Some(mut before), Some(mut after)) = (objects(&now.text), objects(made)) else { return false };
     let (Some(mut old), Some(mut new)) = (before.remove(target), after.remove(target)) else { return false };
-    let template = new.pointer("/spec/template").cloned().unwrap_or_default();
-    if template_digest(&template) != promoted.digest {
+    let template = |object: &Value| object.pointer("/spec/template").cloned().unwrap_or_default();
+    let Some(wanted) = template_in(&good.text, target) else { return false };
+    let text: std::sync::Arc<str> = made.into();
+    let elsewhere =
+        |name: &ConfigName| now.configs.iter().find(|config| config.path != now.path && config.is(name));
+    let read = configs_read(&template(&new)).into_iter();
+    let found = read.filter_map(|name| {
+        ConfigFile::find(&now.path, &text, &name, target).or_else(|| elsewhere(&name).cloned())
+    });
+    let found: Vec<ConfigFile> = found.collect();
+    if !configs::are_same((&template(&new), &found), (&wanted, &good.configs)) {
         return false;
     }
-    let read_by = |object: &serde_json::Value, id: &ObjectRef| {
-        let is_config = matches!(id.kind.as_str(), "ConfigMap" | "Secret");
-        is_config && object["spec"]["template"].to_string().contains(&format!("\"{}\"", id.name))
+    let of_target: BTreeSet<ConfigName> = [&old, &new].into_iter().flat_map(configs::read_by).collect();
+    let others: BTreeSet<ConfigName> = before.values().chain(after.values()).flat_map(configs::read_by).collect();
+    let is_its_own = |id: &ObjectRef| {
+        configs::config_name(id).is_some_and(|name| {
+            *id == configs::id(&name, target) && of_target.contains(&name) && !others.contains(&name)
+        })
     };
-    before.retain(|id, _| after.contains_key(id) || !read_by(&old, id) || read_by(&new, id));
-    after.retain(|id, _| before.contains_key(id) || !read_by(&new, id) || read_by(&old, id));
+    before.retain(|id, _| !is_its_own(id));
+    after.retain(|id, _| !is_its_own(id));
     for object in [&mut old, &mut new] {
-        object["spec"]["template"] = serde_json::Value::Null;
+        object["spec"]["template"] = Value::Null;
     }
     old == new && before == after
 }
 
-/// Where the target is at the tip. `parsed` keeps files from being parsed at every decision.
+/// Where the target is at the tip. `parsed_files` keeps files from being parsed at every decision.
 ///
 /// # Errors
 /// If it is nowhere, or its file cannot be read.
-pub fn find(tip: &Snapshot, target: &ObjectRef, parsed: &mut ParseCache) -> Result<Found, NoRollback> {
+pub fn find(tip: &Snapshot, target: &ObjectRef, parsed_files: &mut ParseCache) -> Result<Found, NoRollback> {
     let mut unreadable = None;
     for file in &tip.files {
-        let parsed = parsed.parse(&file.path, &file.oid, &file.text);
+        let parsed = parsed_files.parse(&file.path, &file.oid, &file.text);
         let Parsed { manifests, faults } = parsed.as_ref();
         if let Some(object) = named(manifests.iter(), target) {
             let template = template_of(manifests, &object);
@@ -344,6 +424,8 @@ pub fn find(tip: &Snapshot, target: &ObjectRef, parsed: &mut ParseCache) -> Resu
                 rendered: file.rendered,
                 object,
                 template,
+                configs: Vec::new(),
+                shared: BTreeMap::new(),
             });
         }
         let fault = faults.first().filter(|_| unreadable.is_none() && mentions(&file.text, target));
@@ -355,7 +437,7 @@ pub fn find(tip: &Snapshot, target: &ObjectRef, parsed: &mut ParseCache) -> Resu
     })
 }
 
-fn template_of(manifests: &[Manifest], object: &ObjectRef) -> serde_json::Value {
+fn template_of(manifests: &[Manifest], object: &ObjectRef) -> Value {
     let manifest = manifests.iter().find(|manifest| manifest.object_ref() == *object);
     manifest.and_then(|manifest| manifest.object.pointer("/spec/template")).cloned().unwrap_or_default()
 }
@@ -368,8 +450,77 @@ fn one_line(error: &ManifestError) -> String {
     error.to_string()
 }
 
+/// The files after the target's template and the configs that only it reads are what they were.
+struct Restored {
+    files: Vec<(String, String)>,
+    /// What the target is in them.
+    template: Value,
+    configs: Vec<ConfigFile>,
+    /// What it was.
+    wanted: Value,
+    /// Configs that were put back.
+    restored: Vec<ConfigName>,
+}
+
+fn restored(found: &Found, target: &ObjectRef, good: &ManifestFile) -> Result<Restored, NoRollback> {
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    let content = with_template(found, target, &good.text)?;
+    if content != *found.text {
+        files.insert(found.path.clone(), content);
+    }
+    let wanted = template_in(&good.text, target).unwrap_or_default();
+    let mut put_back = Vec::new();
+    for name in configs::tracked(&wanted, [&good.configs, &found.configs]) {
+        let Some(was) = good.configs.iter().find(|config| config.is(&name)) else { continue };
+        let is = found.configs.iter().find(|config| config.is(&name)).ok_or_else(|| gone(&name))?;
+        if same_content(&was.body, &is.body) {
+            continue;
+        }
+        if let Some(other) = found.shared.get(&name) {
+            return Err(NoRollback::Shared { config: words(&name), other: other.to_string() });
+        }
+        let text = files.remove(&is.path).unwrap_or_else(|| is.text.to_string());
+        files.insert(is.path.clone(), with_content(&text, was, is)?);
+        put_back.push(name);
+    }
+    let text = |path: &str, text: &str| files.get(path).map_or_else(|| text.to_owned(), String::clone);
+    let template = template_in(&text(&found.path, &found.text), target).unwrap_or_default();
+    let after = configs_read(&template).into_iter().filter_map(|name| {
+        let config = found.configs.iter().find(|config| config.is(&name))?;
+        let text: std::sync::Arc<str> = text(&config.path, &config.text).into();
+        ConfigFile::find(&config.path, &text, &name, target)
+    });
+    let configs: Vec<ConfigFile> = after.collect();
+    Ok(Restored { files: files.into_iter().collect(), template, configs, wanted, restored: put_back })
+}
+
+fn words(config: &ConfigName) -> String {
+    format!("{} {}", config.kind.as_str(), config.name)
+}
+
+fn gone(config: &ConfigName) -> NoRollback {
+    NoRollback::ConfigGone(words(config))
+}
+
+/// A config's file with what the config held.
+fn with_content(text: &str, was: &ConfigFile, is: &ConfigFile) -> Result<String, NoRollback> {
+    let mut text = text.to_owned();
+    if was.object != is.object {
+        let reason = format!("it is {} in the promoted file and {} in the current one", was.object, is.object);
+        return Err(
+            SpliceError::Entangled { object: is.object.to_string(), path: "data".to_owned(), reason }.into()
+        );
+    }
+    for field in ["type", "data", "stringData", "binaryData"] {
+        if was.body[field] != is.body[field] {
+            text = restore(&text, &is.object, &[field], &was.text)?;
+        }
+    }
+    Ok(text)
+}
+
 /// The promoted file may name the object with or without its namespace, whatever the tip does.
-fn restored(found: &Found, target: &ObjectRef, good: &str) -> Result<String, NoRollback> {
+fn with_template(found: &Found, target: &ObjectRef, good: &str) -> Result<String, NoRollback> {
     let written = super::record::as_written(good, target);
     if let Some(written) = written.filter(|written| *written != found.object) {
         let reason = format!("it is {written} in the promoted file and {} in the current one", found.object);
@@ -391,8 +542,8 @@ fn is_rollback(change: &FileChange, case: &Case<'_>) -> bool {
         && digest(&change.after).as_ref() == Some(&promoted.digest)
 }
 
-fn changes(from: &serde_json::Value, to: &serde_json::Value) -> Vec<String> {
-    let object = |template: &serde_json::Value| serde_json::json!({"spec": {"template": template}});
+fn changes(from: &Value, to: &Value) -> Vec<String> {
+    let object = |template: &Value| serde_json::json!({"spec": {"template": template}});
     describe_change("", &object(from), &object(to))
 }
 

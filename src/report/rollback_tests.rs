@@ -62,11 +62,11 @@ fn failed() -> Outcome {
 
 fn decide_on(tip: &str, failed: &Outcome, changes: &[FileChange], change: impl Fn(&mut Case<'_>)) -> Decision {
     let promoted = Revision { digest: digest_of(GOOD), commit: Some(commit("a")) };
-    let manifest = ManifestFile { path: "deploy/podinfo.yaml".into(), text: GOOD.into() };
+    let manifest = ManifestFile { path: "deploy/podinfo.yaml".into(), text: GOOD.into(), configs: Vec::new() };
     let canary = NamespacedName::new("test", "podinfo");
     let target = target();
     let tip = match find(&snapshot(tip), &target, &mut ParseCache::default()) {
-        Ok(tip) => tip,
+        Ok(found) => found.with_configs(&snapshot(tip), &target, Some(&manifest), &mut ParseCache::default()),
         Err(none) => return Decision::None(none),
     };
     let mut case = Case {
@@ -189,4 +189,89 @@ fn gives_its_reason_when_there_is_none() {
         reason(decide_on(&bad(), &failed(), &[], |case| case.promoted = Some(other)))
             .contains("would have the digest")
     );
+}
+
+/// A target that reads a ConfigMap of another file.
+const READER: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: podinfo, namespace: test}\nspec:\n  template:\n    spec:\n      containers:\n        - name: podinfod\n          image: podinfo:3.1.0\n          envFrom: [{configMapRef: {name: settings}}]\n";
+
+fn config(color: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings, namespace: test}}\ndata:\n  color: {color} # nice\n"
+    )
+}
+
+fn files(all: &[(&str, &str)]) -> Snapshot {
+    let file = |(path, text): &(&str, &str)| {
+        let oid = Digest::of_canonical(text.as_bytes()).to_string();
+        Arc::new(SnapshotFile { path: (*path).to_owned(), oid, text: Arc::from(*text), rendered: false })
+    };
+    Snapshot { files: all.iter().map(file).collect(), ..snapshot("") }
+}
+
+/// What is promoted is the reader with a blue config; what failed is at the tip, in these files.
+fn decide_on_configs(tip: &[(&str, &str)]) -> Decision {
+    let (good, blue): (&str, Arc<str>) = (READER, config("blue").into());
+    let name = configs_read(&template_in(good, &target()).unwrap()).into_iter().next().unwrap();
+    let configs = vec![ConfigFile::find("settings.yaml", &blue, &name, &target()).unwrap()];
+    let pinned = configs::pinned_by(&template_in(good, &target()).unwrap(), &configs).unwrap();
+    let promoted = Revision { digest: pinned.digest, commit: Some(commit("a")) };
+    let manifest = ManifestFile { path: "podinfo.yaml".into(), text: good.into(), configs };
+    let (canary, target, tip) = (NamespacedName::new("test", "podinfo"), target(), files(tip));
+    let cache = &mut ParseCache::default();
+    let found = find(&tip, &target, cache).unwrap().with_configs(&tip, &target, Some(&manifest), cache);
+    let digest = configs::pinned_by(&found.template, &found.configs).map(|pinned| pinned.digest);
+    let revision =
+        Revision { digest: digest.unwrap_or(template_digest(&found.template)), commit: Some(commit("b")) };
+    let failed = Outcome { revision, ..failed() };
+    decide(&Case {
+        cluster: "c1",
+        branch: "main",
+        canary: &canary,
+        target: &target,
+        failed: &failed,
+        promoted: Some(&promoted),
+        manifest: Some(&manifest),
+        released_again: false,
+        rolled_back: None,
+        tip: &found,
+        changes: &[],
+        edits: None,
+    })
+}
+
+#[test]
+fn a_config_goes_back_with_its_template_or_alone() {
+    let (red, bad) = (config("red"), READER.replace("3.1.0", "3.1.1"));
+    let alone = plan(decide_on_configs(&[("settings.yaml", &red), ("podinfo.yaml", READER)]));
+    assert_eq!(alone.files, [("settings.yaml".to_owned(), config("blue"))]);
+    assert!(alone.message.contains("- ConfigMap settings as it was"), "{}", alone.message);
+    let both = plan(decide_on_configs(&[("podinfo.yaml", &bad), ("settings.yaml", &red)]));
+    let expected = [("podinfo.yaml", READER.to_owned()), ("settings.yaml", config("blue"))];
+    assert_eq!(both.files, expected.map(|(path, text)| (path.to_owned(), text)));
+    let image = plan(decide_on_configs(&[("podinfo.yaml", &bad), ("settings.yaml", &config("blue"))]));
+    assert_eq!(image.files, [("podinfo.yaml".to_owned(), READER.to_owned())]);
+    // One file holds both, and the failed template does not even read the config.
+    let unread = bad.replace("          envFrom: [{configMapRef: {name: settings}}]\n", "");
+    let one = format!("{unread}---\n{red}");
+    let together = plan(decide_on_configs(&[("all.yaml", &one)]));
+    assert_eq!(together.files.len(), 1);
+    assert!(together.files[0].1.contains("color: blue # nice") && together.files[0].1.contains("settings}}]"));
+}
+
+#[test]
+fn a_config_is_not_put_back_under_others_nor_made_anew() {
+    let (red, bad) = (config("red"), READER.replace("3.1.0", "3.1.1"));
+    let other = READER.replace("name: podinfo,", "name: other,");
+    let job = format!(
+        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: c, namespace: test}}\nspec: {{jobTemplate: {{spec: {{template: \
+         {{spec: {{containers: [{{name: a, envFrom: [{{configMapRef: {{name: settings}}}}]}}]}}}}}}}}}}\n"
+    );
+    for reader in [&other, &job] {
+        let decision = decide_on_configs(&[("a.yaml", reader), ("settings.yaml", &red), ("podinfo.yaml", READER)]);
+        assert!(matches!(&decision, Decision::None(NoRollback::Shared { .. })), "{decision:?}");
+    }
+    let elsewhere = other.replace("namespace: test", "namespace: elsewhere");
+    plan(decide_on_configs(&[("a.yaml", &elsewhere), ("settings.yaml", &red), ("podinfo.yaml", READER)]));
+    let gone = decide_on_configs(&[("podinfo.yaml", &bad)]);
+    assert!(matches!(&gone, Decision::None(NoRollback::ConfigGone(_))), "{gone:?}");
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::configs::{self, ConfigFile};
 use super::record::{ManifestFile, placed, template_in};
 use crate::git::{FileChange, GitError, Limits, Reference, Remote, Snapshot, SnapshotFile, Store};
-use crate::manifest::{FileCache, is_kustomization, parse_each, template_digest};
+use crate::manifest::{ConfigName, FileCache, configs_read, is_kustomization, parse_each};
 use crate::model::{CommitId, ObjectRef, Revision};
 use crate::render::{PutRight, Renderer};
 
@@ -118,9 +119,15 @@ impl WatchedBranch {
         if !self.has(commit).await? {
             return Ok(None);
         }
-        let index = self.index_of(commit).await?;
-        let found = index.and_then(|index| index.files.get(target));
-        Ok(found.map(|file| ManifestFile { path: file.path.clone(), text: file.text.to_string() }))
+        let Some(index) = self.index_of(commit).await? else { return Ok(None) };
+        let Some(file) = index.files.get(target) else { return Ok(None) };
+        let template = template_in(&file.text, target);
+        let config = |name: ConfigName| {
+            let file = index.files.get(&configs::id(&name, target))?;
+            ConfigFile::find(&file.path, &file.text, &name, target)
+        };
+        let configs = template.iter().flat_map(configs_read).filter_map(config).collect();
+        Ok(Some(ManifestFile { path: file.path.clone(), text: file.text.to_string(), configs }))
     }
 
     /// The manifest of a revision, from the commit that brought it.
@@ -134,10 +141,11 @@ impl WatchedBranch {
     ) -> Result<Option<ManifestFile>, GitError> {
         let Some(commit) = &revision.commit else { return Ok(None) };
         let found = self.manifest_at(commit, target).await?;
-        Ok(found.filter(|file| has_revision(&file.text, target, revision)))
+        Ok(found.filter(|file| has_revision(file, target, revision)))
     }
 
-    /// A manifest of a revision from what became of the file at `path`: for one whose commit is not known, or was forced away.
+    /// A manifest of a revision from what became of the file at `path`: for one whose commit is not known, or was forced away. One
+    /// that reads copies of configs is not found so, as these may be in other files.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -149,9 +157,10 @@ impl WatchedBranch {
         target: &ObjectRef,
     ) -> Result<Option<ManifestFile>, GitError> {
         let changes = self.store.changes(tip, path, Timestamp::MIN, HISTORY_MAX).await?;
-        let mut texts = changes.iter().flat_map(|change| [&change.after, &change.before]).flatten();
-        let found = texts.find(|text| has_revision(text, target, revision));
-        Ok(found.map(|text| ManifestFile { path: path.to_owned(), text: text.to_string() }))
+        let texts = changes.iter().flat_map(|change| [&change.after, &change.before]).flatten();
+        let mut files =
+            texts.map(|text| ManifestFile { path: path.to_owned(), text: text.to_string(), configs: Vec::new() });
+        Ok(files.find(|file| has_revision(file, target, revision)))
     }
 
     /// The commits that changed a file since then, newest first.
@@ -222,6 +231,7 @@ impl WatchedBranch {
     }
 }
 
-fn has_revision(text: &str, target: &ObjectRef, revision: &Revision) -> bool {
-    template_in(text, target).is_some_and(|template| template_digest(&template) == revision.digest)
+fn has_revision(file: &ManifestFile, target: &ObjectRef, revision: &Revision) -> bool {
+    let template = template_in(&file.text, target);
+    template.is_some_and(|template| configs::is_revision(&template, &file.configs, &revision.digest))
 }

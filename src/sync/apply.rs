@@ -22,7 +22,7 @@ use crate::cluster::{
     CallError, Cluster, EffectKind, ErrorKind, ResolveError, Resolved, WriteError, Writer, call, explain,
     is_too_large,
 };
-use crate::model::{CommitId, NamespacedName};
+use crate::model::{CommitId, NamespacedName, ObjectRef};
 
 /// Objects looked at side by side: enough to hide latency, few enough to stay below API priority limits.
 const LOOKS: usize = 4;
@@ -173,6 +173,8 @@ pub(super) struct Outcome {
     pub(super) target: Option<(NamespacedName, TargetResult)>,
     /// What of a target's template is new.
     pub(super) reason: Option<Reason>,
+    /// Copies of configs that were made beside it.
+    pub(super) copies: Vec<ObjectRef>,
 }
 
 /// How an object ended up.
@@ -194,7 +196,7 @@ pub(super) enum Settled {
 
 impl Outcome {
     pub(super) fn unchanged() -> Self {
-        Self { state: Settled::Applied, change: None, target: None, reason: None }
+        Self { state: Settled::Applied, change: None, target: None, reason: None, copies: Vec::new() }
     }
 
     pub(super) fn problem(message: String) -> Self {
@@ -209,6 +211,8 @@ pub(super) enum Write {
     Apply { manager: &'static str, body: Value, key: String },
     /// JSON Patch.
     Patch { patch: json_patch::Patch, key: String },
+    /// Server-side apply of the copy of a config that Git's tip does not have any more: what is made of the record reads it.
+    Copy { body: Value },
 }
 
 /// What was decided about an object.
@@ -329,6 +333,7 @@ impl Applier<'_> {
                     let patch = Patch::<()>::Json(patch);
                     self.writer.effect(EffectKind::Patch, &key, api.patch(name, &params, &patch)).await?;
                 }
+                Write::Copy { body } => self.write_copy(&body).await?,
             }
         }
         if let Some(change) = &outcome.change {
@@ -339,10 +344,12 @@ impl Applier<'_> {
 
     async fn prepare(&self, object: &Desired) -> Result<Prepared, Trouble> {
         match &object.role {
-            Role::Plain => self.prepare_plain(object, object.body.clone()).await,
+            Role::Plain | Role::ConfigCopy => self.prepare_plain(object, object.body.clone()).await,
             Role::Apex => self.prepare_apex(object).await,
-            Role::TargetConfig { canary } => self.prepare_config(object, canary).await,
-            Role::Target { canary, digest } => self.prepare_target(object, canary, digest).await,
+            Role::TargetConfig { readers } => self.prepare_config(object, readers).await,
+            Role::Target { canary, digest, configs } => {
+                self.prepare_target(object, canary, (digest, configs)).await
+            }
         }
     }
 
@@ -365,7 +372,12 @@ impl Applier<'_> {
         self.prepare_body(object, &looked, body).await
     }
 
-    async fn prepare_body(&self, object: &Desired, looked: &Looked, body: Value) -> Result<Prepared, Trouble> {
+    pub(super) async fn prepare_body(
+        &self,
+        object: &Desired,
+        looked: &Looked,
+        body: Value,
+    ) -> Result<Prepared, Trouble> {
         let dry_run = self.dry_run(object, &looked.api, &body).await?;
         Ok(prepared(object, looked, body, &dry_run))
     }
@@ -378,16 +390,6 @@ impl Applier<'_> {
             FieldSet::of_engine(live).only(&[&["spec", "selector"], &["spec", "ports"]]).leave_out_of(&mut body);
         }
         self.prepare_body(object, &looked, body).await
-    }
-
-    /// A config that the target reads: it takes effect with a release, so it does not change under one.
-    async fn prepare_config(&self, object: &Desired, canary: &NamespacedName) -> Result<Prepared, Trouble> {
-        let looked = self.look(object).await?;
-        let prepared = self.prepare_body(object, &looked, object.body.clone()).await?;
-        if prepared.writes.is_empty() || looked.live.is_none() || self.canary(canary).await?.allows_changes() {
-            return Ok(prepared);
-        }
-        Ok(Prepared::waiting(canary, Until::Idle, format!("the release of {canary} reads it")))
     }
 
     /// Reads an object of which the release engine has a part, and takes it if it is to be had.
@@ -432,7 +434,7 @@ impl Applier<'_> {
         let Some(found) = &live else { return Ok(Looked { api, live, taken: None }) };
         let claimed = ownership::other_source(found, self.others.own())
             .map(|owner| format!("claim from source {owner}, which does not name it any more"));
-        match taking(found, &object.body, object.role == Role::Plain) {
+        match taking(found, &object.body, matches!(object.role, Role::Plain | Role::ConfigCopy)) {
             Taking::Done => Ok(Looked { api, live, taken: claimed }),
             Taking::Refused(words) => Err(Trouble::Object(words)),
             Taking::Over(adoption) => self.take_over(object, api, found, adoption).await,

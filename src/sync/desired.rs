@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::convert;
 use super::order::Stage;
 use super::references;
 use super::source::{Content, Document, Unusable};
 use crate::api::{self, strict};
+use crate::manifest::{ConfigName, Pinned, encoded_string_data};
 use crate::model::{Digest, NamespacedName, ObjectRef};
 
 /// Where objects go that name no namespace.
@@ -40,11 +41,33 @@ pub(super) enum Role {
     /// Nothing.
     Plain,
     /// The workload that a Canary releases.
-    Target { canary: NamespacedName, digest: Digest },
-    /// A config that only takes effect with a release of the target.
-    TargetConfig { canary: NamespacedName },
+    Target { canary: NamespacedName, digest: Digest, configs: Box<TargetConfigs> },
+    /// A config that only takes effect with a release of the targets that read it.
+    TargetConfig { readers: Vec<Reader> },
+    /// An immutable copy of a config, which a target reads.
+    ConfigCopy,
     /// The service in front of both sides.
     Apex,
+}
+
+/// What a target's configs make of its template.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TargetConfigs {
+    /// The template that reads copies of them, if Git has any.
+    pub(super) pinned: Option<Pinned>,
+    /// Their content as Git has it.
+    pub(super) wanted: Vec<Value>,
+    /// What it reads and Git may have where nobody can read it.
+    pub(super) unsure: BTreeSet<ConfigName>,
+}
+
+/// A target that reads a config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reader {
+    pub(super) canary: NamespacedName,
+    pub(super) target: String,
+    /// The revision that reads a copy of it.
+    pub(super) pinned: Option<Digest>,
 }
 
 impl Role {
@@ -54,6 +77,7 @@ impl Role {
             Self::Plain => "plain",
             Self::Target { .. } => "target",
             Self::TargetConfig { .. } => "config",
+            Self::ConfigCopy => "copy",
             Self::Apex => "apex",
         }
     }
@@ -129,20 +153,16 @@ fn encode_string_data(object: &mut Value) {
     if object["kind"] != "Secret" || object["apiVersion"] != "v1" {
         return;
     }
-    let Some(texts) = object["stringData"].as_object().cloned() else { return };
-    let encoded: Option<Vec<(String, Value)>> = texts
-        .into_iter()
-        .map(|(key, text)| {
-            let bytes = k8s_openapi::ByteString(text.as_str()?.as_bytes().to_vec());
-            Some((key, serde_json::to_value(bytes).ok()?))
-        })
-        .collect();
+    let Some(texts) = object["stringData"].as_object().map(Map::len) else { return };
+    let encoded = encoded_string_data(object);
     // What is no text is the API server's to refuse, in its words.
-    let Some(encoded) = encoded else { return };
+    if encoded.len() != texts {
+        return;
+    }
     if let Some(secret) = object.as_object_mut() {
         secret.remove("stringData");
         if !secret.get("data").is_some_and(Value::is_object) {
-            secret.insert("data".to_owned(), Value::Object(serde_json::Map::new()));
+            secret.insert("data".to_owned(), Value::Object(Map::new()));
         }
         if let Some(data) = secret.get_mut("data").and_then(Value::as_object_mut) {
             data.extend(encoded);
@@ -294,7 +314,7 @@ fn desired(document: Document, id: ObjectRef, version: String, origin: String, w
     }
     // A target until the Canaries are known; `assign_roles` decides.
     let role = match template {
-        Some(digest) => Role::Target { canary: NamespacedName::new("", ""), digest },
+        Some(digest) => Role::Target { canary: NamespacedName::new("", ""), digest, configs: Box::default() },
         None => Role::Plain,
     };
     let digest = Digest::of_canonical(&[]);
@@ -424,7 +444,7 @@ fn canary_ref(canary: &NamespacedName) -> ObjectRef {
 fn role_of<'a>(
     object: &Desired,
     links: &'a [Link],
-    configs: &BTreeMap<ObjectRef, NamespacedName>,
+    configs: &BTreeMap<ObjectRef, Vec<Reader>>,
 ) -> (Role, Option<&'a Link>) {
     let namespace = object.id.namespace.clone().unwrap_or_default();
     let here = |link: &&Link| link.canary.namespace == namespace;
@@ -434,7 +454,10 @@ fn role_of<'a>(
         }
         ("apps", "Deployment", Role::Target { digest, .. }) => {
             match links.iter().filter(here).find(|link| link.target == object.id.name) {
-                Some(link) => (Role::Target { canary: link.canary.clone(), digest: digest.clone() }, Some(link)),
+                Some(link) => {
+                    let (canary, digest) = (link.canary.clone(), digest.clone());
+                    (Role::Target { canary, digest, configs: Box::default() }, Some(link))
+                }
                 None => (Role::Plain, None),
             }
         }
@@ -442,8 +465,10 @@ fn role_of<'a>(
             (Role::Apex, None)
         }
         ("", "ConfigMap" | "Secret", _) => match configs.get(&object.id) {
-            Some(canary) => {
-                (Role::TargetConfig { canary: canary.clone() }, links.iter().find(|link| link.canary == *canary))
+            Some(readers) => {
+                let invalid =
+                    |link: &&Link| link.invalid.is_some() && readers.iter().any(|it| it.canary == link.canary);
+                (Role::TargetConfig { readers: readers.clone() }, links.iter().find(invalid))
             }
             None => (Role::Plain, None),
         },
@@ -469,9 +494,9 @@ fn leave_out_unknown_fields(object: &mut Desired) {
     strict::drop_unknown(&mut object.body);
 }
 
-/// The ConfigMaps and Secrets that targets read, and whose they are.
-fn configs_of_targets(objects: &[Desired], links: &[Link]) -> BTreeMap<ObjectRef, NamespacedName> {
-    let mut configs = BTreeMap::new();
+/// The ConfigMaps and Secrets that targets read, and who they are.
+fn configs_of_targets(objects: &[Desired], links: &[Link]) -> BTreeMap<ObjectRef, Vec<Reader>> {
+    let mut configs: BTreeMap<ObjectRef, Vec<Reader>> = BTreeMap::new();
     for link in links {
         let namespace = &link.canary.namespace;
         let target = objects.iter().find(|object| {
@@ -481,7 +506,8 @@ fn configs_of_targets(objects: &[Desired], links: &[Link]) -> BTreeMap<ObjectRef
         });
         let read = target.map(|target| references::of_template(&target.body["spec"]["template"], namespace));
         for config in read.into_iter().flatten().filter(|id| matches!(id.kind.as_str(), "ConfigMap" | "Secret")) {
-            configs.entry(config).or_insert_with(|| link.canary.clone());
+            let (canary, target) = (link.canary.clone(), link.target.clone());
+            configs.entry(config).or_default().push(Reader { canary, target, pinned: None });
         }
     }
     configs

@@ -5,10 +5,12 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::apply::{Applier, Looked, Outcome, Prepared, Trouble, Write, prepared};
-use super::desired::Desired;
+use super::configs::{self, Wanted};
+use super::desired::{Desired, TargetConfigs};
 use super::pass::Until;
 use super::preview::Reason;
 use super::source::Recorded;
+use super::survey;
 use super::target::{self, Admission, CanaryFacts, LiveTarget};
 use crate::api::annotations::{COPIED_FROM, MANAGER_PENDING, MANAGER_SYNC, REBUILT, REVISION};
 use crate::api::{self, Canary, CanaryPhase, TargetResult};
@@ -21,11 +23,14 @@ impl Applier<'_> {
         &self,
         object: &Desired,
         canary: &NamespacedName,
-        digest: &Digest,
+        (as_written, configs): (&Digest, &TargetConfigs),
     ) -> Result<Prepared, Trouble> {
         let looked = self.look(object).await?;
         let facts = self.canary(canary).await?;
         let recorded = self.recorded_first(object, canary, &facts).await?;
+        let Wanted { body, digest } =
+            self.wanted_form(object, (as_written, configs), looked.live.as_ref(), &facts).await?;
+        let digest = &digest;
         if let Some(recorded) = &recorded
             && recorded.revision.digest != *digest
             && looked.live.as_ref().is_none_or(|live| gives_way(live, recorded))
@@ -41,11 +46,12 @@ impl Applier<'_> {
         match target::admission(digest, self.commit, live.as_ref(), &facts) {
             Admission::Announce { revision, already } => {
                 let mut prepared = announce(object, canary, revision, already && !owed, &replaced);
-                prepared.outcome.reason = looked.live.as_ref().map(|live| reason(live, object, &facts, digest));
+                prepared.outcome.reason =
+                    looked.live.as_ref().map(|live| reason(live, (&object.body, &body), &facts, digest));
                 Ok(prepared)
             }
             Admission::Same { stamp, drop_pending, template_may_change } => {
-                let exact = self.prepare_exact(object, &looked, &object.body, &stamp, recorded, &facts).await?;
+                let exact = self.prepare_exact(object, &looked, &body, &stamp, recorded, &facts).await?;
                 if exact.changes_template && !template_may_change {
                     let reason =
                         format!("its template was changed in the cluster; put right when {canary} has no traffic");
@@ -61,7 +67,7 @@ impl Applier<'_> {
             }
             Admission::Write { stamp, drop_pending } => {
                 let Exact { mut prepared, changes_template } =
-                    self.prepare_exact(object, &looked, &object.body, &stamp, recorded, &facts).await?;
+                    self.prepare_exact(object, &looked, &body, &stamp, recorded, &facts).await?;
                 if changes_template && facts.uid.is_none() && looked.live.is_some() {
                     // Unguarded it would reach all users at once.
                     let reason = format!("{canary}, which guards it, is not in the cluster yet");
@@ -77,7 +83,7 @@ impl Applier<'_> {
                     prepared.outcome.change = prepared.outcome.change.map(|change| format!("{change}: {what}"));
                 }
                 let release = looked.live.as_ref().filter(|_| changes_template);
-                prepared.outcome.reason = release.map(|live| reason(live, object, &facts, digest));
+                prepared.outcome.reason = release.map(|live| reason(live, (&object.body, &body), &facts, digest));
                 prepared.outcome.target = Some((canary.clone(), TargetResult::Written { revision: stamp }));
                 Ok(prepared)
             }
@@ -165,15 +171,18 @@ impl Applier<'_> {
         recorded: &Recorded,
         (canary, facts): (&NamespacedName, &CanaryFacts),
     ) -> Result<Prepared, Trouble> {
-        let Recorded { revision, template, failed: _, source } = recorded;
+        let Recorded { revision, template, copies, failed: _, source } = recorded;
         let mut wanted = object.body.clone();
         wanted["spec"]["template"] = template.clone();
         wanted["metadata"]["annotations"][REBUILT] = json!(source);
-        let Prepared { writes, outcome } =
+        let Prepared { mut writes, outcome } =
             self.prepare_exact(object, looked, &wanted, revision, Some(recorded), facts).await?.prepared;
+        let copies: Vec<Value> = copies.iter().map(|copy| self.placed_copy(copy, object)).collect();
+        let made = copies.iter().map(survey::identity).collect();
+        writes.splice(0..0, copies.into_iter().map(|body| Write::Copy { body }));
         let reason = format!("first {revision}, which the record says was promoted last, then Git's");
         let hold = Prepared::waiting(canary, Until::Admits(digest.clone()), reason).outcome;
-        Ok(Prepared { writes, outcome: Outcome { change: outcome.change, ..hold } })
+        Ok(Prepared { writes, outcome: Outcome { change: outcome.change, copies: made, ..hold } })
     }
 
     /// What the live Canary says. Read, not cached: it decides a write.
@@ -194,8 +203,8 @@ impl Applier<'_> {
     }
 }
 
-/// What of a target's template is new.
-fn reason(live: &Value, object: &Desired, facts: &CanaryFacts, digest: &Digest) -> Reason {
+/// What of a target's template is new; `wanted` is the target as it is to be.
+fn reason(live: &Value, (object, wanted): (&Value, &Value), facts: &CanaryFacts, digest: &Digest) -> Reason {
     if facts.promoted.as_ref().is_some_and(|promoted| promoted.digest == *digest) {
         return Reason::Restored;
     }
@@ -209,7 +218,11 @@ fn reason(live: &Value, object: &Desired, facts: &CanaryFacts, digest: &Digest) 
         }
         template_digest(&template)
     };
-    if bare(live) == bare(&object.body) { Reason::Image } else { Reason::Template }
+    let (was, is) = (configs::as_people_wrote(live, object), configs::as_people_wrote(wanted, object));
+    if template_digest(&was["spec"]["template"]) == template_digest(&is["spec"]["template"]) {
+        return Reason::Config;
+    }
+    if bare(&was) == bare(&is) { Reason::Image } else { Reason::Template }
 }
 
 /// Whether a live target may be brought to what the record says: it runs that, or what failed. One that runs another revision

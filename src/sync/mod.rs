@@ -12,6 +12,7 @@
 
 mod adoption;
 mod apply;
+mod configs;
 mod convert;
 mod desired;
 mod events;

@@ -35,7 +35,8 @@ pub(super) fn stamp(set: &mut DesiredSet, source: &NamespacedName) {
     }
 }
 
-fn stamped(body: &mut Value, source: &NamespacedName) {
+/// Puts the source's identity on an object.
+pub(super) fn stamped(body: &mut Value, source: &NamespacedName) {
     let metadata = &mut body["metadata"];
     if !metadata["annotations"].is_object() {
         metadata["annotations"] = json!({});

@@ -8,6 +8,7 @@ use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 
 use super::apply::{Applier, LoneFailure, Outcome, Settled, Trouble, is_about_the_group};
+use super::configs;
 use super::desired::{self, Desired, DesiredSet, Gvk, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
@@ -75,6 +76,8 @@ pub(super) enum Until {
     Admits(Digest),
     /// Nothing is being released.
     Idle,
+    /// Its primary runs this digest.
+    Promoted(Digest),
     /// Its target's template may be put right.
     Correctable,
     /// It is there.
@@ -114,6 +117,7 @@ impl Pass<'_> {
         let mut set = desired::collect(documents, &scopes, &self.live_canaries, self.only_namespace);
         set.complete &= self.content.unreadable.is_empty();
         desired::hold_unusable(&mut set, &self.content.unusable);
+        configs::pin(&mut set);
         refused::hold(&mut set, self.judge);
         risks::tell(&mut set, self.selector_labels);
         ownership::stamp(&mut set, self.others.own());
@@ -179,7 +183,8 @@ impl Pass<'_> {
         let mut ahead = inventory.clone();
         let mut done = inventory.clone();
         for object in &set.objects {
-            let owned = Owned { version: object.version.clone(), presence: Presence::Ahead, ..Owned::default() };
+            let (version, copy) = (object.version.clone(), object.role == Role::ConfigCopy);
+            let owned = Owned { version, presence: Presence::Ahead, copy, ..Owned::default() };
             let settled =
                 Owned { digest: Some(object.digest.clone()), presence: Presence::Written, ..owned.clone() };
             done.objects.insert(object.id.clone(), settled);
@@ -206,8 +211,8 @@ impl Pass<'_> {
     fn note_problems(&self, set: &DesiredSet, inventory: &Inventory, results: &mut Results) {
         // What Git names stays ours, also while nobody knows what exactly it names.
         for (id, owned) in inventory.objects.iter().filter(|(id, _)| set.named.contains(id)) {
-            let Owned { version, presence, since, .. } = owned.clone();
-            results.owned.insert(id.clone(), Owned { version, presence, since, ..Owned::default() });
+            let Owned { version, presence, since, copy, .. } = owned.clone();
+            results.owned.insert(id.clone(), Owned { version, presence, since, copy, ..Owned::default() });
         }
         for problem in &set.problems {
             match &problem.id {
@@ -325,7 +330,7 @@ impl Pass<'_> {
     fn may_mend(&self, object: &Desired) -> bool {
         match &object.role {
             Role::Target { canary, .. } => self.drifted.contains(canary),
-            Role::Plain | Role::Apex | Role::TargetConfig { .. } => {
+            Role::Plain | Role::Apex | Role::TargetConfig { .. } | Role::ConfigCopy => {
                 let namespace = object.id.namespace.as_deref();
                 self.drifted.iter().any(|canary| namespace == Some(canary.namespace.as_str()))
             }
@@ -427,7 +432,11 @@ impl Results {
     }
 
     fn note(&mut self, object: &Desired, outcome: Outcome) {
-        let Outcome { state, change, target, reason } = outcome;
+        let Outcome { state, change, target, reason, copies } = outcome;
+        for id in copies {
+            let owned = Owned { version: "v1".to_owned(), copy: true, ..Owned::default() };
+            self.owned.entry(id).or_insert(owned);
+        }
         self.passed.planned.extend(change.as_ref().map(|change| {
             let release = target.clone().zip(reason);
             let release = release.map(|((canary, result), reason)| PlannedRelease { canary, result, reason });
@@ -443,7 +452,8 @@ impl Results {
         status.changes.extend(change.map(|change| format!("{}: {change}", object.id)));
         let (before, since) =
             self.owned.get(&object.id).map_or((Presence::Ahead, None), |it| (it.presence, it.since.clone()));
-        let mut owned = Owned { version: object.version.clone(), presence: before, since, ..Owned::default() };
+        let (version, copy) = (object.version.clone(), object.role == Role::ConfigCopy);
+        let mut owned = Owned { version, presence: before, since, copy, ..Owned::default() };
         match state {
             Settled::Applied => {
                 owned.digest = Some(object.digest.clone());
@@ -494,11 +504,13 @@ fn is_settled(object: &Desired, inventory: &Inventory) -> bool {
 
 /// Whether nothing of this object may change without the Canary.
 fn guards(canary: &Desired, object: &Desired) -> bool {
+    let is_it = |guard: &NamespacedName| {
+        guard.name == canary.id.name && Some(&guard.namespace) == canary.id.namespace.as_ref()
+    };
     match &object.role {
-        Role::Target { canary: guard, .. } | Role::TargetConfig { canary: guard } => {
-            guard.name == canary.id.name && Some(&guard.namespace) == canary.id.namespace.as_ref()
-        }
-        Role::Plain | Role::Apex => false,
+        Role::Target { canary: guard, .. } => is_it(guard),
+        Role::TargetConfig { readers } => readers.iter().any(|reader| is_it(&reader.canary)),
+        Role::Plain | Role::ConfigCopy | Role::Apex => false,
     }
 }
 

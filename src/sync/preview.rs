@@ -97,6 +97,8 @@ pub struct PlannedRelease {
 pub enum Reason {
     /// Nothing but images.
     Image,
+    /// Nothing but what ConfigMaps and Secrets hold.
+    Config,
     /// More.
     Template,
     /// It is what primary runs: nothing is released.
@@ -108,6 +110,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Image => "image",
+            Self::Config => "config",
             Self::Template => "template",
             Self::Restored => "restored",
         }

@@ -18,11 +18,12 @@ pub(super) fn hold(set: &mut DesiredSet, judge: Judge) {
     let refused = refused(set, judge);
     set.refused = refused.values().map(|(id, _)| id.clone()).collect();
     for object in std::mem::take(&mut set.objects) {
-        let canary = match &object.role {
-            Role::Target { canary, .. } | Role::TargetConfig { canary } => Some(canary),
-            Role::Plain | Role::Apex => None,
+        let guards: Vec<&NamespacedName> = match &object.role {
+            Role::Target { canary, .. } => vec![canary],
+            Role::TargetConfig { readers } => readers.iter().map(|reader| &reader.canary).collect(),
+            Role::Plain | Role::ConfigCopy | Role::Apex => Vec::new(),
         };
-        match canary.and_then(|canary| Some((canary, refused.get(canary)?))) {
+        match guards.into_iter().find_map(|canary| Some((canary, refused.get(canary)?))) {
             None => set.objects.push(object),
             Some((canary, (_, reason))) => set.problems.push(Problem {
                 message: format!(

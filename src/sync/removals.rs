@@ -51,7 +51,8 @@ pub(super) fn update(inventory: &mut Inventory, wanted: Wanted<'_>) {
     let mut left: BTreeMap<&CommitId, u32> = BTreeMap::new();
     for owned in inventory.objects.values() {
         if let Some(commit) = &owned.dropped {
-            *left.entry(commit).or_default() += u32::from(owned.presence == Presence::Written);
+            // Copies of configs go by the dozen when many configs change: that is no mistake.
+            *left.entry(commit).or_default() += u32::from(owned.presence == Presence::Written && !owned.copy);
         }
     }
     inventory.removals.retain(|commit, _| left.contains_key(commit));
@@ -75,7 +76,7 @@ pub(super) fn trim(inventory: &mut Inventory) {
 
 /// Whether an object counts as one that Git had in the cluster.
 fn counts(owned: &Owned) -> bool {
-    owned.dropped.is_none() && owned.presence == Presence::Written
+    owned.dropped.is_none() && owned.presence == Presence::Written && !owned.copy
 }
 
 fn judge(owned: u32, gone: u32) -> RemovalVerdict {
@@ -91,7 +92,7 @@ pub(super) fn verdict(inventory: &Inventory, owned: &Owned) -> RemovalVerdict {
 
 /// How many objects are still there that a commit dropped.
 pub(super) fn still_there(inventory: &Inventory, commit: &CommitId) -> usize {
-    inventory.objects.values().filter(|owned| owned.dropped.as_ref() == Some(commit)).count()
+    inventory.objects.values().filter(|owned| owned.dropped.as_ref() == Some(commit) && !owned.copy).count()
 }
 
 /// Why nothing of a removal is deleted, and what a person can do.

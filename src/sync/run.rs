@@ -411,13 +411,14 @@ impl Memory {
     /// Whether a release has let something go on.
     fn may_go_on(&self, canaries: &Reflected<WatchedCanary>) -> bool {
         self.waiting.iter().any(|Waiting { canary, until }| match (canaries.get(canary), until) {
-            (None, Until::Admits(_) | Until::Idle | Until::Correctable) => true,
+            (None, Until::Admits(_) | Until::Idle | Until::Promoted(_) | Until::Correctable) => true,
             // A Canary that cannot be read is not gone.
             (None, Until::Gone) => canaries.problem(canary).is_none(),
             (None, Until::There) | (Some(_), Until::Gone) => false,
             (Some(_), Until::There) => true,
             (Some(live), Until::Admits(digest)) => live.facts.admits(digest),
             (Some(live), Until::Idle) => live.facts.allows_changes(),
+            (Some(live), Until::Promoted(digest)) => live.facts.runs(digest),
             (Some(live), Until::Correctable) => live.facts.allows_correction(),
         })
     }

@@ -170,8 +170,10 @@ pub trait RecordSource: Send + Sync {
 pub struct Recorded {
     /// The promoted revision.
     pub revision: Revision,
-    /// Its pod template, as it was in Git.
+    /// Its pod template, as it was in Git and reading copies of its configs.
     pub template: Value,
+    /// Those copies.
+    pub copies: Vec<Value>,
     /// Revisions that failed and have not succeeded since.
     pub failed: Vec<Quarantined>,
     /// Which record says so and how far it can be trusted, in words.

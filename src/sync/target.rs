@@ -125,6 +125,11 @@ impl CanaryFacts {
         }
     }
 
+    /// Whether primary runs this digest and nothing else is being released.
+    pub(super) fn runs(&self, digest: &Digest) -> bool {
+        self.is_free() && self.promoted.as_ref().is_some_and(|promoted| promoted.digest == *digest)
+    }
+
     /// What a new template means for the target, in words.
     pub(super) fn consequence(&self, digest: &Digest) -> &'static str {
         match &self.promoted {

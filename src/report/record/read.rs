@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::wire::{self, FinishedRecord, Header, TargetRecord};
+use super::wire::{self, FinishedRecord, Header, ManifestPlace, TargetRecord};
 use super::{Files, HEADER, VERSION, recorded_copy};
 use crate::git::{GitError, Reference, Remote, Store, TreeLimits};
-use crate::manifest::{template_digest, value_at};
+use crate::manifest::{Pin, template_digest, value_at, with_pins};
 use crate::model::{CommitId, NamespacedName, ObjectRef, Quarantined, Revision};
 use crate::release::OutcomeKind;
 
@@ -38,8 +38,10 @@ pub struct PromotedManifest {
     pub path: String,
     /// The file's text.
     pub text: String,
-    /// The pod template in it; it has the revision's digest.
+    /// The pod template in it, reading the copies below; it has the revision's digest.
     pub template: Value,
+    /// The copies of configs that it reads.
+    pub pins: Vec<Pin>,
 }
 
 /// A record that cannot be used.
@@ -140,17 +142,19 @@ impl Record {
         let Some(promoted) = &target.promoted else { return Ok(None) };
         let Some(place) = &promoted.manifest else { return Ok(None) };
         let digest = &promoted.revision.digest;
-        let (path, bytes) = recorded_copy(&self.files, canary, digest)
+        let (place, bytes) = recorded_copy(&self.files, canary, digest)
             .ok_or_else(|| fail(format!("the copy {} of its manifest is missing", place.copy)))?;
         let text = String::from_utf8(bytes.to_vec()).map_err(|error| fail(error.to_string()))?;
         let template = super::template_in(&text, &target.target)
             .ok_or_else(|| fail(format!("{} holds no template of {}", place.copy, target.target)))?;
+        let ManifestPlace { path, copy, pins } = place;
+        let template = with_pins(&template, &pins);
         let found = template_digest(&template);
         if found != *digest {
-            return Err(fail(format!("{} has the digest {found}, not the recorded {digest}", place.copy)));
+            return Err(fail(format!("{copy} has the digest {found}, not the recorded {digest}")));
         }
         let (revision, target) = (promoted.revision.clone(), target.target.clone());
-        Ok(Some(PromotedManifest { revision, target, path, text, template }))
+        Ok(Some(PromotedManifest { revision, target, path, text, template, pins }))
     }
 
     /// Revisions of a target that failed and have not succeeded since, oldest first.

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{TargetReport, VERSION};
+use crate::manifest::Pin;
 use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
 use crate::release::{CheckResult, Outcome, OutcomeKind};
 
@@ -113,6 +114,9 @@ pub struct ManifestPlace {
     pub path: String,
     /// On the status branch.
     pub copy: String,
+    /// The copies of configs that the promoted template reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<Pin>,
 }
 
 /// `history/<namespace>/<name>/….yaml`.

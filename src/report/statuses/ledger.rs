@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::judge::{Facts, Said, judge};
 use super::target::WatchedTarget;
 use super::touched::{Touch, What};
-use crate::api::SourceStatus;
+use crate::api::{SourceStatus, SyncedCommit, TargetResult};
 use crate::forge::CommitState;
 use crate::model::{CommitId, NamespacedName, after};
 
@@ -185,6 +185,44 @@ impl Ledger {
     /// Sync has worked through the tip.
     pub(super) fn applied(&mut self) {
         self.applied = self.next;
+    }
+
+    /// Takes in what sync made of commits. Only that knows which revision a commit is for a target: it may read copies of configs
+    /// that are in other files, or be what an overlay makes.
+    pub(super) fn learn(&mut self, source: &SourceStatus, now: Timestamp) {
+        for SyncedCommit { commit, targets, result: _ } in &source.commits {
+            for (canary, result) in targets {
+                let (TargetResult::Written { revision } | TargetResult::Announced { revision }) = result else {
+                    continue;
+                };
+                let Some((namespace, name)) = canary.split_once('/') else { continue };
+                // It came with an earlier commit.
+                if revision.commit.as_ref() != Some(commit) {
+                    continue;
+                }
+                let (canary, what) =
+                    (NamespacedName::new(namespace, name), What::New { digest: revision.digest.clone() });
+                let mut entries = self.entries.iter_mut();
+                match entries.find(|entry| entry.commit == *commit && entry.canary == canary) {
+                    Some(entry) if entry.what == what => {}
+                    Some(entry) => (entry.what, entry.said) = (what, Said::seen()),
+                    None if self.tip.as_ref() == Some(commit) => {
+                        let (commit, said, order) = (commit.clone(), Said::seen(), self.next);
+                        self.entries.push(Entry {
+                            commit,
+                            canary,
+                            what,
+                            seen: now,
+                            order,
+                            said,
+                            told: None,
+                            posts: 0,
+                        });
+                    }
+                    None => {}
+                }
+            }
+        }
     }
 
     /// Judges all of them.

@@ -153,6 +153,7 @@ impl Loop {
         if let Err(words) = self.fold(&source, &targets, now).await {
             self.say(&format!("what commits touch cannot be read: {words}"));
         }
+        self.ledger.learn(&source, now);
         self.ledger.judge(|canary| targets.get(canary), &source, now);
         self.ledger.trim(self.context.forge.is_some());
         let wait = match self.context.forge.clone() {

@@ -233,14 +233,15 @@ impl GitReporter {
             Ok(found) => found,
             Err(reason) => return none(reason),
         };
-        self.at_tip.sweep();
         // Whole seconds: so commits count.
         let since = Timestamp::from_second(failed.ended.as_second()).unwrap_or(failed.ended);
         let changes = self.watched.changes(&tip, &found.path, since).await?;
         let manifest = self.good_manifest(report, failed, &tip, &found).await?;
+        let found = found.with_configs(&snapshot, &report.target, manifest.as_ref(), &mut self.at_tip);
+        self.at_tip.sweep();
         let edits = match promoted.zip(manifest.as_ref()) {
-            Some((promoted, _)) if found.is_rendered() => {
-                Some(self.edits_of_overlay(report, failed, promoted, (&tip, &found)).await?)
+            Some((promoted, good)) if found.is_rendered() => {
+                Some(self.edits_of_overlay(report, failed, (promoted, good), (&tip, &found)).await?)
             }
             Some(_) | None => None,
         };
@@ -285,7 +286,7 @@ impl GitReporter {
         &self,
         report: &TargetReport,
         failed: &Outcome,
-        promoted: &Revision,
+        (promoted, manifest): (&Revision, &ManifestFile),
         (tip, found): (&CommitId, &Found),
     ) -> Result<Result<Vec<(String, String)>, String>, Stop> {
         let Some(good) = &promoted.commit else {
@@ -295,7 +296,7 @@ impl GitReporter {
             return Ok(Err("it does not make the failed revision any more".to_owned()));
         }
         let what = PutRight { file: &found.path, tip, good };
-        let accepts = |made: &str| rollback::proves(found, made, &report.target, promoted);
+        let accepts = |made: &str| rollback::proves(found, made, &report.target, manifest);
         Ok(self.watched.put_right(what, &accepts).await?)
     }
 

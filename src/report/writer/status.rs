@@ -301,11 +301,11 @@ impl GitReporter {
 
     /// Whether the record holds a revision's manifest; unless it is `proved`, byte for byte as the commit has it that brought it.
     async fn has_copy(&self, report: &TargetReport, revision: &Revision, proved: bool) -> Result<bool, Stop> {
-        let Some((path, bytes)) = recorded_copy(self.status.files(), &report.canary, &revision.digest) else {
+        let Some((place, bytes)) = recorded_copy(self.status.files(), &report.canary, &revision.digest) else {
             return Ok(false);
         };
         let Some(commit) = &revision.commit else { return Ok(proved) };
-        Ok(proved || self.watched.is_file(commit, &path, bytes).await?)
+        Ok(proved || self.watched.is_file(commit, &place.path, bytes).await?)
     }
 
     /// The manifest of a revision from the commit that brought it.

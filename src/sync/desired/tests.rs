@@ -63,7 +63,8 @@ fn roles_follow_the_canary_and_stages_order_the_set() {
     let owner = NamespacedName::new("test", "podinfo");
     assert!(matches!(role(&set, "Deployment", "podinfo"), Some(Role::Target { canary, .. }) if *canary == owner));
     assert_eq!(role(&set, "Deployment", "other"), Some(&Role::Plain));
-    assert_eq!(role(&set, "ConfigMap", "settings"), Some(&Role::TargetConfig { canary: owner }));
+    let readers = vec![Reader { canary: owner, target: "podinfo".into(), pinned: None }];
+    assert_eq!(role(&set, "ConfigMap", "settings"), Some(&Role::TargetConfig { readers }));
     assert_eq!(role(&set, "ConfigMap", "unrelated"), Some(&Role::Plain));
     assert_eq!(role(&set, "Service", "podinfo"), Some(&Role::Apex));
     let kinds: Vec<&str> = set.objects.iter().map(|object| object.id.kind.as_str()).collect();

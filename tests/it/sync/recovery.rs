@@ -9,6 +9,7 @@ async fn a_rebuilt_cluster_starts_with_what_the_record_says() {
     let recorded = Recorded {
         revision: Revision { digest: old.documents[0].thaw().template.unwrap(), commit: Some(commit(9)) },
         template: old.documents[0].thaw().object["spec"]["template"].clone(),
+        copies: Vec::new(),
         failed: Vec::new(),
         source: "branch serin/status/c1 says so".into(),
     };
@@ -39,6 +40,7 @@ async fn a_target_that_serves_without_a_canary_is_not_taken_back_to_the_record()
     *world.records.0.lock().unwrap() = Some(Ok(Recorded {
         revision: Revision { digest: old.documents[0].thaw().template.unwrap(), commit: Some(commit(9)) },
         template: old.documents[0].thaw().object["spec"]["template"].clone(),
+        copies: Vec::new(),
         failed: Vec::new(),
         source: "branch serin/status/c1 says so".into(),
     }));
@@ -62,6 +64,7 @@ fn record_of_a_failure() -> Recorded {
     Recorded {
         revision: Revision { digest: digest_of("1"), commit: Some(commit(9)) },
         template: old.documents[0].thaw().object["spec"]["template"].clone(),
+        copies: Vec::new(),
         failed: vec![Quarantined {
             release: ReleaseId::new(4, &failed.digest),
             revision: failed,
