@@ -262,11 +262,9 @@ fn a_config_goes_back_with_its_template_or_alone() {
 fn a_config_is_not_put_back_under_others_nor_made_anew() {
     let (red, bad) = (config("red"), READER.replace("3.1.0", "3.1.1"));
     let other = READER.replace("name: podinfo,", "name: other,");
-    let job = format!(
-        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: c, namespace: test}}\nspec: {{jobTemplate: {{spec: {{template: \
-         {{spec: {{containers: [{{name: a, envFrom: [{{configMapRef: {{name: settings}}}}]}}]}}}}}}}}}}\n"
-    );
-    for reader in [&other, &job] {
+    let job = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c, namespace: test}\nspec: {jobTemplate: {spec: {template: \
+               {spec: {containers: [{name: a, envFrom: [{configMapRef: {name: settings}}]}]}}}}}\n";
+    for reader in [other.as_str(), job] {
         let decision = decide_on_configs(&[("a.yaml", reader), ("settings.yaml", &red), ("podinfo.yaml", READER)]);
         assert!(matches!(&decision, Decision::None(NoRollback::Shared { .. })), "{decision:?}");
     }
