@@ -69,10 +69,9 @@ impl Backends {
         let clients = HttpClients::new(settings.http.proxy.as_deref()).map_err(CliError::input)?;
         Ok(Self {
             metrics: Arc::new(Prometheus::new(clients.clone())),
-            // Where a proxy is named it decides where addresses lead.
-            hooks: Arc::new(HttpHooks::new(match settings.http.proxy {
-                Some(_) => clients,
-                None => clients.without_loopback(),
+            hooks: Arc::new(HttpHooks::new(match calls_itself(settings) {
+                true => clients,
+                false => clients.without_loopback(),
             })),
             forge: forge(settings, cluster)?,
             probe: Arc::new(NoProbe),
@@ -318,7 +317,13 @@ fn controller_settings(settings: &Settings, tells_forge: bool) -> ControllerSett
         drain: settings.drain,
         settle: settings.settle,
         selector_labels: settings.selector_labels.clone(),
+        loopback: calls_itself(settings),
     }
+}
+
+/// Whether addresses of this machine may be called: where a proxy is named it decides where addresses lead.
+fn calls_itself(settings: &Settings) -> bool {
+    settings.http.proxy.is_some()
 }
 
 fn sync_settings(settings: &Settings) -> SyncSettings {

@@ -252,12 +252,17 @@ impl Finder {
             if asked.contains(&endpoint) {
                 continue;
             }
-            if let Reading::NoData { reason } | Reading::Error { reason } | Reading::Misconfigured { reason } =
-                self.metrics.query(&endpoint, PING).await
-            {
+            let said = |reason| {
                 let place =
                     Address::parse(&endpoint.address).map_or_else(|_| String::new(), |at| format!(" at {at}"));
-                return Err(ProviderFault::Unreachable(format!("{}{place}: {reason}", endpoint.kind)));
+                format!("{}{place}: {reason}", endpoint.kind)
+            };
+            match self.metrics.query(&endpoint, PING).await {
+                Reading::Misconfigured { reason } => return Err(ProviderFault::Policy(said(reason))),
+                Reading::NoData { reason } | Reading::Error { reason } => {
+                    return Err(ProviderFault::Unreachable(said(reason)));
+                }
+                Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. } => {}
             }
             asked.push(endpoint);
         }

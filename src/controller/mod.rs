@@ -28,6 +28,7 @@ mod status;
 mod strategy;
 mod telemetry;
 mod wakeups;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use crate::metrics::MetricProvider;
 
 pub use caches::Canaries;
 pub use policy::{Notice, PolicyError, check_policy};
+pub use queries::{MetricFault, check_metrics};
 pub use run::{ControllerError, run};
 pub use settings::ControllerSettings;
 pub use telemetry::Telemetry;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
 use crate::analysis::{Condition, Range};
 use crate::api::duration::DurationError;
-use crate::api::{CanaryAnalysis, CanarySpec, Metric, Webhook, WebhookType};
+use crate::api::{CanaryAnalysis, CanaryService, CanarySpec, Metric, WebhookType};
 use crate::model::NamespacedName;
 use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, Promotion, Rounds};
 use crate::router::{DEFAULT_PROVIDER, FieldProblem, RouteAsk, providers, router_of};
@@ -14,6 +16,7 @@ use super::observe::router_for;
 use super::queries::{FindTemplate, has_own_window};
 use super::settings::ControllerSettings;
 use super::strategy::{self, Strategy};
+use super::webhooks;
 
 /// Intervals that a tick may be held for provider errors before the release fails: long enough for a restart of the metric
 /// system, short enough that nobody forgets a canary (DESIGN: hold has a limit).
@@ -21,13 +24,12 @@ const HOLD_LIMIT: u32 = 10;
 /// Requests at the canary, by the mesh's own counters, from which on a metric without a value is a failed check: enough for one
 /// scrape to have seen some (DESIGN 7.7).
 const MIN_SAMPLES: u64 = 10;
+/// Largest number of a port.
+const PORT_MAX: i32 = 65_535;
 /// Longest wait for a metric. Providers have shorter timeouts of their own; this is the backstop for an answer that got lost.
 const METRIC_PATIENCE: Duration = Duration::from_secs(30);
 /// Shortest interval and window after division by the demonstration's speed: below it a query has no two samples.
 const SHORTEST: Duration = Duration::from_millis(100);
-
-/// Longest timeout of a webhook: a load test of a day holds its place among the others that long.
-const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A Canary that cannot be carried out, in words for its condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,16 +94,7 @@ pub struct Notice {
 /// # Errors
 /// With what would block it.
 pub fn check_policy(canary: &NamespacedName, spec: &CanarySpec) -> Result<Vec<Notice>, PolicyError> {
-    let settings = ControllerSettings {
-        namespace: None,
-        metrics_address: String::new(),
-        own_namespace: String::new(),
-        speed: 1.0,
-        drain: Duration::ZERO,
-        settle: Duration::ZERO,
-        selector_labels: Vec::new(),
-        projections: Vec::new(),
-    };
+    let settings = ControllerSettings::of_nobody();
     let policy = compile(canary, spec, &settings, &|template| Err(format!("{template} is not looked at here")))?;
     let mut notices = notices(spec);
     if policy.watch.is_empty() && !policy.skip_analysis {
@@ -110,6 +103,13 @@ pub fn check_policy(canary: &NamespacedName, spec: &CanarySpec) -> Result<Vec<No
             message: "no metric and no webhook checks the canary: it is promoted when its time is over".to_owned(),
         });
     }
+    let webhooks = spec.analysis.webhooks.iter().enumerate();
+    notices.extend(webhooks.filter_map(|(index, webhook)| {
+        let PolicyError::Invalid { path, message } = webhooks::compile(index, webhook, false).err()? else {
+            return None;
+        };
+        Some(Notice { path, message: format!("{message}, unless http.proxy says where addresses lead") })
+    }));
     Ok(notices)
 }
 
@@ -131,7 +131,7 @@ pub(super) fn compile(
         strategy::compile(&canary.namespace, spec, router, interval)?;
     let checks = analysis.metrics.iter().enumerate();
     let checks = checks.map(|(index, metric)| check(canary, spec, (index, metric), settings, templates));
-    let hooks = analysis.webhooks.iter().enumerate().map(|(index, webhook)| hook(index, webhook));
+    let hooks = analysis.webhooks.iter().enumerate().map(|(index, webhook)| webhooks::compile(index, webhook, settings.loopback));
     let hooks = hooks.collect::<Result<Vec<Hook>, _>>()?;
     let of_rounds = |hook: &Hook| matches!(hook.kind, HookKind::Rollout | HookKind::Rollback);
     let (of_rounds, of_steps): (Vec<_>, Vec<_>) = hooks.into_iter().partition(of_rounds);
@@ -241,18 +241,22 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
         let what = format!("targetRef.apiVersion {}", spec.target_ref.api_version);
         return refuse("spec.targetRef.apiVersion", &what, "a Deployment is served as apps/v1");
     }
+    if let Some(Err(error)) = spec.metrics_server.as_deref().map(|address| webhooks::address(address, true)) {
+        return Err(invalid("spec.metricsServer", &error.to_string()));
+    }
     if let Some(scaler) = &spec.autoscaler_ref
         && scaler.kind != "HorizontalPodAutoscaler"
     {
         let what = format!("autoscalerRef.kind {}", scaler.kind);
         return refuse("spec.autoscalerRef.kind", &what, "use a HorizontalPodAutoscaler");
     }
-    if spec.service.is_none() {
+    let Some(service) = &spec.service else {
         return Err(PolicyError::Invalid {
             path: "spec".to_owned(),
             message: "spec.service is missing: it says which services to generate".to_owned(),
         });
-    }
+    };
+    refuse_ports(service)?;
     let CanaryAnalysis { primary_ready_threshold, canary_ready_threshold, .. } = &spec.analysis;
     let partly = |threshold: &Option<i64>| threshold.is_some_and(|percent| percent != 100);
     if partly(primary_ready_threshold) {
@@ -264,7 +268,27 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
     }
 }
 
-fn check(
+/// Numbers that the API server would refuse in each of the generated Services.
+fn refuse_ports(service: &CanaryService) -> Result<(), PolicyError> {
+    let fits = |port: i32| (1..=PORT_MAX).contains(&port);
+    let message = format!("must be between 1 and {PORT_MAX}");
+    match &service.target_port {
+        _ if !fits(service.port) => Err(invalid("spec.service.port", &message)),
+        // Zero is how Flagger's own objects say that nothing is said.
+        Some(IntOrString::Int(port)) if *port != 0 && !fits(*port) => {
+            Err(invalid("spec.service.targetPort", &message))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A field that makes no sense, named in front of what is wrong with it.
+pub(super) fn invalid(path: &str, message: &str) -> PolicyError {
+    PolicyError::Invalid { path: path.to_owned(), message: format!("{path} {message}") }
+}
+
+/// What a metric asks for.
+pub(super) fn check(
     canary: &NamespacedName,
     spec: &CanarySpec,
     (index, metric): (usize, &Metric),
@@ -316,39 +340,6 @@ fn range(metric: &Metric, source: &CheckSource) -> Range {
     }
 }
 
-fn hook(index: usize, webhook: &Webhook) -> Result<Hook, PolicyError> {
-    let timeout = webhook.timeout().map_err(|source| PolicyError::Duration {
-        path: format!("spec.analysis.webhooks[{index}].timeout"),
-        what: format!("webhook `{}`: timeout", webhook.name),
-        source,
-    })?;
-    if timeout > HOOK_TIMEOUT_MAX {
-        let hours = HOOK_TIMEOUT_MAX.as_secs() / 3600;
-        return Err(PolicyError::Invalid {
-            path: format!("spec.analysis.webhooks[{index}].timeout"),
-            message: format!("webhook `{}`: timeout is longer than {hours} h", webhook.name),
-        });
-    }
-    Ok(Hook {
-        name: webhook.name.clone(),
-        kind: match webhook.type_ {
-            None | Some(WebhookType::Unset | WebhookType::Rollout) => HookKind::Rollout,
-            Some(WebhookType::ConfirmRollout) => HookKind::ConfirmRollout,
-            Some(WebhookType::PreRollout) => HookKind::PreRollout,
-            Some(WebhookType::ConfirmPromotion) => HookKind::ConfirmPromotion,
-            Some(WebhookType::PostRollout) => HookKind::PostRollout,
-            Some(WebhookType::Event) => HookKind::Event,
-            Some(WebhookType::Rollback) => HookKind::Rollback,
-            Some(WebhookType::ConfirmTrafficIncrease) => HookKind::ConfirmTrafficIncrease,
-        },
-        url: webhook.url.clone(),
-        timeout,
-        retries: u32::try_from(webhook.retries.unwrap_or(0)).unwrap_or(0),
-        disable_tls: webhook.disable_tls,
-        metadata: webhook.metadata.clone(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -370,6 +361,7 @@ mod tests {
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],
+            loopback: false,
             projections: Vec::new(),
         }
     }
@@ -492,15 +484,25 @@ mod tests {
             (json!({"analysis": {"stepWeight": null}}), "spec.analysis needs"),
             (json!({"analysis": {"metrics": [{"name": "x"}]}}), "metric `x` is not built in"),
             (
-                json!({"analysis": {"webhooks": [{"name": "h", "url": "u", "timeout": "soon"}]}}),
+                json!({"analysis": {"webhooks": [{"name": "h", "url": "http://h", "timeout": "soon"}]}}),
                 "webhook `h`: timeout",
             ),
             (
-                json!({"analysis": {"webhooks": [{"name": "h", "url": "u", "timeout": "24h1s"}]}}),
+                json!({"analysis": {"webhooks": [{"name": "h", "url": "http://h", "timeout": "24h1s"}]}}),
                 "webhook `h`: timeout is longer than 24 h",
             ),
         ];
-        for (patch, expected) in cases {
+        let hook = |url: &str| json!({"analysis": {"webhooks": [{"name": "h", "url": url}]}});
+        let of_places = [
+            (hook("loadtester.test"), "webhook `h`: url: the address is not an http:// or https:// URL"),
+            (hook("loadtester:8080/x"), "webhook `h`: url: the address is not"),
+            (hook("http://169.254.169.254/"), "webhook `h`: url: the address leads to this machine"),
+            (hook("http://localhost:8080/"), "webhook `h`: url: the address leads to this machine"),
+            (json!({"metricsServer": "prometheus:9090"}), "spec.metricsServer the address is not"),
+            (json!({"service": {"port": 99_999}}), "spec.service.port must be between 1 and 65535"),
+            (json!({"service": {"targetPort": 70_000}}), "spec.service.targetPort must be between"),
+        ];
+        for (patch, expected) in cases.into_iter().chain(of_places) {
             let error = compiled(patch, 1.0).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }

@@ -10,6 +10,9 @@ use crate::metrics::{self, QueryContext};
 use crate::model::NamespacedName;
 use crate::release::{Check, CheckSource};
 
+use super::settings::ControllerSettings;
+use super::{policy, webhooks};
+
 /// Finds a MetricTemplate; why it cannot be had, in words.
 pub(super) type FindTemplate<'a> = &'a dyn Fn(&NamespacedName) -> Result<Arc<MetricTemplateSpec>, String>;
 
@@ -70,25 +73,87 @@ pub(super) fn problem(
     check: &Check,
     find: FindTemplate<'_>,
 ) -> Option<String> {
-    let Check { name, source, condition, window, .. } = check;
-    let of_query = match source {
-        CheckSource::SuccessRate | CheckSource::Duration => None,
-        CheckSource::Query(text) => {
-            context(canary, spec, *window, source).render(text).err().map(|error| explain(&error))
-        }
-        CheckSource::Template { template, variables: _ } => match find(template) {
-            Err(reason) => Some(reason),
-            Ok(found) => match metrics::unsupported(&found.provider.type_) {
-                Some(reason) => Some(format!("MetricTemplate {template}: {reason}")),
-                None => {
-                    let rendered = context(canary, spec, *window, source).render(&found.query);
-                    rendered.err().map(|error| format!("MetricTemplate {template}: {}", explain(&error)))
-                }
-            },
-        },
+    let found = match &check.source {
+        CheckSource::SuccessRate | CheckSource::Duration | CheckSource::Query(_) => Ok(None),
+        CheckSource::Template { template, variables: _ } => find(template).map(Some),
     };
-    let reason = of_query.or_else(|| condition.problem().map(str::to_owned))?;
-    Some(format!("metric `{name}` cannot be checked: {reason}"))
+    let reason = match found {
+        Err(reason) => reason,
+        Ok(found) => of_source(canary, spec, check, found.as_deref())
+            .or_else(|| check.condition.problem())?,
+    };
+    Some(unmeasurable(&check.name, &reason))
+}
+
+fn unmeasurable(name: &str, reason: &str) -> String {
+    format!("metric `{name}` cannot be checked: {reason}")
+}
+
+/// Why a check's query cannot be asked, with the template that it names.
+fn of_source(
+    canary: &NamespacedName,
+    spec: &CanarySpec,
+    check: &Check,
+    found: Option<&MetricTemplateSpec>,
+) -> Option<String> {
+    let render = |text: &str| context(canary, spec, check.window, &check.source).render(text).err();
+    match &check.source {
+        CheckSource::SuccessRate | CheckSource::Duration => None,
+        CheckSource::Query(text) => render(text).map(|error| explain(&error)),
+        CheckSource::Template { template, variables: _ } => {
+            let found = found?;
+            let reason = of_template(found).or_else(|| render(&found.query).map(|error| explain(&error)));
+            reason.map(|reason| format!("MetricTemplate {template}: {reason}"))
+        }
+    }
+}
+
+/// Why nobody can be asked by a template, whatever its query says.
+fn of_template(MetricTemplateSpec { provider, .. }: &MetricTemplateSpec) -> Option<String> {
+    let address = || {
+        // Without an address the daemon's own Prometheus is asked.
+        let error = webhooks::address(provider.address.as_deref()?, true).err()?;
+        Some(format!("spec.provider.address: {error}"))
+    };
+    metrics::unsupported(&provider.type_).or_else(address)
+}
+
+/// A metric that could not be measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricFault {
+    /// Which field of the Canary: `spec.analysis.metrics[0].query`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Every metric of a Canary that would block it. `find` gives the templates that are at hand; one that is not says nothing.
+pub fn check_metrics(
+    canary: &NamespacedName,
+    spec: &CanarySpec,
+    find: impl Fn(&NamespacedName) -> Option<MetricTemplateSpec>,
+) -> Vec<MetricFault> {
+    let settings = ControllerSettings::of_nobody();
+    let nowhere = |_: &NamespacedName| Err(String::new());
+    let metrics = spec.analysis.metrics.iter().enumerate();
+    // What is no check at all has been said of the Canary as a whole.
+    let checks = metrics.filter_map(|(index, metric)| {
+        Some((index, policy::check(canary, spec, (index, metric), &settings, &nowhere).ok()?))
+    });
+    let faults = checks.flat_map(|(index, check)| {
+        let (field, found) = match &check.source {
+            CheckSource::SuccessRate | CheckSource::Duration => (".name", None),
+            CheckSource::Query(_) => (".query", None),
+            CheckSource::Template { template, variables: _ } => (".templateRef.name", find(template)),
+        };
+        let of_source = of_source(canary, spec, &check, found.as_ref()).map(|reason| (field, reason));
+        let of_limit = check.condition.problem().map(|reason| (".thresholdRange", reason));
+        [of_source, of_limit].into_iter().flatten().map(move |(field, reason)| MetricFault {
+            path: format!("spec.analysis.metrics[{index}]{field}"),
+            message: unmeasurable(&check.name, &reason),
+        })
+    });
+    faults.collect()
 }
 
 #[cfg(test)]
@@ -119,6 +184,10 @@ mod tests {
             "good" => template("prometheus", "rate(a{b=\"{{ variables.code }}\"}[{{ interval }}])"),
             "typo" => template("prometheus", "rate(a[{{ intreval }}])"),
             "elsewhere" => template("datadog", "a"),
+            "unaddressed" => {
+                let spec = json!({"provider": {"type": "prometheus", "address": "prometheus:9090"}, "query": "a"});
+                Ok(Arc::new(serde_json::from_value(spec).unwrap()))
+            }
             _ => Err(format!("MetricTemplate {key} does not exist")),
         };
         problem(&NamespacedName::new("test", "podinfo"), &spec, &check, &find)
@@ -147,6 +216,8 @@ mod tests {
             (said(of("elsewhere", &[]), limit), "datadog is not supported yet"),
             (said(CheckSource::Query("{{ nobody }}".to_owned()), limit), "nobody"),
             (said(CheckSource::Duration, Range::default()), "no limit"),
+            (said(CheckSource::Duration, Range { min: Some(3.0), max: Some(1.0) }), "no value is in 3 to 1"),
+            (said(of("unaddressed", &[]), limit), "MetricTemplate test/unaddressed: spec.provider.address: the address"),
         ];
         for (said, expected) in cases {
             let said = said.unwrap_or_default();

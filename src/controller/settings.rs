@@ -24,11 +24,28 @@ pub struct ControllerSettings {
     pub settle: Duration,
     /// Labels that may tell primary and canary pods apart, most wanted first.
     pub selector_labels: Vec<String>,
+    /// Whether webhooks may lead to this machine itself: where a proxy is named it decides where addresses lead.
+    pub loopback: bool,
     /// Projections that an end waits for before it leaves the outbox.
     pub projections: Vec<Projection>,
 }
 
 impl ControllerSettings {
+    /// Settings of no daemon: for what a Canary says by itself.
+    pub(super) fn of_nobody() -> Self {
+        Self {
+            namespace: None,
+            metrics_address: String::new(),
+            own_namespace: String::new(),
+            speed: 1.0,
+            drain: Duration::ZERO,
+            settle: Duration::ZERO,
+            selector_labels: Vec::new(),
+            loopback: true,
+            projections: Vec::new(),
+        }
+    }
+
     /// `duration` as fast as the demonstration goes; a speed below 1 or that is no number counts as 1.
     pub(super) fn sped(&self, duration: Duration) -> Duration {
         if self.is_demonstration() { duration.div_f64(self.speed) } else { duration }
@@ -51,16 +68,7 @@ mod tests {
 
     #[test]
     fn a_demonstration_leaves_pods_the_time_to_start_and_to_settle() {
-        let at = |speed| ControllerSettings {
-            namespace: None,
-            metrics_address: String::new(),
-            own_namespace: String::new(),
-            speed,
-            drain: Duration::ZERO,
-            settle: Duration::ZERO,
-            selector_labels: Vec::new(),
-            projections: Vec::new(),
-        };
+        let at = |speed| ControllerSettings { speed, ..ControllerSettings::of_nobody() };
         let (minute, five) = (Duration::from_secs(60), Duration::from_secs(5));
         assert_eq!(at(1.0).patience(at(1.0).sped(minute), five), minute);
         assert_eq!(at(20.0).patience(at(20.0).sped(minute), Duration::ZERO), Duration::from_secs(10));

@@ -10,7 +10,7 @@ use crate::model::{Routing, Rule, Split};
 use crate::release::{CookieShape, PolicyStep, Stickiness};
 use crate::router::{Capabilities, Mirror, RouteAsk, Router, merged_matches};
 
-use super::policy::{Notice, PolicyError};
+use super::policy::{Notice, PolicyError, invalid};
 
 /// Most iterations: at the shortest interval hours, at the default one most of a day; and each is a step of the policy.
 const ITERATIONS_MAX: i64 = 1_000;
@@ -282,10 +282,6 @@ fn attributes(affinity: &SessionAffinity) -> Result<String, (&'static str, Strin
 
 fn is_cookie_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|it| it.is_ascii_alphanumeric() || NAME_MARKS.contains(it))
-}
-
-fn invalid(path: &str, message: &str) -> PolicyError {
-    PolicyError::Invalid { path: path.to_owned(), message: format!("{path} {message}") }
 }
 
 #[cfg(test)]

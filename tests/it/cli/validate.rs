@@ -98,6 +98,27 @@ fn what_this_version_does_not_carry_out_is_refused_as_the_daemon_refuses_it() {
 }
 
 #[test]
+fn what_would_block_a_canary_for_ever_is_no_success() {
+    let metrics = "metrics: [{name: request-success-rate, interval: 1m, thresholdRange: {min: 99}}]";
+    let template = "---\napiVersion: flagger.app/v1beta1\nkind: MetricTemplate\nmetadata: {name: errors, namespace: test}\n\
+                    spec: {provider: {type: prometheus, address: \"prometheus:9090\"}, query: \"up\"}\n";
+    for (field, words) in [
+        ("metrics: [{name: request-success-rate}]", "no limit to be held against"),
+        ("metrics: [{name: request-duration, thresholdRange: {min: 3, max: 1}}]", "no value is in 3 to 1"),
+        (
+            "metrics: [{name: errors, templateRef: {name: errors}, thresholdRange: {max: 1}}]",
+            "MetricTemplate test/errors: spec.provider.address: the address is not",
+        ),
+        ("webhooks: [{name: load, url: flagger-loadtester.test}]", "webhook `load`: url: the address is not"),
+        ("webhooks: [{name: load, url: \"http://localhost/\"}]", "unless http.proxy says where addresses lead"),
+    ] {
+        let text = format!("{}{template}", GOOD.replace(metrics, field));
+        let screen = validated(&[("app.yaml", &text)], &["--deny-warnings"]);
+        assert!(screen.starts_with("exit 2") && screen.contains(words), "{field}: {screen}");
+    }
+}
+
+#[test]
 fn objects_are_held_against_each_other() {
     let (_, canary) = GOOD.split_once("---\n").expect("two documents");
     let second = canary.replacen("name: podinfo", "name: second", 1);

@@ -259,6 +259,7 @@ pub(crate) fn engine(
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],
+            loopback: true,
             projections: Projection::GIT.to_vec(),
         },
         metrics: outside.clone(),

@@ -88,10 +88,13 @@ impl Condition {
     }
 
     /// Why nothing can be held against it, in words.
-    pub fn problem(&self) -> Option<&'static str> {
+    pub fn problem(&self) -> Option<String> {
         match self {
             Self::Range(range) if *range == Range::default() => {
-                Some("it has no limit to be held against: give it a thresholdRange")
+                Some("it has no limit to be held against: give it a thresholdRange".to_owned())
+            }
+            Self::Range(range @ Range { min: Some(min), max: Some(max) }) if min > max => {
+                Some(format!("no value is in {range}: min is the smallest that passes, max the largest"))
             }
             Self::Range(_) | Self::Expressions { .. } | Self::Always => None,
         }
@@ -109,9 +112,7 @@ impl Condition {
 
     pub(super) fn judge(&self, sample: &Reading) -> (Verdict, Option<String>) {
         match (self, sample) {
-            (Self::Range(_), _) if self.problem().is_some() => {
-                (Verdict::Misconfigured, self.problem().map(str::to_owned))
-            }
+            (Self::Range(_), _) if self.problem().is_some() => (Verdict::Misconfigured, self.problem()),
             (Self::Range(range), Reading::Value { value }) => match breach(*value, *range) {
                 Some(_) => (Verdict::Fail, None),
                 None => (Verdict::Pass, None),
