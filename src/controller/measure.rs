@@ -237,34 +237,35 @@ impl Finder {
         }
     }
 
-    /// Asks each provider once.
+    /// Asks each provider once, and each query: one that cannot be answered whoever asks is found before anybody is exposed.
+    /// What a query answers now says nothing, as nobody uses the candidate yet.
     async fn ping(&self, asker: &Asker, checks: &[Check]) -> Result<(), ProviderFault> {
         let mut asked: Vec<Endpoint> = Vec::new();
         for check in checks {
             let prepared = self.prepare(asker, check, NO_WINDOW).await;
-            let (endpoint, _) = prepared.map_err(|fault| {
+            let (endpoint, query) = prepared.map_err(|fault| {
                 let said = |reason| format!("{}: {reason}", check.name);
                 match fault {
                     Fault::Policy(reason) => ProviderFault::Policy(said(reason)),
                     Fault::Outside(reason) => ProviderFault::Unreachable(said(reason)),
                 }
             })?;
-            if asked.contains(&endpoint) {
-                continue;
-            }
-            let said = |reason| {
-                let place =
-                    Address::parse(&endpoint.address).map_or_else(|_| String::new(), |at| format!(" at {at}"));
-                format!("{}{place}: {reason}", endpoint.kind)
-            };
-            match self.metrics.query(&endpoint, PING).await {
-                Reading::Misconfigured { reason } => return Err(ProviderFault::Policy(said(reason))),
-                Reading::NoData { reason } | Reading::Error { reason } => {
-                    return Err(ProviderFault::Unreachable(said(reason)));
+            let place =
+                || Address::parse(&endpoint.address).map_or_else(|_| String::new(), |at| format!(" at {at}"));
+            if !asked.contains(&endpoint) {
+                let said = |reason| format!("{}{}: {reason}", endpoint.kind, place());
+                match self.metrics.query(&endpoint, PING).await {
+                    Reading::Misconfigured { reason } => return Err(ProviderFault::Policy(said(reason))),
+                    Reading::NoData { reason } | Reading::Error { reason } => {
+                        return Err(ProviderFault::Unreachable(said(reason)));
+                    }
+                    Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. } => {}
                 }
-                Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. } => {}
+                asked.push(endpoint.clone());
             }
-            asked.push(endpoint);
+            if let Reading::Misconfigured { reason } = self.metrics.query(&endpoint, &query).await {
+                return Err(ProviderFault::Policy(format!("metric `{}` cannot be checked: {reason}", check.name)));
+            }
         }
         Ok(())
     }

@@ -51,6 +51,21 @@ async fn a_canary_made_invalid_in_mid_release_goes_on_being_checked_across_a_res
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_query_that_nobody_can_answer_is_found_before_anybody_meets_the_revision() {
+    let world = World::new().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    world.outside.unreadable.store(true, Ordering::Relaxed);
+    world.set_image("3.1.1").await;
+    let blocked = world.condition("Blocked").await;
+    let words = "metric `request-success-rate` cannot be checked: bad_data: unclosed left parenthesis";
+    assert!(blocked["message"].as_str().unwrap().contains(words), "{blocked}");
+    assert_eq!(world.weights().await, (100, 0));
+    world.outside.unreadable.store(false, Ordering::Relaxed);
+    world.reaches("Succeeded").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_canary_made_invalid_in_mid_release_leaves_pods_that_are_gone_and_obeys_abort() {
     let world = World::new().await;
     let _serin = world.serin(Arc::new(NoProbe));
