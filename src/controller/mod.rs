@@ -11,6 +11,7 @@ mod caches;
 mod crd;
 mod expectations;
 mod finalize;
+mod former;
 mod frozen;
 mod hands;
 mod measure;

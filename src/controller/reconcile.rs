@@ -18,6 +18,7 @@ use super::answers::Answers;
 use super::caches::{Caches, CanaryView, Kinds};
 use super::expectations::{Expectations, Freshness};
 use super::finalize::{add_finalizers, deleting, drop_finalizers, has_finalizer, missing_finalizers};
+use super::former::{Anchor, leave_route, leaves_route, unfinished};
 use super::hands::{ActError, Hands};
 use super::measure::{Asker, Finder};
 use super::observe::{Heard, Look, request, router_for};
@@ -75,8 +76,9 @@ pub(super) struct Memory {
     ignored: Option<String>,
     /// The state of a deleted Canary that the API server does not keep.
     fleeting: Option<State>,
-    /// The target's name and the checks', to forget their series.
-    target: String,
+    /// What the last look was tied to.
+    anchor: Anchor,
+    /// The checks' names, to forget their series with the target's.
     checks: Vec<String>,
 }
 
@@ -96,7 +98,7 @@ impl Reconciler {
             return Again::Never;
         };
         let mut memory = self.with_memory(|all| all.remove(key)).unwrap_or_default();
-        self.wakeups.depends_on(key, self.looks_at(&canary, &memory.target));
+        self.wakeups.depends_on(key, self.looks_at(&canary, &memory.anchor.target));
         let result = self.look_with(&canary, &mut memory).await;
         self.telemetry.reconciled(result.is_err());
         let again = match result {
@@ -134,7 +136,7 @@ impl Reconciler {
         if canary.deleting && !has_finalizer(canary) {
             return Ok(Again::Never);
         }
-        let asked = match self.asked(canary, &memory.target) {
+        let asked = match self.asked(canary, &memory.anchor) {
             Ok(asked) => asked,
             // Nobody knows what there would be to hand back.
             Err(_) if canary.deleting => {
@@ -152,8 +154,8 @@ impl Reconciler {
         self.look_at(canary, asked, memory).await
     }
 
-    /// What is to be carried out, or why nobody knows. `known`: the target of the last look.
-    fn asked(&self, canary: &CanaryView, known: &str) -> Result<Asked, String> {
+    /// What is to be carried out, or why nobody knows. `known`: what the last look was tied to.
+    fn asked(&self, canary: &CanaryView, known: &Anchor) -> Result<Asked, String> {
         let compiled = |spec: &CanarySpec| {
             let look = self.look_of(canary, spec);
             compile(&canary.key, spec, &self.settings, &|key| look.template(key))
@@ -162,7 +164,7 @@ impl Reconciler {
         let read = canary.spec.as_ref().map_err(|problem| format!("the spec cannot be read: {problem}"));
         let reason = match read.and_then(|spec| Ok((spec, compiled(spec)?))) {
             Ok((spec, policy)) => {
-                let unfinished = (known != spec.target_ref.name).then(|| unfinished(canary, spec)).flatten();
+                let unfinished = (*known != Anchor::of(spec)).then(|| unfinished(canary, spec)).flatten();
                 if let Some((last, reason)) = unfinished
                     && let Ok(policy) = compiled(&last)
                 {
@@ -211,12 +213,25 @@ impl Reconciler {
         };
         let old = state.clone();
         let (key, target) = (&canary.key, &spec.target_ref.name);
-        let last = (memory.target != *target).then(|| last_spec(&stored)).flatten();
-        let former = last.map(|last| last.target_ref.name).filter(|former| former != target);
-        let state = match (state, former) {
-            (Some(state), Some(former)) => Some(release::retarget(state, key, &former, target, now)),
+        let anchor = Anchor::of(&spec);
+        let last = (memory.anchor != anchor).then(|| last_spec(&stored)).flatten();
+        let former = last.as_ref().map(|last| &last.target_ref.name).filter(|former| *former != target);
+        let mut state = match (state, former) {
+            (Some(state), Some(former)) => Some(release::retarget(state, key, former, target, now)),
             (state, _) => state,
         };
+        if let Some(last) = last.as_ref().filter(|last| invalid.is_none() && leaves_route(last, &spec)) {
+            let left = self.look_of(canary, last);
+            match self.caches.routes.ensure(left.router.kinds()).await? {
+                Served::Yes => {
+                    let mut hands = self.hands(canary, &mut memory.expectations);
+                    leave_route(&left, &mut hands, state.as_mut(), now).await?;
+                }
+                Served::Soon => return Ok(Again::In(Duration::ZERO)),
+                // Without their definitions there are no routes to leave.
+                Served::No(_) => {}
+            }
+        }
         let own = |state: &State| state.held_minimum.map(|held| held.before);
         let look = Look { own_minimum: state.as_ref().and_then(own), ..self.look_of(canary, &spec) };
         policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
@@ -243,7 +258,7 @@ impl Reconciler {
         if !self.persist(canary, &persist::normal(&status), &mut memory.expectations).await? {
             return self.refuse(canary, memory, crd::PRUNES).await;
         }
-        memory.target.clone_from(&spec.target_ref.name);
+        memory.anchor = anchor;
         self.tell(canary, &policy, old.as_ref(), &step.state);
         let look = Look { own_minimum: own(&step.state), ..look };
         let healed = self.act_all(&look, &step.actions, memory).await?;
@@ -366,7 +381,7 @@ impl Reconciler {
         self.wakeups.forget(key);
         self.answers.forget(key);
         if let Some(memory) = self.with_memory(|all| all.remove(key)) {
-            self.telemetry.forget(key, &memory.target, &memory.checks);
+            self.telemetry.forget(key, &memory.anchor.target, &memory.checks);
         }
         self.telemetry.count(self.caches.canaries.keys().iter());
     }
@@ -384,17 +399,4 @@ impl Reconciler {
     fn with_memory<T>(&self, change: impl FnOnce(&mut HashMap<NamespacedName, Memory>) -> T) -> T {
         change(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// What a release goes on by that is under way for another target than the one that the spec names now, and why.
-fn unfinished(canary: &CanaryView, spec: &CanarySpec) -> Option<(CanarySpec, String)> {
-    let status = canary.status.thaw();
-    let (was, now) = (last_spec(&status)?, &spec.target_ref.name);
-    if was.target_ref.name == *now {
-        return None;
-    }
-    stored_state(&status).ok().flatten()?.release()?;
-    let reason =
-        format!("spec.targetRef names {now}, and the release of {} has to end first", was.target_ref.name);
-    Some((was, reason))
 }

@@ -7,6 +7,7 @@ use kube::api::DeleteParams;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use serin::cluster::NoProbe;
+use tokio_util::sync::DropGuard;
 
 use super::world::{self, CAP, World};
 
@@ -118,4 +119,54 @@ async fn a_release_of_the_old_target_ends_first_and_deletion_does_not_hang() {
     tokio::time::timeout(CAP, gone).await.expect("the Canary goes");
     let service = world.get("", "v1", "Service", "podinfo").await;
     assert_eq!(service["spec"]["selector"], json!({"app": "podinfo"}));
+}
+
+/// The first route of the VirtualService: where it leads, and how much of it.
+async fn leads(world: &World) -> Vec<(String, u64)> {
+    let route = world.get("networking.istio.io", "v1beta1", "VirtualService", "podinfo").await;
+    let sides = route["spec"]["http"][0]["route"].as_array().unwrap();
+    let side = |side: &Value| {
+        let host = side["destination"]["host"].as_str().unwrap().to_owned();
+        (host, side["weight"].as_u64().unwrap_or(100))
+    };
+    sides.iter().map(side).filter(|(_, weight)| *weight > 0).collect()
+}
+
+async fn moves_in_mid_release(patch: Value, words: &str) -> (World, DropGuard) {
+    let world = plain().await;
+    let serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    world.set_image("3.1.1").await;
+    world.has_weight(20).await;
+    world.patch_canary(patch).await;
+    let blocked = world.condition("Blocked").await;
+    assert_eq!(blocked["message"], format!("{words}, and the release that is under way has to end first"));
+    assert_eq!(leads(&world).await.len(), 2, "the release goes on where it is");
+    // A new process knows it by the status.
+    drop(serin);
+    let serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Succeeded").await;
+    world
+        .says("VirtualService test/podinfo of provider istio leads to primary from here on and is left alone: remove it when nobody comes by it")
+        .await;
+    assert_eq!(leads(&world).await, [("podinfo".to_owned(), 100)], "nobody is sent to a side that is gone");
+    (world, serin)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_of_another_provider_is_left_leading_to_primary_when_the_release_is_over() {
+    let patch = json!({"spec": {"provider": "kubernetes", "service": {"hosts": null, "gateways": null}}});
+    let (world, _serin) = moves_in_mid_release(patch, "spec.provider names kubernetes").await;
+    world.set_image("3.1.2").await;
+    world.reaches("Progressing").await;
+    world.reaches("Succeeded").await;
+    assert_eq!(world.image_of("podinfo-primary").await, "stefanprodan/podinfo:3.1.2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_another_name_waits_for_the_release_and_leaves_the_old_route_whole() {
+    let (world, _serin) =
+        moves_in_mid_release(json!({"spec": {"service": {"name": "shop"}}}), "spec.service.name names shop").await;
+    let route = world.get("networking.istio.io", "v1beta1", "VirtualService", "shop").await;
+    assert_eq!(route["spec"]["http"][0]["route"][0]["destination"]["host"], "shop-primary");
 }
