@@ -131,7 +131,11 @@ pub(super) fn compile(
         strategy::compile(&canary.namespace, spec, router, interval)?;
     let checks = analysis.metrics.iter().enumerate();
     let checks = checks.map(|(index, metric)| check(canary, spec, (index, metric), settings, templates));
-    let hooks = analysis.webhooks.iter().enumerate().map(|(index, webhook)| webhooks::compile(index, webhook, settings.loopback));
+    let hooks = analysis
+        .webhooks
+        .iter()
+        .enumerate()
+        .map(|(index, webhook)| webhooks::compile(index, webhook, settings.loopback));
     let hooks = hooks.collect::<Result<Vec<Hook>, _>>()?;
     let of_rounds = |hook: &Hook| matches!(hook.kind, HookKind::Rollout | HookKind::Rollback);
     let (of_rounds, of_steps): (Vec<_>, Vec<_>) = hooks.into_iter().partition(of_rounds);

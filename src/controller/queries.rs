@@ -79,8 +79,7 @@ pub(super) fn problem(
     };
     let reason = match found {
         Err(reason) => reason,
-        Ok(found) => of_source(canary, spec, check, found.as_deref())
-            .or_else(|| check.condition.problem())?,
+        Ok(found) => of_source(canary, spec, check, found.as_deref()).or_else(|| check.condition.problem())?,
     };
     Some(unmeasurable(&check.name, &reason))
 }
@@ -217,7 +216,10 @@ mod tests {
             (said(CheckSource::Query("{{ nobody }}".to_owned()), limit), "nobody"),
             (said(CheckSource::Duration, Range::default()), "no limit"),
             (said(CheckSource::Duration, Range { min: Some(3.0), max: Some(1.0) }), "no value is in 3 to 1"),
-            (said(of("unaddressed", &[]), limit), "MetricTemplate test/unaddressed: spec.provider.address: the address"),
+            (
+                said(of("unaddressed", &[]), limit),
+                "MetricTemplate test/unaddressed: spec.provider.address: the address",
+            ),
         ];
         for (said, expected) in cases {
             let said = said.unwrap_or_default();

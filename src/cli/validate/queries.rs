@@ -20,8 +20,9 @@ pub(super) fn check(
 ) -> Vec<Finding> {
     let key = NamespacedName::new(namespace, canary.name_any());
     let faults = check_metrics(&key, &canary.spec, |template| template_of(all, template));
-    let findings =
-        faults.into_iter().map(|fault| finding((Severity::Error, Rule::Query), located, &fault.path, fault.message));
+    let findings = faults
+        .into_iter()
+        .map(|fault| finding((Severity::Error, Rule::Query), located, &fault.path, fault.message));
     findings.collect()
 }
 
