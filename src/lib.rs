@@ -33,6 +33,7 @@ pub mod manifest;
 pub mod metrics;
 pub mod render;
 pub mod report;
+pub mod rollout;
 pub mod router;
 pub mod server;
 pub mod sync;

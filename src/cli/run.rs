@@ -318,6 +318,7 @@ fn controller_settings(settings: &Settings, tells_forge: bool) -> ControllerSett
         settle: settings.settle,
         selector_labels: settings.selector_labels.clone(),
         loopback: calls_itself(settings),
+        rollouts: settings.rollouts,
     }
 }
 

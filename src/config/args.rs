@@ -54,6 +54,9 @@ pub struct RunArgs {
     /// Install or update the custom resource definitions first
     #[arg(long)]
     pub install_crds: bool,
+    /// Release Argo Rollouts' Rollouts, too; their own controller must not run
+    #[arg(long)]
+    pub rollouts: bool,
     /// Work without a lease; only where no second daemon can run
     #[arg(long)]
     pub no_lease: bool,

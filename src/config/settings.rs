@@ -61,6 +61,8 @@ pub struct Settings {
     pub selector_labels: Vec<String>,
     /// Install our custom resource definitions first.
     pub install_crds: bool,
+    /// Release Argo Rollouts' Rollouts, too.
+    pub rollouts: bool,
 }
 
 /// Whether what the settings name on this machine is looked at.
@@ -149,6 +151,7 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
         namespace,
         speed,
         install_crds,
+        rollouts,
         no_lease: _,
     } = args;
     let cluster_name = read_cluster_name(fields, cluster_name.as_ref(), errors);
@@ -185,6 +188,7 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
     };
     let drain = fields.parsed("drain", errors, duration::parse).unwrap_or(DRAIN);
     let settle = fields.parsed("settle", errors, duration::parse).unwrap_or(SETTLE);
+    let file_rollouts = fields.flag("rollouts", errors).unwrap_or(false);
     let file_namespace = fields.text("namespace", errors).map(|(namespace, _)| namespace);
     let selector_labels = fields.texts("selectorLabels", errors).filter(|labels| !labels.is_empty());
     Some(Settings {
@@ -206,6 +210,7 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
         selector_labels: selector_labels
             .unwrap_or_else(|| SELECTOR_LABELS.iter().map(|&label| label.to_owned()).collect()),
         install_crds: *install_crds,
+        rollouts: *rollouts || file_rollouts,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What the controller watches, reduced on arrival.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
@@ -13,10 +13,12 @@ use crate::api::annotations::{PROJECTED, PROJECTED_FORGE, REQUEST, RISKS, ROLLBA
 use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, Projected, Projection, RollbackNote};
+use crate::rollout::keys::MANAGED_BY;
 use crate::router::{RouteKind, SERVICE, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
 use super::frozen::FrozenObject;
+use super::rollouts::RolloutKinds;
 use super::routes::{RESOLVE_AGAIN, RouteWatches, RoutesIn};
 use super::settings::ControllerSettings;
 use super::siblings::Siblings;
@@ -31,6 +33,8 @@ pub(super) enum Tracked {
     Autoscaler,
     Service,
     Route(RouteKind),
+    Rollout,
+    ReplicaSet,
 }
 
 impl Tracked {
@@ -131,6 +135,8 @@ pub(super) struct Kinds {
     pub(super) service: Resolved,
     pub(super) revision: Resolved,
     pub(super) template: Resolved,
+    /// What Rollouts need, once it is served.
+    pub(super) rollouts: Arc<OnceLock<RolloutKinds>>,
 }
 
 impl Kinds {
@@ -160,6 +166,7 @@ impl Kinds {
             service: cluster.resolve("", "v1", "Service").await?,
             revision: cluster.resolve("apps", "v1", "ControllerRevision").await?,
             template: cluster.resolve("flagger.app", "v1beta1", "MetricTemplate").await?,
+            rollouts: Arc::default(),
         })
     }
 }
@@ -200,18 +207,22 @@ impl Caches {
         kinds: &Kinds,
         settings: &ControllerSettings,
         canaries: Canaries,
+        rollouts: Arc<Wakeups>,
         shutdown: &CancellationToken,
     ) -> Self {
         let Canaries { cache: canaries, wakeups } = canaries;
         let api = |kind: &Resolved| cluster.objects(kind, settings.namespace.as_deref());
         let dependents = || {
-            let wakeups = wakeups.clone();
-            move |key: &NamespacedName| wakeups.changed(key)
+            let (wakeups, rollouts) = (wakeups.clone(), rollouts.clone());
+            move |key: &NamespacedName| {
+                wakeups.changed(key);
+                rollouts.changed(key);
+            }
         };
         let routes = Arc::new(RouteWatches::new(
             cluster.clone(),
             settings.namespace.clone(),
-            wakeups.clone(),
+            [wakeups.clone(), rollouts.clone()],
             shutdown.clone(),
         ));
         let stripped = |object: DynamicObject| to_value(object).map(|value| FrozenObject::of(&strip(&value)));
@@ -279,12 +290,21 @@ impl Caches {
             Tracked::Autoscaler => self.autoscalers.get(&key).map(|view| view.resource_version.clone()),
             Tracked::Service => self.services.get(&key).and_then(|value| of_frozen(&value)),
             Tracked::Route(kind) => self.routes.version(kind, &key),
+            // Rollouts have caches of their own.
+            Tracked::Rollout | Tracked::ReplicaSet => None,
         }
     }
 
     /// A live Service.
     pub(super) fn service(&self, key: &NamespacedName) -> Option<Value> {
         self.services.get(key).map(|service| service.thaw())
+    }
+
+    /// Names of the Services that this Rollout has pointed.
+    pub(super) fn services_of_rollout(&self, rollout: &NamespacedName) -> Vec<Value> {
+        let all = self.services.all().into_iter().filter(|(key, _)| key.namespace == rollout.namespace);
+        let all = all.map(|(_, service)| service.thaw());
+        all.filter(|service| service["metadata"]["annotations"][MANAGED_BY] == rollout.name.as_str()).collect()
     }
 
     /// The live routes of one namespace, and its Services.

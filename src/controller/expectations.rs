@@ -76,7 +76,8 @@ impl Expectations {
                 return false;
             }
             // The state of a release must never be an old one, however long it takes.
-            let patient = *kind == Tracked::Canary || now.duration_since(unseen.since) < PATIENCE;
+            let patient =
+                matches!(kind, Tracked::Canary | Tracked::Rollout) || now.duration_since(unseen.since) < PATIENCE;
             if !patient {
                 tracing::warn!(object = name, "the cache has not shown our write for {} s", PATIENCE.as_secs());
             }

@@ -66,9 +66,15 @@ pub(super) struct Hands<'a> {
 
 impl Hands<'_> {
     fn resolved(&self, kind: Tracked) -> Result<Resolved, ActError> {
-        let Kinds { canary, deployment, autoscaler, service, revision: _, template: _ } = self.kinds;
+        let Kinds { canary, deployment, autoscaler, service, revision: _, template: _, rollouts } = self.kinds;
+        let of_rollouts = || {
+            let unserved = || ActError::Refused("Rollouts are not served by the API server".to_owned());
+            rollouts.get().ok_or_else(unserved)
+        };
         Ok(match kind {
             Tracked::Canary => canary.clone(),
+            Tracked::Rollout => of_rollouts()?.rollout.clone(),
+            Tracked::ReplicaSet => of_rollouts()?.set.clone(),
             Tracked::Deployment => deployment.clone(),
             Tracked::Autoscaler => autoscaler.clone(),
             Tracked::Service => service.clone(),
@@ -178,8 +184,18 @@ impl Hands<'_> {
 
     /// A merge patch that carries the resourceVersion it is based on.
     pub(super) async fn merge(&mut self, kind: Tracked, name: &str, patch: Value) -> Result<(), ActError> {
+        self.merge_to(kind, name, patch).await.map(|_| ())
+    }
+
+    /// The same; the resourceVersion that came of it.
+    pub(super) async fn merge_to(
+        &mut self,
+        kind: Tracked,
+        name: &str,
+        patch: Value,
+    ) -> Result<Option<String>, ActError> {
         let before = patch["metadata"]["resourceVersion"].as_str().map(str::to_owned);
-        self.patch(kind, name, before, Patch::Merge(patch)).await.map(|_| ())
+        self.patch(kind, name, before, Patch::Merge(patch)).await
     }
 
     /// Brings a live object to `desired` with a merge patch, unless that very form was written before and the object is
@@ -320,20 +336,27 @@ impl Hands<'_> {
 
     /// Writes the Canary's status; returns what the API server kept of it.
     pub(super) async fn status(&mut self, name: &str, before: &str, status: Value) -> Result<Value, ActError> {
-        let resolved = &self.kinds.canary;
+        let done = self.status_of(Tracked::Canary, name, before, status).await?;
+        Ok(done.data["status"].clone())
+    }
+
+    /// Writes a status; returns what the object became.
+    pub(super) async fn status_of(
+        &mut self,
+        kind: Tracked,
+        name: &str,
+        before: &str,
+        status: Value,
+    ) -> Result<DynamicObject, ActError> {
+        let resolved = &self.resolved(kind)?;
         let object = format!("status of {}", self.label(resolved, name));
         let api = self.api(resolved);
         let params = patch_params();
         let patch = Patch::Merge(json!({"metadata": {"resourceVersion": before}, "status": status}));
         let write = self.writer.effect(EffectKind::Status, &object, api.patch_status(name, &params, &patch));
         let done = write.await.map_err(|source| ActError::Write { verb: "write", object, source })?;
-        self.expectations.wrote(
-            Tracked::Canary,
-            name,
-            Some(before.to_owned()),
-            done.metadata.resource_version.clone(),
-        );
-        Ok(done.data["status"].clone())
+        self.expectations.wrote(kind, name, Some(before.to_owned()), done.metadata.resource_version.clone());
+        Ok(done)
     }
 }
 

@@ -21,6 +21,7 @@ mod places;
 mod policy;
 mod queries;
 mod reconcile;
+mod rollouts;
 mod routes;
 mod run;
 mod settings;

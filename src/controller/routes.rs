@@ -38,7 +38,7 @@ pub(super) enum Served {
 pub(super) struct RouteWatches {
     cluster: Cluster,
     namespace: Option<String>,
-    wakeups: Arc<Wakeups>,
+    wakeups: [Arc<Wakeups>; 2],
     shutdown: CancellationToken,
     watched: Mutex<BTreeMap<RouteKind, Watched>>,
     /// Kinds that were not served, and when that was asked.
@@ -56,7 +56,7 @@ impl RouteWatches {
     pub(super) fn new(
         cluster: Cluster,
         namespace: Option<String>,
-        wakeups: Arc<Wakeups>,
+        wakeups: [Arc<Wakeups>; 2],
         shutdown: CancellationToken,
     ) -> Self {
         let (watched, missing) = (Mutex::default(), Mutex::default());
@@ -121,7 +121,7 @@ impl RouteWatches {
                     let keep = if kind.has_status { strip_but_status } else { strip };
                     to_value(object).map(|value| FrozenObject::of(&keep(&value)))
                 };
-                let changed = move |key: &NamespacedName| wakeups.changed(key);
+                let changed = move |key: &NamespacedName| wakeups.iter().for_each(|wakeups| wakeups.changed(key));
                 let config = watcher::Config::default();
                 let objects = Reflected::start(api, config, self.shutdown.clone(), stripped, changed);
                 Watched { resolved: resolved.clone(), objects }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,8 @@ use super::caches::{Caches, Kinds};
 use super::crd;
 use super::measure::Finder;
 use super::reconcile::{Again, Reconciler};
+use super::rollouts::{Rollouts, Shared};
+use super::wakeups::Wakeups;
 
 /// Looks at once: each holds at most one API call, so this bounds the load on the API server.
 const PARALLEL: usize = 8;
@@ -28,8 +31,56 @@ const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// A look that panicked; its Canary is looked at again by the next process.
 #[derive(Debug, thiserror::Error)]
-#[error("the controller stopped: a look at a Canary ended abnormally")]
+#[error("the controller stopped: a look at a Canary or a Rollout ended abnormally")]
 pub struct ControllerError(#[source] tokio::task::JoinError);
+
+/// What a queue looks at: one kind of objects.
+pub(super) trait Looks: Send + Sync + 'static {
+    /// Who is to be looked at.
+    fn wakeups(&self) -> &Arc<Wakeups>;
+
+    /// How long it is until then.
+    fn until(&self, time: Timestamp) -> Duration;
+
+    /// One look at one object.
+    fn look(&self, key: &NamespacedName) -> impl Future<Output = Again> + Send;
+
+    /// When something besides looks is to be done, if anything is.
+    fn upkeep_in(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Does it; who is to be looked at for it.
+    fn upkeep(&self) -> impl Future<Output = Vec<NamespacedName>> + Send {
+        std::future::ready(Vec::new())
+    }
+}
+
+impl Looks for Reconciler {
+    fn wakeups(&self) -> &Arc<Wakeups> {
+        &self.wakeups
+    }
+
+    fn until(&self, time: Timestamp) -> Duration {
+        Duration::try_from(time.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
+    }
+
+    async fn look(&self, key: &NamespacedName) -> Again {
+        Self::look(self, key).await
+    }
+
+    fn upkeep_in(&self) -> Option<Duration> {
+        self.pruned.lock().unwrap_or_else(PoisonError::into_inner).is_some().then_some(DEFINITION_AGAIN)
+    }
+
+    /// Whether the definition has been mended meanwhile; then everybody is looked at.
+    async fn upkeep(&self) -> Vec<NamespacedName> {
+        let pruned = crd::check(&self.cluster).await;
+        let woken = if pruned.is_none() { self.caches.canaries.keys() } else { Vec::new() };
+        *self.pruned.lock().unwrap_or_else(PoisonError::into_inner) = pruned;
+        woken
+    }
+}
 
 /// Runs until `shutdown`. Waits for the lease, for the kinds it needs and for the first lists by itself.
 ///
@@ -39,20 +90,34 @@ pub async fn run(context: ControllerContext, shutdown: CancellationToken) -> Res
     // Watches and questions end with this, also when the function is dropped or fails.
     let inner = shutdown.child_token();
     let _ends = inner.clone().drop_guard();
-    let Some(reconciler) = inner.run_until_cancelled(prepare(context, inner.clone())).await else {
+    let Some((reconciler, shared)) = inner.run_until_cancelled(prepare(context, inner.clone())).await else {
         return Ok(());
     };
-    let reconciler = Arc::new(reconciler);
-    let result = inner.run_until_cancelled(Queue::new(reconciler).serve()).await;
+    let canaries = Queue::new(Arc::new(reconciler)).serve();
+    let rollouts = async {
+        match shared {
+            Some(shared) => Queue::new(Arc::new(Rollouts::start(shared, &inner).await)).serve().await,
+            None => std::future::pending().await,
+        }
+    };
+    let either = async {
+        tokio::select! {
+            ended = canaries => ended,
+            ended = rollouts => ended,
+        }
+    };
+    let result = inner.run_until_cancelled(either).await;
     result.unwrap_or(Ok(()))
 }
 
-async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> Reconciler {
+/// What looks at Canaries, and what a queue of Rollouts is made of where they are on.
+async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Reconciler, Option<Shared>) {
     let ControllerContext { cluster, canaries, writer, settings, metrics, hooks, clock, telemetry } = context;
     writer.claim().acquired().await;
     let kinds = Kinds::resolve(&cluster).await;
     let wakeups = canaries.wakeups.clone();
-    let caches = Arc::new(Caches::start(&cluster, &kinds, &settings, canaries, &shutdown));
+    let of_rollouts: Arc<Wakeups> = Arc::default();
+    let caches = Arc::new(Caches::start(&cluster, &kinds, &settings, canaries, of_rollouts.clone(), &shutdown));
     while tokio::time::timeout(READY_SLOW, caches.ready()).await.is_err() {
         tracing::warn!("the controller still waits for the first lists from the API server");
     }
@@ -71,7 +136,16 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> Rec
         metrics_address: settings.metrics_address.clone(),
         own_namespace: settings.own_namespace.clone(),
     };
-    Reconciler {
+    let shared = settings.rollouts.then(|| Shared {
+        cluster: cluster.clone(),
+        writer: writer.clone(),
+        kinds: kinds.clone(),
+        caches: caches.clone(),
+        settings: settings.clone(),
+        wakeups: of_rollouts,
+        clock: clock.clone(),
+    });
+    let reconciler = Reconciler {
         cluster,
         writer,
         kinds,
@@ -84,41 +158,42 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> Rec
         clock,
         pruned: Mutex::new(pruned),
         memory: Mutex::default(),
-    }
+    };
+    (reconciler, shared)
 }
 
 /// What waits, what runs and what is due.
-struct Queue {
-    reconciler: Arc<Reconciler>,
+struct Queue<L> {
+    looks_at: Arc<L>,
     waiting: BTreeSet<NamespacedName>,
     running: BTreeSet<NamespacedName>,
     due: HashMap<NamespacedName, Instant>,
     looks: JoinSet<(NamespacedName, Again)>,
-    definition_again: Instant,
+    upkeep: Option<Instant>,
 }
 
-impl Queue {
-    fn new(reconciler: Arc<Reconciler>) -> Self {
+impl<L: Looks> Queue<L> {
+    fn new(looks_at: Arc<L>) -> Self {
         Self {
-            reconciler,
+            looks_at,
             waiting: BTreeSet::new(),
             running: BTreeSet::new(),
             due: HashMap::new(),
             looks: JoinSet::new(),
-            definition_again: Instant::now() + DEFINITION_AGAIN,
+            upkeep: None,
         }
     }
 
     async fn serve(mut self) -> Result<(), ControllerError> {
         loop {
-            self.waiting.extend(self.reconciler.wakeups.take());
+            self.waiting.extend(self.looks_at.wakeups().take());
             self.take_due();
             self.start_looks();
-            let wakeups = self.reconciler.wakeups.clone();
+            let wakeups = self.looks_at.wakeups().clone();
             let next = self.next_due();
             tokio::select! {
                 () = wakeups.rung() => {}
-                () = tokio::time::sleep_until(next) => self.look_at_definition().await,
+                () = tokio::time::sleep_until(next) => self.keep_up().await,
                 Some(done) = self.looks.join_next() => self.finished(done)?,
             }
         }
@@ -140,9 +215,9 @@ impl Queue {
             self.waiting.remove(&key);
             self.due.remove(&key);
             self.running.insert(key.clone());
-            let reconciler = self.reconciler.clone();
+            let looks_at = self.looks_at.clone();
             self.looks.spawn(async move {
-                let again = reconciler.look(&key).await;
+                let again = looks_at.look(&key).await;
                 (key, again)
             });
         }
@@ -157,35 +232,25 @@ impl Queue {
         let wait = match again {
             Again::Never => return Ok(()),
             Again::In(wait) => wait,
-            Again::At(time) => {
-                let wait = time.duration_since(self.reconciler.clock.now());
-                Duration::try_from(wait).unwrap_or(Duration::ZERO)
-            }
+            Again::At(time) => self.looks_at.until(time),
         };
         self.due.insert(key, Instant::now() + wait.min(FAR));
         Ok(())
     }
 
-    fn next_due(&self) -> Instant {
-        let definition = self.is_pruned().then_some(self.definition_again);
+    fn next_due(&mut self) -> Instant {
+        self.upkeep = match self.looks_at.upkeep_in() {
+            None => None,
+            Some(wait) => self.upkeep.or(Some(Instant::now() + wait)),
+        };
         let due = self.due.values().min().copied();
-        due.into_iter().chain(definition).min().unwrap_or_else(|| Instant::now() + FAR)
+        due.into_iter().chain(self.upkeep).min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
-    fn is_pruned(&self) -> bool {
-        self.reconciler.pruned.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    /// Whether the definition has been mended meanwhile; then everybody is looked at.
-    async fn look_at_definition(&mut self) {
-        if !self.is_pruned() || Instant::now() < self.definition_again {
-            return;
+    async fn keep_up(&mut self) {
+        if self.upkeep.is_some_and(|at| at <= Instant::now()) {
+            self.waiting.extend(self.looks_at.upkeep().await);
+            self.upkeep = None;
         }
-        let pruned = crd::check(&self.reconciler.cluster).await;
-        if pruned.is_none() {
-            self.waiting.extend(self.reconciler.caches.canaries.keys());
-        }
-        *self.reconciler.pruned.lock().unwrap_or_else(PoisonError::into_inner) = pruned;
-        self.definition_again = Instant::now() + DEFINITION_AGAIN;
     }
 }

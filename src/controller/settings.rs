@@ -26,6 +26,8 @@ pub struct ControllerSettings {
     pub selector_labels: Vec<String>,
     /// Whether webhooks may lead to this machine itself: where a proxy is named it decides where addresses lead.
     pub loopback: bool,
+    /// Whether Argo Rollouts' Rollouts are released, too.
+    pub rollouts: bool,
     /// Projections that an end waits for before it leaves the outbox.
     pub projections: Vec<Projection>,
 }

@@ -18,7 +18,7 @@ use super::{
 /// Versions of Istio's kinds: the one that Flagger writes, then newer, then older.
 const VERSIONS: &[&str] = &["v1beta1", "v1", "v1alpha3"];
 /// The route.
-pub(super) const VIRTUAL_SERVICE: RouteKind = kind("VirtualService");
+pub const VIRTUAL_SERVICE: RouteKind = kind("VirtualService");
 /// The policy of one destination.
 const DESTINATION_RULE: RouteKind = kind("DestinationRule");
 /// Istio's name for sidecars as a gateway.

@@ -8,6 +8,7 @@ mod kubernetes;
 mod obstacles;
 mod pair;
 mod retarget;
+mod rollouts;
 mod routes;
 mod told;
 pub(crate) mod world;

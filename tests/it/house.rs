@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("render", &["git", "manifest", "model"]),
     ("sync", &["api", "cluster", "git", "manifest", "model", "render", "workload"]),
     ("workload", &["api", "manifest", "model", "release"]),
+    ("rollout", &["analysis", "api", "manifest", "model", "release"]),
     ("router", &["api", "metrics", "model", "release", "workload"]),
     ("http", &[]),
     ("forge", &["http", "model"]),
@@ -23,8 +24,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "controller",
         &[
-            "analysis", "api", "cluster", "hook", "http", "manifest", "metrics", "model", "release", "router",
-            "workload",
+            "analysis", "api", "cluster", "hook", "http", "manifest", "metrics", "model", "release", "rollout",
+            "router", "workload",
         ],
     ),
     ("report", &["analysis", "api", "cluster", "forge", "git", "manifest", "model", "release", "render"]),

@@ -267,6 +267,7 @@ pub(crate) fn engine(
             selector_labels: vec!["app".into()],
             loopback: true,
             projections: Projection::GIT.to_vec(),
+            rollouts: false,
         },
         metrics: outside.clone(),
         hooks: outside.clone(),

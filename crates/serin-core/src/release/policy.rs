@@ -142,6 +142,6 @@ pub enum PolicyStep {
 pub enum Promotion {
     /// Copy the analysed template to `<target>-primary` (Flagger).
     CopyToPrimary,
-    /// Make the canary's ReplicaSet the stable one (Argo Rollouts). The engine can run it; no manifest selects it yet.
+    /// Make the canary's ReplicaSet the stable one (Argo Rollouts).
     SwitchStable,
 }

@@ -30,6 +30,9 @@ const GATEWAY_API: Group = Group {
     categories: &["gateway-api"],
 };
 
+const ARGO: Group =
+    Group { name: "argoproj.io", versions: &["v1alpha1"], labels: &[], annotations: &[], categories: &[] };
+
 /// A built-in definition that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CrdError {
@@ -89,6 +92,15 @@ const OF_ISTIO: [Kind; 3] = [
     },
 ];
 
+const OF_ARGO: [Kind; 1] = [Kind {
+    kind: "Rollout",
+    plural: "rollouts",
+    short: &["ro"],
+    scope: "Namespaced",
+    schema: include_str!("argo/rollout.yaml"),
+    columns: &[],
+}];
+
 const OF_GATEWAY_API: [Kind; 3] = [
     Kind {
         kind: "GatewayClass",
@@ -119,6 +131,14 @@ const OF_GATEWAY_API: [Kind; 3] = [
     },
 ];
 
+/// The definition of Argo Rollouts' Rollout.
+///
+/// # Errors
+/// When a built-in schema cannot be read.
+pub fn argo_rollouts() -> Result<Vec<CustomResourceDefinition>, CrdError> {
+    OF_ARGO.iter().map(|kind| definition(&ARGO, kind)).collect()
+}
+
 /// The definitions of Istio's VirtualService, DestinationRule and Gateway.
 ///
 /// # Errors
@@ -146,11 +166,19 @@ fn definition(group: &Group, kind: &Kind) -> Result<CustomResourceDefinition, Cr
     let mut printed: Vec<Value> =
         columns.iter().map(|(name, path)| json!({"name": name, "type": "string", "jsonPath": path})).collect();
     printed.push(json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}));
+    // Autoscalers size a Rollout as they size a Deployment.
+    let subresources = match kind {
+        "Rollout" => json!({"status": {}, "scale": {
+            "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.HPAReplicas",
+            "labelSelectorPath": ".status.selector",
+        }}),
+        _ => json!({"status": {}}),
+    };
     let version = |name: &&str| {
         json!({
             "name": name, "served": true, "storage": *name == group.versions[0],
             "additionalPrinterColumns": printed,
-            "subresources": {"status": {}},
+            "subresources": subresources,
             "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec, "status": status}}},
         })
     };

@@ -9,6 +9,7 @@ use crate::model::{Routing, after};
 use crate::release::action::Action;
 use crate::release::attempt::{Release, Stage};
 use crate::release::observed::{AutoscalerObserved, Observed, Side, WorkloadObserved};
+use crate::release::policy::{Policy, PolicyStep, Promotion};
 use crate::release::report::WaitingOn;
 use crate::release::state::{HeldMinimum, State};
 
@@ -40,14 +41,17 @@ pub(super) fn begin(observed: &Observed, release: &mut Release) {
 }
 
 /// More is demanded when an autoscaler asks for more pods, at the share that its side gets, than anybody has given it.
-pub(super) fn follow(observed: &Observed, release: &mut Release) {
+pub(super) fn follow(policy: &Policy, observed: &Observed, release: &mut Release) {
     if release.demand == 0 {
         // An earlier version began it.
         begin(observed, release);
     }
     if let Some(size) = observed.size {
-        // Whoever sizes it in Git knows what it takes.
-        release.demand = release.demand.min(size.max(1));
+        // Whoever sizes it in Git knows what it takes. What sizes both sides together, an autoscaler or a person, says it whole.
+        release.demand = match policy.promotion {
+            Promotion::CopyToPrimary => release.demand.min(size.max(1)),
+            Promotion::SwitchStable => size.max(1),
+        };
     }
     let Some(limits) = observed.autoscaler.map(|autoscaler| autoscaler.maximum) else { return };
     if release.shown_since.is_none() || !release.routing.rules.is_empty() {
@@ -185,6 +189,16 @@ fn candidate_needs(observed: &Observed, release: &Release, routing: &Routing) ->
     let needed = pods(release.demand, share(routing)).max(1);
     let limits = observed.target.as_ref().and_then(|target| target.limits);
     limits.map_or(needed, |limits| needed.min(limits.maximum.max(1)))
+}
+
+/// The pods that the first share of a policy takes, of `all`; without steps everything is the first share.
+pub(super) fn first_share(policy: &Policy, all: i32) -> i32 {
+    let mut shares = policy.steps.iter().filter_map(|step| match step {
+        PolicyStep::Route(routing) if routing.exposes() => Some(share(routing)),
+        PolicyStep::Route(_) | PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate => None,
+    });
+    let first = shares.next().filter(|_| !policy.skip_analysis);
+    pods(all, first.unwrap_or(100)).max(1)
 }
 
 /// The candidate's part of all requests, copies included, in percent. How many meet a rule nobody knows: whoever writes one

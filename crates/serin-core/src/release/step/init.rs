@@ -138,6 +138,11 @@ fn await_primary(cx: &mut Context<'_>, target: &WorkloadObserved, primary: &Work
     if untried && primary.digest != target.digest {
         cx.act(Action::CopyToPrimary { expect: live(target) });
     }
+    // Nobody is served by it, and somebody has given the target another template: that is what is to serve first.
+    let is_mended = primary.serving == 0 && primary.digest != target.digest;
+    if is_mended && cx.policy.promotion == Promotion::SwitchStable {
+        cx.act(Action::SwitchStable { expect: live(target) });
+    }
     let reason = match &primary.readiness {
         Readiness::Ready => "it has no replicas".to_owned(),
         Readiness::Waiting(reason) | Readiness::Stalled(reason) => reason.clone(),

@@ -126,11 +126,20 @@ enum Relief {
 /// A primary that would not keep the pods that its share takes, because all are replaced at once or too many of them, loses its
 /// requests first: the candidate, which runs what is promoted, gets the pods for all of them, then the requests; and when
 /// none is under way to primary any more, that is changed.
+///
+/// A candidate that is to become the stable side itself gets the pods for all of them before it does.
 fn relieve(cx: &mut Context<'_>, release: &mut Release, steered: Steered) -> Relief {
-    if cx.policy.promotion != Promotion::CopyToPrimary || cx.observed.primary.is_none() {
+    let everything = cx.meant(&Routing::candidate_percent(100), release);
+    if cx.policy.promotion == Promotion::SwitchStable {
+        return match ready_for_all(cx, release, &everything) {
+            Capacity::There => Relief::Given,
+            Capacity::Waiting => Relief::Waiting,
+            Capacity::Late(reason) => Relief::Late(reason),
+        };
+    }
+    if cx.observed.primary.is_none() {
         return Relief::Given;
     }
-    let everything = cx.meant(&Routing::candidate_percent(100), release);
     if release.routing != everything {
         if !capacity::is_starved_by_update(cx, release) {
             return Relief::Given;

@@ -17,7 +17,7 @@ pub(super) fn primary(cx: &mut Context<'_>, state: &State) {
         Phase::Releasing(_) => size > 0,
         Phase::HandingBack(_) => false,
     };
-    if cx.policy.promotion == Promotion::CopyToPrimary && may && primary.replicas != size {
+    if may && primary.replicas != size {
         cx.act(Action::Scale { side: Side::Stable, replicas: size });
     }
 }
@@ -33,8 +33,12 @@ pub(super) fn new_primary(cx: &Context<'_>) -> i32 {
     cx.observed.size.unwrap_or(target)
 }
 
-/// With how many pods the candidate begins: its autoscaler's minimum, else as many as primary has.
+/// With how many pods the candidate begins: its autoscaler's minimum, else as many as primary has. One that becomes the stable
+/// side itself begins with what its first share takes, and gets more with each raise.
 pub(super) fn candidate(cx: &Context<'_>) -> i32 {
+    if let (Promotion::SwitchStable, Some(size)) = (cx.policy.promotion, cx.observed.size) {
+        return capacity::first_share(cx.policy, size);
+    }
     let target = cx.observed.target.as_ref();
     match target.filter(|target| target.limits.is_some()) {
         Some(target) => capacity::own_minimum(cx, target),
