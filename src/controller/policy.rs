@@ -367,6 +367,7 @@ mod tests {
             selector_labels: vec!["app".into()],
             loopback: false,
             projections: Vec::new(),
+            rollouts: false,
         }
     }
 

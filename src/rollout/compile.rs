@@ -32,7 +32,7 @@ pub fn compile(rollout: &NamespacedName, spec: &RolloutSpec, pace: Pace) -> Poli
         names: Names {
             canary: rollout.clone(),
             target: rollout.name.clone(),
-            service: spec.canary.stable_service.clone(),
+            service: spec.canary.shifted.stable_service.clone(),
             provider: "istio".to_owned(),
         },
         interval: INTERVAL,

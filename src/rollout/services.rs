@@ -56,6 +56,16 @@ pub fn release(service: &Value, rollout: &str) -> Option<Value> {
     })
 }
 
+/// Gives what Git says of a Service the key by which it is pointed: a selector is replaced whole by whoever applies it.
+pub fn keep(wanted: &mut Value, live: &Value) {
+    let Some(hash) = pointed_at(live) else { return };
+    let is_pointed = live["metadata"]["annotations"][MANAGED_BY].is_string();
+    let selector = wanted.pointer_mut("/spec/selector").and_then(Value::as_object_mut);
+    if let (true, Some(selector)) = (is_pointed, selector) {
+        selector.entry(HASH).or_insert_with(|| Value::from(hash));
+    }
+}
+
 /// Why a Service cannot be pointed: `path` is the field that names it.
 pub fn refuse(service: Option<&Value>, name: &str, path: &str, rollout: &str, template: &Value) -> Option<String> {
     let Some(service) = service else {
@@ -119,6 +129,10 @@ mod tests {
             "metadata": {"annotations": {MANAGED_BY: "web"}}, "spec": {"selector": {"app": "a", HASH: "abc"}}
         });
         assert_eq!(point(&pointed, "abc", "web"), None);
+        let mut wanted = service.clone();
+        keep(&mut wanted, &pointed);
+        assert_eq!(wanted["spec"]["selector"], json!({"app": "a", HASH: "abc"}));
+        keep(&mut wanted, &service);
         assert_eq!(release(&pointed, "other"), None);
         assert!(release(&pointed, "web").is_some());
         let template = json!({"metadata": {"labels": {"app": "a"}}});

@@ -52,14 +52,8 @@ pub struct RolloutSpec {
 /// A canary with a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canary {
-    /// The Service in front of what serves.
-    pub stable_service: String,
-    /// The Service in front of what is to serve.
-    pub canary_service: String,
-    /// The user's VirtualService, of the Rollout's namespace.
-    pub virtual_service: String,
-    /// Its routes that are shifted; the only one without names.
-    pub routes: Vec<String>,
+    /// What shifts its traffic.
+    pub shifted: Shifted,
     /// The steps.
     pub steps: Vec<Step>,
     /// Tells one list of steps from another.
@@ -68,6 +62,35 @@ pub struct Canary {
     pub scale_down_delay: Duration,
     /// How long an aborted revision is kept; `None`: until the next one.
     pub abort_scale_down_delay: Option<Duration>,
+}
+
+/// What shifts a Rollout's traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shifted {
+    /// The Service in front of what serves.
+    pub stable_service: String,
+    /// The Service in front of what is to serve.
+    pub canary_service: String,
+    /// The user's VirtualService, of the Rollout's namespace.
+    pub virtual_service: String,
+    /// Its routes that are shifted; the only one without names.
+    pub routes: Vec<String>,
+}
+
+impl Shifted {
+    /// What a Rollout names, whatever else it says.
+    pub fn named(spec: &Value) -> Option<Self> {
+        let canary = &spec["strategy"]["canary"];
+        let route = &canary["trafficRouting"]["istio"]["virtualService"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let routes = route["routes"].as_array().into_iter().flatten();
+        Some(Self {
+            stable_service: text(&canary["stableService"])?,
+            canary_service: text(&canary["canaryService"])?,
+            virtual_service: text(&route["name"])?,
+            routes: routes.filter_map(text).collect(),
+        })
+    }
 }
 
 /// A step.
@@ -250,10 +273,12 @@ fn canary(canary: &At<'_>) -> Result<Canary, SpecError> {
     }
     let abort = canary.field("abortScaleDownDelaySeconds").seconds(SCALE_DOWN_DELAY)?;
     Ok(Canary {
-        stable_service,
-        canary_service,
-        virtual_service: virtual_name,
-        routes: virtual_service.field("routes").items().iter().map(At::text).collect::<Result<_, _>>()?,
+        shifted: Shifted {
+            stable_service,
+            canary_service,
+            virtual_service: virtual_name,
+            routes: virtual_service.field("routes").items().iter().map(At::text).collect::<Result<_, _>>()?,
+        },
         steps: read,
         steps_hash: Digest::of_canonical(steps.value.to_string().as_bytes()).short().to_owned(),
         scale_down_delay: canary.field("scaleDownDelaySeconds").seconds(SCALE_DOWN_DELAY)?,

@@ -145,8 +145,8 @@ fn weights(telling: &Telling<'_>) -> Value {
     let candidate = sides.candidate().map(AsRef::as_ref).or(stable);
     let of = |service: &str, weight: u8, set: Option<&SetView>| json!({"weight": weight, "serviceName": service, "podTemplateHash": hash(set)});
     json!({
-        "canary": of(&spec.canary.canary_service, weight, candidate),
-        "stable": of(&spec.canary.stable_service, 100 - weight.min(100), stable),
+        "canary": of(&spec.canary.shifted.canary_service, weight, candidate),
+        "stable": of(&spec.canary.shifted.stable_service, 100 - weight.min(100), stable),
     })
 }
 

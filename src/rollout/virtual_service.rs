@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::spec::Canary;
+use super::spec::Shifted;
 
 /// What the routes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,8 @@ struct Pair {
 ///
 /// # Errors
 /// When it has not the routes, or they not the destinations, that the Rollout names.
-pub fn read(virtual_service: &Value, canary: &Canary) -> Result<Shown, RouteProblem> {
-    let pairs = pairs(virtual_service, canary)?;
+pub fn read(virtual_service: &Value, shifted: &Shifted) -> Result<Shown, RouteProblem> {
+    let pairs = pairs(virtual_service, shifted)?;
     let candidate = pairs.iter().map(|pair| pair.weights.1).max().unwrap_or(0).clamp(0, 100);
     let wanted = |pair: &Pair| (100 - candidate - pair.others, candidate);
     let current = pairs.iter().all(|pair| pair.weights == wanted(pair));
@@ -50,14 +50,14 @@ pub fn read(virtual_service: &Value, canary: &Canary) -> Result<Shown, RouteProb
 ///
 /// # Errors
 /// As [`read`], and when destinations of others do not leave as much.
-pub fn shift(virtual_service: &Value, canary: &Canary, percent: u8) -> Result<Option<Value>, RouteProblem> {
+pub fn shift(virtual_service: &Value, shifted: &Shifted, percent: u8) -> Result<Option<Value>, RouteProblem> {
     let mut patch = Vec::new();
-    for pair in pairs(virtual_service, canary)? {
+    for pair in pairs(virtual_service, shifted)? {
         let candidate = i64::from(percent);
         let stable = 100 - candidate - pair.others;
         if stable < 0 {
             return problem(
-                canary,
+                shifted,
                 format!("other destinations have {} %, which leaves none for {percent} %", pair.others),
             );
         }
@@ -79,29 +79,44 @@ pub fn shift(virtual_service: &Value, canary: &Canary, percent: u8) -> Result<Op
     Ok(Some(Value::Array(tested)))
 }
 
-fn problem<T>(canary: &Canary, message: impl Into<String>) -> Result<T, RouteProblem> {
-    Err(RouteProblem { name: canary.virtual_service.clone(), message: message.into() })
+/// Gives what Git says of the object the weights that it has: they are the engine's.
+pub fn keep(wanted: &mut Value, live: &Value, shifted: &Shifted) {
+    let (Ok(ours), Ok(theirs)) = (pairs(wanted, shifted), pairs(live, shifted)) else { return };
+    for (wants, has) in ours.iter().zip(theirs) {
+        for (to, from) in [(wants.stable, has.stable), (wants.candidate, has.candidate)] {
+            let at = |route: usize, index: usize| format!("/spec/http/{route}/route/{index}");
+            let weight = live.pointer(&at(has.route, from)).map(|destination| destination["weight"].clone());
+            let destination = wanted.pointer_mut(&at(wants.route, to)).and_then(Value::as_object_mut);
+            if let (Some(weight), Some(destination)) = (weight.filter(|weight| !weight.is_null()), destination) {
+                destination.insert("weight".to_owned(), weight);
+            }
+        }
+    }
 }
 
-fn pairs(virtual_service: &Value, canary: &Canary) -> Result<Vec<Pair>, RouteProblem> {
+fn problem<T>(shifted: &Shifted, message: impl Into<String>) -> Result<T, RouteProblem> {
+    Err(RouteProblem { name: shifted.virtual_service.clone(), message: message.into() })
+}
+
+fn pairs(virtual_service: &Value, shifted: &Shifted) -> Result<Vec<Pair>, RouteProblem> {
     let http = virtual_service["spec"]["http"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let chosen: Vec<usize> = if canary.routes.is_empty() {
+    let chosen: Vec<usize> = if shifted.routes.is_empty() {
         match http {
             [_] => vec![0],
-            [] => return problem(canary, "it has no HTTP route"),
-            _ => return problem(canary, "it has several HTTP routes: name those to shift in `routes`"),
+            [] => return problem(shifted, "it has no HTTP route"),
+            _ => return problem(shifted, "it has several HTTP routes: name those to shift in `routes`"),
         }
     } else {
         let find = |name: &String| match http.iter().position(|route| route["name"] == name.as_str()) {
             Some(index) => Ok(index),
-            None => problem(canary, format!("HTTP Route '{name}' is not found in the defined Virtual Service.")),
+            None => problem(shifted, format!("HTTP Route '{name}' is not found in the defined Virtual Service.")),
         };
-        canary.routes.iter().map(find).collect::<Result<_, _>>()?
+        shifted.routes.iter().map(find).collect::<Result<_, _>>()?
     };
-    chosen.into_iter().map(|index| pair(index, &http[index], canary)).collect()
+    chosen.into_iter().map(|index| pair(index, &http[index], shifted)).collect()
 }
 
-fn pair(index: usize, route: &Value, canary: &Canary) -> Result<Pair, RouteProblem> {
+fn pair(index: usize, route: &Value, shifted: &Shifted) -> Result<Pair, RouteProblem> {
     let destinations = route["route"].as_array().map(Vec::as_slice).unwrap_or_default();
     // As Argo Rollouts reads hosts: the first label is the Service's name.
     let host = |destination: &Value| {
@@ -110,9 +125,9 @@ fn pair(index: usize, route: &Value, canary: &Canary) -> Result<Pair, RouteProbl
     };
     let find = |service: &str| match destinations.iter().position(|destination| host(destination) == service) {
         Some(at) => Ok(at),
-        None => problem(canary, format!("HTTP route {index} has no destination with the host \"{service}\"")),
+        None => problem(shifted, format!("HTTP route {index} has no destination with the host \"{service}\"")),
     };
-    let (stable, candidate) = (find(&canary.stable_service)?, find(&canary.canary_service)?);
+    let (stable, candidate) = (find(&shifted.stable_service)?, find(&shifted.canary_service)?);
     let weight = |at: usize| destinations[at]["weight"].as_i64().unwrap_or(0);
     let others = (0..destinations.len()).filter(|at| *at != stable && *at != candidate).map(weight).sum();
     Ok(Pair { route: index, stable, candidate, weights: (weight(stable), weight(candidate)), others })
@@ -120,20 +135,14 @@ fn pair(index: usize, route: &Value, canary: &Canary) -> Result<Pair, RouteProbl
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    fn canary(routes: &[&str]) -> Canary {
-        Canary {
+    fn canary(routes: &[&str]) -> Shifted {
+        Shifted {
             stable_service: "stable".to_owned(),
             canary_service: "canary".to_owned(),
             virtual_service: "web".to_owned(),
             routes: routes.iter().map(|&name| name.to_owned()).collect(),
-            steps: Vec::new(),
-            steps_hash: String::new(),
-            scale_down_delay: Duration::ZERO,
-            abort_scale_down_delay: None,
         }
     }
 
@@ -176,6 +185,23 @@ mod tests {
         assert_eq!(patch[1], json!({"op": "add", "path": "/spec/http/1/route/0/weight", "value": 55}));
         assert_eq!(patch.as_array().unwrap().len(), 3);
         assert!(shift(&live, &named, 96).is_err());
+    }
+
+    #[test]
+    fn what_git_says_keeps_the_weights_that_are_shown() {
+        let mut wanted = service(json!([
+            {"name": "new", "route": [to("admin", None)]},
+            {"name": "primary", "timeout": "3s", "route": [to("stable", Some(100)), to("canary", None)]},
+        ]));
+        let live =
+            service(json!([{"name": "primary", "route": [to("canary", Some(30)), to("stable", Some(70))]}]));
+        keep(&mut wanted, &live, &canary(&["primary"]));
+        let route = &wanted["spec"]["http"][1];
+        assert_eq!(route["route"], json!([to("stable", Some(70)), to("canary", Some(30))]));
+        assert_eq!(route["timeout"], "3s");
+        let before = wanted.clone();
+        keep(&mut wanted, &service(json!([])), &canary(&["primary"]));
+        assert_eq!(wanted, before);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::pass::Until;
 use super::plan;
 use super::preview::Reason;
 use super::remove;
+use super::rollouts::Led;
 use super::source::RecordSource;
 use crate::api::TargetResult;
 use crate::api::annotations::MANAGER_SYNC;
@@ -346,6 +347,7 @@ impl Applier<'_> {
         match &object.role {
             Role::Plain | Role::ConfigCopy => self.prepare_plain(object, object.body.clone()).await,
             Role::Apex => self.prepare_apex(object).await,
+            Role::Led(led) => self.prepare_led(object, led).await,
             Role::TargetConfig { readers } => self.prepare_config(object, readers).await,
             Role::Target { canary, digest, configs } => {
                 self.prepare_target(object, canary, (digest, configs)).await
@@ -388,6 +390,16 @@ impl Applier<'_> {
         let mut body = object.body.clone();
         if let Some(live) = &looked.live {
             FieldSet::of_engine(live).only(&[&["spec", "selector"], &["spec", "ports"]]).leave_out_of(&mut body);
+        }
+        self.prepare_body(object, &looked, body).await
+    }
+
+    /// A Rollout, or what shifts its traffic: the engine's part of it stays.
+    async fn prepare_led(&self, object: &Desired, led: &Led) -> Result<Prepared, Trouble> {
+        let looked = self.look(object).await?;
+        let mut body = object.body.clone();
+        if let Some(live) = &looked.live {
+            led.keep(&mut body, live);
         }
         self.prepare_body(object, &looked, body).await
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::convert;
 use super::order::Stage;
 use super::references;
+use super::rollouts::{self, Led};
 use super::source::{Content, Document, Unusable};
 use crate::api::{self, strict};
 use crate::manifest::{ConfigName, Pinned, encoded_string_data};
@@ -48,6 +49,8 @@ pub(super) enum Role {
     ConfigCopy,
     /// The service in front of both sides.
     Apex,
+    /// A Rollout, or what shifts its traffic.
+    Led(Led),
 }
 
 /// What a target's configs make of its template.
@@ -79,6 +82,7 @@ impl Role {
             Self::TargetConfig { .. } => "config",
             Self::ConfigCopy => "copy",
             Self::Apex => "apex",
+            Self::Led(_) => "led",
         }
     }
 }
@@ -280,8 +284,8 @@ pub(super) fn collect(
     let is_new = |link: &Link| links.iter().all(|known| known.canary != link.canary);
     unserved.retain(is_new);
     links.extend(unserved);
-    let objects = assign_roles(objects, &links, &mut set.problems);
-    set.objects = objects;
+    set.objects = assign_roles(objects, &links, &mut set.problems);
+    rollouts::assign(&mut set.objects);
     set.objects.sort_by(|a, b| (Stage::of(&a.id), &a.id).cmp(&(Stage::of(&b.id), &b.id)));
     set
 }

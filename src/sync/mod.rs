@@ -32,6 +32,7 @@ mod remove;
 mod request;
 mod retry;
 mod risks;
+mod rollouts;
 mod run;
 mod source;
 mod status;

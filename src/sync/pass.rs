@@ -330,7 +330,7 @@ impl Pass<'_> {
     fn may_mend(&self, object: &Desired) -> bool {
         match &object.role {
             Role::Target { canary, .. } => self.drifted.contains(canary),
-            Role::Plain | Role::Apex | Role::TargetConfig { .. } | Role::ConfigCopy => {
+            Role::Plain | Role::Apex | Role::Led(_) | Role::TargetConfig { .. } | Role::ConfigCopy => {
                 let namespace = object.id.namespace.as_deref();
                 self.drifted.iter().any(|canary| namespace == Some(canary.namespace.as_str()))
             }
@@ -510,7 +510,7 @@ fn guards(canary: &Desired, object: &Desired) -> bool {
     match &object.role {
         Role::Target { canary: guard, .. } => is_it(guard),
         Role::TargetConfig { readers } => readers.iter().any(|reader| is_it(&reader.canary)),
-        Role::Plain | Role::ConfigCopy | Role::Apex => false,
+        Role::Plain | Role::ConfigCopy | Role::Apex | Role::Led(_) => false,
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn hold(set: &mut DesiredSet, judge: Judge) {
         let guards: Vec<&NamespacedName> = match &object.role {
             Role::Target { canary, .. } => vec![canary],
             Role::TargetConfig { readers } => readers.iter().map(|reader| &reader.canary).collect(),
-            Role::Plain | Role::ConfigCopy | Role::Apex => Vec::new(),
+            Role::Plain | Role::ConfigCopy | Role::Apex | Role::Led(_) => Vec::new(),
         };
         match guards.into_iter().find_map(|canary| Some((canary, refused.get(canary)?))) {
             None => set.objects.push(object),

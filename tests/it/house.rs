@@ -12,7 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["api", "forge", "git", "http"]),
     ("cluster", &["model"]),
     ("render", &["git", "manifest", "model"]),
-    ("sync", &["api", "cluster", "git", "manifest", "model", "render", "workload"]),
+    ("sync", &["api", "cluster", "git", "manifest", "model", "render", "rollout", "workload"]),
     ("workload", &["api", "manifest", "model", "release"]),
     ("rollout", &["analysis", "api", "manifest", "model", "release"]),
     ("router", &["api", "metrics", "model", "release", "workload"]),

@@ -19,6 +19,7 @@ mod house;
 mod loadtest;
 mod prometheus;
 mod render;
+mod rollouts;
 mod sandbox;
 mod schemas;
 mod support;

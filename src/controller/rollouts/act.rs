@@ -57,11 +57,11 @@ async fn point_services(seen: &Seen<'_>, hands: &mut Hands<'_>) -> Result<(), Ac
 async fn route(seen: &Seen<'_>, hands: &mut Hands<'_>, routing: &Routing) -> Result<(), ActError> {
     let canary = &seen.spec.canary;
     let Some(live) = &seen.route else { return Ok(()) };
-    let patch = virtual_service::shift(live, canary, routing.base.candidate())
+    let patch = virtual_service::shift(live, &canary.shifted, routing.base.candidate())
         .map_err(|problem| ActError::Refused(problem.to_string()))?;
     let Some(patch) = patch else { return Ok(()) };
     let version = live["metadata"]["resourceVersion"].as_str().map(str::to_owned);
-    hands.json_patch(Tracked::of(VIRTUAL_SERVICE), &canary.virtual_service, version, &patch).await
+    hands.json_patch(Tracked::of(VIRTUAL_SERVICE), &canary.shifted.virtual_service, version, &patch).await
 }
 
 async fn scale_stable(seen: &Seen<'_>, hands: &mut Hands<'_>, replicas: i32) -> Result<(), ActError> {

@@ -91,8 +91,8 @@ impl Seen<'_> {
         let (name, template) = (&self.view.key.name, &self.spec.template);
         let canary = &self.spec.canary;
         let named = [
-            (&self.stable_service, &canary.stable_service, "spec.strategy.canary.stableService"),
-            (&self.canary_service, &canary.canary_service, "spec.strategy.canary.canaryService"),
+            (&self.stable_service, &canary.shifted.stable_service, "spec.strategy.canary.stableService"),
+            (&self.canary_service, &canary.shifted.canary_service, "spec.strategy.canary.canaryService"),
         ];
         let refused = named
             .into_iter()
@@ -106,9 +106,9 @@ impl Seen<'_> {
             None => Some(format!(
                 "spec.strategy.canary.trafficRouting.istio.virtualService.name: Invalid value: \"{name}\": virtualservice \
                  \"{name}\" not found",
-                name = canary.virtual_service
+                name = canary.shifted.virtual_service
             )),
-            Some(live) => virtual_service::read(live, canary).err().map(|problem| problem.to_string()),
+            Some(live) => virtual_service::read(live, &canary.shifted).err().map(|problem| problem.to_string()),
         }
     }
 
@@ -116,7 +116,7 @@ impl Seen<'_> {
         let unusable = |reason: String| RouteObserved::Unusable(reason);
         let missing = || unusable(self.route_problem().unwrap_or_default());
         let Some(live) = &self.route else { return missing() };
-        match virtual_service::read(live, &self.spec.canary) {
+        match virtual_service::read(live, &self.spec.canary.shifted) {
             Ok(shown) => RouteObserved::Present {
                 routing: Routing::candidate_percent(shown.candidate),
                 current: shown.current && self.services_are_current(),
@@ -127,7 +127,8 @@ impl Seen<'_> {
     }
 
     fn weight(&self) -> u8 {
-        let shown = self.route.as_ref().and_then(|live| virtual_service::read(live, &self.spec.canary).ok());
+        let shown =
+            self.route.as_ref().and_then(|live| virtual_service::read(live, &self.spec.canary.shifted).ok());
         shown.map_or(0, |shown| shown.candidate)
     }
 }
@@ -194,14 +195,14 @@ impl Rollouts {
     fn see<'a>(&self, view: &'a RolloutView, spec: RolloutSpec, state: Option<&State>) -> Seen<'a> {
         let namespace = view.key.namespace.clone();
         let service = |name: &str| self.caches.service(&NamespacedName::new(namespace.clone(), name));
-        let stable_service = service(&spec.canary.stable_service);
-        let canary_service = service(&spec.canary.canary_service);
+        let stable_service = service(&spec.canary.shifted.stable_service);
+        let canary_service = service(&spec.canary.shifted.canary_service);
         let status = view.status.thaw();
         let named = [status["stableRS"].as_str(), stable_service.as_ref().and_then(pointed_at)];
         let promoted = state.and_then(|state| state.promoted.as_ref()).map(|promoted| &promoted.revision.digest);
         let sides = Sides::of(self.own.sets_of(&view.uid), named, promoted, &view.digest);
-        let route = self.caches.routes_in(&namespace).get(VIRTUAL_SERVICE, &spec.canary.virtual_service);
-        let shown = route.as_ref().and_then(|live| virtual_service::read(live, &spec.canary).ok());
+        let route = self.caches.routes_in(&namespace).get(VIRTUAL_SERVICE, &spec.canary.shifted.virtual_service);
+        let shown = route.as_ref().and_then(|live| virtual_service::read(live, &spec.canary.shifted).ok());
         let exposes = shown.is_some_and(|shown| shown.candidate > 0);
         let now = self.clock.now();
         Seen { view, spec, sides, status, stable_service, canary_service, route, exposes, now }
@@ -343,7 +344,7 @@ impl Rollouts {
 /// Names of what a Rollout depends on besides its sets.
 fn names_of(key: &NamespacedName, spec: &RolloutSpec) -> BTreeSet<NamespacedName> {
     let canary = &spec.canary;
-    let names = [&canary.stable_service, &canary.canary_service, &canary.virtual_service];
+    let names = [&canary.shifted.stable_service, &canary.shifted.canary_service, &canary.shifted.virtual_service];
     names.map(|name| NamespacedName::new(key.namespace.clone(), name.as_str())).into()
 }
 
