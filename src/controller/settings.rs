@@ -44,6 +44,7 @@ impl ControllerSettings {
             settle: Duration::ZERO,
             selector_labels: Vec::new(),
             loopback: true,
+            rollouts: false,
             projections: Vec::new(),
         }
     }

@@ -174,6 +174,7 @@ fn engine(cluster: &Cluster, clock: Clock, probe: Arc<dyn EffectProbe>, rollouts
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],
+            loopback: true,
             rollouts,
             projections: Vec::new(),
         },
