@@ -12,13 +12,14 @@
 //!
 //! [`model`] holds the nouns, [`api`] the Kubernetes types and the keys in which rooms meet on objects, [`cluster`] the
 //! clients, caches, guarded writes and the lease, [`config`] the settings, [`server`] the probes, [`cli`] the verbs, [`forge`] GitHub and its
-//! kind.
+//! kind, [`alert`] chats.
 //! [`loadtest`] and [`sandbox`] stand beside: what a release is tested with and where it can be tried.
 
 pub use serin_core::{analysis, model, release};
 #[cfg(feature = "sandbox")]
 pub use serin_sandbox as sandbox;
 
+pub mod alert;
 pub mod api;
 pub mod cli;
 pub mod cluster;

@@ -30,6 +30,8 @@ pub const PROJECTED: &str = "serin.dev/projected";
 /// On the Canary, by `report`: the newest release whose end the forge's statuses have taken up. Kept by a loop of its own, so it is
 /// no part of [`PROJECTED`].
 pub const PROJECTED_FORGE: &str = "serin.dev/projected-forge";
+/// On the Canary, by `report`: how far chats were told, `<number of the release>.<started, waiting or ended>`.
+pub const ALERTED: &str = "serin.dev/alerted";
 /// On the Canary, by `report`: what became of the watched branch after a failed release, JSON (`model::RollbackNote`).
 pub const ROLLBACK: &str = "serin.dev/rollback";
 /// On the Canary, by `report`: why what happened is not in Git yet; absent when it is.
@@ -69,7 +71,10 @@ pub const CUSTOM_METADATA: &str = "serin.dev/custom-metadata";
 pub const FINALIZER_FLAGGER: &str = "finalizer.flagger.app";
 /// On a Secret, by its owner: `true` lets metric providers get what is in it, wherever a MetricTemplate beside it says.
 pub const SEND_TO_METRICS: &str = "serin.dev/send-to-metrics";
-/// On a MetricTemplate with credentials, by its owner: namespaces whose Canaries may ask with them, by commas; `*` is all.
+/// On a Secret, by its owner: `true` lets chats get what is in it, wherever an AlertProvider beside it says.
+pub const SEND_TO_ALERTS: &str = "serin.dev/send-to-alerts";
+/// On a MetricTemplate with credentials or an AlertProvider, by its owner: namespaces whose Canaries may use it, by commas; `*` is
+/// all.
 pub const LEND_TO: &str = "serin.dev/lend-to";
 /// On any object in Git: `always` takes it over from whoever writes it, again and again.
 pub const ADOPT: &str = "serin.dev/adopt";
@@ -78,7 +83,8 @@ pub const ADOPT: &str = "serin.dev/adopt";
 const OURS: &str = "serin.dev/";
 /// Those of them that people write, and those on what only the engine makes: when such an object is Git's alone, they go with
 /// what Git does not say.
-const NOT_OF_ROOMS: [&str; 7] = [PRUNE, ADOPT, SEND_TO_METRICS, LEND_TO, COPIED_FROM, WRITTEN, CUSTOM_METADATA];
+const NOT_OF_ROOMS: [&str; 8] =
+    [PRUNE, ADOPT, SEND_TO_METRICS, SEND_TO_ALERTS, LEND_TO, COPIED_FROM, WRITTEN, CUSTOM_METADATA];
 
 /// Whether a room says something to another one by this annotation, beside what Git says of the object.
 pub fn is_of_rooms(annotation: &str) -> bool {

@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::{Chats, HttpChats};
 use crate::api::{Canary, Source};
 use crate::cluster::{
-    Claim, Clock, Cluster, ConnectOptions, EffectProbe, Lease, LeaseConfig, NoProbe, Reflected, SharedWatch, Wake,
-    Writer,
+    Claim, Clock, Cluster, ConnectOptions, EffectProbe, Lease, LeaseConfig, Lender, NoProbe, Reflected,
+    SharedWatch, Wake, Writer,
 };
 use crate::config::{RollbackMode, RunArgs, Settings};
 use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
@@ -26,7 +27,7 @@ use crate::metrics::{MetricProvider, Prometheus};
 use crate::model::Projection;
 use crate::render::{Program, Renderer};
 use crate::report::writer::BATCH;
-use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch, statuses};
+use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch, alerts, statuses};
 use crate::server::{self, Hooks, Pushed, ServerState};
 use crate::sync::{self, GitSource, PushTrigger, SyncContext, SyncSettings, SyncStatus, WatchedCanary};
 
@@ -47,6 +48,8 @@ pub struct Backends {
     pub hooks: Arc<dyn HookCaller>,
     /// Where commits get their statuses; `None`: nowhere.
     pub forge: Option<Arc<dyn Forge>>,
+    /// Where alerts go; `None`: nowhere.
+    pub chats: Option<Arc<dyn Chats>>,
     /// Sees every outside write.
     pub probe: Arc<dyn EffectProbe>,
     /// What time it is.
@@ -67,12 +70,15 @@ impl Backends {
             .with_context(|| format!("failed to listen on {listen}"))
             .map_err(|error| CliError::input(error).hint("choose another address with --listen or http.listen"))?;
         let clients = HttpClients::new(settings.http.proxy.as_deref()).map_err(CliError::input)?;
+        // Where a proxy is named it decides where addresses lead.
+        let outside = match calls_itself(settings) {
+            true => clients.clone(),
+            false => clients.clone().without_loopback(),
+        };
         Ok(Self {
-            metrics: Arc::new(Prometheus::new(clients.clone())),
-            hooks: Arc::new(HttpHooks::new(match calls_itself(settings) {
-                true => clients,
-                false => clients.without_loopback(),
-            })),
+            metrics: Arc::new(Prometheus::new(clients)),
+            hooks: Arc::new(HttpHooks::new(outside.clone())),
+            chats: Some(Arc::new(HttpChats::new(outside))),
             forge: forge(settings, cluster)?,
             probe: Arc::new(NoProbe),
             clock: cluster.clock(),
@@ -130,7 +136,7 @@ pub async fn daemon_with(
     let release = CancellationToken::new();
     let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let mut lease: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let Backends { metrics, hooks, forge, probe, clock, listener } = backends;
+    let Backends { metrics, hooks, forge, chats, probe, clock, listener } = backends;
     let claim = claim(&settings, &cluster, &mut lease, release.clone());
     let writer = Writer::new(claim.clone()).with_probe(probe);
     let mut registry = Registry::default();
@@ -143,6 +149,7 @@ pub async fn daemon_with(
     let journals = report::events::Journals::of(&mut canaries);
     let released_canaries = controller::Canaries::of(&mut canaries);
     let told_targets = statuses::watched_targets(&mut canaries);
+    let told_alerts = alerts::watched_alerts(&mut canaries);
     let mut sources = SharedWatch::of::<Source>(&cluster, Some(&settings.lease.namespace));
     let told_sources = statuses::watched_sources(&mut sources);
     let (board_sender, board) = watch::channel(Arc::new(statuses::Board::default()));
@@ -196,6 +203,15 @@ pub async fn daemon_with(
         board: board_sender,
         now: now.clone(),
     };
+    let alerts = chats.map(|chats| alerts::Context {
+        cluster: cluster.clone(),
+        cluster_name: settings.cluster_name.clone(),
+        writer: writer.clone(),
+        canaries: told_alerts,
+        lender: Lender::new(cluster.clone(), settings.lease.namespace.clone()),
+        chats,
+        now: now.clone(),
+    });
     let reporter = report::git::Context {
         cluster: cluster.clone(),
         writer: writer.clone(),
@@ -234,8 +250,8 @@ pub async fn daemon_with(
         status: sync_status,
         shutdown: stop.clone(),
     };
-    let (stop_engine, stop_events, stop_report, stop_statuses) =
-        (stop.clone(), stop.clone(), stop.clone(), stop.clone());
+    let (stop_engine, stop_events, stop_report, stop_statuses, stop_alerts) =
+        (stop.clone(), stop.clone(), stop.clone(), stop.clone(), stop.clone());
     let namespace = settings.namespace.clone();
     loops.spawn(async move { controller::run(context, stop_engine).await.context("the release engine ended") });
     loops.spawn(async move {
@@ -254,6 +270,12 @@ pub async fn daemon_with(
         statuses::run(statuses, stop_statuses).await;
         Ok(())
     });
+    if let Some(alerts) = alerts {
+        loops.spawn(async move {
+            alerts::run(alerts, stop_alerts).await;
+            Ok(())
+        });
+    }
     supervise(loops, lease, stop, release).await
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 use crate::analysis::{Measurement, Reading, Requests};
 use crate::api::annotations::{LEND_TO, SEND_TO_METRICS};
 use crate::api::{CanarySpec, MetricTemplate, MetricTemplateSpec};
-use crate::cluster::{Clock, Cluster, EffectKind, ErrorKind, WriteError, Writer, call, explain};
+use crate::cluster::{
+    Clock, Cluster, EffectKind, ErrorKind, Lender, NotLent, Purpose, WriteError, Writer, call, explain, lends_to,
+};
 use crate::hook::{HookCall, HookCaller, HookPayload};
 use crate::http::Address;
 use crate::metrics::{Credentials, Endpoint, MetricProvider, PROMETHEUS, unsupported};
@@ -24,6 +25,8 @@ use super::queries::context;
 const PING: &str = "1";
 /// Window of a query that is only rendered, to find its provider.
 const NO_WINDOW: Duration = Duration::from_secs(60);
+/// What a Secret is wanted for.
+const CONSENT: Purpose = Purpose { annotation: SEND_TO_METRICS, whom: "metric providers" };
 
 /// Everything that questions are answered with. Cheap to clone.
 #[derive(Clone)]
@@ -35,7 +38,7 @@ pub(super) struct Finder {
     pub(super) hooks: Arc<dyn HookCaller>,
     pub(super) clock: Clock,
     pub(super) metrics_address: String,
-    pub(super) own_namespace: String,
+    pub(super) lender: Lender,
 }
 
 /// Why a query cannot be sent.
@@ -44,6 +47,15 @@ enum Fault {
     Policy(String),
     /// The cluster does not answer; in words.
     Outside(String),
+}
+
+impl From<NotLent> for Fault {
+    fn from(error: NotLent) -> Self {
+        match error {
+            NotLent::Refused(words) => Self::Policy(words),
+            NotLent::Unknown(words) => Self::Outside(words),
+        }
+    }
 }
 
 impl From<Fault> for Reading {
@@ -177,8 +189,7 @@ impl Finder {
         let found = call(&format!("read metric template {name}"), api.get_metadata(&name.name)).await;
         let annotations =
             found.map_err(|error| Fault::Outside(explain(&error)))?.metadata.annotations.unwrap_or_default();
-        let allowed = annotations.get(LEND_TO).map(String::as_str).unwrap_or_default();
-        if allowed.split(',').map(str::trim).any(|namespace| namespace == "*" || namespace == to) {
+        if lends_to(Some(&annotations), LEND_TO, to) {
             return Ok(());
         }
         let NamespacedName { namespace, name } = name;
@@ -189,25 +200,7 @@ impl Finder {
     }
 
     async fn credentials(&self, namespace: &str, name: &str) -> Result<Credentials, Fault> {
-        let api = Api::<Secret>::namespaced(self.cluster.client(), namespace);
-        let what = format!("read Secret {namespace}/{name}");
-        if namespace == self.own_namespace {
-            return Err(Fault::Policy(format!(
-                "Secret {namespace}/{name} is in Serin's own namespace, whose Secrets are never sent"
-            )));
-        }
-        let found = call(&what, api.get_opt(name)).await.map_err(|error| Fault::Outside(explain(&error)))?;
-        let secret = found.ok_or_else(|| Fault::Policy(format!("Secret {namespace}/{name} does not exist")))?;
-        // The daemon reads for the template's author what that author may not be able to read.
-        let consent = secret.metadata.annotations.as_ref().and_then(|all| all.get(SEND_TO_METRICS));
-        if consent.map(String::as_str) != Some("true") {
-            return Err(Fault::Policy(format!(
-                "Secret {namespace}/{name} is not released to metric providers: \
-                 kubectl annotate secret -n {namespace} {name} {SEND_TO_METRICS}=true"
-            )));
-        }
-        let data = secret.data.unwrap_or_default().into_iter();
-        let text = data.filter_map(|(key, bytes)| Some((key, String::from_utf8(bytes.0).ok()?))).collect();
+        let text = self.lender.secret(&NamespacedName::new(namespace, name), CONSENT).await?;
         let credentials = Credentials::from_secret(text);
         credentials.ok_or_else(|| {
             Fault::Policy(format!("Secret {namespace}/{name} has neither the key `token` nor `username`"))

@@ -172,10 +172,6 @@ pub(super) fn compile(
 
 /// What is accepted and not carried out: it tells people something, or belongs to another router.
 pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
-    let alerts = (!spec.analysis.alerts.is_empty()).then(|| Notice {
-        path: "spec.analysis.alerts".to_owned(),
-        message: "spec.analysis.alerts are not sent yet".to_owned(),
-    });
     let webhooks = spec.analysis.webhooks.iter().enumerate();
     let events =
         webhooks.filter(|(_, webhook)| webhook.type_ == Some(WebhookType::Event)).map(|(index, webhook)| Notice {
@@ -190,7 +186,7 @@ pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
         message: format!("{path} has no effect with provider {}", router.name()),
     });
     let combined = strategy::notices(spec, router);
-    alerts.into_iter().chain(events).chain(combined).chain(elsewhere).collect()
+    events.chain(combined).chain(elsewhere).collect()
 }
 
 /// Fields that name what a router is to write to that is not there yet.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Lender;
 use crate::model::NamespacedName;
 
 use super::ControllerContext;
@@ -134,7 +135,7 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Re
         hooks,
         clock: clock.clone(),
         metrics_address: settings.metrics_address.clone(),
-        own_namespace: settings.own_namespace.clone(),
+        lender: Lender::new(cluster.clone(), settings.own_namespace.clone()),
     };
     let shared = settings.rollouts.then(|| Shared {
         cluster: cluster.clone(),

@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn what_is_not_carried_out_is_a_condition() {
         let state = State::new(at(0));
-        let extras = Extras { ignored: Some("spec.analysis.alerts are not sent yet"), ..NONE };
+        let extras = Extras { ignored: Some("spec.service.meshName has no effect with provider istio"), ..NONE };
         let status = project(&Value::Null, Some(&state), extras, at(0));
         let found: Vec<_> =
             status.conditions.iter().map(|found| (found.type_.as_str(), found.status.as_str())).collect();

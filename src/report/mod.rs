@@ -5,6 +5,7 @@
 //! Projections are level-triggered: they compare what should be there with what is, so a lost one is made up for and none
 //! is doubled.
 
+pub mod alerts;
 pub mod configs;
 pub mod events;
 pub mod git;

@@ -59,7 +59,7 @@ pub(super) fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {
     }
 }
 
-fn policy_words(spec: &CanarySpec) -> String {
+pub(super) fn policy_words(spec: &CanarySpec) -> String {
     if spec.skip_analysis {
         return "no analysis".to_owned();
     }

@@ -300,12 +300,12 @@ async fn what_cannot_be_carried_out_is_said_on_the_object_and_mended_there() {
 #[tokio::test(start_paused = true)]
 async fn what_flagger_leaves_unsaid_is_said_on_the_object() {
     let mut canary = world::canary();
-    canary["spec"]["analysis"]["alerts"] = json!([{"name": "team", "providerRef": {"name": "slack"}}]);
+    canary["spec"]["service"]["meshName"] = json!("global");
     let world = World::with(canary).await;
     let _serin = world.serin(Arc::new(NoProbe));
     world.reaches("Initialized").await;
     let ignored = world.condition("Ignored").await;
-    assert_eq!(ignored["message"], "spec.analysis.alerts are not sent yet");
+    assert_eq!(ignored["message"], "spec.service.meshName has no effect with provider istio");
 
     // Not even this starts, and nobody has to look for the reason.
     world.patch_canary(json!({"spec": {"analysis": {"iterations": 5}}})).await;

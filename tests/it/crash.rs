@@ -5,7 +5,7 @@
 //! (objects, refs, calls of webhooks, time) before and after every effect that passes `Writer::effect`. From each image a new
 //! runtime, with a new daemon, new controllers and an empty Git cache, plays the rest of the story, and its end must be the
 //! end of the uncrashed run. Every effect of the first sync (1), of a promotion (2), of a rollback with its commit (3) and of
-//! a supersede (4) is a crash point, twice. An image that equals the one before it in every respect, time included, is not
+//! a supersede (4) is a crash point, twice, and of the rollback of a config. An image that equals the one before it in every respect, time included, is not
 //! played again: what "after effect k" and "before effect k+1" leave is mostly the same.
 //!
 //! The stories are those of `examples/podinfo`, with two weights instead of five and a threshold of two.
@@ -45,6 +45,11 @@ fn a_rollback_survives_a_crash_at_every_effect() {
 #[test]
 fn a_supersede_survives_a_crash_at_every_effect() {
     survives(Story::Supersede, initialized());
+}
+
+#[test]
+fn a_rollback_of_a_config_survives_a_crash_at_every_effect() {
+    survives(Story::ConfigRollback, play(Story::Reading, &initialized(), Keep::Nothing).last);
 }
 
 /// The world after story 1.

@@ -28,7 +28,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "router", "workload",
         ],
     ),
-    ("report", &["analysis", "api", "cluster", "forge", "git", "manifest", "model", "release", "render"]),
+    ("alert", &["http"]),
+    ("report", &["alert", "analysis", "api", "cluster", "forge", "git", "manifest", "model", "release", "render"]),
     ("server", &["forge", "http", "report"]),
     ("loadtest", &[]),
 ];

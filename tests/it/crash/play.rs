@@ -31,6 +31,8 @@ const CAP: Duration = Duration::from_secs(3600);
 const QUIET: Duration = Duration::from_secs(20);
 /// The file that is pushed.
 const DEPLOYMENT: &str = "deployment.yaml";
+/// The config's file.
+const SETTINGS: &str = "settings.yaml";
 
 /// What is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub(super) enum Story {
     Promotion,
     Rollback,
     Supersede,
+    /// A revision that reads a config, promoted.
+    Reading,
+    /// Another content of it alone, which fails.
+    ConfigRollback,
 }
 
 /// What a run leaves.
@@ -87,11 +93,15 @@ async fn run(story: Story, image: &Image, keep: Keep) -> Played {
     prepare(&client).await;
     let repository = Repository::open_or_init(&world.repository()).unwrap();
     let recorder = Arc::new(Recorder::new(world.clone()));
-    let backend = Arc::new(Backend { failing: story == Story::Rollback, calls: world.calls.clone() });
+    let backend = Arc::new(Backend {
+        failing: matches!(story, Story::Rollback | Story::ConfigRollback),
+        calls: world.calls.clone(),
+    });
     let backends = Backends {
         forge: None,
         metrics: backend.clone(),
         hooks: backend,
+        chats: None,
         probe: match keep {
             Keep::Images => recorder.clone(),
             Keep::Nothing => Arc::new(NoProbe),
@@ -188,6 +198,14 @@ impl Story {
             Self::Promotion => release(repository, "3.1.1"),
             Self::Rollback => release(repository, "3.1.2"),
             Self::Supersede => release(repository, "3.1.3"),
+            Self::Reading => push(repository, "Read settings", |repository| {
+                let text = repository.read(BRANCH, DEPLOYMENT).unwrap();
+                let (container, from) =
+                    ("        - name: podinfod\n", "          envFrom: [{configMapRef: {name: settings}}]\n");
+                let content = text.replacen(container, &format!("{container}{from}"), 1);
+                vec![settings_of("blue"), FileEdit { path: DEPLOYMENT.to_owned(), content }]
+            }),
+            Self::ConfigRollback => push(repository, "Red settings", |_| vec![settings_of("red")]),
         }
     }
 
@@ -202,6 +220,8 @@ impl Story {
             Self::Promotion => ("Succeeded", 1),
             Self::Rollback => ("Failed", 1),
             Self::Supersede => ("Succeeded", 2),
+            Self::Reading => ("Succeeded", 1),
+            Self::ConfigRollback => ("Failed", 2),
         };
         until(client, phase, move |canary| {
             let status = &canary["status"];
@@ -221,6 +241,8 @@ impl Story {
             // The release and its rollback.
             Self::Rollback => ("3.1.0", 3),
             Self::Supersede => ("3.1.4", 3),
+            Self::Reading => ("3.1.0", 2),
+            Self::ConfigRollback => ("3.1.0", 4),
         };
         assert_eq!(end.image_of_primary(), format!("stefanprodan/podinfo:{image}"));
         assert_eq!(end.commits(), commits, "{self:?}");
@@ -269,6 +291,12 @@ fn release(repository: &Repository, tag: &str) {
         let content = text.replacen(&format!("podinfo:{old}"), &format!("podinfo:{tag}"), 1);
         vec![FileEdit { path: DEPLOYMENT.to_owned(), content }]
     });
+}
+
+fn settings_of(color: &str) -> FileEdit {
+    let metadata = "metadata: {name: settings, namespace: test}";
+    let content = format!("apiVersion: v1\nkind: ConfigMap\n{metadata}\ndata:\n  color: {color}\n");
+    FileEdit { path: SETTINGS.to_owned(), content }
 }
 
 fn subject(tag: &str) -> String {

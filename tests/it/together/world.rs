@@ -12,6 +12,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
+use serin::alert::Chats;
 use serin::analysis::Reading;
 use serin::cli::run::{Backends, daemon_with};
 use serin::cluster::{Clock, Cluster, NoProbe};
@@ -27,6 +28,8 @@ use serin::sandbox::crds;
 use serin::sandbox::repository::{BRANCH, FileEdit, Repository};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::alerts::Room;
 
 /// Longest virtual time anything here may take.
 const CAP: Duration = Duration::from_secs(3600);
@@ -75,6 +78,8 @@ pub(super) struct World {
     folder: tempfile::TempDir,
     rollback: &'static str,
     forge: Option<Arc<dyn Forge>>,
+    /// Where alerts go.
+    pub(super) room: Option<Arc<Room>>,
     daemon: Option<DropGuard>,
     _controllers: DropGuard,
 }
@@ -82,15 +87,20 @@ pub(super) struct World {
 impl World {
     /// With `examples/podinfo` in Git, and running; `rollback` is the setting of that name.
     pub(super) async fn new(rollback: &'static str) -> Self {
-        Self::made(rollback, None).await
+        Self::made(rollback, None, None).await
+    }
+
+    /// The same with a chat.
+    pub(super) async fn with_chats() -> Self {
+        Self::made("record", None, Some(Arc::default())).await
     }
 
     /// The same, whose commits get statuses at a forge.
     pub(super) async fn with_forge(rollback: &'static str, forge: Arc<dyn Forge>) -> Self {
-        Self::made(rollback, Some(forge)).await
+        Self::made(rollback, Some(forge), None).await
     }
 
-    async fn made(rollback: &'static str, forge: Option<Arc<dyn Forge>>) -> Self {
+    async fn made(rollback: &'static str, forge: Option<Arc<dyn Forge>>, room: Option<Arc<Room>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let client = ApiServer::new().client();
         let clock = Clock::following(START.parse().unwrap());
@@ -116,6 +126,7 @@ impl World {
             folder,
             rollback,
             forge,
+            room,
             daemon: None,
             _controllers: shutdown.drop_guard(),
         };
@@ -139,6 +150,7 @@ impl World {
             metrics: self.outside.clone(),
             hooks: self.outside.clone(),
             forge: self.forge.clone(),
+            chats: self.room.clone().map(|room| -> Arc<dyn Chats> { room }),
             probe: Arc::new(NoProbe),
             clock: self.clock.clone(),
             listener: None,
@@ -147,6 +159,11 @@ impl World {
         let daemon = daemon_with(settings, Cluster::from_client(self.client.clone()), backends, stop.clone());
         tokio::spawn(async move { daemon.await.expect("the daemon runs") });
         self.daemon = Some(stop.drop_guard());
+    }
+
+    /// Stops it at once.
+    pub(super) fn stop(&mut self) {
+        self.daemon = None;
     }
 
     fn state(&self) -> PathBuf {
