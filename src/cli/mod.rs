@@ -17,6 +17,7 @@ pub mod plan;
 pub mod prune;
 mod records;
 pub mod request;
+pub mod rollouts;
 pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
@@ -118,6 +119,8 @@ enum Verb {
     Prune(prune::PruneArgs),
     /// Run the load tester that webhooks call
     Loadtest(loadtest::LoadtestArgs),
+    /// Argo Rollouts' commands and screens
+    Rollouts(Box<rollouts::RolloutsArgs>),
     /// Print the custom resource definitions
     Crds(crds::CrdsArgs),
     /// Print a shell's completion script
@@ -127,6 +130,7 @@ enum Verb {
 /// Under which name the process was started.
 enum Started {
     Hey(Vec<String>),
+    Plugin(Box<rollouts::Plugin>),
     Serin(Cli),
 }
 
@@ -142,7 +146,10 @@ fn asked(example: &str) -> String {
 pub fn main() -> ExitCode {
     let started = match hey::arguments() {
         Some(arguments) => Started::Hey(arguments),
-        None => Started::Serin(Cli::parse()),
+        None => match rollouts::Plugin::started() {
+            Some(plugin) => Started::Plugin(Box::new(plugin)),
+            None => Started::Serin(Cli::parse()),
+        },
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -150,6 +157,7 @@ pub fn main() -> ExitCode {
     };
     let done = match started {
         Started::Hey(arguments) => runtime.block_on(hey::run(arguments)),
+        Started::Plugin(plugin) => runtime.block_on(plugin.run()),
         Started::Serin(Cli { log, log_format, verb }) => {
             runtime.block_on(dispatch(verb, LogOptions { filter: log, format: log_format }))
         }
@@ -242,6 +250,7 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
             log.init()?;
             loadtest::run(args).await
         }
+        Verb::Rollouts(args) => rollouts::run(*args).await,
         Verb::Crds(args) => crds::run(args),
         Verb::Completions(args) => completions::run(&args),
     }

@@ -4,6 +4,7 @@
 
 mod get;
 mod plan;
+mod rollouts;
 mod validate;
 
 use std::path::Path;
@@ -52,6 +53,7 @@ fn help_is_as_committed() {
         "logs",
         "wait",
         "retry",
+        "rollouts",
         "loadtest",
         "crds",
         "completions",

@@ -144,7 +144,9 @@ const NEAR: usize = 4;
 fn every_write_goes_through_the_one_door() {
     // The lease is what the door asks; a person's command is no effect of the daemon.
     let exempt = |path: &Path| {
-        ["cluster/lease.rs", "cli/request.rs", "cli/prune.rs", "cli/sync.rs"].iter().any(|it| path.ends_with(it))
+        ["cluster/lease.rs", "cli/request.rs", "cli/rollouts/ask.rs", "cli/prune.rs", "cli/sync.rs"]
+            .iter()
+            .any(|it| path.ends_with(it))
     };
     let mut wrong = Vec::new();
     for path in sources_of(&product()).into_iter().filter(|path| !exempt(path)) {

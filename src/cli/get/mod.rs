@@ -25,6 +25,8 @@ use super::exit::{CliError, Exit};
 use super::output::{self, Format};
 use super::screen::{self, Frame, Live, Row, Size};
 
+pub(super) use table::age;
+
 /// Values of a check that a live screen remembers.
 const VALUES_KEPT: usize = 6;
 

@@ -79,7 +79,7 @@ pub(super) fn short_revision(text: &str) -> String {
 }
 
 /// An age as kubectl writes it: `45s`, `12m`, `3h`, `5d`.
-pub(super) fn age(since: Timestamp, now: Timestamp) -> String {
+pub(in crate::cli) fn age(since: Timestamp, now: Timestamp) -> String {
     let secs = now.duration_since(since).as_secs().max(0);
     match secs {
         0..=119 => format!("{secs}s"),

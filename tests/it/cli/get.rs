@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct World {
     pub(super) dir: tempfile::TempDir,
     pub(super) kubeconfig: PathBuf,
-    client: Client,
+    pub(super) client: Client,
     stop: CancellationToken,
 }
 
@@ -117,7 +117,7 @@ impl World {
         deployments.patch_status(name, &PatchParams::default(), &status).await.expect("the status is taken");
     }
 
-    async fn serin(&self, args: &[&str]) -> Output {
+    pub(super) async fn serin(&self, args: &[&str]) -> Output {
         let mut command = serin(self.dir.path());
         command.env("KUBECONFIG", &self.kubeconfig).args(args);
         tokio::task::spawn_blocking(move || command.output().expect("serin can be started"))
