@@ -92,6 +92,22 @@ pub struct ManifestFile {
     pub configs: Vec<ConfigFile>,
 }
 
+impl ManifestFile {
+    /// Whether a target in it, with the configs that it reads, is this revision.
+    pub(super) fn is_revision(&self, target: &ObjectRef, digest: &Digest) -> bool {
+        let template = template_in(&self.text, target);
+        template.is_some_and(|template| configs::is_revision(&template, &self.configs, digest))
+    }
+
+    /// Whether a target is the same in both, and reads the same.
+    pub(super) fn is_same(&self, target: &ObjectRef, other: &Self) -> bool {
+        match (template_in(&self.text, target), template_in(&other.text, target)) {
+            (Some(one), Some(two)) => configs::are_same((&one, &self.configs), (&two, &other.configs)),
+            _ => false,
+        }
+    }
+}
+
 /// Everything that a new record is made from, beside the old one.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {

@@ -76,6 +76,8 @@ pub struct Case<'a> {
     pub tip: &'a Found,
     /// Commits that changed that file since the release failed, newest first.
     pub changes: &'a [FileChange],
+    /// The commit that turned the failed revision into the promoted one in the files of its template and configs.
+    pub turned: Option<&'a CommitId>,
     /// For a target that is rendered: edits that were proved to make the promoted revision and nothing else, or why there are
     /// none. `None` before that was looked for.
     pub edits: Option<&'a Result<Vec<(String, String)>, String>>,
@@ -289,6 +291,18 @@ impl Found {
         self
     }
 
+    /// The files that a rollback of this and of what was promoted changes, if configs are a part of them.
+    pub fn files_of(&self, target: &ObjectRef, good: &ManifestFile) -> BTreeSet<&str> {
+        let template = template_in(&good.text, target).unwrap_or_default();
+        let tracked = configs::tracked(&template, [&good.configs, &self.configs]);
+        let of_configs = self.configs.iter().filter(|config| tracked.iter().any(|name| config.is(name)));
+        let mut files: BTreeSet<&str> = of_configs.map(|config| config.path.as_str()).collect();
+        if !files.is_empty() {
+            files.insert(&self.path);
+        }
+        files
+    }
+
     /// Whether it is what a file of the branch was.
     fn is(&self, good: &ManifestFile, target: &ObjectRef) -> bool {
         let template = template_in(&good.text, target);
@@ -314,6 +328,7 @@ fn decided(case: &Case<'_>) -> Result<Decision, NoRollback> {
         return Err(NoRollback::ReleasedAgain);
     }
     let earlier = case.changes.iter().find(|change| is_rollback(change, case)).map(|change| &change.commit);
+    let earlier = earlier.or(case.turned);
     if !case.tip.has(failed) {
         let is_right = match (case.manifest, case.promoted) {
             (Some(good), _) => case.tip.is(good, case.target),

@@ -81,6 +81,7 @@ fn decide_on(tip: &str, failed: &Outcome, changes: &[FileChange], change: impl F
         rolled_back: None,
         tip: &tip,
         changes,
+        turned: None,
         edits: None,
     };
     change(&mut case);
@@ -235,6 +236,7 @@ fn decide_on_configs(tip: &[(&str, &str)]) -> Decision {
         rolled_back: None,
         tip: &found,
         changes: &[],
+        turned: None,
         edits: None,
     })
 }

@@ -3,20 +3,22 @@
 //! Everything else in a repository may be written by somebody who may not write there. So a commit counts only if the tip of
 //! the watched branch descends from it, and a file only as it was at such a commit, in the folder that is released from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::configs::{self, ConfigFile};
 use super::record::{ManifestFile, placed, template_in};
-use crate::git::{FileChange, GitError, Limits, Reference, Remote, Snapshot, SnapshotFile, Store};
+use crate::git::{FileChange, GitError, Limits, Reference, Remote, Snapshot, SnapshotFile, Step, Store, TreePath};
 use crate::manifest::{ConfigName, FileCache, configs_read, is_kustomization, parse_each};
 use crate::model::{CommitId, ObjectRef, Revision};
 use crate::render::{PutRight, Renderer};
 
 /// Commits looked through for what a file was, or became. Further back, what was promoted is not what runs any more.
 const HISTORY_MAX: usize = 500;
+/// Commits looked through for one that put several files back: more come between only where nobody looks for days.
+const STEPS_MAX: usize = 100;
 
 /// The watched branch.
 #[derive(Debug)]
@@ -141,7 +143,7 @@ impl WatchedBranch {
     ) -> Result<Option<ManifestFile>, GitError> {
         let Some(commit) = &revision.commit else { return Ok(None) };
         let found = self.manifest_at(commit, target).await?;
-        Ok(found.filter(|file| has_revision(file, target, revision)))
+        Ok(found.filter(|file| file.is_revision(target, &revision.digest)))
     }
 
     /// A manifest of a revision from what became of the file at `path`: for one whose commit is not known, or was forced away. One
@@ -160,7 +162,7 @@ impl WatchedBranch {
         let texts = changes.iter().flat_map(|change| [&change.after, &change.before]).flatten();
         let mut files =
             texts.map(|text| ManifestFile { path: path.to_owned(), text: text.to_string(), configs: Vec::new() });
-        Ok(files.find(|file| has_revision(file, target, revision)))
+        Ok(files.find(|file| file.is_revision(target, &revision.digest)))
     }
 
     /// The commits that changed a file since then, newest first.
@@ -174,6 +176,38 @@ impl WatchedBranch {
         since: Timestamp,
     ) -> Result<Vec<FileChange>, GitError> {
         self.store.changes(tip, path, since, HISTORY_MAX).await
+    }
+
+    /// The newest commit since another one that turned one thing into another and changed nothing but these files: it is known by
+    /// what it did, whoever made it.
+    ///
+    /// # Errors
+    /// If Git cannot be reached.
+    pub async fn turned(
+        &mut self,
+        (since, tip): (&CommitId, &CommitId),
+        target: &ObjectRef,
+        files: &BTreeSet<&str>,
+        (from, into): (impl Fn(&ManifestFile) -> bool, impl Fn(&ManifestFile) -> bool),
+    ) -> Result<Option<CommitId>, GitError> {
+        let Ok(path) = self.path.parse::<TreePath>() else { return Ok(None) };
+        if !self.has(since).await? {
+            return Ok(None);
+        }
+        let (mut found, mut before) = (None, since.clone());
+        for Step { commit, files: changed, whole } in
+            self.store.between(Some(since), tip, &path, STEPS_MAX).await?
+        {
+            if whole && !changed.is_empty() && changed.iter().all(|file| files.contains(file.path.as_str())) {
+                let was = self.manifest_at(&before, target).await?;
+                let is = self.manifest_at(&commit, target).await?;
+                if was.is_some_and(|was| from(&was)) && is.is_some_and(|is| into(&is)) {
+                    found = Some(commit.clone());
+                }
+            }
+            before = commit;
+        }
+        Ok(found)
     }
 
     /// Whether the file at a commit, whoever wrote that, is exactly this; `false` if the commit is not here.
@@ -229,9 +263,4 @@ impl WatchedBranch {
         }
         Ok(self.index.as_ref())
     }
-}
-
-fn has_revision(file: &ManifestFile, target: &ObjectRef, revision: &Revision) -> bool {
-    let template = template_in(&file.text, target);
-    template.is_some_and(|template| configs::is_revision(&template, &file.configs, &revision.digest))
 }

@@ -245,6 +245,10 @@ impl GitReporter {
             }
             Some(_) | None => None,
         };
+        let turned = match manifest.as_ref() {
+            Some(good) => self.turned(report, failed, &tip, (&found, good)).await?,
+            None => None,
+        };
         let case = Case {
             cluster: &self.settings.cluster,
             branch: self.settings.branch.short(),
@@ -257,6 +261,7 @@ impl GitReporter {
             rolled_back: rolled_back(report, failed),
             tip: &found,
             changes: &changes,
+            turned: turned.as_ref(),
             edits: edits.as_ref(),
         };
         Ok(match decide(&case) {
@@ -264,6 +269,26 @@ impl GitReporter {
             Decision::Done(commit) => Looked::Settled(Fate::Made(commit)),
             Decision::None(reason) => Looked::Settled(Fate::None(reason)),
         })
+    }
+
+    /// The commit that put template and configs back, if it was made: one file alone does not tell.
+    async fn turned(
+        &mut self,
+        report: &TargetReport,
+        failed: &Outcome,
+        tip: &CommitId,
+        (found, good): (&Found, &ManifestFile),
+    ) -> Result<Option<CommitId>, Stop> {
+        let target = &report.target;
+        let (files, Some(since)) = (found.files_of(target, good), &failed.revision.commit) else {
+            return Ok(None);
+        };
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let from = |file: &ManifestFile| file.is_revision(target, &failed.revision.digest);
+        let into = |file: &ManifestFile| file.is_same(target, good);
+        Ok(self.watched.turned((since, tip), target, &files, (from, into)).await?)
     }
 
     /// The promoted manifest, from the watched branch's own history.
