@@ -139,6 +139,11 @@ impl Routing {
         matches!(self.sticky, Sticky::Issue(_)) || self.splits().any(Split::exposes)
     }
 
+    /// Whether the stable side is sent any request.
+    pub fn uses_stable(&self) -> bool {
+        self.splits().any(|split| split.stable() > 0)
+    }
+
     /// The candidate's share of the requests that it gets most of, in percent.
     pub fn highest_share(&self) -> u8 {
         self.splits().map(Split::candidate).max().unwrap_or_default()

@@ -1,10 +1,18 @@
 //! A state that would not fit into its object throws away what is for people before it gives up what decides.
 
+use crate::model::Routing;
+
+use super::attempt::CheckResult;
 use super::outcome::Outcome;
+use super::report::WaitingOn;
 use super::state::{Phase, State};
 
 /// Largest state, in bytes of JSON. An object has 1.5 MiB in etcd, which spec, managed fields and Flagger's fields share.
 const STATE_MAX: usize = 256 * 1024;
+/// Bytes that JSON makes of one byte of text at most: a control character becomes `\u001b`.
+const ESCAPED_MAX: usize = 6;
+/// Bytes of an entry of a list beside its texts, at most: keys, ids, revisions and times.
+const ENTRY_MAX: usize = 1024;
 /// Journal entries and outcomes that are kept longest.
 const KEPT: usize = 3;
 
@@ -45,8 +53,36 @@ impl State {
     }
 
     fn fits(&self) -> bool {
-        serde_json::to_vec(self).is_ok_and(|bytes| bytes.len() <= STATE_MAX)
+        self.is_surely_small() || serde_json::to_vec(self).is_ok_and(|bytes| bytes.len() <= STATE_MAX)
     }
+
+    /// Whether it fits beyond doubt. Every step asks, and nearly always this is enough: what may be long is counted and not
+    /// written. One half is for that, the other for what is there once and has a bound of its own.
+    fn is_surely_small(&self) -> bool {
+        let release = self.release();
+        let is_ruled = |routing: &Routing| !routing.rules.is_empty();
+        let waits_ruled = matches!(&self.waiting_on, Some(WaitingOn::Route { wanted, .. }) if is_ruled(wanted));
+        if waits_ruled || release.is_some_and(|release| is_ruled(&release.routing)) {
+            return false;
+        }
+        let journal = self.journal.iter().map(|entry| entry.event.message.len());
+        let outcomes = self.outbox.iter().chain(self.last_outcome.as_deref());
+        let outcomes = outcomes.map(|outcome| {
+            let cause = outcome.cause.as_ref().map_or(0, |cause| cause.message.len());
+            outcome.checks.iter().map(long).fold(cause, usize::saturating_add)
+        });
+        let known = release.into_iter().flat_map(|release| &release.watch.checks);
+        let known = known.map(|known| known.judged.name.len().saturating_add(known.judged.limit.len()));
+        let others = self.quarantine.len().saturating_add(self.replaced.len());
+        let entries = journal.chain(outcomes).chain(known).chain(std::iter::repeat_n(0, others));
+        let bytes = entries.map(|text| text.saturating_mul(ESCAPED_MAX).saturating_add(ENTRY_MAX));
+        bytes.fold(0, usize::saturating_add) <= STATE_MAX / 2
+    }
+}
+
+/// A check's texts, and what stands beside them.
+fn long(check: &CheckResult) -> usize {
+    check.name.len().saturating_add(check.limit.len()).saturating_add(ENTRY_MAX)
 }
 
 fn forget_checks(outcome: &mut Outcome) {

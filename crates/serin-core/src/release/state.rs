@@ -97,6 +97,16 @@ pub struct HeldMinimum {
     pub before: i32,
     /// What it is.
     pub at: i32,
+    /// What it is until that has arrived, if it was raised before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<i32>,
+}
+
+impl HeldMinimum {
+    /// Whether a minimum that is found may be the engine's doing, or what it began with.
+    pub(super) fn is_ours(&self, found: i32) -> bool {
+        found == self.at || found == self.before || self.from == Some(found)
+    }
 }
 
 /// How far a release is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serin_core::model::Routing;
 use serin_core::release::{Policy, PolicyStep, ask, step};
 
-use super::properties::check;
+use super::policies::check;
 use super::world::{World, plain_policy};
 
 /// Status writes of one weight step: the verdict with the next intent, and the weights seen on the router.

@@ -6,8 +6,7 @@ use serin_core::analysis::Reading;
 use serin_core::model::Routing;
 use serin_core::release::{HookKind, OutcomeKind, Policy, PolicyStep, RouteObserved};
 
-use super::properties::{check, hook};
-use super::script::add_hook;
+use super::policies::{add_hook, check, hook};
 use super::world::{Reaction, World, digest, plain_policy};
 
 /// What happens after the initialization; the second argument lets time pass.
@@ -51,7 +50,7 @@ fn play(story: Story, die_after: Option<usize>) -> (Ending, usize) {
     world.push("v1");
     advance(&mut world, 60);
     story(&mut world, &mut advance);
-    assert!(world.broken.is_empty(), "died after {die_after:?}: {}", world.broken.join("\n"));
+    assert!(world.broken.is_empty(), "died after {die_after:?}: {}", world.complaints());
     let routing = match world.route.clone() {
         RouteObserved::Present { routing, .. } => Some(routing),
         RouteObserved::Missing | RouteObserved::Unusable(_) => None,

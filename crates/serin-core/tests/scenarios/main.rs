@@ -11,8 +11,15 @@
 mod budgets;
 mod crashes;
 mod defects;
+mod dice;
+mod fate;
+mod history;
+mod mutants;
+mod paces;
+mod policies;
 mod properties;
 mod script;
+mod trials;
 mod upgrade;
 mod world;
 

@@ -15,7 +15,7 @@
 //! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `invalid WHY`, `unrecorded WHY` | the surroundings |
 //! | `projected record=2-v2,rollback=1-v1`, `rollback 2-v2 made`, `… missing REASON WHY`, `… needless WHY`, `rebuilt WHY` | what Git's side tells |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
-//! | `steps 10 mirror:50 users:100 analyse pause:40s gate`; `set iterations=3 way-back=40,20 sticky=canary,primary` | the strategy |
+//! | `steps 10 40+5 mirror:50 users:100 analyse pause:40s gate`; `set iterations=3 way-back=40,20 sticky=canary,primary` | the strategy |
 //! | `requests 120` | what the router has counted at the candidate since it was exposed as it is |
 //! | `advance 60s`, `clock-back 120m`, `crash`, `lose actions`, `show` | time and fate |
 //!
@@ -28,17 +28,18 @@ use jiff::Timestamp;
 use serin_core::analysis::{Condition, Reading};
 use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing, Rule, Split};
 use serin_core::release::{
-    Action, Check, CheckSource, CookieShape, Count, EventType, Hook, HookKind, OnMissing, Policy, PolicyStep,
-    Promotion, Range, Readiness, RouteObserved, Side, Stickiness, Trouble, Updates, Verb,
+    Action, Check, CheckSource, CookieShape, Count, EventType, Hook, HookKind, OnMissing, PolicyStep, Promotion,
+    Range, Readiness, RouteObserved, Side, Stickiness, Trouble, Updates, Verb,
 };
 
+use super::policies::add_hook;
 use super::world::{Reaction, Round, World, digest, plain_policy};
 
 /// Names of revisions that scenarios use; digests are written by these names in transcripts.
 const REVISIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 
 /// Runs a scenario; the transcript.
-pub(super) fn run(script: &str) -> String {
+pub(crate) fn run(script: &str) -> String {
     let mut player = Player::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if line.starts_with('#') {
@@ -47,7 +48,7 @@ pub(super) fn run(script: &str) -> String {
         }
         write_line(&mut player.transcript.text, &format!("> {line}"));
         player.obey(line);
-        assert!(player.world.broken.is_empty(), "after `{line}`: {}", player.world.broken.join("\n"));
+        assert!(player.world.broken.is_empty(), "after `{line}`: {}", player.world.complaints());
     }
     player.transcript.text
 }
@@ -141,6 +142,7 @@ impl Player {
     fn set_up(&mut self, word: &str, rest: &str) -> bool {
         let world = &mut self.world;
         let policy = &mut world.policy;
+        world.history.edited = true;
         match word {
             "set" => {
                 for (key, value) in pairs(rest) {
@@ -240,7 +242,7 @@ impl Player {
             }
             ("rebuilt", _) => world.rebuilt = Some(rest.to_owned()),
             ("crash", _) => world.crash(),
-            ("lose", "actions") => world.lose_actions = true,
+            ("lose", "actions") => world.dies_after_effects = Some(0),
             (word, _) => panic!("unknown line: {word} {rest}"),
         }
     }
@@ -253,6 +255,9 @@ impl Player {
             None => "none".to_owned(),
         };
         write_line(text, &format!("        target {}, primary {}", side(&world.target), side(&world.primary)));
+        if let Some(held) = world.state.held_minimum {
+            write_line(text, &format!("        the target's minimum is held at {}, was {}", held.at, held.before));
+        }
         let condition = world.state.promoted_condition();
         write_line(
             text,
@@ -352,8 +357,12 @@ fn updates(how: &str) -> Updates {
     }
 }
 
-/// `10`, `mirror:100` or `users:100`: a share of all, of copies, or of users with a header.
+/// `10`, `10+5`, `mirror:100` or `users:100`: a share of all, one beside a third backend, of copies, or of users with a header.
 fn routing(word: &str) -> Routing {
+    if let Some((candidate, extra)) = word.split_once('+') {
+        let split = Split::candidate_percent(candidate.parse().unwrap());
+        return Routing::all(split.with_extra("experiment", extra.parse().unwrap()));
+    }
     match word.split_once(':') {
         Some(("mirror", percent)) => Routing::all(Split::default().mirrored(percent.parse().unwrap())),
         Some(("users", percent)) => {
@@ -441,14 +450,6 @@ fn hook(text: &str) -> Hook {
         retries: 0,
         disable_tls: false,
         metadata: BTreeMap::new(),
-    }
-}
-
-/// Rounds have their own hooks.
-pub(super) fn add_hook(policy: &mut Policy, hook: Hook) {
-    match hook.kind {
-        HookKind::Rollout | HookKind::Rollback => policy.watch.hooks.push(hook),
-        _ => policy.hooks.push(hook),
     }
 }
 

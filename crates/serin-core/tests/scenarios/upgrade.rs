@@ -12,8 +12,7 @@ use serin_core::release::{
     Action, End, HookKind, OutcomeKind, Phase, PolicyStep, RouteObserved, Stage, State, Verb,
 };
 
-use super::properties::{check, hook};
-use super::script::add_hook;
+use super::policies::{add_hook, check, hook};
 use super::world::{Workload, World, plain_policy};
 
 /// Far more than what is left of a release takes.
@@ -128,7 +127,7 @@ fn what_the_first_version_left_in_any_phase_goes_on() {
                 first.clone_from(&round.step.actions);
             }
         });
-        assert!(world.broken.is_empty(), "{name}: {}", world.broken.join("\n"));
+        assert!(world.broken.is_empty(), "{name}: {}", world.complaints());
         assert!(!first.iter().any(|action| is_restart(action, &before)), "{name} begins with {first:?}");
         let is_idle = matches!(before.phase, Phase::Idle { .. }) && before.admitted.is_none() && !is_deleted;
         if is_idle {
@@ -140,7 +139,7 @@ fn what_the_first_version_left_in_any_phase_goes_on() {
             world.request(Verb::Resume, &id, 1);
         }
         world.advance(REST, |_| {});
-        assert!(world.broken.is_empty(), "{name} in the end: {}", world.broken.join("\n"));
+        assert!(world.broken.is_empty(), "{name} in the end: {}", world.complaints());
         judge(&name, &before, &world);
     }
 }

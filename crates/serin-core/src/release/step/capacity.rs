@@ -132,17 +132,21 @@ pub(super) fn await_candidate(cx: &mut Context<'_>, release: &mut Release, routi
 /// release is over it is held at what the candidate was given. What it was before is in the state first.
 fn hold(cx: &mut Context<'_>, at: i32) {
     let Some(limits) = cx.observed.target.as_ref().and_then(|target| target.limits) else { return };
+    let found = limits.minimum;
     let held = match cx.held {
-        None if at <= limits.minimum => return,
-        None => HeldMinimum { before: limits.minimum, at },
-        Some(held) if limits.minimum == held.at || limits.minimum == held.before => {
-            HeldMinimum { at: at.max(held.before), ..held }
+        None if at <= found => return,
+        None => HeldMinimum { before: found, at, from: None },
+        Some(held) if held.is_ours(found) => {
+            let at = at.max(held.before);
+            // It is raised again: until that has arrived, what it was raised to before is found.
+            let from = Some(found).filter(|found| *found != at && *found != held.before);
+            HeldMinimum { before: held.before, at, from }
         }
         // Somebody has set another one meanwhile: that is what comes back.
-        Some(_) => HeldMinimum { before: limits.minimum, at: at.max(limits.minimum) },
+        Some(_) => HeldMinimum { before: found, at: at.max(found), from: None },
     };
     cx.held = Some(held);
-    if limits.minimum != held.at {
+    if found != held.at {
         cx.act(Action::HoldTarget { minimum: held.at });
     }
 }
@@ -158,7 +162,7 @@ pub(super) fn keep_hold(cx: &mut Context<'_>, state: &State) {
     let release = state.release().filter(|release| release.sized > 0);
     match (release, cx.observed.target.as_ref().and_then(|target| target.limits)) {
         (Some(release), Some(_)) => hold(cx, release.sized),
-        (None, Some(limits)) if limits.minimum == held.at && held.at != held.before => {
+        (None, Some(limits)) if held.is_ours(limits.minimum) && limits.minimum != held.before => {
             cx.act(Action::HoldTarget { minimum: held.before });
         }
         // It has its own again, or another one that somebody gave it, or is gone.
@@ -180,7 +184,8 @@ pub(super) fn primary_lacks(cx: &Context<'_>, release: &Release) -> Option<Strin
 pub(super) fn is_starved_by_update(cx: &Context<'_>, release: &Release) -> bool {
     let (Some(target), Some(primary)) = (&cx.observed.target, &cx.observed.primary) else { return false };
     let kept = i64::from(target.updates.keeps(primary.replicas));
-    let needed = i64::from(pods(release.demand, 100 - share(&release.routing)));
+    // Whoever is copied to the candidate is answered by primary all the same.
+    let needed = i64::from(pods(release.demand, release.routing.base.stable()));
     kept * 4 < needed * 3
 }
 

@@ -51,7 +51,9 @@ pub(super) fn advance(cx: &mut Context<'_>, back: &mut HandBack) -> Next {
         // There is nobody to hand anything back to, or nobody left to serve.
         None => let_go(cx),
         Some(target) => {
-            let ready = return_template(cx, back, target, deleting) && scale(cx, back, target);
+            // Once service and route are its own, everybody is on it: whoever changes it from then on means it.
+            let is_its_own = deleting.led_back && deleting.left;
+            let ready = is_its_own || return_template(cx, back, target, deleting) && scale(cx, back, target);
             if !ready {
                 stay_on_primary(cx, back, target);
             } else if lead_back(cx, back, deleting) && leave(cx, back, deleting) {

@@ -12,7 +12,7 @@ use super::context::{Context, Next};
 enum From {
     /// The step that leads to what is shown, or, where nothing exposes as much, to less.
     Step(usize),
-    /// This step exposes more: a fresh round at what is shown comes first.
+    /// This step exposes more, or leads to promotion without exposing anybody: a fresh round at what is shown comes first.
     Above(usize),
     /// The beginning: there is nothing to keep, or a gate on the way to it.
     Start,
@@ -55,7 +55,8 @@ fn from(cx: &Context<'_>, release: &Release) -> From {
         })
         .collect();
     let enough = routes.iter().find(|(_, routing)| !shown.exposes_more_than(routing));
-    let Some((index, routing)) = enough.or(routes.last()) else { return From::Start };
+    // Nothing says where to: what was judged of what is shown is over, and to promote is to expose everybody.
+    let Some((index, routing)) = enough.or(routes.last()) else { return From::Above(0) };
     if steps[..*index].contains(&PolicyStep::Gate) {
         From::Start
     } else if enough.is_some() && routing != shown {

@@ -140,7 +140,11 @@ fn relieve(cx: &mut Context<'_>, release: &mut Release, steered: Steered) -> Rel
     if cx.observed.primary.is_none() {
         return Relief::Given;
     }
-    if release.routing != everything {
+    if release.routing.uses_stable() {
+        if let Stage::Promoting { relieved, .. } = &mut release.stage {
+            // Users may have come back since.
+            *relieved = None;
+        }
         if !capacity::is_starved_by_update(cx, release) {
             return Relief::Given;
         }
@@ -178,7 +182,7 @@ fn relieve(cx: &mut Context<'_>, release: &mut Release, steered: Steered) -> Rel
 /// Whether proxies have had time to learn of the pods of a primary that nobody was sent to: all of them may be new.
 fn is_primary_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
     let copies = cx.policy.promotion == Promotion::CopyToPrimary;
-    if !copies || release.routing != cx.meant(&Routing::candidate_percent(100), release) {
+    if !copies || release.routing.uses_stable() {
         return true;
     }
     let until = after(*release.primary_ready_since.get_or_insert(cx.now), cx.policy.settle);
@@ -208,7 +212,8 @@ fn ready_for_all(cx: &mut Context<'_>, release: &mut Release, everything: &Routi
 fn take_over(cx: &mut Context<'_>, release: &mut Release) -> bool {
     let everything = cx.meant(&Routing::candidate_percent(100), release);
     let is_lost = cx.policy.promotion == Promotion::CopyToPrimary && !stable_serves(cx.observed.primary.as_ref());
-    let takes = is_lost && is_trusted(cx, release) && health(cx) == Health::Ready && release.routing != everything;
+    let is_used = release.routing.uses_stable();
+    let takes = is_lost && is_used && is_trusted(cx, release) && health(cx) == Health::Ready;
     if takes {
         cx.say(Event::warning(format!(
             "Routing all traffic to canary: no pod of {} serves",

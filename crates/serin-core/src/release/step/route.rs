@@ -81,7 +81,8 @@ fn not_able(cx: &Context<'_>, live: &Routing, wanted: &Routing) -> Option<Waitin
         }
     }
     // Primary is the known good side: it gets the traffic unless only the canary is able to serve.
-    let stuck = live.exposes_more_than(wanted) && !stable_serves(primary) && can_serve(canary);
+    let returns = live.exposes_more_than(wanted) && wanted.uses_stable();
+    let stuck = returns && !stable_serves(primary) && can_serve(canary);
     stuck.then(|| cannot_serve(&names.primary(), primary))
 }
 
