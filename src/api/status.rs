@@ -179,8 +179,3 @@ pub struct SerinStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_request: Option<String>,
 }
-
-impl SerinStatus {
-    /// The version of `state` that this build writes.
-    pub const VERSION: i64 = 1;
-}

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::api::Canary;
 use crate::api::annotations::{MANAGER_CLI, REQUEST};
-use crate::release::{Event, EventType, State, Verb, WaitingOn};
+use crate::release::{Event, EventType, State, Verb, WaitingOn, wire};
 
 use super::connect::ClusterArgs;
 use super::exit::{CliError, Exit};
@@ -136,7 +136,7 @@ fn subject(verb: Verb, canary: &Canary) -> Result<String, &'static str> {
 
 fn state_of(canary: &Canary) -> Option<State> {
     let serin = canary.status.as_ref()?.serin.as_ref()?;
-    serde_json::from_value(serin.state.clone()).ok()
+    wire::read(serin.version, serin.state.clone()).ok().flatten()
 }
 
 /// Asks until the request is handled; the answer is the newest journal entry about it. Reading again and again needs no right

@@ -9,7 +9,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 
 use crate::api::Canary;
 use crate::model::CommitId;
-use crate::release::{Outcome, OutcomeKind, Phase, State};
+use crate::release::{Outcome, OutcomeKind, Phase, State, wire};
 
 use super::connect::ClusterArgs;
 use super::exit::{CliError, Exit};
@@ -129,7 +129,7 @@ fn standing(canary: &Canary, commit: Option<&CommitId>) -> Standing {
     let status = canary.status.clone().unwrap_or_default();
     let serin = status.serin.unwrap_or_default();
     let phase = status.phase.as_str();
-    let Ok(state) = serde_json::from_value::<State>(serin.state) else {
+    let Ok(Some(state)) = wire::read(serin.version, serin.state) else {
         return Standing::UnderWay("the daemon has not seen it yet".to_owned());
     };
     let waits = serin.waiting_on.map(|waits| format!(", waits for {waits}")).unwrap_or_default();

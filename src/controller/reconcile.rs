@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::api::CanarySpec;
 use crate::cluster::{Clock, Cluster, Writer, explain};
 use crate::model::NamespacedName;
+use crate::release::wire::WireError;
 use crate::release::{self, Action, Observed, Phase, Policy, State};
 use crate::router::merge_diff;
 
@@ -25,7 +26,7 @@ use super::observe::{Heard, Look, request, router_for};
 use super::policy::{compile, notices};
 use super::routes::{RESOLVE_AGAIN, Served};
 use super::settings::ControllerSettings;
-use super::status::{Extras, kept_spec, last_spec, project, stored_state};
+use super::status::{Extras, kept_spec, last_spec, left_alone, project, stored_state};
 use super::telemetry::Telemetry;
 use super::wakeups::Wakeups;
 use super::{crd, persist};
@@ -208,7 +209,8 @@ impl Reconciler {
             // What the API server does not keep has to last in memory until the Canary is gone.
             Ok(None) => memory.fleeting.take(),
             Ok(state) => state,
-            Err(_) if canary.deleting => None,
+            // What a newer Serin has begun is not finished by guessing.
+            Err(WireError::Damaged(_)) if canary.deleting => None,
             Err(error) => return self.refuse(canary, memory, &error.to_string()).await,
         };
         let old = state.clone();
@@ -274,7 +276,16 @@ impl Reconciler {
     async fn refuse(&self, canary: &CanaryView, memory: &mut Memory, reason: &str) -> Result<Again, ActError> {
         let (stored, now) = (canary.status.thaw(), self.clock.now());
         let request = request(canary);
-        let state = stored_state(&stored).ok().flatten();
+        let state = match stored_state(&stored) {
+            Ok(state) => state,
+            Err(WireError::Damaged(_)) => None,
+            Err(newer @ WireError::Newer { .. }) => {
+                let why = newer.to_string();
+                tracing::warn!(canary = %canary.key, "Canary {} is left alone: {why}", canary.key);
+                self.persist(canary, &left_alone(&stored, &why, now), &mut memory.expectations).await?;
+                return Ok(Again::Never);
+            }
+        };
         let state = state.map(|state| release::refuse(&canary.key, request.as_ref(), state, reason, now));
         let extras = Extras {
             problem: Some(reason),

@@ -8,6 +8,7 @@ use crate::api::{
     IGNORED, REBUILT, RECORDED, SerinStatus,
 };
 use crate::model::{Cookie, Sticky};
+use crate::release::wire::{self, WireError};
 use crate::release::{State, WaitingOn};
 
 /// Flagger's condition type.
@@ -15,32 +16,31 @@ const PROMOTED: &str = "Promoted";
 /// Reason of [`REBUILT`]: nobody vouches for the record.
 const UNSIGNED: &str = "UnsignedRecord";
 
-/// Why a stored state cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum StateError {
-    /// A later Serin wrote it.
-    #[error(
-        "status.serin has version {found}, this build reads {}: run the newer Serin again",
-        SerinStatus::VERSION
-    )]
-    Newer { found: i64 },
-    /// It is damaged.
-    #[error("status.serin.state cannot be read ({0}): repair or remove it")]
-    Unreadable(String),
-}
+/// Reason of [`BLOCKED`]: a newer Serin wrote the state.
+const NEWER: &str = "NewerVersion";
 
 /// The stored state; `None` at first sight.
-pub(super) fn stored_state(status: &Value) -> Result<Option<State>, StateError> {
+pub(super) fn stored_state(status: &Value) -> Result<Option<State>, WireError> {
     let serin = &status["serin"];
-    if serin["state"].is_null() {
-        return Ok(None);
+    wire::read(serin["version"].as_i64().unwrap_or_default(), serin["state"].clone())
+}
+
+/// The status of a Canary whose state a newer Serin wrote: a condition says so, and everything else stays as it is, whatever
+/// it means.
+pub(super) fn left_alone(stored: &Value, why: &str, now: Timestamp) -> Value {
+    let mut status = if stored.is_object() { stored.clone() } else { Value::Object(serde_json::Map::new()) };
+    let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let place = conditions.iter().position(|condition| condition["type"] == BLOCKED);
+    let old = place.and_then(|place| serde_json::from_value(conditions[place].clone()).ok());
+    let (reason, why) = (NEWER.to_owned(), why.to_owned());
+    let told = condition(old.as_ref(), BLOCKED, "True", reason, why, &format!("{now:.0}"));
+    let told = super::persist::normal(&told);
+    match place {
+        Some(place) => conditions[place] = told,
+        None => conditions.push(told),
     }
-    match serin["version"].as_i64() {
-        Some(version) if version > SerinStatus::VERSION => Err(StateError::Newer { found: version }),
-        Some(_) | None => serde_json::from_value(serin["state"].clone())
-            .map(Some)
-            .map_err(|error| StateError::Unreadable(error.to_string())),
-    }
+    status["conditions"] = Value::Array(conditions);
+    status
 }
 
 /// Longest spec that is kept, in bytes of its JSON: far more than anybody writes, and a fraction of what an object may have.
@@ -89,7 +89,7 @@ pub(super) fn project(
         Some(_) | None => None,
     });
     let extras = Extras { problem: extras.problem.or(misconfigured), ..extras };
-    let none_yet = || SerinStatus { version: SerinStatus::VERSION, ..SerinStatus::default() };
+    let none_yet = || SerinStatus { version: wire::VERSION, ..SerinStatus::default() };
     // `kubectl get canary -o wide` has a column for this, and none for conditions.
     if let Some(reason) = extras.problem {
         status.serin.get_or_insert_with(none_yet).waiting_on = Some(reason.to_owned());
@@ -149,8 +149,8 @@ fn of_state(old: &CanaryStatus, state: &State) -> CanaryStatus {
         last_applied_spec: state.last_applied.as_ref().map(ToString::to_string),
         last_promoted_spec: state.promoted.as_ref().map(|promoted| promoted.revision.digest.to_string()),
         serin: Some(SerinStatus {
-            version: SerinStatus::VERSION,
-            state: serde_json::to_value(state).unwrap_or_default(),
+            version: wire::VERSION,
+            state: wire::write(state),
             handover: Some(handover(state)),
             waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
             revision: revision.map(ToString::to_string),
@@ -336,11 +336,31 @@ mod tests {
         assert_eq!(stored_state(&Value::Null), Ok(None));
         assert_eq!(
             stored_state(&json!({"serin": {"version": 9, "state": {}}})),
-            Err(StateError::Newer { found: 9 })
+            Err(WireError::Newer { found: 9 })
         );
         assert!(matches!(
             stored_state(&json!({"serin": {"version": 1, "state": {"phase": 1}}})),
-            Err(StateError::Unreadable(_))
+            Err(WireError::Damaged(_))
         ));
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_stays_as_it_is_but_for_the_condition() {
+        let stored = json!({
+            "phase": "Dreaming", "dreams": 3, "conditions": [{"type": "Promoted", "status": "True", "mood": "good"}],
+            "serin": {"version": 9, "state": {"phase": {"name": "dreaming"}}, "sheep": [1, 2]},
+        });
+        let error = stored_state(&stored).unwrap_err().to_string();
+        let first = left_alone(&stored, &error, at(0));
+        for kept in ["phase", "dreams", "serin"] {
+            assert_eq!(first[kept], stored[kept]);
+        }
+        assert_eq!(first["conditions"][0], stored["conditions"][0]);
+        assert_eq!(
+            (&first["conditions"][1]["type"], &first["conditions"][1]["reason"]),
+            (&json!(BLOCKED), &json!(NEWER))
+        );
+        assert!(error.contains("version 9"), "{error}");
+        assert_eq!(left_alone(&first, &error, at(9)), first, "said once");
     }
 }

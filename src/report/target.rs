@@ -2,14 +2,15 @@
 
 use crate::api::{Canary, CanarySpec};
 use crate::model::{NamespacedName, ObjectRef};
-use crate::release::{OutcomeKind, Phase, State, StepProgress};
+use crate::release::{OutcomeKind, Phase, StepProgress, wire};
 
 use super::TargetReport;
 
 /// What one Canary has to tell; `None` while the engine has not seen it or its state cannot be read.
 pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetReport> {
     let status = canary.status.as_ref()?;
-    let state: State = serde_json::from_value(status.serin.as_ref()?.state.clone()).ok()?;
+    let serin = status.serin.as_ref()?;
+    let state = wire::read(serin.version, serin.state.clone()).ok()??;
     let spec = &canary.spec;
     let failed = state.last_outcome.as_ref().filter(|outcome| outcome.kind == OutcomeKind::Failed);
     let release = state.release();

@@ -14,7 +14,7 @@ use crate::api::Canary;
 use crate::cli::output;
 use crate::cluster;
 use crate::model::CommitId;
-use crate::release::{CheckResult, Outcome, OutcomeKind, Phase, State};
+use crate::release::{CheckResult, Outcome, OutcomeKind, Phase, State, wire};
 use crate::sandbox::repository::{BRANCH, Commit, DEVELOPER, Repository};
 
 use super::event::{DemoEvent, Shown};
@@ -93,7 +93,7 @@ impl Teller {
     fn tell(&mut self, canary: &Canary) -> Seen {
         let status = canary.status.clone().unwrap_or_default();
         let serin = status.serin.unwrap_or_default();
-        let state: Option<State> = serde_json::from_value(serin.state).ok();
+        let state: Option<State> = wire::read(serin.version, serin.state).ok().flatten();
         let mut outcomes = self.last.outcomes.clone();
         for outcome in state.iter().flat_map(|state| &state.outbox) {
             if outcomes.iter().all(|known| known.release != outcome.release) {

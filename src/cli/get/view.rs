@@ -12,7 +12,7 @@ use super::table::age;
 use crate::api::annotations::UNRECORDED;
 use crate::api::{BLOCKED, Canary, CanaryStatus, IGNORED, REBUILT};
 use crate::model::RollbackNote;
-use crate::release::{CheckResult, JournalEntry, OutcomeKind, Phase, State, WaitingOn};
+use crate::release::{CheckResult, JournalEntry, OutcomeKind, Phase, State, WaitingOn, wire};
 
 /// What Flagger's words for a side that is not ready have in common; the side's name stands before.
 const NOT_READY: &str = " not ready: ";
@@ -116,7 +116,7 @@ impl View {
         let (blocked, ignored) = (said(&status, BLOCKED), said(&status, IGNORED));
         let rebuilt = said(&status, REBUILT);
         let serin = status.serin.unwrap_or_default();
-        let state: Result<Option<State>, _> = serde_json::from_value(serin.state);
+        let state = wire::read(serin.version, serin.state);
         let analysis = &canary.spec.analysis;
         let spec = &canary.spec;
         let mut view = Self {
@@ -155,9 +155,7 @@ impl View {
             Ok(Some(state)) => view.read(state, analysis.interval().ok(), now),
             Ok(None) => {}
             Err(error) => {
-                let reason =
-                    format!("status.serin.state cannot be read ({error}): was it written by a newer Serin?");
-                view.blocked.get_or_insert(reason);
+                view.blocked.get_or_insert(error.to_string());
             }
         }
         view

@@ -9,7 +9,7 @@ use crate::api::annotations::PROJECTED_FORGE;
 use crate::api::{Canary, Source, SourceStatus};
 use crate::cluster::{Reflected, SharedWatch};
 use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId};
-use crate::release::{OutcomeKind, State, WaitingOn};
+use crate::release::{OutcomeKind, WaitingOn, wire};
 
 use super::super::target::target_of;
 
@@ -63,7 +63,8 @@ const CAUSE_MAX: usize = 300;
 impl WatchedTarget {
     pub(super) fn of(key: &NamespacedName, canary: &Canary) -> Option<Self> {
         let status = canary.status.as_ref()?;
-        let state: State = serde_json::from_value(status.serin.as_ref()?.state.clone()).ok()?;
+        let serin = status.serin.as_ref()?;
+        let state = wire::read(serin.version, serin.state.clone()).ok()??;
         let running = state.release().map(|release| Running {
             digest: release.revision.digest.clone(),
             commit: release.revision.commit.clone(),

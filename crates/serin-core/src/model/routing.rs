@@ -11,15 +11,15 @@ use serde_json::Value;
 
 /// Where all requests of one target go.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", from = "Stored")]
+#[serde(rename_all = "camelCase")]
 pub struct Routing {
     /// Requests that are treated apart, in order: the first rule that matches decides.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
     /// All other requests.
     pub base: Split,
     /// Whether users stay on the side that answered them first.
-    #[serde(skip_serializing_if = "Sticky::is_off")]
+    #[serde(default, skip_serializing_if = "Sticky::is_off")]
     pub sticky: Sticky,
 }
 
@@ -98,30 +98,6 @@ pub struct Cookie {
 
 /// Begins the attribute that says how long a cookie is kept.
 const MAX_AGE: &str = "Max-Age=";
-
-/// A stored routing: whole, or, up to version 0.1, the candidate's percent.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Stored {
-    Percent(u8),
-    #[serde(rename_all = "camelCase")]
-    Whole {
-        #[serde(default)]
-        rules: Vec<Rule>,
-        base: Split,
-        #[serde(default)]
-        sticky: Sticky,
-    },
-}
-
-impl From<Stored> for Routing {
-    fn from(stored: Stored) -> Self {
-        match stored {
-            Stored::Percent(percent) => Self::candidate_percent(percent),
-            Stored::Whole { rules, base, sticky } => Self { rules, base, sticky },
-        }
-    }
-}
 
 impl Routing {
     /// `percent` of all requests to the candidate; values above 100 count as 100.
@@ -457,8 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percent_is_read_as_earlier_versions_wrote_it_and_all_comes_back() {
-        assert_eq!(serde_json::from_value::<Routing>(json!(30)).unwrap(), percent(30));
+    fn what_is_stored_comes_back() {
         for routing in [
             percent(0),
             issuing("a", 20),

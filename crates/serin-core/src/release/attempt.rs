@@ -41,10 +41,9 @@ pub struct Release {
     #[serde(default)]
     pub awaited: u32,
     /// Where traffic is meant to go; repair may lower the live routing to it, never raise it above.
-    #[serde(alias = "weights")]
     pub routing: Routing,
     /// When the router was first seen to show it: windows start here.
-    #[serde(default, alias = "weightsSince", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_since: Option<Timestamp>,
     /// When this revision first had traffic, copies included: what has had none need not drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]

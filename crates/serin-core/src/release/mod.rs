@@ -24,6 +24,7 @@ mod report;
 mod shed;
 mod state;
 mod step;
+pub mod wire;
 mod words;
 
 pub use action::Action;

@@ -61,7 +61,6 @@ pub enum WaitingOn {
         deadline: Timestamp,
     },
     /// The router does not show what was asked for yet.
-    #[serde(alias = "weights")]
     Route {
         /// What was asked for.
         wanted: Routing,

@@ -1,4 +1,4 @@
-//! The state of a target's releases: an enum moved by value, persisted as JSON in `status.serin.state`.
+//! The state of a target's releases: an enum moved by value, persisted as JSON in `status.serin.state` ([`super::wire`]).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -268,31 +268,4 @@ fn is_none(count: &u32) -> bool {
 
 fn is_zero(count: &u64) -> bool {
     *count == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::model::Routing;
-
-    #[test]
-    fn a_state_that_knew_weights_only_is_read() {
-        let at = "2026-01-01T00:00:00Z";
-        let state: State = serde_json::from_value(json!({
-            "phase": {"name": "releasing", "id": "2-a6fb26d2", "revision": format!("v1:{}", "a".repeat(20)),
-                "started": at, "stage": {"name": "analysing"}, "step": 5, "steps": 10, "tick": 4, "opened": at, "due": at,
-                "failedChecks": 1, "held": 0, "weights": 30, "weightsSince": at, "firstTraffic": at},
-            "waitingOn": {"kind": "weights", "wanted": 30}
-        }))
-        .unwrap();
-        let release = state.release().unwrap();
-        assert_eq!(release.routing, Routing::candidate_percent(30));
-        assert!(release.shown_since.is_some());
-        assert_eq!(
-            state.waiting_on,
-            Some(WaitingOn::Route { wanted: Routing::candidate_percent(30), reason: None })
-        );
-    }
 }

@@ -21,6 +21,7 @@ mod properties;
 mod script;
 mod trials;
 mod upgrade;
+mod wire;
 mod world;
 
 use std::fs;

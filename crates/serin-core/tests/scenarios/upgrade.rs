@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serin_core::model::{Digest, Revision, Routing};
 use serin_core::release::{
-    Action, End, HookKind, OutcomeKind, Phase, PolicyStep, RouteObserved, Stage, State, Verb,
+    Action, End, HookKind, OutcomeKind, Phase, PolicyStep, RouteObserved, Stage, State, Verb, wire,
 };
 
 use super::policies::{add_hook, check, hook};
@@ -111,8 +111,9 @@ fn what_the_first_version_left_in_any_phase_goes_on() {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         let canary: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         let status = &canary["status"];
-        let state = serde_json::from_value::<State>(status["serin"]["state"].clone());
-        let state = state.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let version = status["serin"]["version"].as_i64().unwrap();
+        let state = wire::read(version, status["serin"]["state"].clone());
+        let state = state.unwrap_or_else(|error| panic!("{name}: {error}")).unwrap();
         let before = state.clone();
         let is_deleted = !canary["metadata"]["deletionTimestamp"].is_null();
         let mut world = world(state, status, is_deleted);
