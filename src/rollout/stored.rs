@@ -4,9 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::release::State;
-
-/// Version of what is stored.
-const VERSION: u64 = 1;
+use crate::release::wire::{self, WireError};
 
 /// A state that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +15,7 @@ pub enum StoredError {
     )]
     Newer {
         /// The version found.
-        found: u64,
+        found: i64,
     },
     /// It is damaged.
     #[error("the annotation serin.dev/state cannot be read: {0}; remove it and the Rollout is taken up as it is")]
@@ -32,14 +30,16 @@ pub fn read(annotation: Option<&str>) -> Result<Option<State>, StoredError> {
     let Some(text) = annotation else { return Ok(None) };
     let unreadable = |error: serde_json::Error| StoredError::Unreadable(error.to_string());
     let mut stored: Value = serde_json::from_str(text).map_err(unreadable)?;
-    match stored["version"].as_u64() {
-        Some(VERSION) => serde_json::from_value(stored["state"].take()).map(Some).map_err(unreadable),
-        Some(found) if found > VERSION => Err(StoredError::Newer { found }),
-        Some(_) | None => Err(StoredError::Unreadable("it has no version".to_owned())),
-    }
+    let Some(version) = stored["version"].as_i64() else {
+        return Err(StoredError::Unreadable("it has no version".to_owned()));
+    };
+    wire::read(version, stored["state"].take()).map_err(|error| match error {
+        WireError::Newer { found } => StoredError::Newer { found },
+        WireError::Damaged(reason) => StoredError::Unreadable(reason),
+    })
 }
 
 /// The annotation of a state.
 pub fn write(state: &State) -> String {
-    json!({"version": VERSION, "state": state}).to_string()
+    json!({"version": wire::VERSION, "state": wire::write(state)}).to_string()
 }

@@ -13,7 +13,7 @@ use crate::api::annotations::ALERTED;
 use crate::api::{Alert, AlertSeverity, Canary, CanarySpec, WebhookType};
 use crate::cluster::{Reflected, SharedWatch};
 use crate::model::{NamespacedName, Revision, told_within};
-use crate::release::{CheckResult, Outcome, OutcomeKind, Phase, State, WaitingOn};
+use crate::release::{CheckResult, Outcome, OutcomeKind, Phase, State, WaitingOn, wire};
 
 /// Longest cause that is told, in characters: chats cut longer ones.
 const CAUSE_MAX: usize = 600;
@@ -87,7 +87,8 @@ impl WatchedAlerts {
         if alerts.is_empty() {
             return None;
         }
-        let state: State = serde_json::from_value(canary.status.as_ref()?.serin.as_ref()?.state.clone()).ok()?;
+        let serin = canary.status.as_ref()?.serin.as_ref()?;
+        let state = wire::read(serin.version, serin.state.clone()).ok()??;
         let told = canary.annotations().get(ALERTED).and_then(|text| text.parse().ok());
         // A Canary that was given another target counts anew.
         let told = told.filter(|told: &Told| told.release <= state.releases);
