@@ -131,10 +131,15 @@ async fn references(
     Ok(others.chain((!is_in_git).then(|| left_to(heir))).collect())
 }
 
-/// What must change for the apex Service to select the target's pods; `None` if it does or is gone.
+/// What must change for the apex Service to select the target's pods; `None` if it does, is gone, or is somebody else's: what
+/// this Canary never led is not its to lead anywhere.
 fn apex_to_target(look: &Look<'_>) -> Option<(String, Update)> {
     let pair = look.pair()?;
     let request = look.route_request(Some(&pair))?;
-    let live = look.caches.service(&look.key(request.service))?;
-    Some((request.service.to_owned(), ServiceSet::hand_back(&request, request.pods?, &live)?))
+    let (live, pods) = (look.caches.service(&look.key(request.service))?, request.pods?);
+    let is_foreign = ServiceSet::refuse(&request, pods, &live).is_some() && !look.leads_to_former(&live);
+    if is_foreign {
+        return None;
+    }
+    Some((request.service.to_owned(), ServiceSet::hand_back(&request, pods, &live)?))
 }

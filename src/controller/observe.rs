@@ -304,7 +304,7 @@ impl Look<'_> {
     }
 
     /// Whether a Service leads to a primary that this Canary made, be it of a former target.
-    fn leads_to_former(&self, service: &Value) -> bool {
+    pub(super) fn leads_to_former(&self, service: &Value) -> bool {
         let selector = Labels::of(&service["spec"]["selector"]);
         let namespace = &self.canary.key.namespace;
         let names = selector.iter().flat_map(|(key, value)| self.caches.siblings.with(namespace, key, value));

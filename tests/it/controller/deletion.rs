@@ -11,7 +11,7 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use serin::cluster::NoProbe;
 
-use super::world::{CAP, World};
+use super::world::{self, CAP, World};
 
 const GOOD: &str = "stefanprodan/podinfo:3.1.0";
 
@@ -124,4 +124,33 @@ async fn on_a_definition_that_keeps_no_state_it_goes_all_the_same() {
     tokio::time::timeout(CAP, await_condition(api, "podinfo", blocked)).await.unwrap().unwrap();
     delete(&world).await;
     assert_handed_back(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_blocked_by_anothers_service_goes_and_leaves_that_alone() {
+    let world = World::new().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    let mut deployment = world::deployment();
+    deployment["metadata"]["name"] = json!("other");
+    deployment["spec"]["selector"]["matchLabels"] = json!({"app": "other"});
+    deployment["spec"]["template"]["metadata"]["labels"] = json!({"app": "other"});
+    world.create("apps", "v1", "Deployment", deployment).await;
+    let mut canary = world::canary();
+    canary["metadata"]["name"] = json!("other");
+    canary["spec"]["targetRef"]["name"] = json!("other");
+    canary["spec"]["service"]["name"] = json!("podinfo");
+    canary["spec"].as_object_mut().unwrap().remove("autoscalerRef");
+    world.create("flagger.app", "v1beta1", "Canary", canary).await;
+    let api = world.api("flagger.app", "v1beta1", "Canary").await;
+    let blocked = |object: Option<&DynamicObject>| {
+        object.is_some_and(|object| object.data["status"]["conditions"].to_string().contains("Blocked"))
+    };
+    tokio::time::timeout(CAP, await_condition(api.clone(), "other", blocked)).await.unwrap().unwrap();
+    let before = world.get("", "v1", "Service", "podinfo").await;
+    let uid = api.get("other").await.unwrap().metadata.uid.unwrap();
+    api.delete("other", &DeleteParams::default()).await.unwrap();
+    let gone = await_condition(api, "other", is_deleted(&uid));
+    tokio::time::timeout(Duration::from_secs(120), gone).await.expect("it goes").unwrap();
+    assert_eq!(world.get("", "v1", "Service", "podinfo").await, before, "nobody wrote it");
 }
