@@ -1,5 +1,6 @@
 //! The HTTP API.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Router;
@@ -123,10 +124,14 @@ fn background(
 ) -> Result<Response, Refusal> {
     let canary = payload.canary();
     // Nobody reads the end of a background command: what can never run is said now, where it becomes an Event.
-    if let Some(Err(error)) = hey::arguments(&command).map(|arguments| hey::Flags::parse(&arguments)) {
-        return Err(Refusal(StatusCode::BAD_REQUEST, format!("the command cannot run: {error}")));
-    }
-    let permit = match shared.tasks.start(canary.clone(), command.clone()) {
+    let lasts = match hey::arguments(&command).map(|arguments| hey::Flags::parse(&arguments)) {
+        Some(Err(error)) => {
+            return Err(Refusal(StatusCode::BAD_REQUEST, format!("the command cannot run: {error}")));
+        }
+        Some(Ok(flags)) => flags.lasts().map(|lasts| lasts / NonZeroU32::get(shared.runner.speed)),
+        None => None,
+    };
+    let permit = match shared.tasks.start(canary.clone(), command.clone(), lasts) {
         Start::Go(permit) => permit,
         Start::Running => {
             tracing::debug!(canary, "the command already runs for this canary");
@@ -140,25 +145,36 @@ fn background(
         }
     };
     tokio::spawn(async move {
-        let _permit = permit;
-        tracing::info!(canary, "command started");
-        let result = tokio::select! {
-            result = shared.runner.run(Shell::Sh, &command) => result,
-            () = shared.stop.cancelled() => return,
+        let load = async {
+            loop {
+                in_background(&shared, &canary, &command, log_output).await;
+                if !permit.again() {
+                    return;
+                }
+            }
         };
-        match result {
-            Ok(output) => {
-                shared.metrics.count("cmd", "success");
-                let output = if log_output { output } else { String::new() };
-                tracing::info!(canary, output, "command finished");
-            }
-            Err(error) => {
-                shared.metrics.count("cmd", "failure");
-                tracing::error!(canary, "{error}");
-            }
+        tokio::select! {
+            () = load => {}
+            () = shared.stop.cancelled() => {}
         }
     });
     Ok(StatusCode::ACCEPTED.into_response())
+}
+
+/// Runs a command of which nobody reads the end.
+async fn in_background(shared: &Shared, canary: &str, command: &str, log_output: bool) {
+    tracing::info!(canary, "command started");
+    match shared.runner.run(Shell::Sh, command).await {
+        Ok(output) => {
+            shared.metrics.count("cmd", "success");
+            let output = if log_output { output } else { String::new() };
+            tracing::info!(canary, output, "command finished");
+        }
+        Err(error) => {
+            shared.metrics.count("cmd", "failure");
+            tracing::error!(canary, "{error}");
+        }
+    }
 }
 
 async fn wait(

@@ -105,6 +105,14 @@ pub enum FlagsError {
 }
 
 impl Flags {
+    /// How long it runs, if that is what ends it.
+    pub fn lasts(&self) -> Option<Duration> {
+        match self.until {
+            Until::Elapsed(time) => Some(time),
+            Until::Requests(_) => None,
+        }
+    }
+
     /// Reads the arguments after `hey`.
     ///
     /// # Errors
