@@ -381,6 +381,11 @@ impl Applier<'_> {
         body: Value,
     ) -> Result<Prepared, Trouble> {
         let dry_run = self.dry_run(object, &looked.api, &body).await?;
+        let is_same = looked.live.as_ref().is_some_and(|live| !plan::differs(live, &dry_run));
+        if self.preview && looked.taken.is_none() && is_same {
+            // Who owns what is put right on the way; nobody who reads a plan would see a difference.
+            return Ok(Prepared { writes: Vec::new(), outcome: Outcome::unchanged() });
+        }
         Ok(prepared(object, looked, body, &dry_run))
     }
 

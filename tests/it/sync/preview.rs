@@ -110,3 +110,23 @@ async fn a_release_is_told_with_its_reason_and_what_it_waits_for() {
     let dropped = world.plan(&[("base.yaml", NAMESPACE)]).await;
     assert!(dropped.changes.is_empty() || dropped.changes.iter().all(|it| it.action == Action::Prune));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_owns_a_field_is_no_difference_that_a_plan_tells() {
+    let mut world = World::new().await;
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: podinfo, namespace: test}\nspec:\n  selector: {app: podinfo}\n  \
+        ports: [{name: http, port: 9898, targetPort: 9898}]\n";
+    let text = [NAMESPACE, CANARY, &deployment("1"), service].join("---\n");
+    world.start();
+    world.push(&[("app.yaml", &text)]).await;
+    world.canary_status(json!({"phase": "Initialized", "canaryWeight": 0})).await;
+    // The engine takes what is its own, as it does once there is a primary.
+    let taken = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "podinfo"}, "spec": {
+        "selector": {"app": "podinfo-primary"}, "ports": [{"name": "http", "port": 9898, "protocol": "TCP", "targetPort": 9898}]}});
+    let params = kube::api::PatchParams::apply(serin::api::annotations::MANAGER_ENGINE).force();
+    let services: kube::Api<k8s_openapi::api::core::v1::Service> =
+        kube::Api::namespaced(world.direct.client(), "test");
+    services.patch("podinfo", &params, &kube::api::Patch::Apply(&taken)).await.unwrap();
+    let plan = world.plan(&[("app.yaml", &text)]).await;
+    assert_eq!(told(&plan), Vec::<String>::new());
+}
