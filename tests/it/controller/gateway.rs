@@ -201,3 +201,70 @@ async fn weights_that_somebody_changed_are_put_right() {
     };
     tokio::time::timeout(CAP, await_condition(api, "podinfo", is_right)).await.unwrap().unwrap();
 }
+
+/// The Gateway's controller refuses the route as it is now.
+async fn refuse(world: &World) {
+    let mut status = route(world).await["status"].take();
+    let generation = route(world).await["metadata"]["generation"].clone();
+    for condition in status["parents"][0]["conditions"].as_array_mut().unwrap() {
+        if condition["type"] == "Accepted" {
+            json_patch::merge(
+                condition,
+                &json!({"status": "False", "reason": "UnsupportedValue", "message": "no such match", "observedGeneration": generation}),
+            );
+        }
+    }
+    let patch = Patch::Merge(json!({ "status": status }));
+    let api = world.api(GROUP, "v1", "HTTPRoute").await;
+    api.patch_status("podinfo", &PatchParams::default(), &patch).await.unwrap();
+}
+
+async fn weights_are(world: &World, wanted: (u64, u64)) {
+    let shown = async {
+        while weights(world).await != wanted {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), shown).await.is_ok(), "{:?}", weights(world).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_gateway_refuses_as_it_is_written_is_taken_back_at_once_and_not_tried_again() {
+    let world = world(json!({})).await;
+    gateway(&world, "Same").await;
+    let one = controller(&world);
+    let serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    drop(one);
+    world.set_image("3.1.1").await;
+    weights_are(&world, (90, 10)).await;
+    refuse(&world).await;
+    weights_are(&world, (100, 0)).await;
+    let _controller = controller(&world);
+    waits_for(&world, "no such match; until it is another one all requests go to primary").await;
+    drop(serin);
+    let _serin = world.serin(Arc::new(NoProbe));
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    assert_eq!(weights(&world).await, (100, 0), "not tried again");
+    waits_for(&world, "no such match").await;
+
+    world.patch_canary(json!({"spec": {"analysis": {"stepWeight": 25}}})).await;
+    world.reaches("Succeeded").await;
+    assert_eq!(world.image_of("podinfo-primary").await, "stefanprodan/podinfo:3.1.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_goes_on_when_a_gateway_that_was_gone_comes_back() {
+    let world = world(json!({})).await;
+    gateway(&world, "Same").await;
+    let _controller = controller(&world);
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    world.set_image("3.1.1").await;
+    world.has_weight(20).await;
+    world.api(GROUP, "v1", "Gateway").await.delete("public", &DeleteParams::default()).await.unwrap();
+    waits_for(&world, "Gateway test/public does not exist").await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    gateway(&world, "Same").await;
+    world.reaches("Succeeded").await;
+}

@@ -85,6 +85,22 @@ pub struct Release {
     /// Somebody asked to promote without the remaining steps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,
+    /// What those who follow the route did not take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedRoute>,
+}
+
+/// A routing that those who follow the route refused as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedRoute {
+    /// Which.
+    pub routing: Routing,
+    /// Why, in their words.
+    pub reason: String,
+    /// They refuse the route whatever it says: the routing was not at fault.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 /// The time of a release's step: gates and pauses.
@@ -244,12 +260,12 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Whether the analysis has begun.
-    pub(super) fn is_analysed(&self) -> bool {
+    /// How many iterations have begun, at a step that is the `of_step`th, when `before` had: what ends begins none.
+    pub(super) fn iterations(&self, of_step: u32, before: u32) -> u32 {
         match self {
-            Self::Confirming | Self::ScalingUp { .. } | Self::Preparing => false,
-            Self::Analysing | Self::ConfirmingPromotion => true,
-            Self::Promoting { .. } | Self::Restoring { .. } | Self::Ending { .. } => true,
+            Self::Confirming | Self::ScalingUp { .. } | Self::Preparing => 0,
+            Self::Analysing | Self::ConfirmingPromotion | Self::Promoting { .. } => of_step,
+            Self::Restoring { .. } | Self::Ending { .. } => before,
         }
     }
 }

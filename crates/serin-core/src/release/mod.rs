@@ -30,7 +30,7 @@ mod words;
 pub use action::Action;
 pub use affinity::{CookieShape, Stickiness};
 pub use ask::{Answer, Answers, Counter, HookKey, MetricKey, ProviderFault, Question, QuestionKey, Tick, ask};
-pub use attempt::{Cause, CheckResult, End, Progress, Release, Stage, StepClock};
+pub use attempt::{Cause, CheckResult, End, Progress, RefusedRoute, Release, Stage, StepClock};
 pub use observed::{
     AutoscalerObserved, Count, Deleting, Limits, Observed, Obstacle, Readiness, Request, RouteObserved, Side,
     Unaccepted, Updates, Verb, WorkloadObserved,

@@ -16,13 +16,13 @@ use super::edit;
 use super::gates::{self, Gates};
 use super::prepare::{attend, held};
 use super::route::{self, Steered, steer};
-use super::{capacity, judge, prepare, promote};
+use super::{capacity, judge, prepare, promote, refused};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if !release.follows(cx.policy) {
         return edit::follow(cx, release);
     }
-    if let Some(next) = attend(cx, release) {
+    if let Some(next) = refused::attend(cx, release).or_else(|| attend(cx, release)) {
         return next;
     }
     if promote::is_skipped(cx, release) {

@@ -113,6 +113,7 @@ fn start(
         paused: false,
         frozen: false,
         skip: false,
+        refused: None,
     };
     capacity::begin(cx.observed, &mut release);
     if !cx.policy.has_hook(HookKind::ConfirmRollout) {

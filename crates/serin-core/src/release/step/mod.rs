@@ -25,6 +25,7 @@ mod pilot;
 mod post;
 mod prepare;
 mod promote;
+mod refused;
 mod retarget;
 mod route;
 mod size;
@@ -149,11 +150,12 @@ fn admit_same_template(cx: &Context<'_>, state: &mut State) {
 
 /// Notes how far the release is; an iteration that has begun is said.
 fn tell_iteration(cx: &mut Context<'_>, state: &mut State) {
-    let begun = state.release().filter(|release| release.stage.is_analysed());
-    let progress = state.release().and_then(|release| cx.policy.progress(release.step)).map(|progress| {
-        StepProgress { iterations: if begun.is_some() { progress.iterations } else { 0 }, ..progress }
+    let before = state.progress.map_or(0, |progress| progress.iterations);
+    let progress = state.release().and_then(|release| {
+        let progress = cx.policy.progress(release.step)?;
+        Some(StepProgress { iterations: release.stage.iterations(progress.iterations, before), ..progress })
     });
-    let before = std::mem::replace(&mut state.progress, progress).map_or(0, |progress| progress.iterations);
+    state.progress = progress;
     let (Some(StepProgress { iterations, .. }), Some(of)) = (progress, cx.policy.iterations) else { return };
     if iterations > before && iterations <= of {
         cx.say(Event::normal(format!("Advance {} canary iteration {iterations}/{of}", cx.target())));

@@ -56,6 +56,7 @@ fn of_release(release: &mut Release, now: Timestamp) {
         paused: _,
         frozen: _,
         skip: _,
+        refused: _,
     } = release;
     clock.settle(now);
     past([shown_since.as_mut(), first_traffic.as_mut()], now);

@@ -186,7 +186,7 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
 }
 
 /// Back to the step that set the present routing, with everything on primary.
-fn retreat(cx: &Context<'_>, release: &mut Release) {
+pub(super) fn retreat(cx: &Context<'_>, release: &mut Release) {
     let until = cx.policy.steps.iter().take(release.step as usize + 1);
     let last = until.enumerate().rfind(|(_, step)| matches!(step, PolicyStep::Route(_)));
     release.step = last.and_then(|(index, _)| u32::try_from(index).ok()).unwrap_or(0);
