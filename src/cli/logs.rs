@@ -105,7 +105,11 @@ fn at(event: &Event) -> Option<Timestamp> {
 
 fn line(event: &Event, colours: bool) -> String {
     let when = at(event).map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
-    let times = event.count.filter(|count| *count > 1).map(|count| format!(" (x{count})")).unwrap_or_default();
+    let times = event.count.filter(|count| *count > 1).map(|count| {
+        let first = event.first_timestamp.as_ref().map(|time| format!(" since {:.0}", time.0)).unwrap_or_default();
+        format!(" (x{count}{first})")
+    });
+    let times = times.unwrap_or_default();
     let text = format!("{when}  {}{times}\n", event.message.as_deref().unwrap_or_default());
     match event.type_.as_deref() {
         Some("Warning") => Paint::Yellow.apply(&text, colours),

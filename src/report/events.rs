@@ -31,6 +31,8 @@ use crate::release::{EventType, JournalEntry};
 
 /// On an Event: number of the last journal entry that it counts.
 const SEQ: &str = "serin.dev/journal-seq";
+/// On an Event: number of the release that it tells of.
+const RELEASE: &str = "serin.dev/journal-release";
 /// Label on our Events, by which they are found after a restart.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value, and the component that `kubectl describe` shows.
@@ -213,8 +215,9 @@ struct Run<'a> {
     count: i32,
 }
 
-/// What makes two entries repetitions of each other: type and message.
-type MessageKey = (&'static str, String);
+/// What makes two entries repetitions of each other: type, message and the number of the release. The same words about another
+/// release are other news.
+type MessageKey = (&'static str, String, u64);
 
 /// The object of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,7 +263,7 @@ fn runs<'a>(entries: impl Iterator<Item = &'a JournalEntry>) -> Vec<Run<'a>> {
     let mut runs: Vec<Run<'a>> = Vec::new();
     for entry in entries {
         match runs.last_mut() {
-            Some(run) if run.last.event == entry.event => {
+            Some(run) if run.last.event == entry.event && run.last.release == entry.release => {
                 run.last = entry;
                 run.count += 1;
             }
@@ -313,7 +316,7 @@ impl Emitter {
         };
         let news = journal.entries.iter().filter(|entry| entry.seq >= next && entry.at >= oldest);
         for run in runs(news) {
-            let message = (type_of(run.first.event.kind), run.first.event.message.clone());
+            let message = (type_of(run.first.event.kind), run.first.event.message.clone(), run.first.release);
             let counted = self.known.get(&journal.uid).and_then(|known| known.events.get(&message)).cloned();
             let emitted = match counted {
                 // Nothing else has happened since: the object keeps its place.
@@ -436,7 +439,8 @@ fn type_of(kind: EventType) -> &'static str {
 
 fn message_of(event: &EventObject) -> Option<MessageKey> {
     let kind = if event.type_.as_deref() == Some(WARNING) { WARNING } else { NORMAL };
-    Some((kind, event.message.clone()?))
+    let release = event.metadata.annotations.as_ref().and_then(|all| all.get(RELEASE)?.parse().ok());
+    Some((kind, event.message.clone()?, release.unwrap_or_default()))
 }
 
 /// `podinfo.<number of the entry>.<uid's hash>`, both in hex: in the journal's order, and not that of an earlier Canary of
@@ -457,7 +461,9 @@ fn event(key: &NamespacedName, journal: &Journal, emitted: &Emitted, run: Run<'_
             name: Some(name.clone()),
             namespace: Some(key.namespace.clone()),
             labels: Some([(MANAGED_BY.to_owned(), COMPONENT.to_owned())].into()),
-            annotations: Some([(SEQ.to_owned(), seq.to_string())].into()),
+            annotations: Some(
+                [(SEQ.to_owned(), seq.to_string()), (RELEASE.to_owned(), run.first.release.to_string())].into(),
+            ),
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
@@ -491,6 +497,7 @@ mod tests {
         JournalEntry {
             seq,
             at: Timestamp::from_second(1_700_000_000).unwrap(),
+            release: 1,
             event: Event { kind: EventType::Normal, message: message.to_owned() },
         }
     }
@@ -500,6 +507,19 @@ mod tests {
         let entries = [entry(1, "a"), entry(2, "a"), entry(3, "b"), entry(4, "a")];
         let runs: Vec<(u64, i32)> = runs(entries.iter()).iter().map(|run| (run.last.seq, run.count)).collect();
         assert_eq!(runs, [(2, 2), (3, 1), (4, 1)]);
+    }
+
+    #[test]
+    fn the_same_words_about_another_release_are_other_news() {
+        let next = JournalEntry { release: 2, ..entry(2, "a") };
+        let entries = [entry(1, "a"), next.clone()];
+        assert_eq!(runs(entries.iter()).len(), 2);
+        let journal =
+            Journal { uid: "u".into(), resource_version: None, entries: Vec::new(), about: About::default() };
+        let run = Run { first: &next, last: &next, count: 1 };
+        let key = NamespacedName::new("test", "podinfo");
+        let object = event(&key, &journal, &run.emitted(&key, &journal, None), run);
+        assert_eq!(message_of(&object), Some((NORMAL, "a".to_owned(), 2)), "known again after a restart");
     }
 
     #[test]

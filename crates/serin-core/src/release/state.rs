@@ -161,7 +161,7 @@ impl State {
 
     /// Adds news that no step has: what keeps steps from being taken.
     pub fn announce(&mut self, event: Event, now: Timestamp) {
-        self.journal.push(JournalEntry { seq: self.next_seq, at: now, event });
+        self.journal.push(JournalEntry { seq: self.next_seq, at: now, release: self.releases, event });
         self.next_seq += 1;
         let surplus = self.journal.len().saturating_sub(Self::JOURNAL_MAX);
         self.journal.drain(..surplus);
@@ -257,6 +257,9 @@ pub struct JournalEntry {
     pub seq: u64,
     /// When.
     pub at: Timestamp,
+    /// Number of the release that was the newest one then: what came again in another one is another event.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub release: u64,
     /// What.
     #[serde(flatten)]
     pub event: Event,
