@@ -60,7 +60,8 @@ pub(super) fn compile(
 /// Parts that have no effect in this combination, as with Flagger.
 pub(super) fn notices(spec: &CanarySpec, router: &dyn Router) -> Vec<Notice> {
     let CanaryAnalysis { mirror, mirror_weight, match_, session_affinity, .. } = &spec.analysis;
-    let ab = !match_.is_empty() && spec.analysis.iterations.is_some_and(|count| count > 0);
+    let iterations = spec.analysis.iterations.is_some_and(|count| count > 0);
+    let ab = !match_.is_empty() && iterations;
     let weights = !spec.analysis.weights().is_empty();
     let notice =
         |path: &str, message: &str| Notice { path: path.to_owned(), message: format!("{path} {message}") };
@@ -72,11 +73,29 @@ pub(super) fn notices(spec: &CanarySpec, router: &dyn Router) -> Vec<Notice> {
             .then(|| notice("spec.analysis.mirror", "has no effect with match and iterations")),
         (ab && session_affinity.is_some())
             .then(|| notice("spec.analysis.sessionAffinity", "has no effect with match and iterations")),
+        spec.analysis.max_weight.filter(|weight| !(0..=100).contains(weight)).map(|weight| {
+            let counts = weight.clamp(0, 100);
+            notice("spec.analysis.maxWeight", &format!("is {weight} percent and counts as {counts}"))
+        }),
+        spec.analysis.threshold.filter(|threshold| *threshold < 0).map(|threshold| {
+            notice(
+                "spec.analysis.threshold",
+                &format!("is {threshold} and counts as 1: the first failed check ends a release"),
+            )
+        }),
         (mirror_weight.is_some() && *mirror != Some(true))
             .then(|| notice("spec.analysis.mirrorWeight", "has no effect without mirror: true")),
         (all_or_nothing && !match_.is_empty())
             .then(|| notice("spec.analysis.match", "has no effect: this provider treats all requests alike")),
-        (all_or_nothing && weights).then(|| {
+        (iterations && weights).then(|| {
+            let path = if spec.analysis.step_weights.is_empty() { "stepWeight" } else { "stepWeights" };
+            let instead = if ab { "A/B testing" } else { "blue/green" };
+            notice(
+                &format!("spec.analysis.{path}"),
+                &format!("has no effect with iterations, which ask for {instead}"),
+            )
+        }),
+        (all_or_nothing && weights && !iterations).then(|| {
             let message = "has no effect: this provider moves all traffic at once, after 10 iterations";
             notice("spec.analysis.stepWeight", message)
         }),
@@ -99,11 +118,6 @@ impl Reader<'_> {
         match analysis.iterations.filter(|count| *count > 0) {
             None if !self.can.weights && weights => Ok(Some(ITERATIONS_INSTEAD)),
             None => Ok(None),
-            Some(_) if weights => Err(invalid(
-                path,
-                "excludes stepWeight and stepWeights: keep iterations for A/B testing (with match) or blue/green, else \
-                 the weights",
-            )),
             Some(count) if count > ITERATIONS_MAX => {
                 Err(invalid(path, &format!("is {count}, more than {ITERATIONS_MAX}: use a longer interval")))
             }
@@ -126,6 +140,11 @@ impl Reader<'_> {
         if special.iter().any(|found| found.as_object().is_none_or(serde_json::Map::is_empty)) {
             let message = "has an empty condition, which all requests meet: name a header, or remove match";
             return Err(invalid("spec.analysis.match", message));
+        }
+        for (path, conditions) in [("spec.analysis.match", &special), ("spec.service.match", &service.match_)] {
+            if let Some(why) = conditions.iter().find_map(unreadable_regex) {
+                return Err(invalid(path, &why));
+            }
         }
         let name = format!("{}-match", self.spec.service_name());
         let when = merged_matches(&special, &service.match_);
@@ -189,7 +208,7 @@ impl Reader<'_> {
         let Some(affinity) = &self.spec.analysis.session_affinity else { return Ok(None) };
         let path = |field: &str| format!("spec.analysis.sessionAffinity.{field}");
         let SessionAffinity { cookie_name, primary_cookie_name, max_age, .. } = affinity;
-        if !rules.is_empty() && self.spec.analysis.weights().is_empty() {
+        if !rules.is_empty() && self.iterations()?.is_some() {
             return Ok(None);
         }
         if !self.can.sticky {
@@ -223,6 +242,24 @@ impl Reader<'_> {
 
     fn cannot(&self, path: &str, what: &str, remedy: &str) -> PolicyError {
         invalid(path, &format!("asks for what provider {} cannot do, {what}: {remedy}", self.router.name()))
+    }
+}
+
+/// Why a regular expression in a condition cannot be read, in words. A mesh or a gateway that finds that out refuses the whole
+/// route, and with it all users.
+fn unreadable_regex(condition: &Value) -> Option<String> {
+    match condition {
+        Value::Object(fields) => fields.iter().find_map(|(field, value)| match value.as_str() {
+            Some(text) if field == "regex" => regex::Regex::new(text).is_err().then(|| {
+                format!(
+                    "has the regular expression `{text}`, which is none in RE2's syntax: proxies know no look-around and no \
+                     backreferences"
+                )
+            }),
+            Some(_) | None => unreadable_regex(value),
+        }),
+        Value::Array(items) => items.iter().find_map(unreadable_regex),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 

@@ -282,7 +282,7 @@ async fn nothing_starts_on_a_definition_that_prunes_the_state() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_carried_out_is_said_on_the_object_and_mended_there() {
     let mut canary = world::canary();
-    canary["spec"]["analysis"]["iterations"] = json!(3);
+    canary["spec"]["analysis"]["iterations"] = json!(5000);
     let world = World::with(canary).await;
     let _serin = world.serin(Arc::new(NoProbe));
     let api = world.api("flagger.app", "v1beta1", "Canary").await;
@@ -308,10 +308,9 @@ async fn what_flagger_leaves_unsaid_is_said_on_the_object() {
     assert_eq!(ignored["message"], "spec.service.meshName has no effect with provider istio");
 
     // Not even this starts, and nobody has to look for the reason.
-    world.patch_canary(json!({"spec": {"analysis": {"iterations": 5}}})).await;
+    world.patch_canary(json!({"spec": {"analysis": {"iterations": 5000}}})).await;
     let blocked = world.condition("Blocked").await;
-    let reason = "spec.analysis.iterations excludes stepWeight and stepWeights: keep iterations for A/B testing (with match) \
-                  or blue/green, else the weights";
+    let reason = "spec.analysis.iterations is 5000, more than 1000: use a longer interval";
     assert_eq!(blocked["message"], reason);
     let said = format!("podinfo.test is blocked: {reason}");
     world.says(&said).await;

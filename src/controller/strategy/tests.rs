@@ -88,6 +88,27 @@ fn weights_may_be_of_some_users_and_copies_come_first() {
 }
 
 #[test]
+fn iterations_win_over_weights_as_with_flagger_and_say_so() {
+    let header = json!({"headers": {"x-canary": {"exact": "insider"}}});
+    for (patch, instead) in [(json!({}), "blue/green"), (json!({"match": [header]}), "A/B testing")] {
+        let alone = |mut weights: Value| {
+            json_patch::merge(&mut weights, &json!({"iterations": 3}));
+            json_patch::merge(&mut weights, &patch);
+            weights
+        };
+        let both = alone(json!({"stepWeight": 25, "maxWeight": 50}));
+        assert_eq!(analysis(both.clone()).unwrap(), analysis(alone(json!({}))).unwrap(), "{instead}");
+        let spec: CanarySpec = serde_json::from_value(json!({
+            "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}, "service": {"port": 80}, "analysis": both
+        }))
+        .unwrap();
+        let told: Vec<String> = notices(&spec, &Istio).into_iter().map(|notice| notice.message).collect();
+        let words = format!("spec.analysis.stepWeight has no effect with iterations, which ask for {instead}");
+        assert!(told.contains(&words), "{told:?}");
+    }
+}
+
+#[test]
 fn cookies_have_the_attributes_that_were_asked_for() {
     let affinity = json!({"cookieName": "side", "primaryCookieName": "first", "maxAge": 60, "domain": "a.example",
         "path": "/", "httpOnly": true, "secure": true, "partitioned": true, "sameSite": "None"});
@@ -111,8 +132,11 @@ fn what_conflicts_is_refused_by_field_and_remedy() {
         json!({"stepWeight": 50, "sessionAffinity": affinity})
     };
     let cases = [
-        (json!({"iterations": 3, "stepWeight": 10}), "spec.analysis.iterations", "excludes stepWeight"),
-        (json!({"iterations": 3, "stepWeights": [10]}), "spec.analysis.iterations", "excludes stepWeight"),
+        (
+            json!({"iterations": 3, "match": [{"headers": {"user-agent": {"regex": "(?!x)Firefox"}}}]}),
+            "spec.analysis.match",
+            "none in RE2's syntax",
+        ),
         (json!({"iterations": 2_000_000}), "spec.analysis.iterations", "more than 1000"),
         (json!({"match": [header]}), "spec.analysis", "needs a positive stepWeight"),
         (json!({"iterations": 3, "match": [{}]}), "spec.analysis.match", "name a header"),

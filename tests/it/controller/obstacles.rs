@@ -13,7 +13,7 @@ use super::world::{self, World};
 
 /// Makes the Canary one that cannot be carried out.
 async fn spoil(world: &World) {
-    world.patch_canary(json!({"spec": {"analysis": {"iterations": 5}}})).await;
+    world.patch_canary(json!({"spec": {"analysis": {"iterations": 5000}}})).await;
     let blocked = world.condition("Blocked").await;
     assert!(blocked["message"].as_str().unwrap().starts_with("spec.analysis.iterations"), "{blocked}");
 }
@@ -86,7 +86,7 @@ async fn a_canary_made_invalid_in_mid_release_leaves_pods_that_are_gone_and_obey
 #[tokio::test(start_paused = true)]
 async fn a_canary_that_never_was_valid_answers_too() {
     let mut canary = world::canary();
-    canary["spec"]["analysis"]["iterations"] = json!(5);
+    canary["spec"]["analysis"]["iterations"] = json!(5000);
     let world = World::with(canary).await;
     let _serin = world.serin(Arc::new(NoProbe));
     world.condition("Blocked").await;

@@ -77,14 +77,14 @@ async fn a_canary_that_the_engine_refuses_says_so_and_holds_its_target() {
     let mut world = World::new().await;
     world.start();
     world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("1")].join("---\n"))]).await;
-    let refused = CANARY.replace("threshold: 5", "threshold: 5, iterations: 5");
+    let refused = CANARY.replace("threshold: 5", "threshold: 5, iterations: 5000");
     let status = world.push(&[("app.yaml", &[NAMESPACE, &refused, &deployment("2")].join("---\n"))]).await;
     let conditions: BTreeMap<String, &str> =
         status.conditions.iter().map(|(id, message)| (id.to_string(), message.as_str())).collect();
-    let held = "is held until Canary test/podinfo can be carried out: 5 iterations are too many";
+    let held = "is held until Canary test/podinfo can be carried out: 5000 iterations are too many";
     assert!(conditions["Deployment test/podinfo"].contains(held), "{conditions:#?}");
     assert_eq!(conditions.len(), 1, "{conditions:#?}");
-    assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["iterations"], 5);
+    assert_eq!(world.get("Canary", "podinfo").await.unwrap()["spec"]["analysis"]["iterations"], 5000);
     assert_eq!(world.image().await, "podinfo:1", "neither the old policy nor the new one releases it");
 
     let status = world.push(&[("app.yaml", &[NAMESPACE, CANARY, &deployment("2")].join("---\n"))]).await;
