@@ -25,6 +25,7 @@ pub mod screen;
 mod signal;
 pub mod sync;
 pub mod validate;
+mod verdict;
 pub mod wait;
 
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ use crate::model::CommitId;
 use super::connect::{ClusterArgs, Connection};
 use super::exit::{CliError, Exit};
 use super::output;
+use super::verdict::partly;
 
 /// Longest wait for the daemon: Git may take three minutes, a large commit its time.
 const ANSWER_MAX: Duration = Duration::from_secs(240);
@@ -26,8 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Arguments of `serin sync`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  serin sync\n  git push && serin sync --commit $(git rev-parse HEAD)\n\nExit codes: 0 looked, 1 \
-    not as asked or not in time, 2 there is no such Source, 3 the cluster cannot be reached."
+    after_help = "Examples:\n  serin sync\n  git push && serin sync --commit $(git rev-parse HEAD)\n\nExit codes: 0 all of it \
+    is applied, 1 some of it is refused, or not in time, 2 there is no such Source, 3 the cluster cannot be reached."
 )]
 pub struct SyncArgs {
     /// Name of the Source, which is the daemon's cluster.name; the only one without it
@@ -66,9 +67,17 @@ pub async fn run(args: SyncArgs) -> anyhow::Result<u8> {
                 tokio::time::sleep(LOOK_EVERY * 10).await;
             }
             Some(_) | None => {
+                let asked = commit.as_ref().map(CommitId::as_str).or(applied);
+                let partly = asked.and_then(|commit| partly(&status, commit));
                 let short = applied.and_then(|commit| commit.get(..7)).unwrap_or("nothing");
-                output::data(&format!("{}@{short} is applied\n", status.branch))?;
-                return Ok(Exit::Done.code());
+                output::data(&format!(
+                    "{}@{short} is applied{}\n",
+                    status.branch,
+                    if partly.is_some() { " in part" } else { "" }
+                ))?;
+                let Some(words) = partly else { return Ok(Exit::Done.code()) };
+                output::message(&format!("{words}; `serin get` shows all"));
+                return Ok(Exit::Failed.code());
             }
         }
     }

@@ -3,17 +3,25 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::time::Instant;
 
-use crate::api::Canary;
-use crate::model::CommitId;
+use crate::api::annotations::SOURCE;
+use crate::api::{Canary, Source};
+use crate::model::{CommitId, NamespacedName};
 use crate::release::{Outcome, OutcomeKind, Phase, State, wire};
 
 use super::connect::ClusterArgs;
 use super::exit::{CliError, Exit};
 use super::output;
+use super::verdict::kept_away;
+
+/// Time that a refusal has to last before it is taken for final: the daemon tries again meanwhile, and what an API server or an
+/// admission webhook could not do for a moment may pass.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 /// Arguments of `serin wait`.
 #[derive(Debug, Args)]
@@ -80,14 +88,22 @@ pub async fn run(args: WaitArgs) -> anyhow::Result<u8> {
         let missing = anyhow::anyhow!("{subject} does not exist");
         return Err(CliError::input(missing).hint("`serin get -A` lists all of them").into());
     }
-    let ended = tokio::time::timeout(timeout, follow(api, &name, commit.as_ref())).await;
+    let commit = commit.map(|commit| OfCommit::new(&connection.client, commit, &namespace, &name));
+    let ended = tokio::time::timeout(timeout, follow(api, &name, commit)).await;
     let Ok(ended) = ended else {
         output::message(&format!("{subject}: not over within {} s", timeout.as_secs()));
         return Ok(Exit::Failed.code());
     };
-    let (kind, words) = ended?;
-    output::data(&format!("{words}\n"))?;
-    Ok(exit(what, kind).code())
+    match ended? {
+        Ended::Release { kind, words } => {
+            output::data(&format!("{words}\n"))?;
+            Ok(exit(what, kind).code())
+        }
+        Ended::Never(words) => {
+            output::data(&format!("{words}\n"))?;
+            Ok(Exit::Failed.code())
+        }
+    }
 }
 
 fn exit(what: Awaited, kind: OutcomeKind) -> Exit {
@@ -100,13 +116,93 @@ fn exit(what: Awaited, kind: OutcomeKind) -> Exit {
     if holds { Exit::Done } else { Exit::Failed }
 }
 
-async fn follow(api: Api<Canary>, name: &str, commit: Option<&CommitId>) -> anyhow::Result<(OutcomeKind, String)> {
+/// How the wait ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ended {
+    /// With a release.
+    Release { kind: OutcomeKind, words: String },
+    /// There will be none.
+    Never(String),
+}
+
+/// The release of one commit, which may never come.
+struct OfCommit {
+    commit: CommitId,
+    canary: NamespacedName,
+    sources: BoxStream<'static, Result<Source, watcher::Error>>,
+    /// Why none will come, and since when that is so.
+    refused: Option<(String, Instant)>,
+}
+
+impl OfCommit {
+    fn new(client: &Client, commit: CommitId, namespace: &str, name: &str) -> Self {
+        let sources = watcher(Api::<Source>::all(client.clone()), watcher::Config::default());
+        let sources = sources.default_backoff().applied_objects().boxed();
+        Self { commit, canary: NamespacedName::new(namespace, name), sources, refused: None }
+    }
+
+    /// Waits until it is sure that no release will come. Whoever may not read Sources waits for the release alone.
+    async fn refused(&mut self, source_of: Option<&str>) -> String {
+        loop {
+            let lasting = self.refused.clone();
+            let source = tokio::select! {
+                words = lasts(lasting) => return words,
+                change = self.sources.next() => match change {
+                    Some(Ok(source)) => source,
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "the watch on Sources is interrupted");
+                        continue;
+                    }
+                    None => std::future::pending().await,
+                },
+            };
+            let name = format!("{}/{}", source.namespace().unwrap_or_default(), source.name_any());
+            if source_of.is_some_and(|own| own != name) {
+                continue;
+            }
+            let status = source.status.unwrap_or_default();
+            let words = kept_away(&status, &self.commit, &self.canary);
+            if let Some(words) = words.as_ref().filter(|_| self.refused.is_none()) {
+                output::message(words);
+            }
+            self.refused = words.map(|words| {
+                let since = self.refused.as_ref().map_or_else(Instant::now, |(_, since)| *since);
+                (words, since)
+            });
+        }
+    }
+}
+
+/// Ends with the words once they have been so for long enough.
+async fn lasts(refused: Option<(String, Instant)>) -> String {
+    match refused {
+        Some((words, since)) => {
+            tokio::time::sleep_until(since + REFUSED_FOR).await;
+            words
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn never(of: &mut Option<OfCommit>, source_of: Option<&str>) -> String {
+    match of {
+        Some(of) => of.refused(source_of).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn follow(api: Api<Canary>, name: &str, mut of: Option<OfCommit>) -> anyhow::Result<Ended> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut changes = watcher(api, config).default_backoff().applied_objects().boxed();
-    let mut said = String::new();
+    let (mut said, mut source_of) = (String::new(), None);
+    let commit = of.as_ref().map(|of| of.commit.clone());
     loop {
+        let change = tokio::select! {
+            change = changes.try_next() => change,
+            words = never(&mut of, source_of.as_deref()), if !said.is_empty() => return Ok(Ended::Never(words)),
+        };
         // Interruptions are the watcher's to get over; the timeout ends what does not come back.
-        let canary = match changes.try_next().await {
+        let canary = match change {
             Ok(Some(canary)) => canary,
             Ok(None) => anyhow::bail!("the watch on Canary {name} ended"),
             Err(error) => {
@@ -114,8 +210,9 @@ async fn follow(api: Api<Canary>, name: &str, commit: Option<&CommitId>) -> anyh
                 continue;
             }
         };
-        match standing(&canary, commit) {
-            Standing::Ended { kind, words } => return Ok((kind, words)),
+        source_of = canary.annotations().get(SOURCE).cloned();
+        match standing(&canary, commit.as_ref()) {
+            Standing::Ended { kind, words } => return Ok(Ended::Release { kind, words }),
             Standing::UnderWay(words) if words != said => {
                 output::message(&words);
                 said = words;

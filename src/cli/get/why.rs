@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::api::ObjectState;
 use crate::cli::screen::{Frame, Row};
 use crate::model::RollbackFate;
 
@@ -51,11 +52,26 @@ pub(super) fn sentence(view: &View, now: Timestamp) -> String {
         (_, Some(waits)) => format!("{it} is {}{for_how_long}: it waits for {waits}.", phase.to_lowercase()),
         (_, None) => {
             let runs = view.promoted.as_deref().map(short_revision).unwrap_or_else(|| "what it has".to_owned());
-            format!(
-                "Nothing is to be done for {it}: primary runs {runs}{for_how_long}, and Git names nothing newer."
-            )
+            match view.sources.iter().find_map(unread) {
+                Some(newer) => format!("Primary of {it} runs {runs}{for_how_long}, and {newer}."),
+                None => format!(
+                    "Nothing is to be done for {it}: primary runs {runs}{for_how_long}, and Git names nothing newer."
+                ),
+            }
         }
     }
+}
+
+/// What a source has for this release, or may have, and the cluster has not.
+fn unread(source: &SourceView) -> Option<String> {
+    let status = &source.status;
+    let commit = status.applied.as_ref().map(|applied| applied.commit.get(..7).unwrap_or(&applied.commit));
+    let at = commit.map(|commit| format!("{}@{commit}", status.branch)).unwrap_or_else(|| status.branch.clone());
+    let refused = status.objects.iter().find(|object| object.state == ObjectState::Refused);
+    let refused = refused.map(|object| format!("what Git names now ({at}) is refused: {}", object.message));
+    let problem =
+        || Some(format!("what Git names now ({at}) is not all taken up: {}", status.problems.first()?.message));
+    refused.or_else(problem)
 }
 
 fn evidence(view: &View, around: &Around, now: Timestamp) -> Vec<String> {
@@ -64,6 +80,7 @@ fn evidence(view: &View, around: &Around, now: Timestamp) -> Vec<String> {
         if let Some(error) = &source.status.error {
             points.push(format!("the source: {}", error.message));
         }
+        points.extend(source.status.problems.iter().map(|problem| format!("the source: {}", problem.message)));
         points.extend(
             source.status.objects.iter().map(|object| format!("{}: {}", object.state.as_str(), object.message)),
         );

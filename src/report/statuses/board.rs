@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::ledger::Ledger;
 use super::target::WatchedTarget;
 use super::touched::What;
-use crate::api::SourceStatus;
+use crate::api::{CommitResult, ObjectState, SourceStatus};
 use crate::forge::CommitState;
 use crate::model::NamespacedName;
 use crate::release::OutcomeKind;
@@ -23,6 +23,8 @@ pub struct Board {
     rows: Vec<RevisionTarget>,
     /// Why the forge is not told.
     trouble: Option<String>,
+    /// What of the newest commit that was worked through was not applied, in words.
+    partly: Option<String>,
 }
 
 /// The answer.
@@ -42,6 +44,9 @@ pub struct Revision {
     /// The newest commit that was worked through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
+    /// What of it is not applied, where no target tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Why the forge does not know it yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forge_trouble: Option<String>,
@@ -96,7 +101,9 @@ impl Board {
             rows.extend(past(canary, target));
         }
         let at = |commit: &Option<crate::api::CommitAt>| commit.as_ref().map(|it| it.commit.clone());
-        Self { tip: at(&source.seen), applied: at(&source.applied), rows, trouble }
+        let (tip, applied) = (at(&source.seen), at(&source.applied));
+        let partly = applied.as_deref().and_then(|applied| partly(source, applied));
+        Self { tip, applied, rows, trouble, partly }
     }
 
     /// The answer for a commit or a digest, or the beginning of one; `None` if nothing is known of it.
@@ -121,19 +128,38 @@ impl Board {
         if targets.is_empty() && !at_tip {
             return None;
         }
+        // Of a commit without a target nothing else tells that some of it was refused.
+        let partly = self.partly.as_ref().filter(|_| targets.is_empty());
+        let alone = if partly.is_some() { CommitState::Error } else { CommitState::Success };
         let worst = ["failure", "error", "running", "pending", "cancelled", "success"];
         let open = targets.iter().any(|it| it.state == "running" || it.state == "pending");
         let state = worst.into_iter().find(|state| targets.iter().any(|it| it.state == *state));
         Some(Revision {
             revision: revision.to_owned(),
-            state: state.unwrap_or(CommitState::Success.as_str()),
-            is_final: !open && targets.iter().all(|it| it.is_final),
+            state: state.unwrap_or(alone.as_str()),
+            description: partly.cloned(),
+            is_final: partly.is_none() && !open && targets.iter().all(|it| it.is_final),
             tip: self.tip.clone(),
             applied: self.applied.clone(),
             forge_trouble: self.trouble.clone(),
             targets,
         })
     }
+}
+
+/// What of a commit was not applied, in words.
+fn partly(source: &SourceStatus, commit: &str) -> Option<String> {
+    let record = source.commits.iter().rev().find(|record| record.commit.as_str() == commit)?;
+    if record.result == CommitResult::Applied {
+        return None;
+    }
+    let refused = source.objects.iter().filter(|object| object.state == ObjectState::Refused);
+    let first =
+        refused.map(|object| &object.message).chain(source.problems.iter().map(|note| &note.message)).next();
+    Some(match first {
+        Some(first) => format!("applied in part: {first}"),
+        None => "applied in part".to_owned(),
+    })
 }
 
 /// What a Canary itself remembers: for commits that are not followed any more.

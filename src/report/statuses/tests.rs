@@ -360,3 +360,21 @@ fn whoever_asks_gets_the_worst_and_open_while_one_is() {
     assert_eq!(answer["final"], false);
     assert_eq!(answer["targets"][0]["state"], "running");
 }
+
+#[test]
+fn a_commit_without_a_target_of_which_something_was_refused_is_no_success() {
+    let sha = commit(7);
+    let source = |result: &str| -> SourceStatus {
+        let refused = serde_json::json!({"kind": "ConfigMap", "name": "a", "state": "Refused", "message": "no namespace x", "since": ""});
+        let source = serde_json::json!({"applied": {"commit": sha, "at": ""}, "objects": [refused],
+            "commits": [{"commit": sha, "result": result}]});
+        serde_json::from_value(source).unwrap()
+    };
+    let found = |result: &str| {
+        let board = Board::new(&Story::new().ledger, &BTreeMap::new(), &source(result), None);
+        let found = board.find(sha.as_str()).unwrap();
+        (found.state, found.is_final, found.description)
+    };
+    assert_eq!(found("applied"), ("success", true, None));
+    assert_eq!(found("partly"), ("error", false, Some("applied in part: no namespace x".to_owned())));
+}

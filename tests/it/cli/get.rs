@@ -11,7 +11,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use serin::api::Canary;
-use serin::api::annotations::{PENDING, REQUEST, UNRECORDED};
+use serin::api::annotations::{PENDING, REQUEST, SYNC, UNRECORDED};
 use serin::sandbox::apiserver::ApiServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -176,6 +176,57 @@ fn failed() -> Value {
 fn blocked() -> Value {
     json!({"phase": "", "conditions": [{"type": "Blocked", "status": "True", "reason": "Blocked",
         "message": "spec.analysis.mirror is not supported yet: remove it"}]})
+}
+
+/// A commit that was worked through and of which something was refused.
+fn refused_commit() -> Value {
+    let message = "app.yaml:29: Deployment default/good: unknown field `imagee`";
+    let object = json!({"group": "apps", "kind": "Deployment", "namespace": "default", "name": "good",
+        "state": "Refused", "message": message, "since": time(60)});
+    let targets = json!({"default/good": {"state": "invalid", "message": message}});
+    json!({"branch": "main", "applied": {"commit": COMMIT, "at": time(60)}, "objects": [object],
+        "commits": [{"commit": COMMIT, "result": "partly", "targets": targets}]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_git_names_and_the_cluster_refuses_is_no_success_of_any_verb() {
+    let world = World::start().await;
+    let at = "2026-01-01T00:00:00Z";
+    let idle = json!({"phase": "Succeeded", "canaryWeight": 0, "serin": {"version": 1, "state": {
+        "phase": {"name": "idle", "last": "Succeeded", "since": at},
+        "promoted": {"revision": format!("{NEXT}@{}", "b".repeat(40)), "at": at}}}});
+    world.canary("good", json!({}), idle).await;
+    world.source(refused_commit()).await;
+    let why = screen(&world.serin(&["why", "good"]).await);
+    let words =
+        "and what Git names now (main@f4ae59b) is refused: app.yaml:29: Deployment default/good: unknown field";
+    assert!(why.contains(words) && !why.contains("Nothing is to be done"), "{why}");
+
+    let waited = tokio::time::timeout(PATIENCE, world.serin(&["wait", "good", "--commit", COMMIT])).await;
+    let waited = waited.expect("it does not wait for what never comes");
+    assert_eq!(waited.status.code(), Some(1));
+    assert!(screen(&waited).contains("f4ae59b is refused: app.yaml:29: Deployment"), "{}", screen(&waited));
+
+    let answering = async {
+        let api: Api<serin::api::Source> = Api::namespaced(world.client.clone(), "default");
+        loop {
+            let source = api.get("main").await.expect("the Source");
+            if let Some(request) = source.annotations().get(SYNC) {
+                let mut status = refused_commit();
+                status["handledRequest"] = json!(request);
+                world.source(status).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let synced = tokio::select! {
+        synced = world.serin(&["sync", "--commit", COMMIT]) => synced,
+        () = answering => unreachable!("it goes on"),
+    };
+    let shown = screen(&synced);
+    assert_eq!(synced.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("main@f4ae59b is applied in part"), "{shown}");
+    assert!(shown.contains("1 object is refused: app.yaml:29: Deployment"), "{shown}");
 }
 
 /// Three Canaries: one under way, one that failed, one that cannot be carried out.
