@@ -42,6 +42,12 @@ impl Manifest {
         text(&self.object, &["kind"])
     }
 
+    /// The way to one of its fields from the document's root: that of an item of a List begins there.
+    pub fn path_in_document<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let list = self.item.map(|item| ["items".to_owned(), item.to_string()]);
+        list.into_iter().flatten().chain(path.into_iter().map(str::to_owned)).collect()
+    }
+
     /// `metadata.name`.
     pub fn name(&self) -> &str {
         text(&self.object, &["metadata", "name"])

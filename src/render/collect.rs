@@ -1,6 +1,7 @@
 //! Which files a kustomization is made of. Pure, over the files of one commit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 
 use crate::git::{Entry, Files, GitError};
 use crate::manifest::{Kustomization, Reference, is_kustomization};
@@ -53,8 +54,59 @@ impl Export {
     }
 }
 
-/// Why a kustomization is not rendered, in words.
-pub(super) type Refusal = String;
+/// Why a kustomization is not rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The file that is at fault; empty if it is none in particular.
+    pub file: String,
+    /// What in it.
+    pub named: Option<String>,
+    /// In words that name both.
+    pub message: String,
+}
+
+impl Refusal {
+    fn of(file: &str, named: Option<&str>, message: String) -> Self {
+        Self { file: file.to_owned(), named: named.map(str::to_owned), message }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What a kustomization is made of, for those who look and do not render.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Paths of everything that it is made of.
+    pub files: BTreeSet<String>,
+    /// Folders with a kustomization of their own that are part of it, its own included.
+    pub folders: BTreeSet<String>,
+    /// What it asks for beside listing files, in words; `None`: its files are applied as they are.
+    pub changes: Option<String>,
+}
+
+/// Looks at the kustomization of `folder` as the daemon does before it renders anything.
+///
+/// # Errors
+/// If the files cannot be read at all.
+pub fn examine(files: &dyn Files, folder: &str) -> Result<Result<Made, Refusal>, GitError> {
+    let made = |export: Export| {
+        let Export { files, folders, changes, is_component, folder: _, file: _ } = export;
+        let changes = changes.or(is_component.then(|| "it is a component".to_owned()));
+        Made { files: files.into_keys().collect(), folders, changes }
+    };
+    Ok(collect(files, folder)?.map(made))
+}
+
+/// A folder that is still to be entered.
+struct Open {
+    folder: String,
+    /// Those that name it, from the first one on.
+    by: Vec<String>,
+}
 
 /// Collects what the kustomization of `folder` is made of.
 pub(super) fn collect(files: &dyn Files, folder: &str) -> Result<Result<Export, Refusal>, GitError> {
@@ -66,13 +118,16 @@ pub(super) fn collect(files: &dyn Files, folder: &str) -> Result<Result<Export, 
         changes: None,
         is_component: false,
     };
-    let mut open = VecDeque::from([folder.to_owned()]);
-    while let Some(folder) = open.pop_front() {
-        if !export.folders.insert(folder.clone()) {
+    let mut open = VecDeque::from([Open { folder: folder.to_owned(), by: Vec::new() }]);
+    while let Some(next) = open.pop_front() {
+        if !export.folders.insert(next.folder.clone()) {
             continue;
         }
-        match enter(files, &folder, &mut export)? {
-            Ok(folders) => open.extend(folders),
+        match enter(files, &next, &mut export)? {
+            Ok(folders) => {
+                let by: Vec<String> = next.by.into_iter().chain([next.folder]).collect();
+                open.extend(folders.into_iter().map(|folder| Open { folder, by: by.clone() }));
+            }
             Err(refusal) => return Ok(Err(refusal)),
         }
     }
@@ -80,19 +135,24 @@ pub(super) fn collect(files: &dyn Files, folder: &str) -> Result<Result<Export, 
 }
 
 /// Takes one folder's kustomization and the files that it names; the folders that it names are returned.
-fn enter(files: &dyn Files, folder: &str, export: &mut Export) -> Result<Result<Vec<String>, Refusal>, GitError> {
+fn enter(
+    files: &dyn Files,
+    Open { folder, by }: &Open,
+    export: &mut Export,
+) -> Result<Result<Vec<String>, Refusal>, GitError> {
     let (file, text) = match kustomization_in(files, folder, export)? {
         Ok(found) => found,
         Err(refusal) => return Ok(Err(refusal)),
     };
     let read = match Kustomization::read(&file, &text) {
         Ok(read) => read,
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Ok(Err(Refusal::of(&file, None, error.to_string()))),
     };
     if let Some(program) = read.runs {
-        return Ok(Err(format!(
+        let message = format!(
             "{file}: `{program}` needs Helm, which is not run here: render the chart in CI (`helm template`) and commit the result"
-        )));
+        );
+        return Ok(Err(Refusal::of(&file, Some(&program), message)));
     }
     let is_root = export.file.is_empty();
     if is_root {
@@ -107,15 +167,18 @@ fn enter(files: &dyn Files, folder: &str, export: &mut Export) -> Result<Result<
     }
     let mut folders = Vec::new();
     for Reference { path, may_be_folder } in read.references {
-        let refused = |why: &str| Ok(Err(format!("{file}: `{path}` {why}")));
+        let refused = |why: &str| Ok(Err(Refusal::of(&file, Some(&path), format!("{file}: `{path}` {why}"))));
         let Some(place) = resolved(folder, &path) else {
             return refused("is not in this repository: nothing is fetched or read from elsewhere; copy it here");
         };
         match files.entry(&place, FILE_BYTES_MAX)? {
             Entry::File { oid, bytes } => {
                 if let Err(why) = export.take(&place, oid, bytes) {
-                    return Ok(Err(format!("{}: {why}", export.file)));
+                    return Ok(Err(Refusal::of(&export.file, None, format!("{}: {why}", export.file))));
                 }
+            }
+            Entry::Folder(_) if may_be_folder && (place == *folder || by.contains(&place)) => {
+                return refused("leads back to where it is named from: a kustomization cannot be made of itself");
             }
             Entry::Folder(_) if may_be_folder => folders.push(place),
             Entry::Folder(_) => return refused("is a folder, where a file has to be"),
@@ -136,24 +199,30 @@ fn kustomization_in(
     export: &mut Export,
 ) -> Result<Result<(String, String), Refusal>, GitError> {
     let shown = if folder.is_empty() { "." } else { folder };
+    let refused = |file: &str, message: String| Ok(Err(Refusal::of(file, None, message)));
     let Entry::Folder(names) = files.entry(folder, 0)? else {
-        return Ok(Err(format!("`{shown}` is no folder")));
+        return refused("", format!("`{shown}` is no folder"));
     };
     let mut found = names.iter().filter(|name| is_kustomization(name));
     let name = match (found.next(), found.next()) {
         (Some(name), None) => name,
-        (Some(_), Some(_)) => return Ok(Err(format!("`{shown}` has more than one kustomization"))),
-        (None, _) => return Ok(Err(format!("`{shown}` is listed as a folder and has no kustomization.yaml"))),
+        (Some(name), Some(_)) => {
+            return refused(&within(folder, name), format!("`{shown}` has more than one kustomization"));
+        }
+        (None, _) => return refused("", format!("`{shown}` is listed as a folder and has no kustomization.yaml")),
     };
     let path = within(folder, name);
-    Ok(match files.entry(&path, FILE_BYTES_MAX)? {
+    match files.entry(&path, FILE_BYTES_MAX)? {
         Entry::File { oid, bytes } => match String::from_utf8(bytes.clone()) {
-            Ok(text) => export.take(&path, oid, bytes).map(|()| (path, text)),
-            Err(_) => Err(format!("{path} is not UTF-8 text")),
+            Ok(text) => match export.take(&path, oid, bytes) {
+                Ok(()) => Ok(Ok((path, text))),
+                Err(why) => refused(&path, why),
+            },
+            Err(_) => refused(&path, format!("{path} is not UTF-8 text")),
         },
-        Entry::Refused(why) => Err(format!("{path} is not read: {why}")),
-        Entry::Missing | Entry::Folder(_) => Err(format!("{path} is no file")),
-    })
+        Entry::Refused(why) => refused(&path, format!("{path} is not read: {why}")),
+        Entry::Missing | Entry::Folder(_) => refused(&path, format!("{path} is no file")),
+    }
 }
 
 /// A name in a folder.
@@ -208,8 +277,8 @@ mod tests {
         }
     }
 
-    fn of(files: &[(&'static str, &'static str)], folder: &str) -> Result<Export, Refusal> {
-        collect(&Tree(files.iter().copied().collect()), folder).unwrap()
+    fn of(files: &[(&'static str, &'static str)], folder: &str) -> Result<Export, String> {
+        collect(&Tree(files.iter().copied().collect()), folder).unwrap().map_err(|refusal| refusal.to_string())
     }
 
     const BASE: [(&str, &str); 3] = [
@@ -278,13 +347,30 @@ mod tests {
     }
 
     #[test]
-    fn circles_end_and_equal_input_has_an_equal_key() {
-        let files =
+    fn a_circle_is_refused_where_it_closes_and_what_is_named_twice_is_none() {
+        let circle =
             [("a/kustomization.yaml", "resources: [../b]\n"), ("b/kustomization.yaml", "resources: [../a]\n")];
-        let export = of(&files, "a").unwrap();
-        assert_eq!(export.folders.len(), 2);
-        assert_eq!(export.key(), of(&files, "a").unwrap().key());
-        assert_ne!(export.key(), of(&files, "b").unwrap().key());
+        let refused = collect(&Tree(circle.into_iter().collect()), "a").unwrap().unwrap_err();
+        assert_eq!((refused.file.as_str(), refused.named.as_deref()), ("b/kustomization.yaml", Some("../a")));
+        assert!(refused.message.contains("cannot be made of itself"), "{refused}");
+        assert!(of(&[("a/kustomization.yaml", "resources: [.]\n")], "a").unwrap_err().contains("of itself"));
+        let twice = [
+            &BASE[..],
+            &[
+                ("a/kustomization.yaml", "resources: [../b, ../c]\n"),
+                ("b/kustomization.yaml", "resources: [../base]\n"),
+                ("c/kustomization.yaml", "resources: [../base]\n"),
+            ],
+        ]
+        .concat();
+        assert_eq!(of(&twice, "a").unwrap().folders.len(), 4);
+    }
+
+    #[test]
+    fn equal_input_has_an_equal_key() {
+        assert_eq!(of(&BASE, "base").unwrap().key(), of(&BASE, "base").unwrap().key());
+        let other = [BASE[0], ("base/a.yaml", "a: 1000\n"), BASE[2]];
+        assert_ne!(of(&BASE, "base").unwrap().key(), of(&other, "base").unwrap().key());
         let two = [("a/kustomization.yaml", "resources: []\n"), ("a/Kustomization", "resources: []\n")];
         assert!(of(&two, "a").unwrap_err().contains("more than one"));
     }

@@ -11,5 +11,6 @@ mod edit;
 mod program;
 mod snapshot;
 
+pub use collect::{Made, Refusal, examine};
 pub use program::Program;
 pub use snapshot::{PutRight, Renderer};

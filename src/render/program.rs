@@ -94,13 +94,23 @@ impl Program {
             // It names files by where they were exported to.
             let place = format!("{}/", home.path().join(TREE).display());
             let words = String::from_utf8_lossy(&err).replace(&place, "");
-            Err(Failure::Lasting(told_lines(words.trim(), ERROR_MAX)))
+            Err(Failure::Lasting(told_lines(complaint(words.trim()).trim(), ERROR_MAX)))
         };
         match tokio::time::timeout(RENDER_MAX, run).await {
             Ok(result) => result,
             Err(_elapsed) => Err(Failure::Passing(format!("it took more than {} s", RENDER_MAX.as_secs()))),
         }
     }
+}
+
+/// What it complains about: kubectl logs it with the time and its process id, which differ at each run.
+fn complaint(words: &str) -> String {
+    const LOGGED: &str = "] \"command failed\" err=";
+    let line = |line: &str| match line.split_once(LOGGED) {
+        Some((_, quoted)) => serde_json::from_str(quoted).unwrap_or_else(|_| quoted.trim_matches('"').to_owned()),
+        None => line.to_owned(),
+    };
+    words.lines().map(line).collect::<Vec<String>>().join("\n")
 }
 
 /// The folder of the export, and one in which there is no program.
@@ -135,4 +145,17 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> Vec<u8> {
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_complains_about_is_told_without_when_and_by_whom() {
+        let logged =
+            r#"E1126 23:43:09.735061   14130 run.go:72] "command failed" err="accumulating: \"a.yaml\" is gone""#;
+        assert_eq!(complaint(logged), r#"accumulating: "a.yaml" is gone"#);
+        assert_eq!(complaint("Error: no such file\nsecond"), "Error: no such file\nsecond");
+    }
 }

@@ -63,7 +63,7 @@ enum Root {
     /// It is a part of others.
     Part,
     /// It is not rendered.
-    Refused { folder: String, file: String, why: Refusal },
+    Refused { folder: String, file: String, why: String },
 }
 
 impl Renderer {
@@ -146,7 +146,7 @@ impl Renderer {
         };
         let (now, then) = match (export(tip).await?, export(good).await?) {
             (Ok(now), Ok(then)) => (now, then),
-            (Err(why), _) | (_, Err(why)) => return Ok(Err(why)),
+            (Err(why), _) | (_, Err(why)) => return Ok(Err(why.to_string())),
         };
         let candidates = edit::candidates(&now, &then);
         let (mut tries, all) = (0_usize, candidates.iter().collect::<Vec<_>>());
@@ -231,7 +231,7 @@ impl Renderer {
             Ok(export) if export.is_component => Root::Part,
             Ok(export) if export.changes.is_none() => Root::Selection(export),
             Ok(export) => Root::Overlay(export),
-            Err(why) => Root::Refused { folder, file, why },
+            Err(why) => Root::Refused { folder, file, why: why.to_string() },
         };
         Ok(collected.into_iter().map(root).collect())
     }

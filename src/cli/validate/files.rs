@@ -9,8 +9,9 @@ use anyhow::Context;
 
 use crate::cli::exit::CliError;
 use crate::git::{IGNORE_FILE, Ignore};
-use crate::manifest::{LineIndex, Locator};
+use crate::manifest::{LineIndex, Locator, Manifest};
 
+use super::disk::slashed;
 use super::finding::Finding;
 
 /// Largest file that is read; the same limit as the daemon's.
@@ -35,6 +36,22 @@ impl Source {
     /// Where its fields are.
     pub(super) fn locator(&self) -> &Locator {
         self.locator.get_or_init(|| Locator::new(&self.text))
+    }
+
+    /// How the scalar at a path of one of its objects is written.
+    pub(super) fn written(&self, manifest: &Manifest, path: &[String]) -> Option<&str> {
+        let path = manifest.path_in_document(path.iter().map(String::as_str));
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        self.locator().written(&self.text, manifest.document, &path)
+    }
+
+    /// The first place where something is written: line and column from 1, and its width.
+    pub(super) fn find(&self, written: &str) -> Option<(u32, u32, usize)> {
+        let mut lines = (1_u32..).zip(self.text.lines());
+        lines.find_map(|(number, line)| {
+            let column = u32::try_from(line.get(..line.find(written)?)?.chars().count()).ok()?;
+            Some((number, column + 1, written.chars().count()))
+        })
     }
 
     /// A line, from 1.
@@ -148,11 +165,6 @@ fn place_of(folder: &Path) -> (String, Ignore) {
     above.reverse();
     above.into_iter().for_each(|above| add_rules(&mut ignore, above, &inside(above)));
     (inside(&whole), ignore)
-}
-
-fn slashed(path: &Path) -> String {
-    let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    parts.join("/")
 }
 
 fn add_rules(ignore: &mut Ignore, folder: &Path, place: &str) {

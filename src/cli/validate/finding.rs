@@ -84,7 +84,7 @@ impl Rule {
             Self::Unread => "A file is not read",
             Self::Kustomize => "A kustomization leaves a file out, or has to be rendered",
             Self::Schema => "A field is unknown, missing or of the wrong type",
-            Self::Version => "An API version is no longer served",
+            Self::Version => "An API version is no longer served, or no server knows the kind",
             Self::Policy => "A Canary or template is not carried out as it is written",
             Self::Duplicate => "Two documents claim the same thing",
             Self::Reference => "A reference leads nowhere here",
@@ -166,9 +166,8 @@ impl Finding {
         path: &[&str],
         message: String,
     ) -> Self {
-        let item = manifest.item.map(|item| item.to_string());
-        let list = item.as_deref().map(|item| ["items", item]);
-        let segments: Vec<&str> = list.iter().flatten().chain(path).copied().collect();
+        let path = manifest.path_in_document(path.iter().copied());
+        let segments: Vec<&str> = path.iter().map(String::as_str).collect();
         let found = (0..=segments.len()).rev().find_map(|length| {
             source.locator().key(manifest.document, segments.get(..length).unwrap_or_default())
         });

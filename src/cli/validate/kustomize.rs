@@ -1,9 +1,12 @@
 //! Kustomizations among the files: which files they leave out, and which are no manifests by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use crate::manifest::{Kustomization, is_kustomization};
+use crate::manifest::{self, is_kustomization};
+use crate::render::{self, Refusal};
 
+use super::disk::Disk;
 use super::files::Source;
 use super::finding::{Finding, Rule, Severity};
 
@@ -27,7 +30,7 @@ impl Governed {
         for (folder, source) in &kustomizations {
             governed.aside.insert(source.path.clone());
             if !kustomizations.keys().any(|other| other != folder && is_below(folder, other)) {
-                governed.root(folder, source, &kustomizations, sources);
+                governed.root(folder, source, sources);
             }
         }
         governed
@@ -38,39 +41,36 @@ impl Governed {
         !self.aside.contains(&source.path)
     }
 
-    fn root(
-        &mut self,
-        folder: &str,
-        source: &Source,
-        kustomizations: &BTreeMap<String, &Source>,
-        sources: &[Source],
-    ) {
-        let (mut listed, mut folders) = (BTreeSet::new(), BTreeSet::new());
-        let mut changes = None;
-        let mut open = vec![(folder.to_owned(), source)];
-        while let Some((folder, source)) = open.pop() {
-            if !folders.insert(folder.clone()) {
-                continue;
-            }
-            let read = match Kustomization::read(&source.path, &source.text) {
-                Ok(read) => read,
-                Err(error) => {
-                    self.findings.push(Finding::syntax(&error));
-                    return;
-                }
-            };
-            changes = changes.or(read.changes).or(read.is_component.then(|| "it is a component".to_owned()));
-            for place in read.references.iter().filter_map(|reference| resolved(&folder, &reference.path)) {
-                match kustomizations.get(&place) {
-                    Some(inner) => open.push((place, inner)),
-                    None => drop(listed.insert(place)),
-                }
-            }
-        }
-        let is_governed = |source: &&Source| folders.iter().any(|folder| is_below(&source.path, folder));
+    /// What becomes of the files of one of them.
+    fn root(&mut self, folder: &str, source: &Source, sources: &[Source]) {
         let shown = if folder.is_empty() { "." } else { folder };
-        if let Some(changes) = changes {
-            self.aside.extend(sources.iter().filter(is_governed).map(|source| source.path.clone()));
+        let Some(disk) = Disk::around(Path::new(shown)) else { return };
+        let Some(place) = disk.place(Path::new(shown)) else { return };
+        let places: BTreeMap<String, &Source> =
+            sources.iter().filter_map(|source| Some((disk.place(Path::new(&source.path))?, source))).collect();
+        // The files of a working copy are there: nothing of Git's can be damaged.
+        let Ok(made) = render::examine(&disk, &place) else { return };
+        let below = |folders: &BTreeSet<String>| {
+            let is_governed =
+                |(file, _): &(&String, &&Source)| folders.iter().any(|folder| is_below(file, folder));
+            let governed = places.iter().filter(is_governed);
+            governed.map(|(file, source)| (file.clone(), *source)).collect::<Vec<_>>()
+        };
+        let made = match made {
+            Ok(made) => made,
+            Err(refusal) => {
+                self.aside.extend(below(&BTreeSet::from([place])).into_iter().map(|(_, it)| it.path.clone()));
+                let finding = refused(&refusal, places.get(&refusal.file).copied(), source);
+                // A base is at fault once, whoever names it.
+                if !self.findings.contains(&finding) {
+                    self.findings.push(finding);
+                }
+                return;
+            }
+        };
+        let governed = below(&made.folders);
+        if let Some(changes) = made.changes {
+            self.aside.extend(governed.into_iter().map(|(_, source)| source.path.clone()));
             let message = format!(
                 "{changes}: the daemon renders it, by `kustomize` or `kubectl` beside it, and holds the folder where neither is; \
                  its files are not checked one by one, `kubectl kustomize {shown} | serin validate -` checks what they make"
@@ -78,18 +78,38 @@ impl Governed {
             self.findings.push(Finding::of_file(Severity::Warning, Rule::Kustomize, source.path.clone(), message));
             return;
         }
-        for left_out in sources.iter().filter(is_governed).filter(|file| !listed.contains(&file.path)) {
+        for (_, left_out) in governed.into_iter().filter(|(file, _)| !made.files.contains(file)) {
             if !is_kustomization(&left_out.path) {
                 let message = format!("it is left out: {} does not list it", source.path);
-                self.findings.push(Finding::of_file(
-                    Severity::Warning,
-                    Rule::Kustomize,
-                    left_out.path.clone(),
-                    message,
-                ));
+                let path = left_out.path.clone();
+                self.findings.push(Finding::of_file(Severity::Warning, Rule::Kustomize, path, message));
             }
             self.aside.insert(left_out.path.clone());
         }
+    }
+}
+
+/// What the daemon would say, where it is written; `at`: the file at fault, if it is among those that are checked.
+fn refused(refusal: &Refusal, at: Option<&Source>, root: &Source) -> Finding {
+    let Refusal { file, named, message } = refusal;
+    let message = match at {
+        Some(_) => message.strip_prefix(&format!("{file}: ")).unwrap_or(message),
+        None => message,
+    };
+    let message = format!("{message}; the daemon holds the whole folder, and deletes nothing meanwhile");
+    let source = at.unwrap_or(root);
+    let found = named.as_deref().filter(|_| at.is_some()).and_then(|named| source.find(named));
+    match found {
+        Some((line, column, width)) => Finding {
+            severity: Severity::Error,
+            rule: Rule::Kustomize,
+            file: source.path.clone(),
+            line,
+            column,
+            message,
+            snippet: Some(manifest::snippet(source.line(line), line, column, width)),
+        },
+        None => Finding::of_file(Severity::Error, Rule::Kustomize, source.path.clone(), message),
     }
 }
 
@@ -105,18 +125,4 @@ fn folder_of(path: &str) -> &str {
 
 fn is_below(path: &str, folder: &str) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// Where what is written in a folder leads, as far as it is a path.
-fn resolved(folder: &str, path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    let absolute = if folder.starts_with('/') { "/" } else { "" };
-    (!path.contains("://")).then(|| format!("{absolute}{}", parts.join("/")))
 }

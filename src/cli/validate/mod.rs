@@ -1,8 +1,10 @@
 //! `serin validate`: syntax, schema, references of manifests and whether this version carries them out, offline.
 
+mod disk;
 mod files;
 mod finding;
 mod generated;
+mod kinds;
 mod kustomize;
 mod pair;
 mod policy;

@@ -8,6 +8,7 @@ use crate::{controller, metrics, sync};
 
 use super::files::Source;
 use super::finding::{Finding, Rule, Severity};
+use super::kinds;
 use super::references::canary_of;
 
 /// Gone API versions; metric providers that cannot be asked; for a Canary, whether this version of Serin carries it out.
@@ -20,6 +21,9 @@ pub(super) fn check(source: &Source, manifest: &Manifest) -> Vec<Finding> {
     }
     if let Some(message) = sync::not_served(&manifest.object) {
         findings.push(of(Severity::Error, Rule::Version, "apiVersion", message));
+    }
+    if let Some(message) = kinds::unknown(&manifest.object) {
+        findings.push(of(Severity::Error, Rule::Version, "kind", message));
     }
     let provider = manifest.object["spec"]["provider"]["type"].as_str();
     if manifest.kind() == "MetricTemplate"

@@ -83,7 +83,7 @@ fn unknown_fields_are_errors_with_a_suggestion() {
 fn what_this_version_does_not_carry_out_is_refused_as_the_daemon_refuses_it() {
     let with = |line: &str| GOOD.replace("stepWeight: 10", line);
     let files = [
-        ("a.yaml", with("stepWeight: 10\n    iterations: 10")),
+        ("a.yaml", with("stepWeight: 10\n    iterations: 5000")),
         (
             "b.yaml",
             with("stepWeight: 10\n    primaryReadyThreshold: 75")
@@ -354,4 +354,47 @@ fn what_is_ignored_is_not_checked_and_code_scanning_gets_the_rest() {
     let sarif: serde_json::Value = serde_json::from_str(sarif).unwrap();
     let results = sarif["runs"][0]["results"].as_array().unwrap();
     assert_eq!((results.len(), &results[0]["ruleId"]), (1, &serde_json::json!("syntax")));
+}
+
+#[test]
+fn a_hint_says_what_is_written_and_not_what_it_was_read_as() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata: {name: a}\n  data:\n    version: 1.10\n    \
+        mode: 0400\n    sha: 1234567e8\n    time: 1_000\n    flag: yes\n";
+    let screen = validated(&[("app.yaml", text)], &[]);
+    for written in ["1.10", "0400", "1234567e8", "1_000", "yes"] {
+        assert!(screen.contains(&format!("write \"{written}\", in quotes")), "{written}: {screen}");
+    }
+}
+
+#[test]
+fn kinds_that_no_server_has_are_errors_and_secrets_have_to_be_base64() {
+    let object = |version: &str, kind: &str, rest: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n{rest}")
+    };
+    for (text, words) in [
+        (
+            object("v1", "Deployment", ""),
+            "2:1: error: no API server knows Deployment in v1, did you mean apps/v1 Deployment?",
+        ),
+        (object("app/v1", "Deployment", ""), "no API server knows Deployment in app/v1"),
+        (object("v1", "Secret", "data: {x: \"not base64!\"}\n"), "`data.x` is no base64"),
+    ] {
+        let screen = validated(&[("a.yaml", &text)], &[]);
+        assert!(screen.starts_with("exit 2") && screen.contains(words), "{screen}");
+    }
+}
+
+#[test]
+fn a_kustomization_that_the_daemon_refuses_is_an_error_where_it_is_written() {
+    let good = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    let files = [
+        ("missing/kustomization.yaml", "resources:\n- a.yaml\n- nosuch.yaml\n"),
+        ("missing/a.yaml", good),
+        ("helm/kustomization.yaml", "helmCharts: [{name: podinfo, repo: 'https://x'}]\n"),
+        ("remote/kustomization.yaml", "resources: ['https://github.com/foo/bar//base?ref=v1']\n"),
+        ("deep/kustomization.yaml", "resources: [../remote]\n"),
+        ("circle/kustomization.yaml", "resources: [../circle2]\n"),
+        ("circle2/kustomization.yaml", "resources: [../circle]\n"),
+    ];
+    insta::assert_snapshot!("validate-kustomizations", validated(&files, &[]));
 }

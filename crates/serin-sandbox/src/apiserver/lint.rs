@@ -6,10 +6,12 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::fields::{element_of, topology};
-use super::kinds::{Catalog, Resource};
+use super::kinds::{Catalog, DEFINITIONS, Resource, prepare_definition};
 use super::prune::join;
 use super::quantity::{Quantity, canonicalize, is_quantity};
-use super::schema::{Schema, Topology};
+use super::schema::{OBJECT_META, Schema, Topology, named};
+use super::status::FieldError;
+use super::validate::Format;
 use super::{convert, defaults, validate};
 
 static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::new([]));
@@ -23,39 +25,53 @@ pub struct Fault {
     pub message: String,
 }
 
-/// Everything that is wrong with an object; `None` if its kind is not built in, in this version.
-pub fn lint(object: &Value) -> Option<Vec<Fault>> {
-    let api_version = object["apiVersion"].as_str()?;
+/// How a value is written, by the way to its field; `None` where that is not known.
+pub type Written<'a> = &'a dyn Fn(&[String]) -> Option<String>;
+
+/// Everything that is wrong with an object; of a kind that is not built in, in this version, with its metadata.
+pub fn lint(object: &Value, written: Written<'_>) -> Vec<Fault> {
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let resource = CATALOG.resources(group, version)?.iter().find(|resource| object["kind"] == resource.kind)?;
-    let mut linter = Linter::default();
-    linter.walk(object, resource.schema(), &mut Vec::new(), "");
-    if linter.typed {
-        linter.judge(object, resource);
+    let mut kinds = CATALOG.resources(group, version).into_iter().flatten();
+    let mut linter = Linter { faults: Vec::new(), typed: true, written };
+    match (kinds.find(|resource| object["kind"] == resource.kind), named(OBJECT_META)) {
+        (Some(resource), _) => {
+            linter.walk(object, resource.schema(), &mut Vec::new(), "");
+            if linter.typed {
+                linter.judge(object, resource);
+            }
+        }
+        (None, Some(schema)) => {
+            linter.walk(&object["metadata"], schema, &mut vec!["metadata".to_owned()], "metadata");
+            if linter.typed {
+                linter.add_all(validate::of_any(object, is_custom(group)));
+            }
+        }
+        (None, None) => {}
     }
-    Some(linter.faults)
+    linter.faults
 }
 
-struct Linter {
+/// Whether a group can only be that of a definition, by its name.
+fn is_custom(group: &str) -> bool {
+    group.contains('.') && !group.ends_with(".k8s.io")
+}
+
+struct Linter<'a> {
     faults: Vec<Fault>,
     /// Whether every value has the type of its field: only then it can be judged.
     typed: bool,
+    written: Written<'a>,
 }
 
-impl Default for Linter {
-    fn default() -> Self {
-        Self { faults: Vec::new(), typed: true }
-    }
-}
-
-impl Linter {
+impl Linter<'_> {
     fn add(&mut self, path: &[String], message: String) {
         self.faults.push(Fault { path: path.to_vec(), message });
     }
 
     /// Types, unknown fields and doubled entries of a value.
     fn walk(&mut self, value: &Value, schema: Schema<'_>, path: &mut Vec<String>, shown: &str) {
-        if let Some(wrong) = wrong_type(value, schema) {
+        if let Some(wrong) = wrong_type(value, schema, &|| (self.written)(path)) {
             self.typed = false;
             return self.add(path, format!("`{shown}` {wrong}"));
         }
@@ -77,7 +93,13 @@ impl Linter {
                     path.pop();
                 }
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            Value::String(text) => {
+                if let Some(wrong) = wrong_text(text, schema) {
+                    self.typed = false;
+                    self.add(path, format!("`{shown}` {wrong}"));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 
@@ -132,7 +154,14 @@ impl Linter {
             value["metadata"]["namespace"] = json!("default");
         }
         defaults::fill(resource, &mut value);
-        for error in validate::validate(resource, &value) {
+        if resource.storage == DEFINITIONS {
+            prepare_definition(&mut value);
+        }
+        self.add_all(validate::validate(resource, &value));
+    }
+
+    fn add_all(&mut self, errors: Vec<FieldError>) {
+        for error in errors {
             let path: Vec<String> =
                 error.path.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
             self.add(&path, format!("`{}`: {}", error.path, error.problem));
@@ -140,8 +169,17 @@ impl Linter {
     }
 }
 
-/// What a value should be that has another type than its field.
-fn wrong_type(value: &Value, schema: Schema<'_>) -> Option<String> {
+/// What is wrong with a text that has a format.
+fn wrong_text(text: &str, schema: Schema<'_>) -> Option<String> {
+    validate::malformed(text, schema).map(|format| match format {
+        Format::Bytes => "is no base64: encode it, or a Secret's as it is under `stringData`".to_owned(),
+        Format::Time(why) => format!("is no time as 2026-01-31T12:00:00Z: {why}"),
+    })
+}
+
+/// What a value should be that has another type than its field. `written`: as it stands in the file, which its type may have
+/// changed (`1.10` is the number 1.1).
+fn wrong_type(value: &Value, schema: Schema<'_>, written: &dyn Fn() -> Option<String>) -> Option<String> {
     let wanted = schema.kind()?;
     let fits = match (value, wanted) {
         (Value::Null, _)
@@ -158,7 +196,10 @@ fn wrong_type(value: &Value, schema: Schema<'_>) -> Option<String> {
         return None;
     }
     Some(match (wanted, value) {
-        ("string", Value::Number(_) | Value::Bool(_)) => format!("must be text: write \"{value}\", in quotes"),
+        ("string", Value::Number(_) | Value::Bool(_)) => {
+            let text = written().unwrap_or_else(|| value.to_string());
+            format!("must be text: write \"{text}\", in quotes")
+        }
         ("string", _) => "must be text".to_owned(),
         ("integer" | "number", Value::String(text)) if text.parse::<i64>().is_ok() => {
             format!("must be a number: write {text}, without quotes")
@@ -201,7 +242,7 @@ mod tests {
     use super::*;
 
     fn said(object: Value) -> Vec<String> {
-        lint(&object).unwrap().into_iter().map(|fault| fault.message).collect()
+        lint(&object, &|_| None).into_iter().map(|fault| fault.message).collect()
     }
 
     fn deployment() -> Value {
@@ -225,8 +266,23 @@ mod tests {
             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}, {"name": "b", "port": 81, "targetPort": 81}]}});
         // Ports without names are refused by the server, which is what is told.
         assert!(said(service).iter().all(|words| words.contains("name")), "the schema has no fault");
-        assert_eq!(lint(&json!({"apiVersion": "flagger.app/v1beta1", "kind": "Canary"})), None);
-        assert_eq!(lint(&json!({"apiVersion": "apps/v1beta1", "kind": "Deployment"})), None);
+        let other = |version: &str, name: &str| {
+            said(json!({"apiVersion": version, "kind": "Other", "metadata": {"name": name}, "any": "thing"}))
+        };
+        for (version, name) in
+            [("example.com/v1", "a.b"), ("apps/v1beta1", "web"), ("other.k8s.io/v1", "system:a")]
+        {
+            assert_eq!(other(version, name), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn what_is_filled_in_need_not_be_written() {
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "foos.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"kind": "Foo", "plural": "foos"}, "versions": [{"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": {"type": "object"}}}]}});
+        assert_eq!(said(definition), Vec::<String>::new());
     }
 
     #[test]
@@ -248,13 +304,23 @@ mod tests {
             (with(&field("ports"), json!([{"containerPort": 80_000}])), "between 1 and 65535"),
             (with("/metadata/name", json!("Web_1")), "metadata.name"),
             (with("/spec/selector", json!({"matchLabels": {"app": "other"}})), "spec.template.metadata.labels"),
+            (
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": {"a": "no!"}}),
+                "`data.a` is no base64",
+            ),
+            (json!({"apiVersion": "x.io/v1", "kind": "Other", "metadata": {"name": "App_X"}}), "metadata.name"),
+            (
+                json!({"apiVersion": "x.io/v1", "kind": "Other", "metadata": {"name": "a", "labels": {"a": 1}}}),
+                "must be text",
+            ),
         ] {
             let said = said(object);
             assert!(said.iter().any(|it| it.contains(words)), "{words}: {said:?}");
             assert_eq!(said.len(), 1, "{words}: {said:?}");
         }
         let data = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a.b": 1, "c": "x"}});
-        let faults = lint(&data).unwrap();
+        let faults = lint(&data, &|path| (path == ["data", "a.b"]).then(|| "1.00".to_owned()));
+        assert!(faults[0].message.ends_with("write \"1.00\", in quotes"), "as it is written: {faults:?}");
         assert_eq!(faults[0].path, ["data", "a.b"], "a key with dots is one step");
     }
 }

@@ -58,7 +58,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use lint::{Fault, lint};
+pub use lint::{Fault, Written, lint};
 pub use requests::{RequestCounts, RequestKey, RequestLog};
 
 use kinds::{Catalog, DEFINITIONS};

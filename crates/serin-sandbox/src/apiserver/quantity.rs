@@ -115,7 +115,8 @@ fn nano_of(number: &str, power: i32) -> Option<i128> {
     Some(if negative { -nano } else { nano })
 }
 
-/// Rewrites every quantity of a built-in object in canonical form; malformed ones are left for validation.
+/// Rewrites every quantity of a built-in object in canonical form, and base64 in one line; what is malformed is left for
+/// validation.
 pub(super) fn canonicalize(value: &mut Value, schema: Schema<'_>) {
     match value {
         Value::Object(map) => {
@@ -136,6 +137,9 @@ pub(super) fn canonicalize(value: &mut Value, schema: Schema<'_>) {
                 items.iter_mut().for_each(|item| canonicalize(item, inner));
             }
         }
+        Value::String(text) if schema.keyword("format").is_some_and(|format| format == "byte") => {
+            text.retain(|c| !matches!(c, '\r' | '\n'));
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -148,6 +152,15 @@ pub(super) fn is_quantity(node: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_in_lines_is_stored_in_one() {
+        let schema =
+            json!({"properties": {"data": {"additionalProperties": {"type": "string", "format": "byte"}}}});
+        let mut secret = json!({"data": {"a": "aGVsbG8g\nd29ybGQ=\r\n"}, "kind": "a\nb"});
+        canonicalize(&mut secret, Schema::new(&schema));
+        assert_eq!(secret, json!({"data": {"a": "aGVsbG8gd29ybGQ="}, "kind": "a\nb"}));
+    }
 
     #[test]
     fn writes_what_kubernetes_writes() {

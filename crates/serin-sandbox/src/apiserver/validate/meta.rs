@@ -36,6 +36,16 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     errors
 }
 
+/// What is wrong with the metadata of any object; its name is judged where the kind is one of a definition.
+pub(super) fn of_any(metadata: &Value, is_custom: bool) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let problem = names::dns_subdomain(text(&metadata["name"])).filter(|_| is_custom);
+    errors.extend(problem.map(|why| FieldError::invalid("metadata.name", &metadata["name"], why)));
+    validate_labels(&metadata["labels"], "metadata.labels", &mut errors);
+    validate_annotations(&metadata["annotations"], "metadata.annotations", &mut errors);
+    errors
+}
+
 fn validate_name(resource: &Resource, metadata: &Value, errors: &mut Vec<FieldError>) {
     let name = text(&metadata["name"]);
     if name.is_empty() {

@@ -15,7 +15,7 @@ use super::kinds::{DEFINITIONS, Resource, validate_definition};
 use super::status::FieldError;
 
 pub(super) use meta::finalizers_added_late;
-pub(super) use types::check as check_types;
+pub(super) use types::{Format, check as check_types, malformed};
 
 /// What is wrong with a new object, or with the new state of one.
 pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
@@ -45,6 +45,11 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         _ => {}
     }
     errors
+}
+
+/// What is wrong with an object of a kind that nobody here knows.
+pub(super) fn of_any(object: &Value, is_custom: bool) -> Vec<FieldError> {
+    meta::of_any(&object["metadata"], is_custom)
 }
 
 /// Who a binding is for: a ServiceAccount has a namespace, and a binding does not lend it its own.

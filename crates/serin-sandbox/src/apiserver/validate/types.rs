@@ -68,17 +68,33 @@ fn mismatch(value: &Value, schema: Schema<'_>, path: &str) -> Option<String> {
 }
 
 fn text_mismatch(text: &str, schema: Schema<'_>, path: &str) -> Option<String> {
+    malformed(text, schema).map(|format| match format {
+        Format::Time(error) => format!("parsing time \"{text}\" in field {path}: {error}"),
+        Format::Bytes => format!("illegal base64 data in field {path}"),
+    })
+}
+
+/// A format that a text does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum Format {
+    /// A date with a time, and why it is none.
+    Time(String),
+    /// Base64.
+    Bytes,
+}
+
+/// The format that a text should have and does not.
+pub(in super::super) fn malformed(text: &str, schema: Schema<'_>) -> Option<Format> {
     match schema.keyword("format").and_then(Value::as_str) {
-        Some("date-time") => {
-            let error = text.parse::<jiff::Timestamp>().err()?;
-            Some(format!("parsing time \"{text}\" in field {path}: {error}"))
-        }
+        Some("date-time") => Some(Format::Time(text.parse::<jiff::Timestamp>().err()?.to_string())),
         Some("byte") => {
+            // Go's decoder skips the ends of lines.
+            let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
             let body = text.trim_end_matches('=');
             let well_formed = text.len().is_multiple_of(4)
                 && text.len() - body.len() <= 2
                 && body.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/'));
-            (!well_formed).then(|| format!("illegal base64 data in field {path}"))
+            (!well_formed).then_some(Format::Bytes)
         }
         Some(_) | None => None,
     }
