@@ -9,12 +9,13 @@ use clap::Args;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 
-use crate::api::{self, Canary};
+use crate::api::{self, Canary, TargetResult};
 use crate::cluster::{Cluster, ConnectOptions, explain};
 use crate::config::RunArgs;
 use crate::controller;
 use crate::git::{Reference, Store};
 use crate::model::NamespacedName;
+use crate::release::State;
 use crate::render::{Program, Renderer};
 use crate::sync::{self, Action, Content, GitSource, Preview, PreviewContext, Source as _};
 use crate::workload::{Risk, Sides, risks};
@@ -72,9 +73,11 @@ pub async fn run(args: PlanArgs) -> anyhow::Result<u8> {
         source: NamespacedName::new(&settings.lease.namespace, &settings.cluster_name),
         only_namespace: settings.namespace.clone(),
         selector_labels: settings.selector_labels.clone(),
-        canaries: found,
+        canaries: found.iter().map(link).collect(),
     };
-    let preview = sync::preview(context).await.map_err(|words| CliError::unreachable(anyhow::anyhow!(words)))?;
+    let preview = sync::preview(context).await;
+    let mut preview = preview.map_err(|words| CliError::unreachable(anyhow::anyhow!(words)))?;
+    refuse_quarantined(&mut preview, &found);
     let plan = Plan {
         reference: reference.short().to_owned(),
         risks: at_risk(&content, &preview, &settings.selector_labels),
@@ -101,18 +104,43 @@ async fn read(source: &GitSource) -> anyhow::Result<Arc<Content>> {
 }
 
 /// The cluster's Canaries: one that is not in Git still owns its target. Without the definition there are none.
-async fn canaries(cluster: &Cluster, namespace: Option<&str>) -> Vec<(NamespacedName, String, String)> {
+async fn canaries(cluster: &Cluster, namespace: Option<&str>) -> Vec<Canary> {
     let api: Api<Canary> = match namespace {
         Some(namespace) => Api::namespaced(cluster.client(), namespace),
         None => Api::all(cluster.client()),
     };
-    let listed = api.list(&ListParams::default()).await;
-    let all = listed.map(|list| list.items).unwrap_or_default().into_iter();
-    all.map(|canary| {
-        let key = NamespacedName::new(canary.namespace().unwrap_or_default(), canary.name_any());
-        (key, canary.spec.target_ref.name.clone(), canary.spec.service_name().to_owned())
-    })
-    .collect()
+    api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default()
+}
+
+fn key_of(canary: &Canary) -> NamespacedName {
+    NamespacedName::new(canary.namespace().unwrap_or_default(), canary.name_any())
+}
+
+/// A Canary with its target and its service.
+fn link(canary: &Canary) -> (NamespacedName, String, String) {
+    (key_of(canary), canary.spec.target_ref.name.clone(), canary.spec.service_name().to_owned())
+}
+
+/// Says of releases that will not begin that they will not: what failed once is released again when a person says so.
+fn refuse_quarantined(preview: &mut Preview, canaries: &[Canary]) {
+    let refused = preview.changes.iter().filter_map(|planned| {
+        let release = planned.release.as_ref()?;
+        let (TargetResult::Written { revision } | TargetResult::Announced { revision }) = &release.result else {
+            return None;
+        };
+        let canary = canaries.iter().find(|canary| key_of(canary) == release.canary)?;
+        let serin = canary.status.as_ref()?.serin.as_ref()?;
+        let state: State = serde_json::from_value(serin.state.clone()).ok()?;
+        let failed = state.quarantine.iter().find(|failed| failed.revision.digest == revision.digest)?;
+        let NamespacedName { namespace, name } = &release.canary;
+        let words = format!(
+            "{} failed before and is not released again by itself: `serin retry {name} -n {namespace}` once it is merged",
+            failed.revision.digest.short()
+        );
+        Some((planned.id.clone(), words))
+    });
+    let refused: Vec<_> = refused.collect();
+    preview.status.conditions.extend(refused);
 }
 
 /// What of the commit leaves primary's pods out, for the targets that it makes or releases.

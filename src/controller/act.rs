@@ -119,6 +119,9 @@ async fn ensure_primary_autoscaler(look: &Look<'_>, hands: &mut Hands<'_>, floor
     })?;
     match look.caches.autoscalers.get(&look.key(&name)) {
         None => hands.create(Tracked::Autoscaler, &desired).await.map(|_| ()),
+        Some(live) if live.owner_uid.as_ref() != Some(&look.canary.owner.uid) => {
+            Err(ActError::Changed(format!("HorizontalPodAutoscaler {name} is somebody else's")))
+        }
         Some(live) if live.spec == Frozen::of(&desired["spec"]) => Ok(()),
         Some(live) => {
             let live = serde_json::json!({

@@ -170,6 +170,9 @@ impl Look<'_> {
         if self.surplus_autoscaler().is_some() {
             return true;
         }
+        if self.foreign_autoscaler().is_some() {
+            return false;
+        }
         let live = self.live_primary_autoscaler();
         let floor = live.as_ref().map_or(0, |live| live.minimum);
         let Some((_, desired)) = self.primary_autoscaler(floor) else { return false };
@@ -226,6 +229,7 @@ impl Look<'_> {
             .or_else(|| self.overlap().map(|overlap| Obstacle::Overlap(overlap.words)))
             .or_else(|| self.foreign_service().map(Obstacle::Service))
             .or_else(|| self.missing_autoscaler().map(Obstacle::Autoscaler))
+            .or_else(|| self.foreign_autoscaler().map(Obstacle::Autoscaler))
             .or_else(|| self.unmeasurable(policy).map(Obstacle::Measurement))
     }
 
@@ -246,6 +250,22 @@ impl Look<'_> {
             format!(
                 "HorizontalPodAutoscaler {}/{} does not exist: create it or remove spec.autoscalerRef",
                 self.canary.key.namespace, scaler.name
+            )
+        })
+    }
+
+    /// An autoscaler with the name of primary's that somebody else made: it scales something else.
+    fn foreign_autoscaler(&self) -> Option<String> {
+        let live = self.live_primary_autoscaler()?;
+        let CanaryView { key, owner, .. } = self.canary;
+        (live.owner_uid.as_ref() != Some(&owner.uid)).then(|| {
+            format!(
+                "HorizontalPodAutoscaler {}/{}-primary is not owned by Canary {}: it scales {}; rename it, or the one that \
+                 spec.autoscalerRef names",
+                key.namespace,
+                self.spec.autoscaler_ref.as_ref().map(|scaler| scaler.name.as_str()).unwrap_or_default(),
+                key.name,
+                live.scales
             )
         })
     }

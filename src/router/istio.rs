@@ -84,18 +84,19 @@ impl Router for Istio {
     }
 
     fn read(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved {
-        let Some(route) = live.get(VIRTUAL_SERVICE, request.service) else { return RouteObserved::Missing };
-        if request.is_left(&route) {
-            return RouteObserved::Missing;
-        }
-        let routing = rules::read(request, &route["spec"]["http"]);
+        let route = live.get(VIRTUAL_SERVICE, request.service);
+        let routing = route.as_ref().map(|route| rules::read(request, &route["spec"]["http"])).unwrap_or_default();
         let wanted = render(request, &routing);
+        // Also one that is there before the route is: it would be written with it.
         let foreign = wanted.iter().find_map(|(kind, object)| {
             let name = name_of(object);
             request.foreign(*kind, name, &live.get(*kind, name)?)
         });
         if let Some(reason) = foreign {
             return RouteObserved::Unusable(reason);
+        }
+        if route.is_none_or(|route| request.is_left(&route)) {
+            return RouteObserved::Missing;
         }
         let current = wanted.iter().all(|(kind, object)| is_current(live, *kind, object));
         RouteObserved::Present { routing, current, unaccepted: None }

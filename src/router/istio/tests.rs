@@ -283,3 +283,15 @@ fn cookies_pin_users_to_their_side_and_the_last_one_is_withdrawn() {
     );
     assert!(http[0]["route"][1]["weight"] == 0 && http[1].get("headers").is_none());
 }
+
+#[test]
+fn a_policy_of_somebody_else_is_not_taken_for_want_of_a_route() {
+    let (spec, owner) = (spec(json!({})), owner());
+    let request = request(&spec, &owner);
+    let mut live = Live::default();
+    assert_eq!(Istio.read(&request, &live), RouteObserved::Missing);
+    let theirs = json!({"metadata": {"name": "podinfo-primary"}, "spec": {"host": "other"}});
+    live.write(DESTINATION_RULE, theirs);
+    let RouteObserved::Unusable(why) = Istio.read(&request, &live) else { panic!("it would be written") };
+    assert!(why.starts_with("DestinationRule test/podinfo-primary is not owned by Canary podinfo"), "{why}");
+}

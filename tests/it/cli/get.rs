@@ -69,7 +69,7 @@ impl World {
     }
 
     /// A Canary with a status, as the daemon would have written it.
-    async fn canary(&self, name: &str, metadata: Value, status: Value) {
+    pub(super) async fn canary(&self, name: &str, metadata: Value, status: Value) {
         let mut canary = json!({
             "apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": name},
             "spec": {
@@ -84,7 +84,7 @@ impl World {
         self.status(name, status).await;
     }
 
-    async fn status(&self, name: &str, status: Value) {
+    pub(super) async fn status(&self, name: &str, status: Value) {
         let patch = Patch::Merge(json!({ "status": status }));
         self.canaries().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is taken");
     }
@@ -101,7 +101,7 @@ impl World {
         api.patch_status("main", &params, &Patch::Apply(&body)).await.expect("the status is taken");
     }
 
-    async fn deployment(&self, name: &str, tag: &str, replicas: i32, annotations: Value) {
+    pub(super) async fn deployment(&self, name: &str, tag: &str, replicas: i32, annotations: Value) {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
         let deployment = serde_json::from_value(json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "annotations": annotations},

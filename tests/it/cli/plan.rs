@@ -1,6 +1,6 @@
 //! `serin plan`: what it says, and with which exit code, against the embedded API server and a real repository.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::get::World;
 use super::{screen, serin};
@@ -45,4 +45,38 @@ async fn a_plan_is_told_in_words_and_as_data_and_changes_nothing() {
     // Nothing of it is in the cluster, and with nothing to do the exit code is 0.
     let empty = screen(&plan(&[]));
     assert_eq!(empty, shown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_failed_before_is_no_release_to_come() {
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: podinfo}\nspec:\n  selector: {matchLabels: {app: podinfo}}\n  \
+        template:\n    metadata: {labels: {app: podinfo}}\n    spec: {containers: [{name: app, image: \"example.com/podinfo:3.1.2\"}]}\n";
+    let (world, repository) = (World::start().await, Repository::new(&[("app.yaml", deployment)]));
+    let at = "2026-01-01T00:00:00Z";
+    let state = |quarantine: Value| {
+        let promoted = json!({"revision": "v1:7d95c042000000000000", "at": at});
+        json!({"phase": "Failed", "canaryWeight": 0, "serin": {"version": 1, "state": {
+            "phase": {"name": "idle", "last": "Failed", "since": at}, "promoted": promoted, "quarantine": quarantine}}})
+    };
+    world.canary("podinfo", json!({}), state(json!([]))).await;
+    world.deployment("podinfo", "3.1.1", 2, json!({})).await;
+    let plan = |args: &[&str]| {
+        let bare = repository.bare();
+        let output = serin(world.dir.path())
+            .args(["plan", "--cluster-name", "c1", "--git-url", bare.to_str().expect("a path")])
+            .args(["--kubeconfig", world.kubeconfig.to_str().expect("a path")])
+            .args(args)
+            .output();
+        output.expect("serin can be started")
+    };
+    let first = plan(&["-o", "json"]);
+    assert_eq!(first.status.code(), Some(1), "{}", screen(&first));
+    let data: Value = serde_json::from_slice(&first.stdout).expect("JSON");
+    let revision = data["changes"][0]["release"]["revision"].as_str().expect("a release").to_owned();
+    world.status("podinfo", state(json!([{"revision": revision, "release": "2-bd65045b"}]))).await;
+    let again = plan(&[]);
+    let shown = screen(&again);
+    assert_eq!(again.status.code(), Some(2), "{shown}");
+    assert!(shown.contains("! refused: Deployment default/podinfo: "), "{shown}");
+    assert!(shown.contains("failed before") && shown.contains("`serin retry podinfo -n default`"), "{shown}");
 }

@@ -51,6 +51,32 @@ async fn a_canary_made_invalid_in_mid_release_goes_on_being_checked_across_a_res
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_autoscaler_of_primarys_name_that_is_somebody_elses_is_not_taken() {
+    let world = World::new().await;
+    let spec = json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "other"},
+        "minReplicas": 3, "maxReplicas": 6});
+    let theirs = json!({"metadata": {"name": "podinfo-primary", "namespace": "test"}, "spec": spec});
+    world.create("autoscaling", "v2", "HorizontalPodAutoscaler", theirs).await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    let blocked = world.condition("Blocked").await;
+    let words = "HorizontalPodAutoscaler test/podinfo-primary is not owned by Canary podinfo: it scales other";
+    assert!(blocked["message"].as_str().unwrap().starts_with(words), "{blocked}");
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let live = world.get("autoscaling", "v2", "HorizontalPodAutoscaler", "podinfo-primary").await;
+    assert_eq!(
+        (&live["spec"]["scaleTargetRef"]["name"], &live["spec"]["minReplicas"]),
+        (&json!("other"), &json!(3))
+    );
+    world
+        .api("autoscaling", "v2", "HorizontalPodAutoscaler")
+        .await
+        .delete("podinfo-primary", &DeleteParams::default())
+        .await
+        .unwrap();
+    world.reaches("Initialized").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_query_that_nobody_can_answer_is_found_before_anybody_meets_the_revision() {
     let world = World::new().await;
     let _serin = world.serin(Arc::new(NoProbe));
