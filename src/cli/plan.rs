@@ -15,7 +15,7 @@ use crate::config::RunArgs;
 use crate::controller;
 use crate::git::{Reference, Store};
 use crate::model::NamespacedName;
-use crate::release::State;
+use crate::release::wire;
 use crate::render::{Program, Renderer};
 use crate::sync::{self, Action, Content, GitSource, Preview, PreviewContext, Source as _};
 use crate::workload::{Risk, Sides, risks};
@@ -130,7 +130,7 @@ fn refuse_quarantined(preview: &mut Preview, canaries: &[Canary]) {
         };
         let canary = canaries.iter().find(|canary| key_of(canary) == release.canary)?;
         let serin = canary.status.as_ref()?.serin.as_ref()?;
-        let state: State = serde_json::from_value(serin.state.clone()).ok()?;
+        let state = wire::read(serin.version, serin.state.clone()).ok().flatten()?;
         let failed = state.quarantine.iter().find(|failed| failed.revision.digest == revision.digest)?;
         let NamespacedName { namespace, name } = &release.canary;
         let words = format!(

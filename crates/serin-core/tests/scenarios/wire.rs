@@ -15,8 +15,8 @@ use serin_core::model::{
 };
 use serin_core::release::{
     Cause, CheckResult, End, Event, EventType, HandBack, HeldMinimum, JournalEntry, Keyed, Outcome, OutcomeKind,
-    Phase, PostRollout, Progress, Promoted, Rebuilt, Release, Stage, State, StepClock, StepProgress, WaitingOn,
-    wire,
+    Phase, PostRollout, Progress, Promoted, Rebuilt, RefusedRoute, Release, Stage, State, StepClock, StepProgress,
+    WaitingOn, wire,
 };
 
 use super::policies::check;
@@ -122,6 +122,11 @@ fn release(stage: Stage) -> Phase {
         paused: true,
         frozen: true,
         skip: true,
+        refused: Some(RefusedRoute {
+            routing: Routing::candidate_percent(30),
+            reason: "why".into(),
+            outside: true,
+        }),
     }))
 }
 
@@ -143,6 +148,7 @@ fn full(phase: Phase) -> State {
         journal: vec![JournalEntry {
             seq: 9,
             at: at(20),
+            release: 2,
             event: Event { kind: EventType::Warning, message: "why".into() },
         }],
         next_seq: 10,
