@@ -67,8 +67,9 @@ impl Ask {
         patience: Duration,
         (answered, now): (&dyn Answered, Timestamp),
     ) -> Self {
-        // A process that started in the future started before the clock was put back.
-        let asking = answered.asking_since().map_or(from, |since| since.min(now).max(from));
+        // A process that started in the future started before the clock was put back: it could be asked all the time.
+        let asking =
+            answered.asking_since().map_or(from, |since| if since > now { from } else { since.max(from) });
         Self { subject, attempt, from, until: after(asking, patience) }
     }
 

@@ -55,8 +55,8 @@ impl Open {
         patience: Duration,
         (observed, now): (&Observed, Timestamp),
     ) -> Self {
-        // A process that started in the future started before the clock was put back.
-        let asking = observed.asking_since.map_or(from, |since| since.min(now).max(from));
+        // A process that started in the future started before the clock was put back: it could be asked all the time.
+        let asking = observed.asking_since.map_or(from, |since| if since > now { from } else { since.max(from) });
         Self { question, from, until: after(asking, patience) }
     }
 

@@ -1,7 +1,8 @@
 //! Random policies under random fates, and what only shows over time.
 //!
 //! A failure prints its seed and the things that have to happen for it: `SERIN_SEED=<seed>:<their numbers>` plays just that
-//! again and says what is done; `SERIN_SEED=<seed>` plays all of it.
+//! again and says what is done; `SERIN_SEED=<seed>` plays all of it. `SERIN_WORLDS=<count>` plays fewer or more of them, and
+//! `SERIN_FIRST=<seed>` others than those that everybody plays.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -326,9 +327,10 @@ fn random_policies_keep_every_property_whatever_happens() {
     if let Ok(asked) = std::env::var("SERIN_SEED") {
         return again(&asked);
     }
-    let worlds = std::env::var("SERIN_WORLDS").ok().and_then(|worlds| worlds.parse().ok()).unwrap_or(WORLDS);
+    let asked = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let (first, worlds) = (asked("SERIN_FIRST").unwrap_or(FIRST), asked("SERIN_WORLDS").unwrap_or(WORLDS));
     let found = in_parallel(worlds, |number| {
-        let (seed, fate) = (FIRST + number, Fate::random(FIRST + number));
+        let (seed, fate) = (first + number, Fate::random(first + number));
         let broken = fate.play(Engine::REAL, None, |_, _| {}).into_iter().next()?;
         Some((seed, fate, broken))
     });

@@ -123,7 +123,8 @@ impl<'a> Context<'a> {
                     | WaitingOn::Misconfigured { .. }
             )
         });
-        let from = self.observed.asking_since.map_or(from, |since| since.min(self.now).max(from));
+        let from =
+            self.observed.asking_since.map_or(from, |since| if since > self.now { from } else { since.max(from) });
         let shown_from = after(from, ANSWERS_SHOWN_AFTER);
         self.quiet = keeps && self.now < shown_from;
         if self.quiet {
