@@ -38,6 +38,9 @@ pub struct SandboxArgs {
     /// Run the daemon, too; its log goes to DIR/logs/serin.log
     #[arg(long)]
     with_daemon: bool,
+    /// Argo Rollouts' definition is there, and the daemon leads Rollouts
+    #[arg(long)]
+    rollouts: bool,
     /// Be the only node of a control plane that has none: for tests of Serin itself, never for a cluster in use
     #[arg(long, value_name = "KUBECONFIG", conflicts_with = "port", help_heading = "For developers of Serin")]
     attach: Option<PathBuf>,
@@ -69,6 +72,7 @@ fn after_help() -> String {
     let tags: String = TAGS.iter().map(|(tag, effect)| format!("\n  {tag:<13} {effect}")).collect();
     format!(
         "Examples:\n  serin sandbox --with-daemon --seed-dir examples/podinfo --dir /tmp/serin --speed 30\n  \
+         serin sandbox --with-daemon --rollouts --seed-dir examples/rollouts --dir /tmp/serin\n  \
          serin sandbox --dir /tmp/serin --port 6443\n\nThen, in other terminals:\n  \
          serin run --install-crds --config DIR/serin.yaml      not with --with-daemon\n  \
          kubectl --kubeconfig DIR/kubeconfig get canaries -A --watch\n  git clone DIR/repo.git\n\n\
@@ -123,6 +127,7 @@ pub async fn run(args: SandboxArgs, log: &LogOptions) -> anyhow::Result<u8> {
         dir,
         port,
         with_daemon,
+        rollouts,
         attach,
         attach_controllers,
         seed_dir,
@@ -159,7 +164,8 @@ pub async fn run(args: SandboxArgs, log: &LogOptions) -> anyhow::Result<u8> {
     let propagation_max = Duration::from_millis(propagation);
     let programs = crate::loadtest::programs();
     let traffic = TrafficOptions { seed, propagation_max, programs, ..TrafficOptions::default() };
-    let options = SandboxOptions { dir, cluster, speed, traffic, prometheus, ..SandboxOptions::default() };
+    let options =
+        SandboxOptions { dir, cluster, speed, traffic, prometheus, rollouts, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.map_err(start_failed)?;
     if let Some(folder) = seed_dir {
         seed_repository(&sandbox, &folder)?;

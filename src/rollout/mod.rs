@@ -13,6 +13,7 @@ pub mod sets;
 pub mod spec;
 pub mod status;
 pub mod stored;
+pub mod takeover;
 pub mod virtual_service;
 
 pub use compile::{Pace, compile};

@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use serin::cli::run;
 use serin::config::{RunArgs, Settings};
 use serin::rollout::keys::HASH;
-use serin::sandbox::crds;
 use serin::sandbox::repository::FileEdit;
 use serin::sandbox::traffic::{Failure, RetryMode, TrafficOptions};
 use serin::sandbox::world::{Sandbox, SandboxOptions};
@@ -54,14 +52,11 @@ impl World {
             programs: serin::loadtest::programs(),
             ..TrafficOptions::default()
         };
-        let options = SandboxOptions { dir: dir.path().to_owned(), traffic, ..SandboxOptions::default() };
+        let dir_path = dir.path().to_owned();
+        let options = SandboxOptions { dir: dir_path, traffic, rollouts: true, ..SandboxOptions::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
-        let definitions: Api<CustomResourceDefinition> = Api::all(sandbox.client());
-        for definition in crds::argo_rollouts().unwrap() {
-            definitions.create(&PostParams::default(), &definition).await.unwrap();
-        }
         sandbox.repository().commit("Add the demo", |_| Ok(manifests())).unwrap();
-        let text = sandbox.serin_yaml(1.0).replace("drain: 5s", "drain: 3s\nrollouts: true");
+        let text = sandbox.serin_yaml(1.0).replace("drain: 5s", "drain: 3s");
         let args = RunArgs { install_crds: true, ..RunArgs::default() };
         let settings = Settings::from_text("serin.yaml", &text, &args).unwrap();
         assert!(settings.rollouts);

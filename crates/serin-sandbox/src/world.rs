@@ -72,6 +72,8 @@ pub struct SandboxOptions {
     pub traffic: TrafficOptions,
     /// A Prometheus that scrapes the sandbox and answers as `prometheus.istio-system`, instead of the sandbox itself.
     pub prometheus: Option<SocketAddr>,
+    /// Argo Rollouts' definition is there, and the daemon leads Rollouts.
+    pub rollouts: bool,
 }
 
 impl Default for SandboxOptions {
@@ -94,6 +96,7 @@ impl Default for SandboxOptions {
             max_grace,
             traffic: TrafficOptions::default(),
             prometheus: None,
+            rollouts: false,
         }
     }
 }
@@ -188,6 +191,7 @@ pub struct Sandbox {
     api: Option<ApiServer>,
     client: Client,
     traffic: Traffic,
+    rollouts: bool,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -198,7 +202,8 @@ impl Sandbox {
     /// # Errors
     /// When a part cannot be started; parts already started are stopped.
     pub async fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
-        let SandboxOptions { dir, cluster, speed, readiness_delay, max_grace, traffic, prometheus } = options;
+        let SandboxOptions { dir, cluster, speed, readiness_delay, max_grace, traffic, prometheus, rollouts } =
+            options;
         let held = folder::take(&dir)?;
         let dir = prepare(&dir)?;
         let repository = Repository::open_or_init(&dir.join("repo.git"))?;
@@ -227,7 +232,7 @@ impl Sandbox {
             ..ControllerOptions::default()
         };
         tasks.spawn(controllers::run(client.clone(), options, shutdown.clone()));
-        setup::install(&client).await?;
+        setup::install(&client, rollouts).await?;
         // After the routes' kinds are served, or its watches would have to wait for them.
         let traffic = TrafficOptions { speed: whole(speed), ..traffic };
         let traffic = traffic::start(client.clone(), traffic, shutdown.clone()).await?;
@@ -235,7 +240,8 @@ impl Sandbox {
         traffic.register(IpAddr::V4(setup::PROMETHEUS_ADDRESS), prometheus);
         traffic.register(IpAddr::V4(setup::INGRESS_ADDRESS), traffic.ingress_address);
         stop_on_error.disarm();
-        let sandbox = Self { dir, _held: held, kubeconfig, repository, api, client, traffic, shutdown, tasks };
+        let sandbox =
+            Self { dir, _held: held, kubeconfig, repository, api, client, traffic, rollouts, shutdown, tasks };
         let settings = sandbox.dir.join("serin.yaml");
         write(&settings, &sandbox.serin_yaml(speed))?;
         Ok(sandbox)
@@ -300,6 +306,7 @@ impl Sandbox {
             "drain": if speed > 1.0 { "1s" } else { "5s" },
             "stateDir": path(&self.dir.join("state")),
             "speed": speed,
+            "rollouts": self.rollouts,
         });
         // JSON is YAML, and a map of strings and numbers always serialises.
         serde_yaml::to_string(&settings).unwrap_or_else(|_| settings.to_string())

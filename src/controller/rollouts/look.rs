@@ -13,9 +13,10 @@ use crate::release::{self, Observed, Obstacle, Policy, RouteObserved, State, Wai
 use crate::rollout::keys::REVISION;
 use crate::rollout::services::{self, pointed_at};
 use crate::rollout::sets::{self, Maker, Sides, Sweep, sweep};
-use crate::rollout::spec::RolloutSpec;
+use crate::rollout::spec::{RolloutSpec, SpecError};
 use crate::rollout::status::{self, Telling};
-use crate::rollout::{Pace, commands, compile, stored, virtual_service};
+use crate::rollout::stored::Stored;
+use crate::rollout::{Pace, commands, compile, stored, takeover, virtual_service};
 use crate::router::{LiveRoutes as _, VIRTUAL_SERVICE, merge_diff};
 
 use super::act::{act, put_away};
@@ -40,6 +41,10 @@ const AFTER_FAILURE_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Seen<'a> {
     pub(super) view: &'a RolloutView,
     pub(super) spec: RolloutSpec,
+    /// Why what it says now cannot be carried out; `spec` is the last one that could.
+    pub(super) invalid: Option<String>,
+    /// What is kept of the spec.
+    pub(super) kept: Value,
     pub(super) sides: Sides,
     pub(super) status: Value,
     pub(super) stable_service: Option<Value>,
@@ -97,7 +102,11 @@ impl Seen<'_> {
         let refused = named
             .into_iter()
             .find_map(|(live, service, path)| services::refuse(live.as_ref(), service, path, name, template));
-        refused.map(Obstacle::Service).or_else(|| self.route_problem().map(Obstacle::Route))
+        // What stops a release under way comes first.
+        self.route_problem()
+            .map(Obstacle::Route)
+            .or_else(|| self.invalid.clone().map(Obstacle::Spec))
+            .or_else(|| refused.map(Obstacle::Service))
     }
 
     fn route_problem(&self) -> Option<String> {
@@ -170,11 +179,16 @@ impl Rollouts {
         if view.deleting {
             return Ok(Again::Never);
         }
-        let spec = match RolloutSpec::read(&view.spec.thaw()) {
-            Ok(spec) => spec,
+        let stored = match stored::read(view.state.as_deref()) {
+            Ok(stored) => stored,
             Err(error) => return self.refuse(view, &error.to_string(), memory).await,
         };
-        self.wakeups.depends_on(key, names_of(key, &spec));
+        let asked = match asked(&view.spec.thaw(), &stored.kept) {
+            Ok(asked) => asked,
+            Err(error) => return self.refuse(view, &error.to_string(), memory).await,
+        };
+        let spec = &asked.spec;
+        self.wakeups.depends_on(key, names_of(key, spec));
         match self.caches.routes.ensure(&[VIRTUAL_SERVICE]).await? {
             Served::Yes => {}
             Served::Soon => return Ok(Again::In(Duration::ZERO)),
@@ -183,16 +197,13 @@ impl Rollouts {
                 return Ok(Again::In(RESOLVE_AGAIN));
             }
         }
-        let state = match stored::read(view.state.as_deref()) {
-            Ok(state) => state,
-            Err(error) => return self.refuse(view, &error.to_string(), memory).await,
-        };
-        let seen = self.see(view, spec, state.as_ref());
-        self.decide(&seen, state, memory).await
+        let seen = self.see(view, asked, stored.state.as_ref());
+        self.decide(&seen, stored, memory).await
     }
 
     /// All that the caches show.
-    fn see<'a>(&self, view: &'a RolloutView, spec: RolloutSpec, state: Option<&State>) -> Seen<'a> {
+    fn see<'a>(&self, view: &'a RolloutView, asked: Asked, state: Option<&State>) -> Seen<'a> {
+        let Asked { spec, invalid, kept } = asked;
         let namespace = view.key.namespace.clone();
         let service = |name: &str| self.caches.service(&NamespacedName::new(namespace.clone(), name));
         let stable_service = service(&spec.canary.shifted.stable_service);
@@ -205,22 +216,18 @@ impl Rollouts {
         let shown = route.as_ref().and_then(|live| virtual_service::read(live, &spec.canary.shifted).ok());
         let exposes = shown.is_some_and(|shown| shown.candidate > 0);
         let now = self.clock.now();
-        Seen { view, spec, sides, status, stable_service, canary_service, route, exposes, now }
+        Seen { view, spec, invalid, kept, sides, status, stable_service, canary_service, route, exposes, now }
     }
 
-    async fn decide(
-        &self,
-        seen: &Seen<'_>,
-        stored: Option<State>,
-        memory: &mut Memory,
-    ) -> Result<Again, ActError> {
+    async fn decide(&self, seen: &Seen<'_>, stored: Stored, memory: &mut Memory) -> Result<Again, ActError> {
         let pace = Pace { drain: self.settings.drain, settle: self.settings.settle };
         let policy = compile(&seen.view.key, &seen.spec, pace);
-        let state = stored.clone().unwrap_or_else(|| State::new(seen.now));
+        let state = stored.state.clone().or_else(|| led_by_argo(seen, &policy));
+        let state = state.unwrap_or_else(|| State::new(seen.now));
         let observed = observe(seen, &policy, &state, memory);
         let step = release::step(&policy, &observed, state, seen.now);
         let mut version = seen.view.resource_version.clone();
-        if stored.as_ref() != Some(&step.state) {
+        if stored.state.as_ref() != Some(&step.state) || stored.kept != seen.kept {
             version = self.persist(seen, &step.state, version, memory).await?;
         }
         let version = self.tell(seen, &policy, &step.state, &observed, version, memory).await?;
@@ -249,7 +256,7 @@ impl Rollouts {
         version: String,
         memory: &mut Memory,
     ) -> Result<String, ActError> {
-        let mut annotations = json!({STATE: stored::write(state)});
+        let mut annotations = json!({STATE: stored::write(state, &seen.kept)});
         let revision = seen.sides.current.as_ref().map(|set| set.revision.to_string());
         if revision.is_some() && revision != seen.view.revision {
             annotations[REVISION] = json!(revision);
@@ -338,6 +345,31 @@ impl Rollouts {
     fn hands<'a>(&'a self, key: &'a NamespacedName, expectations: &'a mut Expectations) -> Hands<'a> {
         let Self { cluster, writer, kinds, caches, .. } = self;
         Hands { cluster, writer, kinds, routes: &caches.routes, namespace: &key.namespace, expectations }
+    }
+}
+
+/// What Argo Rollouts' own controller was doing, where it has led the Rollout until now.
+fn led_by_argo(seen: &Seen<'_>, policy: &Policy) -> Option<State> {
+    let RouteObserved::Present { routing, .. } = seen.route() else { return None };
+    takeover::state(&seen.status, &seen.sides, &seen.view.digest, policy, &routing, seen.now)
+}
+
+/// What is to be carried out: what a Rollout says, or said last when what it says now cannot be.
+struct Asked {
+    spec: RolloutSpec,
+    invalid: Option<String>,
+    kept: Value,
+}
+
+fn asked(live: &Value, kept: &Value) -> Result<Asked, SpecError> {
+    let error = match RolloutSpec::read(live) {
+        Ok(spec) => return Ok(Asked { spec, invalid: None, kept: stored::kept(live) }),
+        Err(error) => error,
+    };
+    let last = stored::instead(live, kept).and_then(|last| RolloutSpec::read(&last).ok());
+    match last {
+        Some(spec) => Ok(Asked { spec, invalid: Some(error.to_string()), kept: kept.clone() }),
+        None => Err(error),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rollouts of Argo Rollouts, led by the same engine: seed 004's story without Git.
 
+mod crash;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -426,6 +428,77 @@ async fn a_rollout_that_is_gone_leaves_its_services_as_they_were() {
     assert_eq!((world.led("stable").await, world.led("canary").await), (Value::Null, Value::Null));
     assert_eq!(world.sets().await, []);
     drop(world.server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_invalid_in_mid_release_is_said_and_the_release_can_still_be_aborted() {
+    let world = World::new(steps(), 2).await;
+    let _serin = world.serin();
+    world.reaches("Healthy", "").await;
+    world.set_image("yellow").await;
+    world.reaches("Paused", "CanaryPauseStep").await;
+    world.patch(json!({"spec": {"strategy": {"canary": {"dynamicStableScale": true}}}})).await;
+    let message = "InvalidSpec: The Rollout \"istio-rollout\" is invalid: spec.strategy.canary.dynamicStableScale";
+    world.reaches("Degraded", message).await;
+    assert_eq!(world.weights().await, (90, 10));
+    world.patch_status(json!({"abort": true})).await;
+    world.until("aborted", |status| status["abortedAt"].is_string()).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(world.weights().await, (100, 0));
+    world.patch(json!({"spec": {"strategy": {"canary": {"dynamicStableScale": null}}}})).await;
+    world.reaches("Degraded", "RolloutAborted").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_sides_are_sized_with_the_rollout_also_while_it_is_paused() {
+    let world = World::new(json!([{"setWeight": 50}, {"pause": {}}]), 2).await;
+    let _serin = world.serin();
+    world.reaches("Healthy", "").await;
+    world.set_image("yellow").await;
+    world.reaches("Paused", "CanaryPauseStep").await;
+    let sizes = async || world.sets().await.iter().map(|(_, size)| *size).collect::<Vec<_>>();
+    assert_eq!(sizes().await, [2, 1]);
+    world.patch(json!({"spec": {"replicas": 6, "paused": true}})).await;
+    world.until("nine pods", |status| status["availableReplicas"] == 9).await;
+    assert_eq!(sizes().await, [6, 3]);
+    world.reaches("Paused", "manually paused").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_argos_controller_was_doing_goes_on_without_a_pod_that_starts_anew() {
+    let world = World::new(steps(), 4).await;
+    let serin = world.serin();
+    world.reaches("Healthy", "").await;
+    world.set_image("yellow").await;
+    world.reaches("Paused", "CanaryPauseStep").await;
+    // Argo's own status, and nothing of ours.
+    drop(serin);
+    let forget = json!({"metadata": {"annotations": {"serin.dev/state": null}}});
+    world.patch(forget.clone()).await;
+    let pods = async || {
+        let pods = world.api("", "v1", "Pod").await.list(&ListParams::default()).await.unwrap().items;
+        let mut names: Vec<String> = pods.into_iter().filter_map(|pod| pod.metadata.name).collect();
+        names.sort();
+        names
+    };
+    let before = pods().await;
+    let serin = world.serin();
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!((world.weights().await, pods().await), ((90, 10), before));
+    world.reaches("Paused", "CanaryPauseStep").await;
+    world.patch_status(json!({"pauseConditions": null})).await;
+    world.reaches("Healthy", "").await;
+
+    world.set_image("green").await;
+    world.reaches("Paused", "CanaryPauseStep").await;
+    world.patch_status(json!({"abort": true})).await;
+    world.until("put away", |status| status["replicas"] == 4 && status["abort"] == true).await;
+    drop(serin);
+    world.patch(forget).await;
+    let _serin = world.serin();
+    tokio::time::sleep(A_WHILE).await;
+    world.reaches("Degraded", "RolloutAborted: Rollout aborted update to revision 3").await;
+    assert_eq!(world.weights().await, (100, 0));
 }
 
 fn text(value: &Value) -> String {

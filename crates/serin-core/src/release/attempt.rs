@@ -149,6 +149,38 @@ pub struct Progress {
 }
 
 impl Release {
+    /// One that has not begun yet.
+    pub(super) fn new(id: ReleaseId, revision: Revision, plan: Digest, routing: Routing, now: Timestamp) -> Self {
+        Self {
+            id,
+            revision,
+            started: now,
+            stage: Stage::Confirming,
+            step: 0,
+            plan: Some(plan),
+            recheck: false,
+            clock: StepClock::new(now),
+            watch: RoundsRun::new(now),
+            awaited: 0,
+            routing,
+            shown_since: None,
+            first_traffic: None,
+            ready_since: None,
+            primary_ready_since: None,
+            unready_since: None,
+            demand: 0,
+            floor: 0,
+            primary_asked: 0,
+            sized: 0,
+            short_since: None,
+            progress: None,
+            paused: false,
+            frozen: false,
+            skip: false,
+            refused: None,
+        }
+    }
+
     /// What is to be done now; `None` after the last step.
     pub(super) fn current<'a>(&self, policy: &'a Policy) -> Option<&'a PolicyStep> {
         if self.recheck { Some(&PolicyStep::Analyse) } else { policy.steps.get(self.step as usize) }

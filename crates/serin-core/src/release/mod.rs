@@ -40,7 +40,7 @@ pub use policy::{Names, Policy, PolicyStep, Promotion};
 pub use projection::{PromotedCondition, Trouble};
 pub use report::{Event, EventType, Report, WaitingOn};
 pub use state::{HandBack, HeldMinimum, JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress};
-pub use step::{Step, refuse, retarget, step};
+pub use step::{Led, Step, refuse, retarget, step, take_up};
 
 pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range, Rounds};
 pub use crate::model::Quarantined;

@@ -39,8 +39,9 @@ pub(super) const PROMETHEUS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 41, 0, 90);
 const DAEMON_NAMESPACE: &str = "serin-system";
 
 /// Creates what is not there yet; what a user has put there stays.
-pub(super) async fn install(client: &Client) -> Result<(), SandboxError> {
-    for definition in crds::istio()?.into_iter().chain(crds::gateway_api()?) {
+pub(super) async fn install(client: &Client, rollouts: bool) -> Result<(), SandboxError> {
+    let of_argo = if rollouts { crds::argo_rollouts()? } else { Vec::new() };
+    for definition in crds::istio()?.into_iter().chain(crds::gateway_api()?).chain(of_argo) {
         let name = definition.name_any();
         let api: Api<CustomResourceDefinition> = Api::all(client.clone());
         create(&api, &definition).await?;

@@ -190,7 +190,7 @@ pub(super) fn is_starved_by_update(cx: &Context<'_>, release: &Release) -> bool 
 }
 
 /// The pods that a candidate takes for a routing, as far as its autoscaler lets it have them.
-fn candidate_needs(observed: &Observed, release: &Release, routing: &Routing) -> i32 {
+pub(super) fn candidate_needs(observed: &Observed, release: &Release, routing: &Routing) -> i32 {
     let needed = pods(release.demand, share(routing)).max(1);
     let limits = observed.target.as_ref().and_then(|target| target.limits);
     limits.map_or(needed, |limits| needed.min(limits.maximum.max(1)))

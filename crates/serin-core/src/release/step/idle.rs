@@ -1,9 +1,9 @@
 //! Primary serves; a new revision on the target starts a release.
 
-use crate::analysis::{HookKind, RoundsRun};
+use crate::analysis::HookKind;
 use crate::model::{Digest, ReleaseId, Revision};
 use crate::release::action::Action;
-use crate::release::attempt::{Release, Stage, StepClock};
+use crate::release::attempt::Release;
 use crate::release::observed::{Side, WorkloadObserved};
 use crate::release::outcome::OutcomeKind;
 use crate::release::policy::Promotion;
@@ -87,34 +87,8 @@ fn start(
     state.admitted = None;
     state.last_applied = Some(revision.digest.clone());
     state.generation = generation(target);
-    let mut release = Release {
-        id: ReleaseId::new(state.releases, &revision.digest),
-        revision,
-        started: cx.now,
-        stage: Stage::Confirming,
-        step: 0,
-        plan: Some(cx.policy.plan()),
-        recheck: false,
-        clock: StepClock::new(cx.now),
-        watch: RoundsRun::new(cx.now),
-        awaited: 0,
-        routing: cx.at_rest(),
-        shown_since: None,
-        first_traffic: None,
-        ready_since: None,
-        primary_ready_since: None,
-        unready_since: None,
-        demand: 0,
-        floor: 0,
-        primary_asked: 0,
-        sized: 0,
-        short_since: None,
-        progress: None,
-        paused: false,
-        frozen: false,
-        skip: false,
-        refused: None,
-    };
+    let id = ReleaseId::new(state.releases, &revision.digest);
+    let mut release = Release::new(id, revision, cx.policy.plan(), cx.at_rest(), cx.now);
     capacity::begin(cx.observed, &mut release);
     if !cx.policy.has_hook(HookKind::ConfirmRollout) {
         // After a supersede the canary is already up, and `Restarting analysis` has been said.

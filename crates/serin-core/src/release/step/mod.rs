@@ -30,6 +30,7 @@ mod retarget;
 mod route;
 mod size;
 mod supersede;
+mod take_up;
 mod way_back;
 
 use jiff::Timestamp;
@@ -44,6 +45,7 @@ use super::state::{Phase, State, StepProgress};
 use context::{Context, Next};
 
 pub use retarget::retarget;
+pub use take_up::{Led, take_up};
 
 /// Most passes of one step. The longest real chain (verdict, end, idle, next release) needs fewer than ten.
 const PASSES_MAX: usize = 32;
@@ -80,8 +82,8 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
         init::admit_repair(&mut cx, &mut state);
         mend::primary(&mut cx, &state);
         admit_same_template(&cx, &mut state);
-        size::primary(&mut cx, &state);
     }
+    size::sides(&mut cx, &state);
     capacity::keep_hold(&mut cx, &state);
     obstacle::tell(&mut cx, &mut state);
     post::wake(&mut cx, &state);

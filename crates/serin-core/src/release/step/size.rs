@@ -1,6 +1,7 @@
 //! How many pods either side is to have.
 
 use crate::release::action::Action;
+use crate::release::attempt::Stage;
 use crate::release::observed::Side;
 use crate::release::policy::Promotion;
 use crate::release::state::{Phase, State};
@@ -8,9 +9,34 @@ use crate::release::state::{Phase, State};
 use super::capacity;
 use super::context::Context;
 
+/// Sizes both sides. What is suspended is left as it is; where the sides change places, both are one workload to people, and
+/// that is sized all the same.
+pub(super) fn sides(cx: &mut Context<'_>, state: &State) {
+    let is_left = cx.policy.suspended && cx.observed.deleting.is_none();
+    match cx.policy.promotion {
+        Promotion::CopyToPrimary if is_left => {}
+        Promotion::CopyToPrimary => primary(cx, state),
+        Promotion::SwitchStable => {
+            primary(cx, state);
+            candidate_on_its_way(cx, state);
+        }
+    }
+}
+
+/// A candidate with users keeps the pods that its share takes when the whole is sized anew under it.
+fn candidate_on_its_way(cx: &mut Context<'_>, state: &State) {
+    let (Phase::Releasing(release), Some(target)) = (&state.phase, &cx.observed.target) else { return };
+    let is_analysed = matches!(release.stage, Stage::Analysing | Stage::ConfirmingPromotion);
+    let is_sized = cx.actions.iter().any(|action| matches!(action, Action::Scale { side: Side::Candidate, .. }));
+    let needed = capacity::candidate_needs(cx.observed, release, &release.routing);
+    if is_analysed && !is_sized && release.routing.exposes() && (1..needed).contains(&target.replicas) {
+        cx.act(Action::Scale { side: Side::Candidate, replicas: needed });
+    }
+}
+
 /// Git's replica count sizes primary at once, whatever is being released, and starts no release. Only to nothing it is not
 /// scaled under a release, which it ends before.
-pub(super) fn primary(cx: &mut Context<'_>, state: &State) {
+fn primary(cx: &mut Context<'_>, state: &State) {
     let (Some(size), Some(primary)) = (cx.observed.size, &cx.observed.primary) else { return };
     let may = match state.phase {
         Phase::Initializing { .. } | Phase::Idle { .. } => true,

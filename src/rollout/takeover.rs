@@ -1,0 +1,90 @@
+//! A Rollout that Argo Rollouts' own controller has led until now goes on where that one left it.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::model::{Digest, Revision, Routing};
+use crate::release::{Led, Policy, State, take_up};
+
+use super::sets::Sides;
+
+/// The state that follows from Argo's status; `None` where there is nothing that would have to go on, and the Rollout is taken up
+/// like a new one.
+pub fn state(
+    status: &Value,
+    sides: &Sides,
+    template: &Digest,
+    policy: &Policy,
+    shown: &Routing,
+    now: Timestamp,
+) -> Option<State> {
+    let revision = |digest: &Digest| Revision { digest: digest.clone(), commit: None };
+    let stable = sides.stable.as_ref().filter(|stable| status["stableRS"] == stable.hash.as_str())?;
+    let candidate = sides.candidate().filter(|set| status["currentPodHash"] == set.hash.as_str())?;
+    let led = if status["abort"] == true {
+        Led::Aborted
+    } else {
+        let step = u32::try_from(status["currentStepIndex"].as_u64()?).ok()?;
+        // Before its first pods there is nothing to keep.
+        (candidate.is_up() && candidate.available > 0).then(|| Led::Releasing { step, routing: shown.clone() })?
+    };
+    Some(take_up(policy, revision(&stable.digest), revision(template), led, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::super::keys::HASH;
+    use super::super::sets::SetView;
+    use super::super::spec::RolloutSpec;
+    use super::super::{Pace, compile};
+    use super::*;
+    use crate::model::NamespacedName;
+    use crate::release::{OutcomeKind, Phase};
+
+    fn policy() -> Policy {
+        let spec = json!({
+            "selector": {"matchLabels": {"app": "a"}}, "template": {"metadata": {"labels": {"app": "a"}}},
+            "strategy": {"canary": {
+                "stableService": "s", "canaryService": "c",
+                "trafficRouting": {"istio": {"virtualService": {"name": "v"}}},
+                "steps": [{"setWeight": 40}, {"pause": {}}],
+            }},
+        });
+        let pace = Pace { drain: Duration::ZERO, settle: Duration::ZERO };
+        compile(&NamespacedName::new("ns", "web"), &RolloutSpec::read(&spec).unwrap(), pace)
+    }
+
+    fn set(hash: &str) -> Arc<SetView> {
+        let value = json!({
+            "metadata": {"name": hash, "labels": {HASH: hash}},
+            "spec": {"replicas": 1, "template": {"spec": {"containers": [{"image": hash}]}}},
+            "status": {"availableReplicas": 1},
+        });
+        Arc::new(SetView::of(&value).unwrap())
+    }
+
+    #[test]
+    fn what_argo_was_doing_goes_on_and_what_it_gave_up_does_not() {
+        let (old, new) = (set("old"), set("new"));
+        let template = new.digest.clone();
+        let sides = Sides { stable: Some(old), current: Some(new), others: Vec::new() };
+        let shown = Routing::candidate_percent(40);
+        let taken = |status: Value| state(&status, &sides, &template, &policy(), &shown, Timestamp::UNIX_EPOCH);
+        let status = json!({"stableRS": "old", "currentPodHash": "new", "currentStepIndex": 1});
+        let going_on = taken(status.clone()).unwrap();
+        let release = going_on.release().unwrap();
+        assert_eq!((release.step, &release.routing), (1, &shown));
+        let mut aborted = status;
+        aborted["abort"] = json!(true);
+        let given_up = taken(aborted).unwrap();
+        assert!(matches!(given_up.phase, Phase::Idle { last: OutcomeKind::Failed, .. }));
+        assert_eq!(given_up.quarantine[0].revision.digest, template);
+        assert_eq!(taken(json!({"stableRS": "new", "currentPodHash": "new"})), None);
+        assert_eq!(taken(Value::Null), None);
+    }
+}
