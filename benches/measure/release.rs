@@ -177,10 +177,10 @@ async fn steps(
         let value = all.total(kind) as f64 / 4.0;
         Figure { what: format!("weight step: {what}"), value, unit: "", budget, bench: "release" }.print();
     };
-    step("status writes (intent, result)", &|key| is_write(key) && key.resource.starts_with("canaries"), None);
+    step("status writes", &|key| is_write(key) && key.resource.starts_with("canaries"), None);
     step("route writes", &|key| is_write(key) && key.resource.starts_with("virtualservices"), None);
-    step("writes beside events, mean of 4", &is_write, Some(3.0));
-    count("weight step: writes beside events, most of 4", most, Some(3.0));
+    step("writes beside events, mean of 4", &is_write, Some(2.0));
+    count("weight step: writes beside events, most of 4", most, Some(2.0));
     step("events", &|key| ours(key) && !apart(key) && key.resource.starts_with("events"), None);
     step("reads", &|key| ours(key) && !apart(key) && matches!(key.verb.as_str(), "get" | "list"), Some(0.0));
     Ok(())

@@ -25,6 +25,7 @@ use crate::hook::{HookCaller, HttpHooks};
 use crate::http::HttpClients;
 use crate::metrics::{MetricProvider, Prometheus};
 use crate::model::Projection;
+use crate::release::Guards;
 use crate::render::{Program, Renderer};
 use crate::report::writer::BATCH;
 use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch, alerts, statuses};
@@ -56,6 +57,8 @@ pub struct Backends {
     pub clock: Clock,
     /// Where probes and metrics are served; `None`: nowhere.
     pub listener: Option<TcpListener>,
+    /// What is done so that no request fails for want of pods.
+    pub guards: Guards,
 }
 
 impl Backends {
@@ -83,6 +86,7 @@ impl Backends {
             probe: Arc::new(NoProbe),
             clock: cluster.clock(),
             listener: Some(listener),
+            guards: Guards::default(),
         })
     }
 }
@@ -136,7 +140,7 @@ pub async fn daemon_with(
     let release = CancellationToken::new();
     let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let mut lease: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let Backends { metrics, hooks, forge, chats, probe, clock, listener } = backends;
+    let Backends { metrics, hooks, forge, chats, probe, clock, listener, guards } = backends;
     let claim = claim(&settings, &cluster, &mut lease, release.clone());
     let writer = Writer::new(claim.clone()).with_probe(probe);
     let mut registry = Registry::default();
@@ -227,7 +231,7 @@ pub async fn daemon_with(
         cluster: cluster.clone(),
         canaries: released_canaries,
         writer: writer.clone(),
-        settings: controller_settings(&settings, statuses.forge.is_some()),
+        settings: controller_settings(&settings, statuses.forge.is_some(), guards),
         metrics,
         hooks,
         clock,
@@ -328,7 +332,7 @@ fn claim(
     claim
 }
 
-fn controller_settings(settings: &Settings, tells_forge: bool) -> ControllerSettings {
+fn controller_settings(settings: &Settings, tells_forge: bool, guards: Guards) -> ControllerSettings {
     let forge = tells_forge.then_some(Projection::Forge);
     ControllerSettings {
         projections: Projection::GIT.into_iter().chain(forge).collect(),
@@ -338,6 +342,7 @@ fn controller_settings(settings: &Settings, tells_forge: bool) -> ControllerSett
         speed: settings.speed,
         drain: settings.drain,
         settle: settings.settle,
+        guards,
         selector_labels: settings.selector_labels.clone(),
         loopback: calls_itself(settings),
         rollouts: settings.rollouts,

@@ -7,7 +7,7 @@ use crate::api::annotations::{REVISION, WRITTEN};
 use crate::manifest::template_digest;
 use crate::model::{Digest, Frozen, Revision, Routing};
 use crate::release::{Action, Side};
-use crate::router::{Change, ServiceSet, Update, merge_update};
+use crate::router::{Change, Pods, RouteRequest, ServiceSet, Update, merge_update};
 use crate::workload::{
     DeploymentView, LAST_GOOD_LABEL, PrimaryPlan, copy_to_primary, last_good, last_good_name, new_primary,
     restore_primary, stored_target_template, stored_template,
@@ -24,16 +24,21 @@ pub(super) async fn act(action: &Action, look: &Look<'_>, hands: &mut Hands<'_>)
         Action::CreatePrimary { expect, replicas } => create_primary(look, hands, expect, *replicas).await,
         Action::EnsurePrimaryAutoscaler { floor } => ensure_primary_autoscaler(look, hands, *floor).await,
         Action::HoldTarget { minimum } => hold_target(look, hands, *minimum).await,
-        Action::EnsureServices => ensure_services(look, hands).await,
+        Action::EnsureServices { apex } => ensure_services(look, hands, *apex).await,
         Action::Route(routing) => route(look, hands, routing).await,
         Action::Scale { side, replicas } => scale(look, hands, *side, *replicas).await,
         Action::StoreLastGood { expect } => store_last_good(look, hands, expect).await,
         Action::CopyToPrimary { expect } => copy(look, hands, &expect.digest).await,
         Action::RestorePrimary { expect } => restore(look, hands, expect).await,
         Action::ReturnTemplate { expect } => return_template(look, hands, expect).await,
+        Action::ReachTarget => reach_target(look, hands).await,
         Action::LeadBack => finalize::lead_back(look, hands).await,
         Action::Leave => finalize::leave(look, hands).await,
         Action::LetGo => finalize::drop_finalizers(look.canary, hands).await,
+        Action::DropFormer { workload } => match look.former().filter(|former| former.name == *workload) {
+            Some(former) => hands.delete(Tracked::Deployment, workload, former.resource_version.clone()).await,
+            None => Ok(()),
+        },
         Action::SwitchStable { .. } => Err(ActError::Refused(
             "switching ReplicaSets is not supported: a Canary promotes by copying to its primary".to_owned(),
         )),
@@ -145,33 +150,47 @@ async fn hold_target(look: &Look<'_>, hands: &mut Hands<'_>, minimum: i32) -> Re
     hands.merge(Tracked::Autoscaler, &scaler.name, patch).await
 }
 
-async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+async fn ensure_services(look: &Look<'_>, hands: &mut Hands<'_>, apex: Side) -> Result<(), ActError> {
     let Some(pair) = look.pair() else {
         return Err(ActError::Changed("the target is gone or selects its pods by no known label".to_owned()));
     };
     let (Some(request), Some(pods)) = (look.route_request(Some(&pair)), pair.pods()) else { return Ok(()) };
-    let services = look.services_of(&request, pods);
+    let services = look.services_of(&request, pods, apex);
     for desired in services.in_order() {
-        let name = desired["metadata"]["name"].as_str().unwrap_or_default();
-        match look.caches.service(&look.key(name)) {
-            None => {
-                hands.create(Tracked::Service, desired).await?;
-            }
-            Some(live) if request.owner.controls(&live) => {
-                if let Some(update) = ServiceSet::update(&request, pods, desired, &live) {
-                    update_service(hands, name, desired, update).await?;
-                }
-            }
-            Some(_) => {
-                // Who owns its fields is not in the cache.
-                let live = hands.get(Tracked::Service, name).await?;
-                if let Some(applied) = ServiceSet::take(&request, pods, desired, &live) {
-                    hands.apply(Tracked::Service, name, desired, applied).await?;
-                }
+        ensure_service(look, hands, (&request, pods), desired).await?;
+    }
+    Ok(())
+}
+
+async fn reach_target(look: &Look<'_>, hands: &mut Hands<'_>) -> Result<(), ActError> {
+    let Some(pair) = look.pair() else { return Ok(()) };
+    let (Some(request), Some(pods)) = (look.route_request(Some(&pair)), pair.pods()) else { return Ok(()) };
+    let services = look.services_of(&request, pods, Side::Candidate);
+    ensure_service(look, hands, (&request, pods), &services.canary).await
+}
+
+async fn ensure_service(
+    look: &Look<'_>,
+    hands: &mut Hands<'_>,
+    (request, pods): (&RouteRequest<'_>, Pods<'_>),
+    desired: &Value,
+) -> Result<(), ActError> {
+    let name = desired["metadata"]["name"].as_str().unwrap_or_default();
+    match look.caches.service(&look.key(name)) {
+        None => hands.create(Tracked::Service, desired).await.map(|_| ()),
+        Some(live) if request.owner.controls(&live) => match ServiceSet::update(request, pods, desired, &live) {
+            Some(update) => update_service(hands, name, desired, update).await,
+            None => Ok(()),
+        },
+        Some(_) => {
+            // Who owns its fields is not in the cache.
+            let live = hands.get(Tracked::Service, name).await?;
+            match ServiceSet::take(request, pods, desired, &live) {
+                Some(applied) => hands.apply(Tracked::Service, name, desired, applied).await,
+                None => Ok(()),
             }
         }
     }
-    Ok(())
 }
 
 /// Brings a live Service to what it should be.

@@ -80,6 +80,7 @@ pub(super) async fn deleting(look: &Look<'_>, cluster: &Cluster) -> Result<Delet
     Ok(Deleting {
         with_namespace: namespace,
         copied: look.primary().is_none_or(|primary| primary.copied_from.is_some()),
+        reachable: look.reaches_target(),
         led_back: apex_to_target(look).is_none(),
         left: !service.as_ref().is_some_and(owned) && !leaves_route,
     })

@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::model::{Frozen, NamespacedName, Projection};
 use crate::release::{
-    Answers, AutoscalerObserved, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Unaccepted,
-    Verb,
+    Answers, AutoscalerObserved, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Side,
+    Unaccepted, Verb,
 };
-use crate::router::{DEFAULT_PROVIDER, Istio, Pods, RouteRequest, Router, ServiceSet, router_of, services};
+use crate::router::{DEFAULT_PROVIDER, Istio, Leads, Pods, RouteRequest, Router, ServiceSet, router_of, services};
 use crate::workload::{AutoscalerOverrides, AutoscalerView, DeploymentView, Labels, mixed_up, primary_autoscaler};
 
 use super::caches::{Caches, CanaryView};
@@ -82,10 +82,20 @@ impl Look<'_> {
         Some(Pair { target: self.target()?, primary: self.primary() })
     }
 
-    /// The three Services as they should be.
-    pub(super) fn services_of(&self, request: &RouteRequest<'_>, pods: Pods<'_>) -> ServiceSet {
+    /// The three Services as they should be, with the apex leading there, unless it is what the router shifts.
+    pub(super) fn services_of(&self, request: &RouteRequest<'_>, pods: Pods<'_>, apex: Side) -> ServiceSet {
         let live = self.caches.service(&self.key(request.service));
-        services(request, pods, live.as_ref(), self.router.apex(request, live.as_ref()))
+        let leads = self.router.apex(request, live.as_ref()).unwrap_or_else(|| Leads::to(apex));
+        services(request, pods, live.as_ref(), leads)
+    }
+
+    /// Where the apex Service leads whoever does not come by the route.
+    fn apex(&self) -> Option<Side> {
+        let pair = self.pair()?;
+        let request = self.route_request(Some(&pair))?;
+        let live = self.caches.service(&self.key(request.service))?;
+        let is_route = self.router.apex(&request, Some(&live)).is_some();
+        Leads::of(&live, request.pods?).side().filter(|_| !is_route)
     }
 
     /// What the target's autoscaler may do.
@@ -123,6 +133,19 @@ impl Look<'_> {
         Some((key.name, view.resource_version.clone()))
     }
 
+    /// The primary that this Canary made for a target of another name.
+    pub(super) fn former(&self) -> Option<Arc<DeploymentView>> {
+        let CanaryView { key: canary, owner, .. } = self.canary;
+        let own = [self.spec.target_ref.name.clone(), self.primary_name()];
+        let is_former = |key: &NamespacedName, view: &DeploymentView| {
+            key.namespace == canary.namespace
+                && view.owner_uid.as_ref() == Some(&owner.uid)
+                && view.copied_from.is_some()
+                && !own.contains(&key.name)
+        };
+        self.caches.deployments.find(is_former).map(|(_, view)| view)
+    }
+
     /// Time from a pod of the target being ready to its counting as available. No demonstration makes that shorter.
     pub(super) fn settling(&self) -> Duration {
         self.target().map_or(Duration::ZERO, |target| target.settling)
@@ -153,6 +176,7 @@ impl Look<'_> {
             target: target.map(|view| view.as_target(self.target_limits())),
             primary: self.primary().map(|view| view.as_primary(self.primary_limits())),
             route,
+            apex: self.apex(),
             request: request(self.canary),
             answers,
             asking_since: Some(asking_since),
@@ -162,6 +186,7 @@ impl Look<'_> {
             unrecorded: self.canary.unrecorded.clone(),
             autoscaler_stale: self.autoscaler_is_stale(),
             autoscaler: self.autoscaler(),
+            former: self.former().map(|former| former.name.clone()),
         }
     }
 
@@ -300,10 +325,21 @@ impl Look<'_> {
         }
     }
 
+    /// Whether the canary's Service leads to the target's pods.
+    pub(super) fn reaches_target(&self) -> bool {
+        let Some(pair) = self.pair() else { return true };
+        let (Some(request), Some(pods)) = (self.route_request(Some(&pair)), pair.pods()) else { return true };
+        let desired = self.services_of(&request, pods, Side::Candidate).canary;
+        let live = self.caches.service(&self.key(desired["metadata"]["name"].as_str().unwrap_or_default()));
+        live.is_some_and(|live| ServiceSet::update(&request, pods, &desired, &live).is_none())
+    }
+
     fn services_are_current(&self, request: &RouteRequest<'_>) -> bool {
         // Without a target nothing can be said about them, and nothing is done.
         let Some(pods) = request.pods else { return true };
-        self.services_of(request, pods).in_order().into_iter().all(|desired| {
+        // Where the apex leads is observed by itself.
+        let apex = self.apex().unwrap_or(Side::Stable);
+        self.services_of(request, pods, apex).in_order().into_iter().all(|desired| {
             let name = desired["metadata"]["name"].as_str().unwrap_or_default();
             let live = self.caches.service(&self.key(name));
             live.is_some_and(|live| ServiceSet::update(request, pods, desired, &live).is_none())

@@ -167,6 +167,7 @@ pub(super) fn compile(
         promotion: Promotion::CopyToPrimary,
         drain: settings.drain,
         settle: settings.settle,
+        guards: settings.guards,
     })
 }
 
@@ -348,7 +349,7 @@ mod tests {
 
     use crate::api::MetricTemplateSpec;
     use crate::model::Routing;
-    use crate::release::{Keyed, PolicyStep};
+    use crate::release::{Guards, Keyed, PolicyStep};
 
     use super::*;
 
@@ -360,6 +361,7 @@ mod tests {
             speed,
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),
+            guards: Guards::default(),
             selector_labels: vec!["app".into()],
             loopback: false,
             projections: Vec::new(),

@@ -11,7 +11,7 @@ use crate::api::CanarySpec;
 use crate::cluster::{Clock, Cluster, Writer, explain};
 use crate::model::NamespacedName;
 use crate::release::wire::WireError;
-use crate::release::{self, Action, Observed, Phase, Policy, State};
+use crate::release::{self, Action, Observed, Persist, Phase, Policy, State};
 use crate::router::merge_diff;
 
 use super::act::act;
@@ -77,10 +77,20 @@ pub(super) struct Memory {
     ignored: Option<String>,
     /// The state of a deleted Canary that the API server does not keep.
     fleeting: Option<State>,
+    /// A later state than the stored one.
+    unsaved: Option<Unsaved>,
     /// What the last look was tied to.
     anchor: Anchor,
     /// The checks' names, to forget their series with the target's.
     checks: Vec<String>,
+}
+
+/// A state that is written with the next one that has to be. It follows the stored one that it was decided on, and counts for
+/// as long as that is what is stored, whatever else of the Canary changes.
+#[derive(Debug)]
+struct Unsaved {
+    stored: Value,
+    state: State,
 }
 
 /// What is to be carried out: what the Canary says, or said last when what it says now cannot be.
@@ -213,6 +223,8 @@ impl Reconciler {
             Err(WireError::Damaged(_)) if canary.deleting => None,
             Err(error) => return self.refuse(canary, memory, &error.to_string()).await,
         };
+        let unsaved = memory.unsaved.as_ref().filter(|unsaved| unsaved.stored == stored["serin"]["state"]);
+        let state = unsaved.map(|unsaved| unsaved.state.clone()).or(state);
         let old = state.clone();
         let (key, target) = (&canary.key, &spec.target_ref.name);
         let anchor = Anchor::of(&spec);
@@ -244,6 +256,7 @@ impl Reconciler {
         let observed = look.observe(&policy, heard, &self.settings.projections);
         let notices: Vec<String> = notices.into_iter().chain(look.fixed()).collect();
         memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
+        let is_told = state == old;
         let step = release::step(&policy, &observed, state.unwrap_or_else(|| State::new(now)), now);
         let extras = Extras {
             problem: memory.problem.as_deref(),
@@ -257,7 +270,15 @@ impl Reconciler {
             memory.fleeting = Some(step.state.clone());
             status.serin = None;
         }
-        if !self.persist(canary, &persist::normal(&status), &mut memory.expectations).await? {
+        let (status, stored_state) = (persist::normal(&status), &stored["serin"]["state"]);
+        let is_unsaved = status["serin"]["state"] != *stored_state && !stored_state.is_null();
+        let may_wait =
+            is_told && step.persist == Persist::Later && step.actions.is_empty() && !is_news(&stored, &status);
+        if is_unsaved && may_wait {
+            memory.unsaved = Some(Unsaved { stored: stored_state.clone(), state: step.state.clone() });
+        } else if self.persist(canary, &status, &mut memory.expectations).await? {
+            memory.unsaved = None;
+        } else {
             return self.refuse(canary, memory, crd::PRUNES).await;
         }
         memory.anchor = anchor;
@@ -410,4 +431,16 @@ impl Reconciler {
     fn with_memory<T>(&self, change: impl FnOnce(&mut HashMap<NamespacedName, Memory>) -> T) -> T {
         change(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Whether a status says anything else than the one before, the state apart.
+fn is_news(before: &Value, status: &Value) -> bool {
+    let without_state = |status: &Value| {
+        let mut status = status.clone();
+        if let Some(serin) = status["serin"].as_object_mut() {
+            serin.remove("state");
+        }
+        status
+    };
+    without_state(before) != without_state(status)
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::Projection;
+use crate::release::Guards;
 
 /// What pods of a demonstration take to start, with room to spare on a busy machine.
 const STARTING: Duration = Duration::from_secs(10);
@@ -22,6 +23,8 @@ pub struct ControllerSettings {
     pub drain: Duration,
     /// How long a side must have been ready before it gets traffic.
     pub settle: Duration,
+    /// What is done so that no request fails for want of pods.
+    pub guards: Guards,
     /// Labels that may tell primary and canary pods apart, most wanted first.
     pub selector_labels: Vec<String>,
     /// Whether webhooks may lead to this machine itself: where a proxy is named it decides where addresses lead.
@@ -42,6 +45,7 @@ impl ControllerSettings {
             speed: 1.0,
             drain: Duration::ZERO,
             settle: Duration::ZERO,
+            guards: Guards::default(),
             selector_labels: Vec::new(),
             loopback: true,
             rollouts: false,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::analysis::{Keyed, Rounds};
 use crate::model::{NamespacedName, Routing};
-use crate::release::{Names, Policy, PolicyStep, Promotion};
+use crate::release::{Guards, Names, Policy, PolicyStep, Promotion};
 
 use super::spec::{RolloutSpec, Step};
 
@@ -55,5 +55,6 @@ pub fn compile(rollout: &NamespacedName, spec: &RolloutSpec, pace: Pace) -> Poli
         promotion: Promotion::SwitchStable,
         drain: pace.drain,
         settle: pace.settle,
+        guards: Guards::default(),
     }
 }

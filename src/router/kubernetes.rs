@@ -47,9 +47,9 @@ impl Router for Kubernetes {
         fields.into_iter().filter(|(_, is_set)| *is_set).map(|(path, _)| path).collect()
     }
 
-    fn apex(&self, request: &RouteRequest<'_>, live: Option<&Value>) -> Leads {
+    fn apex(&self, request: &RouteRequest<'_>, live: Option<&Value>) -> Option<Leads> {
         let leads = live.zip(request.pods).map(|(live, pods)| Leads::of(live, pods));
-        leads.unwrap_or(Leads::Stable)
+        Some(leads.unwrap_or(Leads::Stable))
     }
 
     fn read(&self, request: &RouteRequest<'_>, live: &dyn LiveRoutes) -> RouteObserved {

@@ -222,10 +222,9 @@ pub trait Router: Send + Sync {
         Vec::new()
     }
 
-    /// Where the apex Service leads while the rest of it is put right. A router that shifts traffic elsewhere has it lead to
-    /// the stable side.
-    fn apex(&self, _request: &RouteRequest<'_>, _live: Option<&Value>) -> Leads {
-        Leads::Stable
+    /// Where the apex Service leads while the rest of it is put right, if it is what shifts traffic.
+    fn apex(&self, _request: &RouteRequest<'_>, _live: Option<&Value>) -> Option<Leads> {
+        None
     }
 
     /// What the live objects say.

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
 use crate::api::{CanaryService, CustomMetadata};
+use crate::release::Side;
 use crate::workload::{Labels, Sides};
 
 use super::diff::{merge_diff, merge_update_with};
@@ -39,6 +40,23 @@ pub enum Leads {
 }
 
 impl Leads {
+    /// To the pods of a side.
+    pub fn to(side: Side) -> Self {
+        match side {
+            Side::Stable => Self::Stable,
+            Side::Candidate => Self::Candidate,
+        }
+    }
+
+    /// The side whose pods it leads to.
+    pub fn side(self) -> Option<Side> {
+        match self {
+            Self::Stable => Some(Side::Stable),
+            Self::Candidate => Some(Side::Candidate),
+            Self::Elsewhere => None,
+        }
+    }
+
     /// What the selector of a live Service says.
     pub fn of(live: &Value, pods: Pods<'_>) -> Self {
         let sides = pods.sides;

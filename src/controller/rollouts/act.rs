@@ -21,7 +21,7 @@ pub(super) async fn act(
     hands: &mut Hands<'_>,
 ) -> Result<(), ActError> {
     match action {
-        Action::EnsureServices => point_services(seen, hands).await,
+        Action::EnsureServices { .. } => point_services(seen, hands).await,
         Action::Route(routing) => route(seen, hands, routing).await,
         Action::Scale { side: Side::Stable, replicas } => scale_stable(seen, hands, *replicas).await,
         Action::Scale { side: Side::Candidate, replicas: 0 } => retire(seen, hands).await,
@@ -35,6 +35,8 @@ pub(super) async fn act(
         | Action::HoldTarget { .. }
         | Action::CopyToPrimary { .. }
         | Action::ReturnTemplate { .. }
+        | Action::ReachTarget
+        | Action::DropFormer { .. }
         | Action::LeadBack
         | Action::Leave
         | Action::LetGo => Err(ActError::Refused(

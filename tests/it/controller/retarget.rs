@@ -37,6 +37,17 @@ async fn ready(world: &World, name: &str) -> i64 {
     found.and_then(|found| found.data["status"]["availableReplicas"].as_i64()).unwrap_or(0)
 }
 
+/// Waits until a Deployment is gone.
+async fn gone(world: &World, name: &str) {
+    let api = world.api("apps", "v1", "Deployment").await;
+    let looking = async {
+        while api.get_opt(name).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::time::timeout(CAP, looking).await.unwrap_or_else(|_| panic!("{name} stays"));
+}
+
 /// Waits until the service leads to `app`; whom it leads to on the way is always able to answer.
 async fn leads_to(world: &World, app: &str) {
     let looking = async {
@@ -80,12 +91,12 @@ async fn taken_up(world: World) {
     leads_to(&world, "later-primary").await;
     world
         .says(
-            "podinfo.test is about later now and begins anew: podinfo-primary serves until later-primary does, and is left to \
-             you then",
+            "podinfo.test is about later now and begins anew: podinfo-primary serves until later-primary does, and goes then",
         )
         .await;
     world.reaches("Initialized").await;
     assert_eq!(world.image_of("later-primary").await, "stefanprodan/podinfo:3.2.0");
+    gone(&world, "podinfo-primary").await;
     // A release of the new one is a release as any other.
     world.set_image_of("later", "3.2.1").await;
     world.reaches("Succeeded").await;
@@ -169,4 +180,32 @@ async fn a_service_of_another_name_waits_for_the_release_and_leaves_the_old_rout
         moves_in_mid_release(json!({"spec": {"service": {"name": "shop"}}}), "spec.service.name names shop").await;
     let route = world.get("networking.istio.io", "v1beta1", "VirtualService", "shop").await;
     assert_eq!(route["spec"]["http"][0]["route"][0]["destination"]["host"], "shop-primary");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleted_before_the_new_target_is_taken_up_nobody_is_led_to_the_former_ones_pods() {
+    let world = plain().await;
+    let _serin = world.serin(Arc::new(NoProbe));
+    world.reaches("Initialized").await;
+    create(&world, "later", "stefanprodan/podinfo:3.2.0").await;
+    let mut patch = named("later");
+    let scaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "missing"});
+    patch["spec"]["autoscalerRef"] = scaler;
+    world.patch_canary(patch).await;
+    world.condition("Blocked").await;
+    let canaries = world.api("flagger.app", "v1beta1", "Canary").await;
+    canaries.delete("podinfo", &DeleteParams::default()).await.unwrap();
+    let gone = async {
+        while canaries.get_opt("podinfo").await.unwrap().is_some() {
+            if world.weights_if_split().await.is_some_and(|(_, canary)| canary > 0) {
+                let service = world.get("", "v1", "Service", "podinfo-canary").await;
+                let serving = service["spec"]["selector"]["app"].as_str().unwrap().to_owned();
+                assert!(ready(&world, &serving).await > 0, "the route leads to {serving}, which nobody can reach");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(CAP, gone).await.expect("the Canary goes");
+    let service = world.get("", "v1", "Service", "podinfo").await;
+    assert_eq!(service["spec"]["selector"], json!({"app": "later"}));
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use serin::api::Canary;
 use serin::cluster::{Claim, Clock, Cluster, EffectProbe, NoProbe, SharedWatch, Writer};
 use serin::controller::{self, Canaries, ControllerContext, ControllerSettings, Telemetry};
+use serin::release::Guards;
 use serin::rollout::keys::HASH;
 use serin::sandbox::apiserver::ApiServer;
 use serin::sandbox::controllers::{self, ControllerOptions};
@@ -173,6 +174,7 @@ fn engine(cluster: &Cluster, clock: Clock, probe: Arc<dyn EffectProbe>, rollouts
             metrics_address: "http://prometheus".into(),
             own_namespace: String::new(),
             speed: 1.0,
+            guards: Guards::default(),
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),
             selector_labels: vec!["app".into()],

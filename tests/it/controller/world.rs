@@ -18,7 +18,7 @@ use serin::controller::{self, Canaries, ControllerContext, ControllerSettings, T
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
 use serin::model::Projection;
-use serin::release::HookReply;
+use serin::release::{Guards, HookReply};
 use serin::report::events;
 use serin::sandbox::apiserver::ApiServer;
 use serin::sandbox::controllers::{self, ControllerOptions};
@@ -264,6 +264,7 @@ pub(crate) fn engine(
             speed: 1.0,
             drain: Duration::from_secs(5),
             settle: Duration::from_secs(2),
+            guards: Guards::default(),
             selector_labels: vec!["app".into()],
             loopback: true,
             projections: Projection::GIT.to_vec(),

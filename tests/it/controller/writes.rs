@@ -1,7 +1,8 @@
 //! What is written, how often, and what a write means that does not come out as it was meant.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
@@ -11,6 +12,10 @@ use serde_json::json;
 use serin::cluster::{EffectKind, EffectProbe, NoProbe, ProbeFuture};
 
 use super::world::World;
+
+/// Writes of the engine in a release of five steps: ten of the steps; and of what comes before and after, where each reason why pods
+/// are not ready yet is an Event and a state of its own.
+const RELEASE_MAX: usize = 31;
 
 #[tokio::test(start_paused = true)]
 async fn what_admission_turns_into_something_else_is_not_written_again_and_again() {
@@ -35,6 +40,57 @@ async fn what_admission_turns_into_something_else_is_not_written_again_and_again
     let writes = world.server.requests().snapshot().since(&before);
     let patches = writes.total(|key| key.verb == "patch" && key.resource.starts_with("virtualservices"));
     assert_eq!(patches, 6, "five raises and the way back: {writes:#?}");
+}
+
+/// What is written, by object, beside Events.
+#[derive(Default)]
+struct Written(Mutex<Vec<String>>);
+
+impl EffectProbe for Written {
+    fn before<'a>(&'a self, kind: EffectKind, key: &'a str) -> ProbeFuture<'a> {
+        if kind != EffectKind::Hook && !key.starts_with("Event ") {
+            self.0.lock().unwrap().push(format!("{kind:?} {key}"));
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn after<'a>(&'a self, _kind: EffectKind, _key: &'a str) -> ProbeFuture<'a> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Written {
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_costs_two_writes_and_a_release_few() {
+    let world = World::new().await;
+    let written = Arc::new(Written::default());
+    let _serin = world.serin(written.clone());
+    world.reaches("Initialized").await;
+    // In the middle of an interval one step is over and the next has not begun.
+    let half = Duration::from_secs(30);
+    tokio::time::sleep(half).await;
+    let before = written.count();
+    world.set_image("3.1.1").await;
+    world.has_weight(10).await;
+    tokio::time::sleep(half).await;
+    let mut at = written.count();
+    for weight in [20, 30, 40, 50] {
+        world.has_weight(weight).await;
+        tokio::time::sleep(half).await;
+        let now = written.count();
+        let step = written.0.lock().unwrap()[at..now].to_vec();
+        assert_eq!(step.len(), 2, "the step to {weight} %: {step:#?}");
+        at = now;
+    }
+    world.reaches("Succeeded").await;
+    tokio::time::sleep(half).await;
+    let release = written.0.lock().unwrap()[before..].to_vec();
+    assert!(release.len() <= RELEASE_MAX, "{} writes: {release:#?}", release.len());
 }
 
 /// Somebody else writes the route in the very moment in which it is to be shifted, the first few times.

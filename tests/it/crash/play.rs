@@ -16,7 +16,7 @@ use serin::cluster::{Cluster, NoProbe};
 use serin::config::{RunArgs, Settings};
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
-use serin::release::HookReply;
+use serin::release::{Guards, HookReply};
 use serin::sandbox::controllers::{self, ControllerOptions};
 use serin::sandbox::crds;
 use serin::sandbox::repository::{BRANCH, FileEdit, Repository};
@@ -108,6 +108,7 @@ async fn run(story: Story, image: &Image, keep: Keep) -> Played {
         },
         clock: world.clock.clone(),
         listener: None,
+        guards: Guards::default(),
     };
     story.begin(&repository);
     let daemon = daemon_with(

@@ -21,7 +21,7 @@ use serin::forge::Forge;
 use serin::hook::{HookCall, HookCaller};
 use serin::metrics::{Endpoint, MetricProvider};
 use serin::model::CommitId;
-use serin::release::HookReply;
+use serin::release::{Guards, HookReply};
 use serin::sandbox::apiserver::ApiServer;
 use serin::sandbox::controllers::{self, ControllerOptions};
 use serin::sandbox::crds;
@@ -154,6 +154,7 @@ impl World {
             probe: Arc::new(NoProbe),
             clock: self.clock.clone(),
             listener: None,
+            guards: Guards::default(),
         };
         let stop = CancellationToken::new();
         let daemon = daemon_with(settings, Cluster::from_client(self.client.clone()), backends, stop.clone());

@@ -26,8 +26,11 @@ pub enum Action {
         /// `spec.minReplicas`.
         minimum: i32,
     },
-    /// Create or update `<service>`, `<service>-primary`, `<service>-canary`. The apex selects primary pods from here on.
-    EnsureServices,
+    /// Create or update `<service>`, `<service>-primary`, `<service>-canary`.
+    EnsureServices {
+        /// Where the service in front of both sides leads from here on, unless that is what shifts traffic.
+        apex: Side,
+    },
     /// Make the route show this: its objects are created or updated where they are not as the Canary wants them, else
     /// only what the routing says changes.
     Route(Routing),
@@ -60,12 +63,19 @@ pub enum Action {
         /// The promoted revision.
         expect: Revision,
     },
+    /// Let `<service>-canary` lead to the target's pods.
+    ReachTarget,
     /// Let the service in front of both sides lead to the target's pods.
     LeadBack,
     /// Leave service and route to the target, so that they stay when the Canary goes.
     Leave,
     /// Drop the finalizer: the Canary goes, and what it generated with it.
     LetGo,
+    /// Delete the primary of a former target.
+    DropFormer {
+        /// Its name.
+        workload: String,
+    },
     /// Make the canary's ReplicaSet stable ([`super::Promotion::SwitchStable`]).
     SwitchStable {
         /// The analysed digest.

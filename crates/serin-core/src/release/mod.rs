@@ -36,11 +36,11 @@ pub use observed::{
     Unaccepted, Updates, Verb, WorkloadObserved,
 };
 pub use outcome::{Outcome, OutcomeKind, PostRollout};
-pub use policy::{Names, Policy, PolicyStep, Promotion};
+pub use policy::{Guards, Names, Policy, PolicyStep, Promotion};
 pub use projection::{PromotedCondition, Trouble};
 pub use report::{Event, EventType, Report, WaitingOn};
 pub use state::{HandBack, HeldMinimum, JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress};
-pub use step::{Led, Step, refuse, retarget, step, take_up};
+pub use step::{Led, Persist, Step, refuse, retarget, step, take_up};
 
 pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range, Rounds};
 pub use crate::model::Quarantined;

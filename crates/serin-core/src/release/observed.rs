@@ -19,6 +19,9 @@ pub struct Observed {
     pub size: Option<i32>,
     /// The route that shifts traffic.
     pub route: RouteObserved,
+    /// Where the service in front of both sides leads whoever does not come by the route; `None` where it is what shifts
+    /// traffic, and while it leads to neither side.
+    pub apex: Option<Side>,
     /// A new revision that `sync` holds back until it is admitted (annotation `serin.dev/pending` on the target).
     pub pending: Option<Revision>,
     /// Revisions that a newer one replaced before the engine took them up (annotation `serin.dev/replaced` on the target).
@@ -46,6 +49,8 @@ pub struct Observed {
     pub autoscaler_stale: bool,
     /// The primary's autoscaler; `None` without one, or while it is not there.
     pub autoscaler: Option<AutoscalerObserved>,
+    /// A primary that was made for a target of another name.
+    pub former: Option<String>,
     /// What has to be mended outside before anything new begins.
     pub obstacle: Option<Obstacle>,
     /// Why the last action could not be carried out, in words.
@@ -134,6 +139,8 @@ pub struct Deleting {
     pub with_namespace: bool,
     /// Whether primary was copied from the target. What another controller made of it is not in the target's terms.
     pub copied: bool,
+    /// Whether `<service>-canary` leads to the target's pods: after a change of the target it leads to the former one's.
+    pub reachable: bool,
     /// Whether the service in front of both sides leads to the target's pods; `true` if there is none.
     pub led_back: bool,
     /// Whether service and route are left to the target.

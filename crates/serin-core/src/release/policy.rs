@@ -43,6 +43,28 @@ pub struct Policy {
     /// How long a side must have been ready before it gets traffic: proxies learn of new endpoints later than the control
     /// plane, and what is sent there before has nowhere to go.
     pub settle: Duration,
+    /// What is done so that no request fails for want of pods.
+    pub guards: Guards,
+}
+
+/// What is done so that no request fails for want of pods: all of it. A test that sees no failed request turns one off, to show
+/// that it would see one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guards {
+    /// A side gets more requests when enough of its pods are ready for them.
+    pub capacity: bool,
+    /// Primary's autoscaler keeps the pods for what may come back.
+    pub floor: bool,
+    /// A primary that is about to lose its pods loses its requests first.
+    pub relief: bool,
+    /// So do those that reach it by the service in front of both sides.
+    pub apex: bool,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { capacity: true, floor: true, relief: true, apex: true }
+    }
 }
 
 impl Policy {

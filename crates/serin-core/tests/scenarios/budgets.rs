@@ -6,10 +6,13 @@ use serin_core::model::Routing;
 use serin_core::release::{Policy, PolicyStep, ask, step};
 
 use super::policies::check;
-use super::world::{World, plain_policy};
+use super::world::{World, digest, plain_policy};
 
-/// Status writes of one weight step: the verdict with the next intent, and the weights seen on the router.
-const WRITES_PER_STEP: usize = 2;
+/// Status writes of one weight step: the verdict with the next intent. That the router shows it follows again from looking.
+const WRITES_PER_STEP: usize = 1;
+
+/// Those of a release with five steps: from the admission of a revision to its end.
+const WRITES_PER_RELEASE: usize = 13;
 
 fn policy() -> Policy {
     let mut policy = plain_policy();
@@ -39,7 +42,7 @@ fn an_idle_target_costs_nothing() {
 }
 
 #[test]
-fn a_weight_step_costs_two_status_writes() {
+fn a_weight_step_costs_one_status_write() {
     let mut world = initialized();
     world.push("v2");
     world.advance(Duration::from_secs(90), |_| {});
@@ -48,4 +51,14 @@ fn a_weight_step_costs_two_status_writes() {
     world.advance(Duration::from_secs(60), |_| {});
     assert_eq!(world.state.canary_weight(), 30);
     assert_eq!(world.persisted - before, WRITES_PER_STEP);
+}
+
+#[test]
+fn a_release_of_five_steps_costs_few_status_writes() {
+    let mut world = initialized();
+    let before = world.persisted;
+    world.push("v2");
+    world.advance(Duration::from_secs(600), |_| {});
+    assert_eq!(world.state.promoted.as_ref().unwrap().revision.digest, digest("v2"));
+    assert_eq!(world.persisted - before, WRITES_PER_RELEASE);
 }

@@ -1,4 +1,4 @@
-//! Exhaustive: the process dies after each persisted state, before its actions; the end is always the same.
+//! Exhaustive: the process dies after each state, persisted or not, before its actions; the end is always the same.
 
 use std::time::Duration;
 
@@ -67,16 +67,16 @@ fn play(story: Story, die_after: Option<usize>) -> (Ending, usize) {
         gone: world.gone,
         events,
     };
-    (ending, world.persisted)
+    (ending, world.stepped)
 }
 
 fn dies_anywhere(story: Story, last: OutcomeKind) {
-    let (undisturbed, persisted) = play(story, None);
+    let (undisturbed, states) = play(story, None);
     assert_eq!(undisturbed.outcomes.last().map(|outcome| outcome.1), Some(last));
-    assert!(persisted > 10, "only {persisted} states");
-    for death in 1..=persisted {
+    assert!(states > 10, "only {states} states");
+    for death in 1..=states {
         let (ending, _) = play(story, Some(death));
-        pretty_assertions::assert_eq!(ending, undisturbed, "died after state {death} of {persisted}");
+        pretty_assertions::assert_eq!(ending, undisturbed, "died after state {death} of {states}");
     }
 }
 

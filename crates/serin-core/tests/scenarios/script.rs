@@ -16,6 +16,8 @@
 //! | `projected record=2-v2,rollback=1-v1`, `rollback 2-v2 made`, `… missing REASON WHY`, `… needless WHY`, `rebuilt WHY` | what Git's side tells |
 //! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
 //! | `steps 10 40+5 mirror:50 users:100 analyse pause:40s gate`; `set iterations=3 way-back=40,20 sticky=canary,primary` | the strategy |
+//! | `former old-primary` | there is a primary of a former target |
+//! | `canary-service elsewhere` | it leads to the pods of a former target |
 //! | `requests 120` | what the router has counted at the candidate since it was exposed as it is |
 //! | `advance 60s`, `clock-back 120m`, `crash`, `lose actions`, `show` | time and fate |
 //!
@@ -220,6 +222,8 @@ impl Player {
                 world.route = RouteObserved::Present { routing, current: true, unaccepted: None };
             }
             ("requests", count) => world.requests = Some(count.parse().unwrap()),
+            ("former", name) => world.former = Some(name.to_owned()),
+            ("canary-service", _) => world.reachable = false,
             ("router", switch) => world.router_works = switch == "on",
             ("copies", switch) => world.copies_show = switch == "on",
             ("sync", switch) => world.sync_works = switch == "on",
@@ -306,11 +310,14 @@ fn action_words(action: &Action) -> String {
         Action::EnsurePrimaryAutoscaler { floor: 0 } => "EnsurePrimaryAutoscaler".to_owned(),
         Action::EnsurePrimaryAutoscaler { floor } => format!("EnsurePrimaryAutoscaler, at least {floor}"),
         Action::HoldTarget { minimum } => format!("HoldTarget at {minimum}"),
-        Action::EnsureServices => "EnsureServices".to_owned(),
+        Action::EnsureServices { apex: Side::Stable } => "EnsureServices".to_owned(),
+        Action::EnsureServices { apex: Side::Candidate } => "EnsureServices, in front of the candidate".to_owned(),
         Action::Route(routing) => format!("Route {routing}"),
         Action::Scale { side: Side::Candidate, replicas } => format!("Scale candidate to {replicas}"),
         Action::Scale { side: Side::Stable, replicas } => format!("Scale stable to {replicas}"),
         Action::ReturnTemplate { expect } => format!("ReturnTemplate {}", named(expect.digest.as_str())),
+        Action::DropFormer { workload } => format!("DropFormer {workload}"),
+        Action::ReachTarget => "ReachTarget".to_owned(),
         Action::LeadBack => "LeadBack".to_owned(),
         Action::Leave => "Leave".to_owned(),
         Action::LetGo => "LetGo".to_owned(),

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serin_core::release::{OutcomeKind, Phase, Policy, Readiness, RouteObserved, Stage, Verb};
+use serin_core::release::{OutcomeKind, Phase, Policy, Readiness, RouteObserved, Side, Stage, Verb};
 
 use super::dice::Dice;
 use super::fate::{self, Op, Troubles};
@@ -220,7 +220,7 @@ fn handed_back(world: &World) -> Result<(), String> {
     let is = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
     is(world.gone, &format!("still {:?}, waits for {:?}", world.state.phase, world.state.waiting_on))?;
     let (Some(promoted), Some(target)) = (&world.state.promoted, &world.target) else { return Ok(()) };
-    is(world.led_back && world.left, "service and route went with the Canary")?;
+    is(world.apex != Some(Side::Stable) && world.left, "service and route went with the Canary")?;
     if world.changed_since {
         return Ok(());
     }

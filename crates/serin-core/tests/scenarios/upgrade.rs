@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serin_core::model::{Digest, Revision, Routing};
 use serin_core::release::{
-    Action, End, HookKind, OutcomeKind, Phase, PolicyStep, RouteObserved, Stage, State, Verb, wire,
+    Action, End, HookKind, OutcomeKind, Phase, PolicyStep, RouteObserved, Side, Stage, State, Verb, wire,
 };
 
 use super::policies::{add_hook, check, hook};
@@ -76,9 +76,10 @@ fn world(state: State, status: &Value, is_deleted: bool) -> World {
     let is_led = !matches!(&state.phase, Phase::Initializing { routed: None, .. });
     if is_led {
         world.route = RouteObserved::Present { routing: shown, current: true, unaccepted: None };
-        (world.led_back, world.deleting) = (false, is_deleted);
+        (world.apex, world.deleting) = (Some(Side::Stable), is_deleted);
     }
     world.pending.clone_from(&state.admitted);
+    world.saved = state.clone();
     world.state = state;
     world
 }
@@ -94,9 +95,11 @@ fn is_restart(action: &Action, state: &State) -> bool {
         Action::Scale { .. }
         | Action::EnsurePrimaryAutoscaler { .. }
         | Action::HoldTarget { .. }
-        | Action::EnsureServices
+        | Action::EnsureServices { .. }
         | Action::Route(_)
         | Action::StoreLastGood { .. }
+        | Action::ReachTarget
+        | Action::DropFormer { .. }
         | Action::LeadBack
         | Action::Leave
         | Action::LetGo => false,

@@ -4,6 +4,8 @@
 //! alike. Where no pod has a capacity, utilisation stays `<unknown>`, as in a cluster without a metrics server, and within the
 //! bounds the target's size is left alone.
 
+mod recommendations;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,11 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 
+use crate::behaviour::Behaviour;
+
+pub(super) use recommendations::Recommendations;
+use recommendations::Windows;
+
 use super::runner::Shared;
 use super::watch::Change;
 use super::{ControllerError, MANAGER};
@@ -27,10 +34,12 @@ use super::{ControllerError, MANAGER};
 const TOLERANCE: f64 = 0.1;
 /// Pause between two looks at pods that say how busy they are; a real one is 15 s.
 const LOOK: Duration = Duration::from_secs(1);
+/// Why load alone changes a size.
+const WITHIN: &str = "DesiredWithinRange";
 /// `minReplicas` when it is not given.
 const DEFAULT_MIN: i32 = 1;
 
-/// Autoscalers whose target is the changed Deployment, if its size changed.
+/// Autoscalers whose target is the changed Deployment, if its size changed, or what its pods are.
 pub(super) fn targeting(
     shared: &Shared,
     change: &Change<'_, Deployment>,
@@ -40,7 +49,9 @@ pub(super) fn targeting(
         let present = deployment.status.as_ref().and_then(|status| status.replicas);
         (wanted, present)
     };
-    if change.before.map(sizes) == change.after.map(sizes) {
+    let template = |deployment: &&Deployment| deployment.spec.as_ref().map(|spec| spec.template.clone());
+    let is_same_size = change.before.map(sizes) == change.after.map(sizes);
+    if is_same_size && change.before.as_ref().map(template) == change.after.as_ref().map(template) {
         return Vec::new();
     }
     let Some(deployment) = change.after.or(change.before) else { return Vec::new() };
@@ -83,7 +94,7 @@ fn decide(spec: &HorizontalPodAutoscalerSpec, replicas: i32, busy: Option<f64>) 
         }
         let size = (f64::from(replicas) * ratio).ceil().clamp(f64::from(min.max(1)), f64::from(spec.max_replicas));
         let to = size as i32;
-        if to == replicas { Decision::Fits } else { Decision::Resize { to, reason: "DesiredWithinRange" } }
+        if to == replicas { Decision::Fits } else { Decision::Resize { to, reason: WITHIN } }
     }
 }
 
@@ -119,7 +130,7 @@ pub(super) async fn reconcile(
     };
     let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
     let busy = busy(&scale, &namespace, &shared);
-    let decision = decide(spec, replicas, busy);
+    let decision = settled(decide(spec, replicas, busy), &scaler, replicas, &shared);
     if let Decision::Resize { to, reason: _ } = decision {
         put_scale(spec, &namespace, scale.clone(), to, &shared).await?;
     }
@@ -135,7 +146,38 @@ pub(super) async fn reconcile(
         }
     };
     write(&scaler, &namespace, outcome, &shared).await?;
-    Ok(busy.map_or_else(Action::await_change, |_| Action::requeue(LOOK)))
+    let looks_again = replicas > 0 && is_measured(spec, &namespace, &shared);
+    Ok(if looks_again { Action::requeue(LOOK) } else { Action::await_change() })
+}
+
+/// What load asks for waits until it has asked long enough; bounds do not wait.
+fn settled(decision: Decision, scaler: &HorizontalPodAutoscaler, replicas: i32, shared: &Shared) -> Decision {
+    let asked = match decision {
+        Decision::Fits => replicas,
+        Decision::Resize { to, reason: WITHIN } => to,
+        Decision::Disabled | Decision::Keep | Decision::Resize { .. } => return decision,
+    };
+    let (key, windows) = (ObjectRef::from_obj(scaler), Windows::of(scaler));
+    match shared.recommendations.settle(key, windows, replicas, asked, Instant::now()) {
+        to if to == replicas => Decision::Fits,
+        to => Decision::Resize { to, reason: WITHIN },
+    }
+}
+
+/// Whether the target's pods say how busy they are, as soon as they are asked anything.
+fn is_measured(spec: &HorizontalPodAutoscalerSpec, namespace: &str, shared: &Shared) -> bool {
+    let name = &spec.scale_target_ref.name;
+    let template = match spec.scale_target_ref.kind.as_str() {
+        "Deployment" => {
+            let found = shared.deployments.get(&ObjectRef::new(name).within(namespace));
+            found.and_then(|found| serde_json::to_value(&found.spec.as_ref()?.template).ok())
+        }
+        _ => {
+            let found = shared.sets.get(&ObjectRef::new(name).within(namespace));
+            found.and_then(|found| serde_json::to_value(found.spec.as_ref()?.template.as_ref()?).ok())
+        }
+    };
+    template.is_some_and(|template| Behaviour::of(&template).capacity > 0)
 }
 
 /// The average load of the target's ready pods that say so.
@@ -330,7 +372,7 @@ mod tests {
                 "target": {"type": "Utilization", "averageUtilization": 50}}}],
         }))
         .unwrap();
-        let within = "DesiredWithinRange";
+        let within = WITHIN;
         assert_eq!(decide(&spec, 2, Some(1.2)), Decision::Resize { to: 5, reason: within });
         assert_eq!(decide(&spec, 4, Some(0.52)), Decision::Fits);
         assert_eq!(decide(&spec, 4, Some(0.0)), Decision::Resize { to: 2, reason: within });

@@ -46,6 +46,7 @@ pub(super) struct Shared {
     pub(super) expectations: Expectations,
     pub(super) leaving: namespace::Leaving,
     pub(super) loads: Loads,
+    pub(super) recommendations: hpa::Recommendations,
 }
 
 /// Starts everything on `tasks`.
@@ -115,6 +116,7 @@ fn spawn_control(
         expectations: Expectations::default(),
         leaving: namespace::Leaving::default(),
         loads: options.loads.clone(),
+        recommendations: hpa::Recommendations::default(),
     });
     let wakes = AllWakes::connect(&shared, &mut reflectors);
     watch_garbage(tasks, client, &mut reflectors, shutdown);

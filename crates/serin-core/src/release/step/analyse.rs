@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::analysis::HookKind;
-use crate::model::Routing;
+use crate::model::{Routing, after};
 use crate::release::attempt::{Release, Stage};
 use crate::release::policy::{Policy, PolicyStep};
 use crate::release::report::{Event, WaitingOn};
@@ -16,7 +16,7 @@ use super::edit;
 use super::gates::{self, Gates};
 use super::prepare::{attend, held};
 use super::route::{self, Steered, steer};
-use super::{capacity, judge, prepare, promote, refused};
+use super::{capacity, judge, persist, prepare, promote, refused};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if !release.follows(cx.policy) {
@@ -77,6 +77,11 @@ fn shift(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Next
         return decide(cx, release, routing);
     }
     if steer(cx, routing) == Steered::Waiting {
+        if cx.policy.steps.get(release.step as usize + 1) == Some(&PolicyStep::Analyse) {
+            let meant = release.clock.opened;
+            let until = after(meant, cx.policy.watch.interval);
+            persist::foretell(cx, WaitingOn::Window { until }, persist::late(meant));
+        }
         return Next::Rest;
     }
     if release.shown_since.is_none() {
@@ -126,6 +131,9 @@ fn decide(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Nex
         // Its hooks were called for what was shown before.
         release.watch.start(&cx.policy.watch, cx.now);
         cx.fresh_round = Some(release.watch.round);
+    } else {
+        // What has passed was about what was shown before.
+        release.watch.doubt();
     }
     release.clock.reopen(cx.now, Duration::ZERO);
     if let Some(event) = said(cx, &before, routing) {

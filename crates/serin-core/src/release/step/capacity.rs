@@ -32,23 +32,24 @@ pub(super) enum Capacity {
 }
 
 /// What a new release begins with.
-pub(super) fn begin(observed: &Observed, release: &mut Release) {
-    let Some(primary) = &observed.primary else { return };
+pub(super) fn begin(cx: &Context<'_>, release: &mut Release) {
+    let Some(primary) = &cx.observed.primary else { return };
     release.demand = primary.available.max(1);
-    if observed.autoscaler.is_some() {
+    if cx.observed.autoscaler.is_some() && cx.policy.guards.floor {
         (release.floor, release.primary_asked) = (primary.replicas, primary.replicas);
     }
 }
 
 /// More is demanded when an autoscaler asks for more pods, at the share that its side gets, than anybody has given it.
-pub(super) fn follow(policy: &Policy, observed: &Observed, release: &mut Release) {
+pub(super) fn follow(cx: &Context<'_>, release: &mut Release) {
     if release.demand == 0 {
         // An earlier version began it.
-        begin(observed, release);
+        begin(cx, release);
     }
+    let observed = cx.observed;
     if let Some(size) = observed.size {
         // Whoever sizes it in Git knows what it takes. What sizes both sides together, an autoscaler or a person, says it whole.
-        release.demand = match policy.promotion {
+        release.demand = match cx.policy.promotion {
             Promotion::CopyToPrimary => release.demand.min(size.max(1)),
             Promotion::SwitchStable => size.max(1),
         };
@@ -101,7 +102,7 @@ pub(super) fn is_autoscaler_stale(observed: &Observed, floor: i32) -> bool {
 pub(super) fn await_candidate(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Capacity {
     let needed = candidate_needs(cx.observed, release, routing);
     let Some(target) = &cx.observed.target else { return Capacity::Waiting };
-    if target.available >= needed {
+    if target.available >= needed || !cx.policy.guards.capacity {
         release.short_since = None;
         return if prepare::is_known(cx, release) { Capacity::There } else { Capacity::Waiting };
     }
@@ -172,20 +173,19 @@ pub(super) fn keep_hold(cx: &mut Context<'_>, state: &State) {
 
 /// Why primary cannot take all requests yet, in words. Its autoscaler, which the engine holds high enough, sees to that.
 pub(super) fn primary_lacks(cx: &Context<'_>, release: &Release) -> Option<String> {
-    let primary = cx.observed.primary.as_ref()?;
+    let primary = cx.observed.primary.as_ref().filter(|_| cx.policy.guards.capacity)?;
     let limits = primary.limits?;
     let needed = release.demand.min(limits.maximum);
     (primary.available < needed)
         .then(|| format!("{} of the {needed} pods are ready that all requests take", primary.available))
 }
 
-/// Whether primary, changed as it is to be changed, goes on with fewer pods than its share takes. A little less is made up
-/// for by the surge that a rolling update brings: three quarters are enough, which Kubernetes' defaults keep.
-pub(super) fn is_starved_by_update(cx: &Context<'_>, release: &Release) -> bool {
+/// Whether primary, changed as it is to be changed, goes on with fewer pods than this share of all requests takes: that of the stable
+/// side, whoever is copied to the candidate included. A little less is made up for by the surge that a rolling update brings: three quarters are enough, which Kubernetes' defaults keep.
+pub(super) fn is_starved_by_update(cx: &Context<'_>, release: &Release, percent: u8) -> bool {
     let (Some(target), Some(primary)) = (&cx.observed.target, &cx.observed.primary) else { return false };
     let kept = i64::from(target.updates.keeps(primary.replicas));
-    // Whoever is copied to the candidate is answered by primary all the same.
-    let needed = i64::from(pods(release.demand, release.routing.base.stable()));
+    let needed = i64::from(pods(release.demand, percent));
     kept * 4 < needed * 3
 }
 

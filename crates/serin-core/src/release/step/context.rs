@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::model::{Cookie, Digest, Revision, Routing, after};
 use crate::release::action::Action;
 use crate::release::attempt::{End, Release};
-use crate::release::observed::{Observed, Readiness, WorkloadObserved};
+use crate::release::observed::{Observed, Readiness, Side, WorkloadObserved};
 use crate::release::policy::Policy;
 use crate::release::questions::Open;
 use crate::release::report::{Event, WaitingOn};
@@ -43,11 +43,15 @@ pub(super) struct Context<'a> {
     pub(super) fresh_round: Option<u32>,
     /// How the target's autoscaler is held.
     pub(super) held: Option<HeldMinimum>,
+    /// Where the service in front of both sides is to lead.
+    pub(super) apex: Side,
     /// What was waited on before, or has been announced since.
     pub(super) before: Option<WaitingOn>,
     pub(super) events: Vec<Event>,
     pub(super) actions: Vec<Action>,
     pub(super) waiting: Option<WaitingOn>,
+    /// What the status says instead of `waiting`.
+    pub(super) told: Option<WaitingOn>,
     /// `waiting` is not worth a status write.
     pub(super) quiet: bool,
     pub(super) wake: Option<Timestamp>,
@@ -63,10 +67,12 @@ impl<'a> Context<'a> {
             cookie: state.cookie.clone(),
             fresh_round: None,
             held: state.held_minimum,
+            apex: Side::Stable,
             before: state.waiting_on.clone(),
             events: Vec::new(),
             actions: Vec::new(),
             waiting: None,
+            told: None,
             quiet: false,
             wake: None,
         }
@@ -75,7 +81,9 @@ impl<'a> Context<'a> {
     /// Forgets what an earlier pass wanted to do; what it said stays said.
     pub(super) fn start_pass(&mut self) {
         self.actions.clear();
+        self.apex = Side::Stable;
         self.waiting = None;
+        self.told = None;
         self.quiet = false;
         self.wake = None;
     }

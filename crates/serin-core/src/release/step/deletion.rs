@@ -53,7 +53,10 @@ pub(super) fn advance(cx: &mut Context<'_>, back: &mut HandBack) -> Next {
         Some(target) => {
             // Once service and route are its own, everybody is on it: whoever changes it from then on means it.
             let is_its_own = deleting.led_back && deleting.left;
-            let ready = is_its_own || return_template(cx, back, target, deleting) && scale(cx, back, target);
+            let ready = is_its_own
+                || return_template(cx, back, target, deleting)
+                    && reach(cx, back, deleting)
+                    && scale(cx, back, target);
             if !ready {
                 stay_on_primary(cx, back, target);
             } else if lead_back(cx, back, deleting) && leave(cx, back, deleting) {
@@ -112,6 +115,18 @@ fn promoted(cx: &Context<'_>, deleting: Deleting) -> Option<Revision> {
     }
     let served = |primary: &WorkloadObserved| Revision { digest: primary.digest.clone(), commit: None };
     cx.promoted.clone().or_else(|| cx.observed.primary.as_ref().map(served))
+}
+
+/// Whether the route's way to the target ends at its pods.
+fn reach(cx: &mut Context<'_>, back: &mut HandBack, deleting: Deleting) -> bool {
+    let is_routed = matches!(cx.observed.route, RouteObserved::Present { .. });
+    if !is_routed || deleting.reachable {
+        return true;
+    }
+    back.ready = None;
+    cx.act(Action::ReachTarget);
+    wait(cx, "the canary's service to lead to it");
+    false
 }
 
 /// Whether the target has primary's size, is ready, and proxies know of its pods.

@@ -7,8 +7,8 @@ use crate::release::observed::Side;
 use crate::release::report::{Event, WaitingOn};
 
 use super::context::{Context, Next};
-use super::mend;
 use super::route::{Steered, steer};
+use super::{mend, persist};
 
 /// From here on all traffic belongs to primary.
 pub(super) fn begin(cx: &Context<'_>, release: &mut Release, end: End) {
@@ -24,6 +24,13 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         if let Stage::Ending { zero_since, .. } = &mut release.stage {
             *zero_since = None;
         }
+        if release.first_traffic.is_some() {
+            let until = match cx.before {
+                Some(WaitingOn::Drain { until }) => until,
+                Some(_) | None => after(cx.now, cx.policy.drain),
+            };
+            persist::foretell(cx, WaitingOn::Drain { until }, until);
+        }
         return Next::Rest;
     }
     let had_traffic = release.first_traffic.is_some();
@@ -35,6 +42,7 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     let drained = after(zero_since, cx.policy.drain);
     if had_traffic && cx.now < drained {
         cx.wait_silently(WaitingOn::Drain { until: drained });
+        persist::keep_foretold(cx, drained);
         cx.wake_at(drained);
         return Next::Rest;
     }

@@ -1,7 +1,7 @@
 //! Primary serves; a new revision on the target starts a release.
 
 use crate::analysis::HookKind;
-use crate::model::{Digest, ReleaseId, Revision};
+use crate::model::{Digest, ReleaseId, Revision, after};
 use crate::release::action::Action;
 use crate::release::attempt::Release;
 use crate::release::observed::{Side, WorkloadObserved};
@@ -23,6 +23,7 @@ pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind
     if !primary_is_there(cx, state, target) || steer(cx, &cx.at_rest()) == Steered::Waiting {
         return Next::Rest;
     }
+    drop_former(cx, state);
     if let Some(reason) = cx.observed.blocks_start() {
         cx.wait_silently(WaitingOn::Blocked { reason: reason.to_owned() });
         return Next::Rest;
@@ -35,6 +36,18 @@ pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind
         return Next::Rest;
     }
     consider(cx, state, target, last)
+}
+
+/// The primary of a former target goes when nobody has been sent to it for long enough: services and route lead elsewhere, and what is
+/// idle has been so since then.
+fn drop_former(cx: &mut Context<'_>, state: &State) {
+    let (Some(workload), Phase::Idle { since, .. }) = (cx.observed.former.clone(), &state.phase) else { return };
+    let drained = after(*since, cx.policy.drain);
+    if cx.now >= drained {
+        cx.act(Action::DropFormer { workload });
+    } else {
+        cx.wake_at(drained);
+    }
 }
 
 /// Whether the target's revision is to be released.
@@ -89,7 +102,7 @@ fn start(
     state.generation = generation(target);
     let id = ReleaseId::new(state.releases, &revision.digest);
     let mut release = Release::new(id, revision, cx.policy.plan(), cx.at_rest(), cx.now);
-    capacity::begin(cx.observed, &mut release);
+    capacity::begin(cx, &mut release);
     if !cx.policy.has_hook(HookKind::ConfirmRollout) {
         // After a supersede the canary is already up, and `Restarting analysis` has been said.
         let restarted = last == OutcomeKind::Superseded && target.replicas > 0;

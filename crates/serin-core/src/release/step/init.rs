@@ -71,7 +71,7 @@ pub(super) fn advance(cx: &mut Context<'_>, since: Timestamp, progress: Progress
     let known = after(ready_since, cx.policy.settle);
     if cx.observed.route == RouteObserved::Missing && cx.now < known {
         // The services come first: a route to endpoints that proxies do not know yet would break what works now.
-        cx.act(Action::EnsureServices);
+        cx.act(Action::EnsureServices { apex: Side::Stable });
         cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.primary(), until: known });
         cx.wake_at(known);
         return Next::Rest;

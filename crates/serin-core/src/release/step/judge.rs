@@ -8,7 +8,7 @@ use crate::release::report::{Event, WaitingOn};
 use crate::release::words;
 
 use super::context::{Context, Next};
-use super::ending;
+use super::{ending, persist};
 
 /// Looks at the rounds; whenever users are exposed, they are open. `None` if nothing was judged.
 pub(super) fn verdict(cx: &mut Context<'_>, release: &mut Release) -> Option<Next> {
@@ -143,6 +143,11 @@ pub(super) fn show(cx: &mut Context<'_>, release: &Release) {
             let (check, reason, limit) = (check.clone(), reason.clone(), cx.policy.watch.hold_limit);
             cx.wait_silently(WaitingOn::Data { check, reason, held: watch.held, limit });
         }
-        None => cx.wait_silently(WaitingOn::Window { until: watch.due }),
+        None => {
+            cx.wait_silently(WaitingOn::Window { until: watch.due });
+            if release.shown_since == Some(watch.opened) {
+                persist::keep_foretold(cx, watch.due);
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ mod judge;
 mod mend;
 mod obstacle;
 mod past;
+mod persist;
 mod pilot;
 mod post;
 mod prepare;
@@ -44,6 +45,7 @@ use super::report::{Event, Report};
 use super::state::{Phase, State, StepProgress};
 use context::{Context, Next};
 
+pub use persist::Persist;
 pub use retarget::retarget;
 pub use take_up::{Led, take_up};
 
@@ -53,8 +55,10 @@ const PASSES_MAX: usize = 32;
 /// What a step decided.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The new state; persisted before the actions are carried out, if it differs from the old one.
+    /// The new state.
     pub state: State,
+    /// When it is written, if it differs from the old one.
+    pub persist: Persist,
     /// What to do; repeated by the next step until its effect is observed.
     pub actions: Vec<Action>,
     /// What to tell people.
@@ -66,6 +70,7 @@ pub struct Step {
 /// Decides what happens next. Never waits: an answer that is pending is simply not there yet.
 pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timestamp) -> Step {
     let observed = &observed.clone().told();
+    let before = state.clone();
     let mut cx = Context::new(policy, observed, &state, now);
     past::settle(&mut state, now);
     finish::prune_outbox(&mut state, observed);
@@ -87,7 +92,7 @@ pub fn step(policy: &Policy, observed: &Observed, mut state: State, now: Timesta
     capacity::keep_hold(&mut cx, &state);
     obstacle::tell(&mut cx, &mut state);
     post::wake(&mut cx, &state);
-    conclude(cx, state)
+    conclude(cx, &before, state)
 }
 
 /// All that can be done for a target whose Canary says nothing that could be carried out, now or earlier: people are told
@@ -164,17 +169,18 @@ fn tell_iteration(cx: &mut Context<'_>, state: &mut State) {
     }
 }
 
-fn conclude(mut cx: Context<'_>, mut state: State) -> Step {
+fn conclude(mut cx: Context<'_>, before: &State, mut state: State) -> Step {
     tell_iteration(&mut cx, &mut state);
     state.cookie.clone_from(&cx.cookie);
     state.held_minimum = cx.held;
-    let Context { now, events, actions, waiting, quiet, wake, .. } = cx;
+    let Context { now, events, actions, waiting, told, quiet, wake, .. } = cx;
     for event in &events {
         state.announce(event.clone(), now);
     }
     if !quiet {
-        state.waiting_on.clone_from(&waiting);
+        state.waiting_on = told.or_else(|| waiting.clone());
     }
     state.shed();
-    Step { state, actions, report: Report { events, waiting_on: waiting }, wake }
+    let persist = Persist::of(before, &state, &actions);
+    Step { state, persist, actions, report: Report { events, waiting_on: waiting }, wake }
 }

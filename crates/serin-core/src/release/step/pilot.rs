@@ -10,7 +10,8 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
         cx.suspend();
         return Next::Rest;
     }
-    capacity::follow(cx.policy, cx.observed, release);
+    capacity::follow(cx, release);
+    cx.apex = promote::apex(cx, release);
     match release.stage {
         Stage::Ending { .. } => return ending::advance(cx, release),
         Stage::Restoring { .. } => return promote::restore(cx, release),

@@ -15,7 +15,7 @@ use crate::release::report::{Event, WaitingOn};
 use super::context::{Context, Next};
 use super::gates::{self, Gates};
 use super::route::steer;
-use super::{analyse, capacity, ending, judge, promote, size};
+use super::{analyse, capacity, ending, judge, persist, promote, size};
 
 /// What the canary is able to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,7 @@ pub(super) fn is_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
     }
     cx.wake_at(until);
     cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.target.clone(), until });
+    persist::pass_over(cx, until);
     false
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::model::{Digest, Routing, after};
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
-use crate::release::observed::{Readiness, WorkloadObserved};
+use crate::release::observed::{Readiness, Side, WorkloadObserved};
 use crate::release::policy::Promotion;
 use crate::release::report::{Event, WaitingOn};
 
@@ -15,7 +15,7 @@ use super::capacity::{self, Capacity};
 use super::context::{Context, Next, can_serve, stable_serves};
 use super::prepare::{Health, health};
 use super::route::{self, Steered, steer};
-use super::{ending, size, way_back};
+use super::{ending, persist, size, way_back};
 
 /// Whether the remaining steps are left out: by `skipAnalysis` or by a person.
 pub(super) fn is_skipped(cx: &Context<'_>, release: &Release) -> bool {
@@ -50,9 +50,9 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
     let deadline = release.ready_deadline(since, primary, cx.now, cx.policy.progress_deadline);
     let digest = &release.revision.digest.clone();
     let state = state_of(primary, digest);
-    release.primary_ready_since = release.primary_ready_since.filter(|_| state == Side::Ready);
+    release.primary_ready_since = release.primary_ready_since.filter(|_| state == Standing::Ready);
     match state {
-        Side::Ready => {
+        Standing::Ready => {
             let lacks = capacity::primary_lacks(cx, release).filter(|_| cx.now < deadline);
             if let Some(reason) = lacks.filter(|_| release.routing.exposes()) {
                 wait_ready(cx, reason, deadline);
@@ -71,15 +71,15 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
             ending::begin(cx, release, End::Succeeded);
             return Next::Again;
         }
-        Side::Stalled(reason) => return fail(cx, release, &reason),
-        Side::Other | Side::Waiting(_) if cx.now >= deadline => {
+        Standing::Stalled(reason) => return fail(cx, release, &reason),
+        Standing::Other | Standing::Waiting(_) if cx.now >= deadline => {
             let reason = match state {
-                Side::Waiting(reason) => reason,
-                Side::Other | Side::Ready | Side::Stalled(_) => unchanged(cx, release),
+                Standing::Waiting(reason) => reason,
+                Standing::Other | Standing::Ready | Standing::Stalled(_) => unchanged(cx, release),
             };
             return fail(cx, release, &reason);
         }
-        Side::Other => {
+        Standing::Other => {
             match relieve(cx, release, steered) {
                 Relief::Given => {}
                 Relief::Again => return Next::Again,
@@ -93,7 +93,7 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timest
             let reason = format!("it is to take revision {}", digest.short());
             cx.wait_silently(readiness(cx, reason, deadline));
         }
-        Side::Waiting(reason) => wait_ready(cx, reason, deadline),
+        Standing::Waiting(reason) => wait_ready(cx, reason, deadline),
     }
     cx.wake_at(deadline);
     Next::Rest
@@ -108,6 +108,31 @@ fn unchanged(cx: &Context<'_>, release: &Release) -> String {
             format!("{what}: the canary did not have the pods to take all requests meanwhile")
         }
         None => what.to_owned(),
+    }
+}
+
+/// Where the service in front of both sides leads. Whoever does not come by the route would stay on a primary whose pods are
+/// replaced: when all requests are on the candidate, they are led there, too, and back when primary serves again.
+pub(super) fn apex(cx: &Context<'_>, release: &Release) -> Side {
+    let is_changed = match release.stage {
+        Stage::Promoting { .. } | Stage::Restoring { .. } => true,
+        Stage::Confirming
+        | Stage::ScalingUp { .. }
+        | Stage::Preparing
+        | Stage::Analysing
+        | Stage::ConfirmingPromotion
+        | Stage::Ending { .. } => false,
+    };
+    let copies = cx.policy.promotion == Promotion::CopyToPrimary && cx.policy.guards.apex;
+    if !is_changed || !copies || release.routing.uses_stable() {
+        return Side::Stable;
+    }
+    let is_led = cx.observed.apex == Some(Side::Candidate);
+    let is_lost = !stable_serves(cx.observed.primary.as_ref());
+    if is_led || is_lost || capacity::is_starved_by_update(cx, release, 100) {
+        Side::Candidate
+    } else {
+        Side::Stable
     }
 }
 
@@ -129,15 +154,15 @@ enum Relief {
 ///
 /// A candidate that is to become the stable side itself gets the pods for all of them before it does.
 fn relieve(cx: &mut Context<'_>, release: &mut Release, steered: Steered) -> Relief {
-    let everything = cx.meant(&Routing::candidate_percent(100), release);
     if cx.policy.promotion == Promotion::SwitchStable {
+        let everything = cx.meant(&Routing::candidate_percent(100), release);
         return match ready_for_all(cx, release, &everything) {
             Capacity::There => Relief::Given,
             Capacity::Waiting => Relief::Waiting,
             Capacity::Late(reason) => Relief::Late(reason),
         };
     }
-    if cx.observed.primary.is_none() {
+    if cx.observed.primary.is_none() || !cx.policy.guards.relief {
         return Relief::Given;
     }
     if release.routing.uses_stable() {
@@ -145,9 +170,10 @@ fn relieve(cx: &mut Context<'_>, release: &mut Release, steered: Steered) -> Rel
             // Users may have come back since.
             *relieved = None;
         }
-        if !capacity::is_starved_by_update(cx, release) {
+        if !capacity::is_starved_by_update(cx, release, release.routing.base.stable()) {
             return Relief::Given;
         }
+        let everything = cx.meant(&Routing::candidate_percent(100), release);
         return match ready_for_all(cx, release, &everything) {
             Capacity::There => {
                 cx.say(Event::normal(format!(
@@ -163,10 +189,13 @@ fn relieve(cx: &mut Context<'_>, release: &mut Release, steered: Steered) -> Rel
     }
     let Stage::Promoting { relieved, .. } = &mut release.stage else { return Relief::Waiting };
     if steered == Steered::Waiting {
+        *relieved = None;
         return Relief::Waiting;
     }
     let Some(since) = *relieved else {
-        *relieved = Some(release.shown_since.unwrap_or(cx.now));
+        // Whoever is led by the service only is led there just now.
+        let routed = release.shown_since.filter(|_| cx.apex == Side::Stable);
+        *relieved = Some(routed.unwrap_or(cx.now));
         return Relief::Again;
     };
     let until = after(since, cx.policy.drain);
@@ -189,6 +218,7 @@ fn is_primary_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
     if cx.now < until {
         cx.wake_at(until);
         cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.primary(), until });
+        persist::pass_over(cx, until);
     }
     cx.now >= until
 }
@@ -211,7 +241,8 @@ fn ready_for_all(cx: &mut Context<'_>, release: &mut Release, everything: &Routi
 /// A primary without any pod that serves loses its requests to the candidate, which runs what is promoted and is ready.
 fn take_over(cx: &mut Context<'_>, release: &mut Release) -> bool {
     let everything = cx.meant(&Routing::candidate_percent(100), release);
-    let is_lost = cx.policy.promotion == Promotion::CopyToPrimary && !stable_serves(cx.observed.primary.as_ref());
+    let copies = cx.policy.promotion == Promotion::CopyToPrimary && cx.policy.guards.relief;
+    let is_lost = copies && !stable_serves(cx.observed.primary.as_ref());
     let is_used = release.routing.uses_stable();
     let takes = is_lost && is_used && is_trusted(cx, release) && health(cx) == Health::Ready;
     if takes {
@@ -231,7 +262,7 @@ fn is_trusted(cx: &Context<'_>, release: &Release) -> bool {
 
 /// How a primary stands towards a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Side {
+enum Standing {
     /// It does not carry it.
     Other,
     Ready,
@@ -239,13 +270,13 @@ enum Side {
     Stalled(String),
 }
 
-fn state_of(primary: Option<&WorkloadObserved>, digest: &Digest) -> Side {
-    let Some(primary) = primary.filter(|primary| primary.digest == *digest) else { return Side::Other };
+fn state_of(primary: Option<&WorkloadObserved>, digest: &Digest) -> Standing {
+    let Some(primary) = primary.filter(|primary| primary.digest == *digest) else { return Standing::Other };
     match &primary.readiness {
-        Readiness::Ready if primary.replicas == 0 => Side::Waiting("it is scaled to zero".to_owned()),
-        Readiness::Ready => Side::Ready,
-        Readiness::Waiting(reason) => Side::Waiting(reason.clone()),
-        Readiness::Stalled(reason) => Side::Stalled(reason.clone()),
+        Readiness::Ready if primary.replicas == 0 => Standing::Waiting("it is scaled to zero".to_owned()),
+        Readiness::Ready => Standing::Ready,
+        Readiness::Waiting(reason) => Standing::Waiting(reason.clone()),
+        Readiness::Stalled(reason) => Standing::Stalled(reason.clone()),
     }
 }
 
@@ -294,17 +325,17 @@ pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
         return Next::Again;
     };
     match state_of(cx.observed.primary.as_ref(), &promoted) {
-        Side::Ready if !is_primary_known(cx, release) => return Next::Rest,
-        Side::Ready => {
+        Standing::Ready if !is_primary_known(cx, release) => return Next::Rest,
+        Standing::Ready => {
             ending::begin(cx, release, End::Failed { cause });
             return Next::Again;
         }
-        Side::Other => {
+        Standing::Other => {
             cx.act(Action::RestorePrimary { expect: promoted });
             let reason = "its last good template is to be put back".to_owned();
             cx.wait_silently(readiness(cx, reason, deadline));
         }
-        Side::Waiting(reason) | Side::Stalled(reason) => wait_ready(cx, reason, deadline),
+        Standing::Waiting(reason) | Standing::Stalled(reason) => wait_ready(cx, reason, deadline),
     }
     Next::Rest
 }

@@ -16,7 +16,7 @@ pub fn retarget(mut state: State, canary: &NamespacedName, from: &str, to: &str,
     if was_served {
         state.announce(
             Event::warning(format!(
-                "{}.{} is about {to} now and begins anew: {from}-primary serves until {to}-primary does, and is left to you then",
+                "{}.{} is about {to} now and begins anew: {from}-primary serves until {to}-primary does, and goes then",
                 canary.name, canary.namespace
             )),
             now,

@@ -3,7 +3,7 @@
 use crate::model::{Routing, Sticky};
 use crate::release::action::Action;
 use crate::release::attempt::Release;
-use crate::release::observed::{Readiness, RouteObserved, WorkloadObserved};
+use crate::release::observed::{Readiness, RouteObserved, Side, WorkloadObserved};
 use crate::release::report::WaitingOn;
 
 use super::context::{Context, can_serve, stable_serves};
@@ -36,7 +36,8 @@ pub(super) fn steer(cx: &mut Context<'_>, routing: &Routing) -> Steered {
         RouteObserved::Missing => {
             let rest = cx.at_rest();
             let first = if not_able(cx, &rest, routing).is_none() { routing.clone() } else { rest };
-            cx.act(Action::EnsureServices);
+            let (apex, _) = apex(cx);
+            cx.act(Action::EnsureServices { apex });
             cx.act(Action::Route(first.clone()));
             cx.wait_silently(WaitingOn::Route { wanted: first, reason: None });
             Steered::Waiting
@@ -52,33 +53,50 @@ pub(super) fn steer(cx: &mut Context<'_>, routing: &Routing) -> Steered {
                 cx.wait_silently(waiting);
                 return Steered::Waiting;
             }
-            if !current {
-                cx.act(Action::EnsureServices);
+            let (apex, is_led) = apex(cx);
+            if !current || cx.observed.apex.is_some_and(|led| led != apex) {
+                cx.act(Action::EnsureServices { apex });
             }
             if !current || !is_shown {
                 cx.act(Action::Route(routing.clone()));
             }
-            if is_shown && unaccepted.is_none() {
+            if is_shown && is_led && unaccepted.is_none() {
                 return Steered::Shown;
             }
-            cx.wait_silently(WaitingOn::Route {
-                wanted: routing.clone(),
-                reason: unaccepted.as_ref().map(|why| why.reason().to_owned()),
-            });
+            let reason = match unaccepted {
+                Some(why) => Some(why.reason().to_owned()),
+                None => (is_shown && !is_led)
+                    .then(|| format!("Service {} does not lead there yet", cx.policy.names.service)),
+            };
+            cx.wait_silently(WaitingOn::Route { wanted: routing.clone(), reason });
             Steered::Waiting
         }
     }
+}
+
+/// Where the service in front of both sides leads from here on, and whether that is where it is meant to and does. It never
+/// leads anybody to a side that cannot take them while the other one can.
+fn apex(cx: &Context<'_>) -> (Side, bool) {
+    let (canary, primary) = (cx.observed.target.as_ref(), cx.observed.primary.as_ref());
+    let is_able = match cx.apex {
+        Side::Candidate => is_ready(canary),
+        Side::Stable => stable_serves(primary) || !can_serve(canary),
+    };
+    let led = cx.observed.apex;
+    let to = if is_able { cx.apex } else { led.unwrap_or(Side::Stable) };
+    (to, led.is_none_or(|led| led == cx.apex))
+}
+
+fn is_ready(side: Option<&WorkloadObserved>) -> bool {
+    side.is_some_and(|side| side.replicas > 0 && side.readiness == Readiness::Ready)
 }
 
 /// Why a side that would get more traffic must not get it.
 fn not_able(cx: &Context<'_>, live: &Routing, wanted: &Routing) -> Option<WaitingOn> {
     let (canary, primary) = (cx.observed.target.as_ref(), cx.observed.primary.as_ref());
     let names = &cx.policy.names;
-    if wanted.exposes_more_than(live) {
-        let ready = canary.is_some_and(|canary| canary.replicas > 0 && canary.readiness == Readiness::Ready);
-        if !ready {
-            return Some(cannot_serve(&names.target, canary));
-        }
+    if wanted.exposes_more_than(live) && !is_ready(canary) {
+        return Some(cannot_serve(&names.target, canary));
     }
     // Primary is the known good side: it gets the traffic unless only the canary is able to serve.
     let returns = live.exposes_more_than(wanted) && wanted.uses_stable();

@@ -19,8 +19,9 @@ impl World {
 
     /// What actions change.
     fn outside(&self) -> impl PartialEq + use<> {
-        let Self { target, primary, route, last_good, led_back, left, gone, .. } = self;
-        (target.clone(), primary.clone(), route.clone(), last_good.clone(), *led_back, *left, *gone)
+        let Self { target, primary, route, last_good, apex, former, reachable, left, gone, .. } = self;
+        let services = (*apex, former.clone(), *reachable);
+        (target.clone(), primary.clone(), route.clone(), last_good.clone(), services, *left, *gone)
     }
 
     fn carry_out(&mut self, action: &Action) {
@@ -41,7 +42,7 @@ impl World {
                     target.minimum = *minimum;
                 }
             }
-            Action::EnsureServices => self.led_back = false,
+            Action::EnsureServices { apex } => self.lead(*apex),
             Action::Route(routing) => self.shift(routing),
             Action::Scale { side: Side::Candidate, replicas } => self.scale_target(*replicas),
             Action::Scale { side: Side::Stable, replicas } => {
@@ -74,9 +75,11 @@ impl World {
                     target.stamped = self.stamps.then(|| expect.clone());
                 }
             }
+            Action::DropFormer { .. } => self.former = None,
+            Action::ReachTarget => self.reachable = true,
             Action::LeadBack => {
                 self.judge_handed();
-                self.led_back = true;
+                self.apex = Some(Side::Candidate);
             }
             Action::Leave => {
                 (self.left, self.route) = (true, RouteObserved::Missing);
@@ -84,7 +87,7 @@ impl World {
             Action::LetGo => {
                 if !self.with_namespace {
                     self.judge_handed();
-                    if !self.left || !self.led_back {
+                    if !self.left || self.apex == Some(Side::Stable) {
                         self.breaks(Property::Drained, "service and route go with the Canary".to_owned());
                     }
                 }
@@ -110,6 +113,18 @@ impl World {
         if steered && self.has_traffic() && !serves(&self.target) && serves(&self.primary) {
             self.breaks(Property::Able, "a canary that cannot serve has traffic".to_owned());
         }
+        let is_promoting = self
+            .state
+            .release()
+            .is_some_and(|release| matches!(release.stage, Stage::Promoting { .. } | Stage::Restoring { .. }));
+        if steered
+            && !self.deleting
+            && !is_promoting
+            && self.apex == Some(Side::Candidate)
+            && serves(&self.primary)
+        {
+            self.breaks(Property::Able, "the service in front still leads to the canary".to_owned());
+        }
         let Some(release) = self.state.release().filter(|_| steered && !self.meddled) else { return };
         let lost = self.share_of_primary() > 0
             && self.primary.as_ref().is_none_or(|primary| primary.observe().serving == 0);
@@ -134,9 +149,27 @@ impl World {
         let starves = target.updates.keeps(primary.replicas) * 4 < needed * 3;
         let fresh = self.last_on_primary.is_some_and(|last| self.now < last + self.policy.drain);
         let under_way = target.updates == Updates::Recreate && share == 0 && fresh;
+        let starves = starves || self.apex == Some(Side::Stable) && target.updates == Updates::Recreate;
         if releases && changes && !self.meddled && (starves || under_way) {
             self.breaks(Property::Able, format!("primary is replaced with {share} % of the users on it"));
         }
+    }
+
+    /// The service in front leads to a side that can take whoever does not come by the route.
+    fn lead(&mut self, apex: Side) {
+        let (target, primary) = (self.target.as_ref(), self.primary.as_ref());
+        let canary_serves = target.is_some_and(|target| target.observe().available > 0 && target.replicas > 0);
+        let primary_serves = primary.is_some_and(|primary| primary.observe().serving > 0 && primary.replicas > 0);
+        let is_able = match apex {
+            Side::Candidate => {
+                target.is_some_and(|target| target.readiness() == Readiness::Ready && target.replicas > 0)
+            }
+            Side::Stable => primary_serves || !canary_serves,
+        };
+        if !is_able && self.apex != Some(apex) {
+            self.breaks(Property::Able, format!("the service leads to {apex:?}, which cannot serve"));
+        }
+        self.apex = Some(apex);
     }
 
     pub(crate) fn share_of_primary(&self) -> i32 {
@@ -201,6 +234,9 @@ impl World {
             self.target.as_ref().is_some_and(|target| target.observe().available > 0 && target.replicas > 0);
         if before.exposes_more_than(routing) && routing.uses_stable() && !primary_serves && target_serves {
             self.breaks(Property::Able, format!("traffic to an unready primary: {routing}"));
+        }
+        if routing.exposes_more_than(&before) && !self.reachable {
+            self.breaks(Property::Able, format!("the canary's service leads elsewhere: {routing}"));
         }
         if self.router_works {
             self.route = RouteObserved::Present { routing: routing.clone(), current: true, unaccepted: None };

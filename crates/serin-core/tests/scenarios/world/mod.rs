@@ -17,8 +17,8 @@ use serin_core::model::{
     RollbackNote,
 };
 use serin_core::release::{
-    Answer, Answers, AutoscalerObserved, Deleting, Keyed, Names, Observed, Obstacle, Phase, Policy, Promotion,
-    Readiness, Request, Rounds, RouteObserved, State, Step, Verb, WorkloadObserved,
+    Answer, Answers, AutoscalerObserved, Deleting, Guards, Keyed, Names, Observed, Obstacle, Phase, Policy,
+    Promotion, Readiness, Request, Rounds, RouteObserved, Side, State, Step, Verb, WorkloadObserved,
 };
 
 use super::history::History;
@@ -71,8 +71,12 @@ pub(crate) struct World {
     /// The Canary is being deleted, with its namespace or without.
     pub(crate) deleting: bool,
     pub(crate) with_namespace: bool,
-    /// The service in front leads to the target.
-    pub(crate) led_back: bool,
+    /// Where the service in front leads; nothing before the services are there.
+    pub(crate) apex: Option<Side>,
+    /// A primary of a former target.
+    pub(crate) former: Option<String>,
+    /// The canary's service leads to the target.
+    pub(crate) reachable: bool,
     /// Service and route are left to the target.
     pub(crate) left: bool,
     /// Somebody has changed the target since.
@@ -103,9 +107,13 @@ pub(crate) struct World {
     pub(crate) refuses: Option<String>,
     /// Somebody else writes the status first: what is decided next is not persisted.
     pub(crate) conflict: bool,
+    /// What a new process finds.
+    pub(crate) saved: State,
     /// States persisted so far.
     pub(crate) persisted: usize,
-    /// The process dies right after persisting this one.
+    /// States that followed another so far, persisted or not.
+    pub(crate) stepped: usize,
+    /// The process dies right after this one, persisted or not.
     pub(crate) die_after: Option<usize>,
     pub(crate) wake: Option<Timestamp>,
     /// When the router last sent anything to the canary.
@@ -160,6 +168,7 @@ pub(crate) fn plain_policy() -> Policy {
         promotion: Promotion::CopyToPrimary,
         drain: Duration::from_secs(5),
         settle: Duration::from_secs(2),
+        guards: Guards::default(),
     }
 }
 
@@ -184,7 +193,9 @@ impl World {
             invalid: None,
             deleting: false,
             with_namespace: false,
-            led_back: true,
+            apex: None,
+            former: None,
+            reachable: true,
             left: false,
             changed_since: false,
             gone: false,
@@ -205,7 +216,9 @@ impl World {
             dies_after_effects: None,
             refuses: None,
             conflict: false,
+            saved: State::new(now),
             persisted: 0,
+            stepped: 0,
             die_after: None,
             wake: None,
             last_traffic: None,
@@ -248,6 +261,7 @@ impl World {
         (self.target, self.primary, self.last_good) = (None, None, None);
         (self.route, self.pending) = (RouteObserved::Missing, None);
         self.state = State::new(self.now);
+        self.saved = self.state.clone();
         self.push(promoted);
     }
 
@@ -303,9 +317,9 @@ impl World {
     }
 
     pub(crate) fn crash(&mut self) {
-        let json = serde_json::to_string(&self.state).unwrap();
+        let json = serde_json::to_string(&self.saved).unwrap();
         let state: State = serde_json::from_str(&json).unwrap();
-        if state != self.state {
+        if state != self.saved {
             self.breaks(Property::Lasting, "the state does not survive JSON".to_owned());
         }
         self.state = state;
@@ -328,6 +342,7 @@ impl World {
     pub(crate) fn observe(&self) -> Observed {
         Observed {
             autoscaler_stale: false,
+            former: self.former.clone(),
             autoscaler: self.primary.as_ref().filter(|_| self.size.is_none()).map(|primary| AutoscalerObserved {
                 minimum: primary.minimum,
                 meant: MINIMUM,
@@ -336,6 +351,7 @@ impl World {
             target: self.target.as_ref().map(|target| self.sized(target)),
             primary: self.primary.as_ref().map(|primary| self.sized(primary)),
             route: self.route.clone(),
+            apex: self.apex,
             pending: self.pending.clone(),
             replaced: self.replaced.clone(),
             remembered: self.remembered.clone(),
@@ -356,7 +372,8 @@ impl World {
             deleting: self.deleting.then_some(Deleting {
                 with_namespace: self.with_namespace,
                 copied: true,
-                led_back: self.led_back,
+                reachable: self.reachable,
+                led_back: self.apex != Some(Side::Stable),
                 left: self.left,
             }),
         }

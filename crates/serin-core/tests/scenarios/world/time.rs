@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serin_core::release::{Action, Step};
+use serin_core::release::{Action, Persist, Side, Step};
 
 use super::{Round, World};
 use crate::properties::{self, Broken, Moment, Property};
@@ -23,7 +23,7 @@ impl World {
             if self.has_traffic() {
                 self.last_traffic = Some(self.now);
             }
-            if self.share_of_primary() > 0 {
+            if self.share_of_primary() > 0 || self.apex == Some(Side::Stable) {
                 self.last_on_primary = Some(self.now);
             }
             let Some(decided) = self.decide() else { continue };
@@ -33,7 +33,11 @@ impl World {
             self.wake = decided.wake;
             let round = Round { now: self.now, step: decided };
             note(&round);
-            self.persisted += usize::from(stepped);
+            self.stepped += usize::from(stepped);
+            if stepped && round.step.persist == Persist::Now {
+                self.persisted += 1;
+                self.saved = self.state.clone();
+            }
             let acted = self.carry_out_all(&round.step.actions, stepped);
             let answered = self.answer();
             // Pods take longer than everything else, so their not being ready is seen.
@@ -73,7 +77,7 @@ impl World {
 
     /// Whether anything has changed. A process that dies takes with it what it has not done yet.
     fn carry_out_all(&mut self, actions: &[Action], stepped: bool) -> bool {
-        let dies = stepped && self.die_after == Some(self.persisted);
+        let dies = stepped && self.die_after == Some(self.stepped);
         let lost = if stepped { self.dies_after_effects.take() } else { None };
         let effects = if dies { Some(0) } else { lost };
         let acted = self.act(&actions[..effects.map_or(actions.len(), |effects| effects.min(actions.len()))]);
