@@ -122,8 +122,8 @@ fn a_push_at_weight_30_supersedes_the_release_through_a_kill() {
     let events = assert_order(&world, &restarted);
     assert_eq!(
         events.matches("Advance podinfo.test canary weight 30").count(),
-        1,
-        "one object, counted twice:\n{events}"
+        2,
+        "one of each release:\n{events}"
     );
     assert_eq!(world.wait_outcome(first.trim()), "Superseded");
     assert_eq!(world.wait_outcome(world.git_show(&["rev-parse", "HEAD"]).trim()), "Succeeded");
