@@ -1,6 +1,6 @@
 //! Argo Rollouts' `Rollout` (argoproj.io/v1alpha1), the second kind that the engine releases.
 //!
-//! Pure: what a Rollout says becomes a [`Policy`](crate::release::Policy) ([`spec`], [`compile`]), its ReplicaSets become the
+//! Pure: what a Rollout says becomes a [`Policy`](crate::release::Policy) ([`spec`], [`mod@compile`]), its ReplicaSets become the
 //! sides of a release ([`sets`]), its Services and its VirtualService are read and pointed ([`services`],
 //! [`virtual_service`]), people's patches on its status become requests ([`commands`]), and the engine's state becomes the
 //! status that Argo's tools read ([`status`]). Whatever is not carried out yet is refused by its field.
