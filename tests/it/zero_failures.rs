@@ -7,8 +7,11 @@
 //! That a test which sees no failed request is not blind is shown by turning off what prevents them, the drain and the
 //! time that a canary's endpoints get before they are sent traffic, and by a mesh that learns of the switch only when all
 //! is done: then requests fail, every time.
+//!
+//! Where pods have a capacity (`load`), neither side alone carries all users, and each rule that sees to it is turned off once.
 
 mod drain;
+mod load;
 mod manifests;
 mod users;
 mod ways;

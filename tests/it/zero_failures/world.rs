@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -266,6 +267,12 @@ impl World {
             .collect()
     }
 
+    /// Lets the users go on for so many requests.
+    pub(super) async fn goes_on(&self, requests: u64) {
+        let until = self.users.asked.load(Ordering::Relaxed) + requests;
+        self.eventually("more requests", async || self.users.asked.load(Ordering::Relaxed) >= until).await;
+    }
+
     /// Lets the users go on for a while, or until a request fails.
     async fn aftermath(&self) {
         let until = self.users.asked.load(Ordering::Relaxed) + AFTERMATH;
@@ -295,6 +302,29 @@ impl World {
     pub(super) fn own_failures(&self) -> u64 {
         self.sandbox.traffic().counts().failures_of(Failure::ServerError)
             - self.before.failures_of(Failure::ServerError)
+    }
+
+    /// Waits until so many of primary's pods serve: an autoscaler follows the load to there. What was refused before is forgotten.
+    pub(super) async fn warmed_up(&self, pods: i32) {
+        self.eventually(&format!("{pods} pods of primary"), async || self.pods_of_primary().await >= pods).await;
+        // The mesh learns of the last of them, too.
+        self.goes_on(AFTERMATH).await;
+        self.users.refused.lock().unwrap().clear();
+    }
+
+    pub(super) async fn pods_of_primary(&self) -> i32 {
+        let deployments: Api<Deployment> = Api::namespaced(self.sandbox.client(), "test");
+        let primary = deployments.get("podinfo-primary").await.unwrap();
+        primary.status.and_then(|status| status.available_replicas).unwrap_or(0)
+    }
+
+    /// Waits until somebody is refused what enough pods would have answered.
+    pub(super) async fn assert_refuses(&self, expected: &[&str]) {
+        let refused = async || !self.users.refused.lock().unwrap().is_empty();
+        self.eventually("a refused user", refused).await;
+        let refused = self.users.refused.lock().unwrap();
+        let is_expected = |said: &String| expected.iter().any(|words| said.contains(words));
+        assert!(refused.iter().all(is_expected), "{refused:#?}");
     }
 
     /// Waits until some attempt fails that the healthy version would have answered; it is one of these.
