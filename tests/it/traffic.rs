@@ -492,17 +492,20 @@ async fn a_real_prometheus_agrees() {
         value(&world.http, &prometheus, series, None).await.filter(|samples| *samples >= 35.0)
     })
     .await;
-    let at = format!("{:.3}", jiff::Timestamp::now().as_millisecond() as f64 / 1000.0 - 0.3);
+    // The two scrape at different instants, and the slowest hundredth of three seconds is a handful of requests: at one instant a
+    // quantile may differ by one of them, at each it does only where something is computed in another way.
     for query in QUERIES {
-        let ours = value(&world.http, &world.traffic.metrics_url, query, Some(&at)).await;
-        let theirs = value(&world.http, &prometheus, query, Some(&at)).await;
-        let (Some(ours), Some(theirs)) = (ours, theirs) else {
-            panic!("no value at {at}: ours {ours:?}, Prometheus' {theirs:?}: {query}")
-        };
-        // The slowest hundredth of three seconds is a handful of requests: one more or less moves the quantile within its bucket.
-        let share = if query.contains("histogram_quantile") { 0.5 } else { 0.05 };
-        let tolerance = theirs.abs().max(1.0) * share;
-        assert!((ours - theirs).abs() <= tolerance, "ours {ours}, Prometheus' {theirs}: {query}");
+        eventually(&format!("agreement within 5 % on {query}"), async || {
+            let at = format!("{:.3}", jiff::Timestamp::now().as_millisecond() as f64 / 1000.0 - 0.3);
+            let ours = value(&world.http, &world.traffic.metrics_url, query, Some(&at)).await?;
+            let theirs = value(&world.http, &prometheus, query, Some(&at)).await?;
+            let agree = (ours - theirs).abs() <= theirs.abs().max(1.0) * 0.05;
+            if !agree {
+                eprintln!("at {at} ours {ours}, Prometheus' {theirs}: {query}");
+            }
+            agree.then_some(())
+        })
+        .await;
     }
     stop.cancel();
     drop(client.await);
