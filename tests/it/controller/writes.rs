@@ -44,7 +44,7 @@ async fn what_admission_turns_into_something_else_is_not_written_again_and_again
 
 /// What is written, by object, beside Events.
 #[derive(Default)]
-struct Written(Mutex<Vec<String>>);
+pub(super) struct Written(Mutex<Vec<String>>);
 
 impl EffectProbe for Written {
     fn before<'a>(&'a self, kind: EffectKind, key: &'a str) -> ProbeFuture<'a> {
@@ -60,8 +60,13 @@ impl EffectProbe for Written {
 }
 
 impl Written {
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.0.lock().unwrap().len()
+    }
+
+    /// What came after the first so many.
+    pub(super) fn since(&self, count: usize) -> Vec<String> {
+        self.0.lock().unwrap()[count..].to_vec()
     }
 }
 
@@ -89,7 +94,7 @@ async fn a_step_costs_two_writes_and_a_release_few() {
     }
     world.reaches("Succeeded").await;
     tokio::time::sleep(half).await;
-    let release = written.0.lock().unwrap()[before..].to_vec();
+    let release = written.since(before);
     assert!(release.len() <= RELEASE_MAX, "{} writes: {release:#?}", release.len());
 }
 

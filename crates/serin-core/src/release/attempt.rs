@@ -285,7 +285,7 @@ pub enum Stage {
         /// When weight 0 was first observed; the drain counts from here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zero_since: Option<Timestamp>,
-        /// The canary is drained and is being scaled down.
+        /// The canary is drained, and people were told that it is being scaled down.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         scaling_down: bool,
     },

@@ -33,10 +33,8 @@ impl Stage {
             Self::Confirming => "Waiting",
             Self::ScalingUp { .. } | Self::Preparing | Self::Analysing => "Progressing",
             Self::ConfirmingPromotion => "WaitingPromotion",
-            Self::Promoting { .. }
-            | Self::Restoring { .. }
-            | Self::Ending { end: End::Succeeded, zero_since: None, .. } => "Promoting",
-            Self::Ending { end: End::Succeeded, zero_since: Some(_), .. } => "Finalising",
+            Self::Promoting { .. } | Self::Restoring { .. } => "Promoting",
+            Self::Ending { end: End::Succeeded, .. } => "Finalising",
             Self::Ending { end: End::Failed { .. } | End::Superseded, .. } => "Progressing",
         }
     }

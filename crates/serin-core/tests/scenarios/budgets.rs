@@ -12,7 +12,7 @@ use super::world::{World, digest, plain_policy};
 const WRITES_PER_STEP: usize = 1;
 
 /// Those of a release with five steps: from the admission of a revision to its end.
-const WRITES_PER_RELEASE: usize = 13;
+const WRITES_PER_RELEASE: usize = 10;
 
 fn policy() -> Policy {
     let mut policy = plain_policy();

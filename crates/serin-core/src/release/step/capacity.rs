@@ -106,13 +106,11 @@ pub(super) fn await_candidate(cx: &mut Context<'_>, release: &mut Release, routi
         release.short_since = None;
         return if prepare::is_known(cx, release) { Capacity::There } else { Capacity::Waiting };
     }
-    let reason = format!(
-        "{} of the {needed} pods are ready that {} % of the requests take",
-        target.available,
-        share(routing)
-    );
+    let percent = share(routing);
     let deadline = after(*release.short_since.get_or_insert(cx.now), cx.policy.progress_deadline);
     if cx.now >= deadline && !cx.policy.suspended {
+        let ready = target.available;
+        let reason = format!("{ready} of the {needed} pods are ready that {percent} % of the requests take");
         return Capacity::Late(match target.limits {
             Some(_) => format!("{reason}: its autoscaler keeps it at {}", target.replicas),
             None => reason,
@@ -125,6 +123,8 @@ pub(super) fn await_candidate(cx: &mut Context<'_>, release: &mut Release, routi
     }
     cx.wake_at(deadline);
     let workload = cx.policy.names.target.clone();
+    // How many there are by now changes with each of them, and is not worth a write.
+    let reason = format!("{percent} % of the requests take {needed} ready pods");
     cx.wait_silently(WaitingOn::Readiness { workload, reason, deadline });
     Capacity::Waiting
 }

@@ -13,6 +13,8 @@ use crate::release::questions::Open;
 use crate::release::report::{Event, WaitingOn};
 use crate::release::state::{HeldMinimum, State};
 
+use super::{persist, prepare};
+
 /// Answers that come within this time are not worth a status write that says they are awaited.
 const ANSWERS_SHOWN_AFTER: Duration = Duration::from_secs(10);
 
@@ -47,6 +49,10 @@ pub(super) struct Context<'a> {
     pub(super) apex: Side,
     /// What was waited on before, or has been announced since.
     pub(super) before: Option<WaitingOn>,
+    /// When people were told anything last.
+    spoken: Option<Timestamp>,
+    /// It has been said that the analysis of the release begins.
+    pub(super) has_started: bool,
     pub(super) events: Vec<Event>,
     pub(super) actions: Vec<Action>,
     pub(super) waiting: Option<WaitingOn>,
@@ -59,6 +65,8 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(policy: &'a Policy, observed: &'a Observed, state: &State, now: Timestamp) -> Self {
+        let starting = prepare::starting(&policy.names.target_dotted()).message;
+        let mut of_release = state.journal.iter().filter(|entry| entry.release == state.releases);
         Self {
             policy,
             observed,
@@ -69,6 +77,8 @@ impl<'a> Context<'a> {
             held: state.held_minimum,
             apex: Side::Stable,
             before: state.waiting_on.clone(),
+            spoken: state.journal.last().map(|entry| entry.at),
+            has_started: of_release.any(|entry| entry.event.message == starting),
             events: Vec::new(),
             actions: Vec::new(),
             waiting: None,
@@ -98,11 +108,21 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Waits, and says so if that is news.
+    /// Waits, and says so if that is news. What one workload lacks changes with each of its pods: it is not told right after
+    /// something else.
     pub(super) fn wait(&mut self, waiting: WaitingOn, event: impl FnOnce() -> Event) {
-        if !self.before.as_ref().is_some_and(|before| same_subject(before, &waiting)) {
-            self.say(event());
-            self.before = Some(waiting.clone());
+        let quiet_until =
+            self.spoken.map(|spoken| after(spoken, persist::BRIEF)).filter(|until| self.now < *until);
+        match (&self.before, quiet_until) {
+            (Some(before), _) if same_subject(before, &waiting) => {}
+            (Some(before), Some(until)) if same_workload(before, &waiting) => {
+                self.told = Some(before.clone());
+                self.wake_at(until);
+            }
+            (Some(_) | None, _) => {
+                self.say(event());
+                self.before = Some(waiting.clone());
+            }
         }
         self.waiting = Some(waiting);
     }
@@ -117,8 +137,8 @@ impl<'a> Context<'a> {
         self.waiting = Some(waiting);
     }
 
-    /// Waits for answers. What was said before (a closed gate, missing data, the window) stays in the status while they
-    /// come quickly.
+    /// Waits for answers. What was said before (a closed gate, missing data, the window, that pods become ready) stays in the
+    /// status while they come quickly.
     pub(super) fn wait_for_answers(&mut self, open: &[&Open]) {
         let Some(from) = open.iter().map(|open| open.from).min() else { return };
         let names = open.iter().map(|open| open.question.name().to_owned()).collect();
@@ -126,6 +146,7 @@ impl<'a> Context<'a> {
             matches!(
                 before,
                 WaitingOn::Gate { .. }
+                    | WaitingOn::Readiness { .. }
                     | WaitingOn::Data { .. }
                     | WaitingOn::Window { .. }
                     | WaitingOn::Misconfigured { .. }
@@ -199,6 +220,16 @@ pub(super) fn stable_serves(primary: Option<&WorkloadObserved>) -> bool {
     primary.is_some_and(|primary| {
         primary.replicas > 0 && (primary.readiness == Readiness::Ready || primary.serving > 0)
     })
+}
+
+/// Whether both wait for the same workload to become ready.
+fn same_workload(before: &WaitingOn, now: &WaitingOn) -> bool {
+    match (before, now) {
+        (WaitingOn::Readiness { workload: before, .. }, WaitingOn::Readiness { workload, .. }) => {
+            before == workload
+        }
+        (_, _) => false,
+    }
 }
 
 /// Deadlines and counters move; an event is due only when the subject changes.

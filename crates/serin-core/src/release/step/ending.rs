@@ -49,22 +49,30 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if *end == End::Superseded && stays_up(cx) {
         return Next::Finished(End::Superseded);
     }
-    if !*scaling_down {
+    let is_up = cx.observed.target.as_ref().is_some_and(|target| target.replicas > 0);
+    // It is over as a rule before anybody could read that it is waited for.
+    let told_from = after(if had_traffic { drained } else { zero_since }, persist::BRIEF);
+    if !*scaling_down && (!is_up || cx.now >= told_from) {
         *scaling_down = true;
         if let Some(event) = farewell(cx, end, had_traffic) {
             cx.say(event);
         }
         return Next::Again;
     }
-    if cx.observed.target.as_ref().is_some_and(|target| target.replicas > 0) {
-        if *end == End::Succeeded {
-            mend::store(cx, &release.revision.digest);
-        }
-        cx.act(Action::Scale { side: Side::Candidate, replicas: 0 });
-        cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
-        return Next::Rest;
+    if !is_up {
+        return Next::Finished(end.clone());
     }
-    Next::Finished(end.clone())
+    let is_told = *scaling_down;
+    if *end == End::Succeeded {
+        mend::store(cx, &release.revision.digest);
+    }
+    cx.act(Action::Scale { side: Side::Candidate, replicas: 0 });
+    cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
+    if !is_told {
+        cx.told.clone_from(&cx.before);
+        cx.wake_at(told_from);
+    }
+    Next::Rest
 }
 
 /// A copy to primary that was seen only after the release had been taken for superseded: primary runs this revision, and

@@ -181,6 +181,6 @@ fn conclude(mut cx: Context<'_>, before: &State, mut state: State) -> Step {
         state.waiting_on = told.or_else(|| waiting.clone());
     }
     state.shed();
-    let persist = Persist::of(before, &state, &actions);
+    let persist = Persist::of(before, &state);
     Step { state, persist, actions, report: Report { events, waiting_on: waiting }, wake }
 }

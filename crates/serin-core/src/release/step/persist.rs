@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{after, between};
-use crate::release::action::Action;
 use crate::release::attempt::{Release, Stage, StepClock};
 use crate::release::report::WaitingOn;
 use crate::release::state::{Phase, State};
@@ -13,26 +12,27 @@ use crate::release::state::{Phase, State};
 use super::context::Context;
 
 /// What is over within this time is not worth a status write that says that it is waited for.
-const BRIEF: Duration = Duration::from_secs(10);
+pub(super) const BRIEF: Duration = Duration::from_secs(10);
 
 /// When a new state has to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persist {
     /// Before the actions are carried out and anybody is asked anything.
     Now,
-    /// With the next state that has to be: all that it knows is found again by whoever looks after a crash.
+    /// With the next state that has to be: all that it knows is found again by whoever looks after a crash, and so is what is
+    /// done and asked meanwhile.
     Later,
 }
 
 impl Persist {
-    pub(super) fn of(before: &State, after: &State, actions: &[Action]) -> Self {
-        let may_wait = before == after || (actions.is_empty() && lasting(before) == lasting(after));
-        if may_wait { Self::Later } else { Self::Now }
+    pub(super) fn of(before: &State, after: &State) -> Self {
+        if before == after || lasting(before) == lasting(after) { Self::Later } else { Self::Now }
     }
 }
 
-/// A state without what is found again: that the router shows what was meant, that a side is ready, how many pods there are, and
-/// the times that are counted from there. A wait that begins anew after a crash is longer, never shorter.
+/// A state without what is found again: that the router shows what was meant, that a side is ready, how many pods there are, that
+/// the pre-rollout hooks are asked, and the times that are counted from there. A wait that begins anew after a crash is longer,
+/// never shorter.
 fn lasting(state: &State) -> State {
     let mut state = state.clone();
     if let Phase::Releasing(release) = &mut state.phase {
@@ -46,9 +46,16 @@ fn forget(release: &mut Release) {
     release.shown_since = None;
     release.clock = StepClock::new(never);
     (release.ready_since, release.primary_ready_since) = (None, None);
-    if let Stage::Ending { zero_since, .. } = &mut release.stage {
-        *zero_since = None;
+    match &mut release.stage {
+        Stage::Ending { zero_since, .. } => *zero_since = None,
+        Stage::ScalingUp { .. } | Stage::Preparing => release.stage = Stage::ScalingUp { since: never },
+        Stage::Confirming
+        | Stage::Analysing
+        | Stage::ConfirmingPromotion
+        | Stage::Promoting { .. }
+        | Stage::Restoring { .. } => {}
     }
+    release.progress = None;
     (release.step, release.awaited) = (0, 0);
     // What autoscalers ask for is seen again; what follows from it is the demand.
     (release.sized, release.primary_asked) = (0, 0);

@@ -73,13 +73,6 @@ pub(super) fn await_canary(cx: &mut Context<'_>, release: &mut Release, since: T
             if held(cx, release) || !is_known(cx, release) || !gates::is_checkable(cx, release) {
                 return Next::Rest;
             }
-            cx.say(Event::normal(format!("Starting canary analysis for {}", cx.target())));
-            if cx.policy.watch.is_empty() {
-                cx.say(Event::warning(format!(
-                    "Nothing checks {}: its steps take their time and no more",
-                    cx.target()
-                )));
-            }
             release.stage = Stage::Preparing;
             release.clock.reopen(cx.now, Duration::ZERO);
             Next::Again
@@ -118,6 +111,7 @@ pub(super) fn call_hooks(cx: &mut Context<'_>, release: &mut Release) -> Next {
     }
     match gates::look(cx, release, HookKind::PreRollout) {
         Gates::Open(names) => {
+            start(cx);
             for name in names {
                 cx.say(Event::normal(format!("Pre-rollout check {name} passed")));
             }
@@ -126,9 +120,36 @@ pub(super) fn call_hooks(cx: &mut Context<'_>, release: &mut Release) -> Next {
             analyse::open_step(cx.policy, release, cx.now);
             Next::Again
         }
-        Gates::Closed { name, reason } => hook_failed(cx, release, name, reason),
-        Gates::Waiting => Next::Rest,
+        Gates::Closed { name, reason } => {
+            start(cx);
+            hook_failed(cx, release, name, reason)
+        }
+        Gates::Waiting => {
+            // Answers that come quickly are told with what follows from them.
+            let told_from = after(release.clock.opened, persist::BRIEF);
+            if cx.now >= told_from {
+                start(cx);
+            }
+            cx.wake_at(told_from);
+            Next::Rest
+        }
         Gates::RollBack(next) => next,
+    }
+}
+
+/// What is said when the analysis of a target begins.
+pub(super) fn starting(target: &str) -> Event {
+    Event::normal(format!("Starting canary analysis for {target}"))
+}
+
+/// Says that the analysis begins, once a release.
+fn start(cx: &mut Context<'_>) {
+    if std::mem::replace(&mut cx.has_started, true) {
+        return;
+    }
+    cx.say(starting(&cx.target()));
+    if cx.policy.watch.is_empty() {
+        cx.say(Event::warning(format!("Nothing checks {}: its steps take their time and no more", cx.target())));
     }
 }
 
