@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) users: Arc<Users>,
     before: RequestCounts,
     daemon: Option<Daemon>,
+    /// What the daemon was told.
+    waits: Waits,
     tasks: JoinSet<()>,
     _stop: DropGuard,
     _dir: tempfile::TempDir,
@@ -151,15 +153,14 @@ impl World {
             users: Arc::default(),
             before: RequestCounts::default(),
             daemon: Some(daemon),
+            waits: PATIENT,
             tasks: JoinSet::new(),
             _stop: stop.clone().drop_guard(),
             _dir: dir,
         };
         world.eventually("the Canary", async || world.canaries.get("podinfo").await.is_ok()).await;
         world.phase(CanaryPhase::Initialized).await;
-        if waits != PATIENT {
-            world.restart(waits).await;
-        }
+        world.restart(waits).await;
         world.load(&stop).await;
         world
     }
@@ -172,8 +173,29 @@ impl World {
         self.canaries.patch("podinfo", &PatchParams::default(), &Patch::Merge(request)).await.unwrap();
     }
 
-    /// Ends the daemon and starts another one.
+    /// Another daemon, with these rules.
+    pub(super) async fn guard(&mut self, guards: Guards) {
+        self.restart(Waits { guards, ..PATIENT }).await;
+    }
+
+    /// Waits until primary runs a version and its release is over.
+    pub(super) async fn promoted(&self, tag: &str) {
+        let deployments: Api<Deployment> = Api::namespaced(self.sandbox.client(), "test");
+        let runs = async || {
+            let primary = deployments.get("podinfo-primary").await.unwrap();
+            let image = primary.spec.and_then(|spec| spec.template.spec?.containers[0].image.clone());
+            image.is_some_and(|image| image.ends_with(&format!(":{tag}")))
+        };
+        self.eventually(&format!("{tag} on primary"), runs).await;
+        self.phase(CanaryPhase::Succeeded).await;
+    }
+
+    /// Ends the daemon and starts another one, unless it is as wanted.
     async fn restart(&mut self, waits: Waits) {
+        if self.waits == waits {
+            return;
+        }
+        self.waits = waits;
         self.daemon.take().expect("a daemon runs").shutdown().await;
         self.daemon = Some(Daemon::start(&self.sandbox, waits));
     }
@@ -269,14 +291,14 @@ impl World {
 
     /// Lets the users go on for so many requests.
     pub(super) async fn goes_on(&self, requests: u64) {
-        let until = self.users.asked.load(Ordering::Relaxed) + requests;
-        self.eventually("more requests", async || self.users.asked.load(Ordering::Relaxed) >= until).await;
+        let until = self.asked() + requests;
+        self.eventually("more requests", async || self.asked() >= until).await;
     }
 
     /// Lets the users go on for a while, or until a request fails.
     async fn aftermath(&self) {
-        let until = self.users.asked.load(Ordering::Relaxed) + AFTERMATH;
-        let over = async || self.users.asked.load(Ordering::Relaxed) >= until || !self.failures().is_empty();
+        let until = self.asked() + AFTERMATH;
+        let over = async || self.asked() >= until || !self.failures().is_empty();
         self.eventually("more requests", over).await;
     }
 
@@ -304,12 +326,18 @@ impl World {
             - self.before.failures_of(Failure::ServerError)
     }
 
-    /// Waits until so many of primary's pods serve: an autoscaler follows the load to there. What was refused before is forgotten.
-    pub(super) async fn warmed_up(&self, pods: i32) {
+    /// Requests that were made until now.
+    pub(super) fn asked(&self) -> u64 {
+        self.users.asked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many of primary's pods serve: an autoscaler follows the load to there. What failed before is forgotten.
+    pub(super) async fn warmed_up(&mut self, pods: i32) {
         self.eventually(&format!("{pods} pods of primary"), async || self.pods_of_primary().await >= pods).await;
         // The mesh learns of the last of them, too.
         self.goes_on(AFTERMATH).await;
         self.users.refused.lock().unwrap().clear();
+        self.before = self.sandbox.traffic().counts();
     }
 
     pub(super) async fn pods_of_primary(&self) -> i32 {
