@@ -1,5 +1,7 @@
 //! The rules of the house: which room may import which, and what the pure rooms must never know.
 
+mod touched;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["model"]),
     ("manifest", &["model"]),
     ("git", &["model"]),
-    ("config", &["api", "forge", "git", "http"]),
+    ("config", &["api", "forge", "git", "http", "model"]),
     ("cluster", &["model"]),
     ("render", &["git", "manifest", "model"]),
     ("sync", &["api", "cluster", "git", "manifest", "model", "render", "rollout", "workload"]),
