@@ -1,9 +1,11 @@
 //! The embedded API server as kube-rs and kubectl see it.
 
+mod answers;
 mod custom;
 mod kubectl;
 mod objects;
 mod owners;
+mod roles;
 mod watches;
 
 use std::time::Duration;

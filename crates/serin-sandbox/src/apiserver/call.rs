@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::Server;
+use super::handlers::User;
 use super::kinds::Resource;
 use super::request::{Form, Options, Target};
 use super::status::{ApiError, Subject};
@@ -29,6 +30,8 @@ pub(super) enum Part {
     Finalize,
     /// `/binding` of pods.
     Binding,
+    /// `/eviction` of pods.
+    Eviction,
 }
 
 /// A request for objects.
@@ -42,6 +45,8 @@ pub(super) struct Call {
     pub(super) body: Bytes,
     pub(super) content_type: String,
     pub(super) user_agent: String,
+    /// Whom it is made for, if not for the administrator.
+    pub(super) user: Option<User>,
     /// Shown to the caller in `Warning` headers.
     pub(super) warnings: Vec<String>,
 }
@@ -95,7 +100,7 @@ impl Call {
     /// `status` or `scale`, as managedFields name it.
     pub(super) fn subresource(&self) -> &str {
         match self.part {
-            Part::Main | Part::Finalize | Part::Binding => "",
+            Part::Main | Part::Finalize | Part::Binding | Part::Eviction => "",
             Part::Status => "status",
             Part::Scale => "scale",
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
+use serin_core::model::closest;
 
 use super::fields::{element_of, topology};
 use super::kinds::{Catalog, DEFINITIONS, Resource, prepare_definition};
@@ -210,31 +211,6 @@ fn wrong_type(value: &Value, schema: Schema<'_>, written: &dyn Fn() -> Option<St
         ("array", _) => "must be a list".to_owned(),
         _ => "must be a mapping".to_owned(),
     })
-}
-
-/// The name that was meant, if one is close: a letter more, less, wrong or out of place for every four.
-fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    const LETTERS_A_MISTAKE: usize = 4;
-    let found = known.map(|known| (distance(name, known), known)).min()?;
-    (found.0 <= name.len() / LETTERS_A_MISTAKE + 1).then_some(found.1)
-}
-
-/// Edits from one text to another, without regard to case.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (index, letter) in a.to_lowercase().chars().enumerate() {
-        let mut before = index;
-        let mut left = index + 1;
-        let mut next = vec![left];
-        for (other, above) in b.iter().zip(row.iter().skip(1)) {
-            left = (before + usize::from(letter != *other)).min(left + 1).min(above + 1);
-            before = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@
 //! - [`handlers`] answers requests; [`mod@write`] is the one path of every write: decode, prepare, own, validate, commit.
 //! - [`patch`] and [`fields`] merge and tell who owns what.
 //!
-//! What it does not do gets a clear answer: CEL rules, answers in protobuf, webhooks, conversion webhooks, RBAC, exec and logs.
+//! What it does not do gets a clear answer: CEL rules, answers in protobuf, webhooks, conversion webhooks, exec and logs. RBAC holds for whoever asks
+//! as somebody else (`--as`); everybody else is the administrator.
 
 mod body;
 mod call;

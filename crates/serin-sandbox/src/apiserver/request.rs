@@ -3,8 +3,9 @@
 use axum::extract::Query;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
+use serde_json::json;
 
-use super::status::ApiError;
+use super::status::{ApiError, FieldError, Subject};
 
 /// What a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,7 +171,7 @@ impl Options {
             timeout_seconds: number(get("timeoutSeconds"), "timeoutSeconds")?,
             limit: number(get("limit"), "limit")?.filter(|limit| *limit > 0),
             continue_token: owned("continue"),
-            dry_run: dry_run_of(dry_run)?,
+            dry_run: dry_run_of(dry_run, options_of(&parts.method))?,
             field_manager: owned("fieldManager"),
             field_validation,
             force: flag("force").unwrap_or(false),
@@ -182,12 +183,24 @@ impl Options {
     }
 }
 
-/// `dryRun` is a list whose only known entry is `All`.
-pub(super) fn dry_run_of<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, ApiError> {
+/// What a request's options are called.
+fn options_of(method: &Method) -> &'static str {
+    match *method {
+        Method::PUT => "UpdateOptions",
+        Method::PATCH => "PatchOptions",
+        Method::DELETE => "DeleteOptions",
+        _ => "CreateOptions",
+    }
+}
+
+/// `dryRun` is a list whose only known entry is `All`; `options` is what it is part of.
+pub(super) fn dry_run_of<'a>(values: impl Iterator<Item = &'a str>, options: &str) -> Result<bool, ApiError> {
     let mut dry = false;
     for value in values.filter(|value| !value.is_empty()) {
         if value != "All" {
-            return Err(ApiError::bad_request(format!("invalid dryRun: unsupported value \"{value}\": All")));
+            let error = FieldError::unsupported("dryRun", &json!([value]), &["All"]);
+            let subject = Subject { group: "meta.k8s.io", resource: options, name: "" };
+            return Err(ApiError::invalid(subject, &[error]));
         }
         dry = true;
     }

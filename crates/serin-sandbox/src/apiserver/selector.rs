@@ -110,6 +110,9 @@ fn parse_requirement(text: &str) -> Result<Requirement, ApiError> {
     }
     for (operator, negated) in [("!=", true), ("==", false), ("=", false)] {
         if let Some((key, value)) = text.split_once(operator) {
+            if value.starts_with('=') {
+                return Err(ApiError::bad_request("unable to parse requirement: found '=', expected: identifier"));
+            }
             let (key, values) = (key.trim().to_owned(), vec![value.trim().to_owned()]);
             return Ok(if negated { Requirement::NotIn(key, values) } else { Requirement::In(key, values) });
         }

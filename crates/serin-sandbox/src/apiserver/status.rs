@@ -222,6 +222,17 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
     }
 
+    /// 429: a disruption budget has nothing left.
+    pub(super) fn disrupts(budget: &str, desired: i64, healthy: i64) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let cause =
+            format!("The disruption budget {budget} needs {desired} healthy pods and has {healthy} currently");
+        Self {
+            details: Some(json!({"causes": [{"reason": "DisruptionBudget", "message": cause}]})),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+        }
+    }
+
     /// 501: what a sandbox cannot do.
     pub(super) fn not_implemented(message: &str) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)

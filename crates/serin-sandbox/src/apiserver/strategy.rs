@@ -47,8 +47,10 @@ pub(super) fn prepare_update(call: &mut Call, old: &Value, new: &mut Value) -> R
     let resource = &Arc::clone(&call.resource);
     match call.part {
         Part::Status => keep_all_but_status(resource, old, new),
-        Part::Main | Part::Scale | Part::Binding if resource.has_status => keep(old, new, "status"),
-        Part::Main | Part::Scale | Part::Binding | Part::Finalize => {}
+        Part::Main | Part::Scale | Part::Binding | Part::Eviction if resource.has_status => {
+            keep(old, new, "status")
+        }
+        Part::Main | Part::Scale | Part::Binding | Part::Eviction | Part::Finalize => {}
     }
     if call.part == Part::Main {
         warn_of_hidden_variables(call, new);

@@ -183,11 +183,10 @@ fn name_new(call: &Call, object: &mut Value) -> Result<(), ApiError> {
         ("", false) => {}
         (own, true) if own == call.namespace() => {}
         (own, _) => {
-            return Err(ApiError::bad_request(format!(
-                "the namespace of the provided object does not match the namespace sent on the request ({own} is \
-                 not {})",
-                call.namespace()
-            )));
+            tracing::debug!(own, asked = call.namespace(), "an object of another namespace");
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
         }
     }
     let prefix = text(&metadata["generateName"]).to_owned();

@@ -29,6 +29,7 @@ pub(in super::super) fn create_initial_objects(server: &Arc<Server>) {
             body: Bytes::new(),
             content_type: String::new(),
             user_agent: "kube-apiserver".to_owned(),
+            user: None,
             warnings: Vec::new(),
         };
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});

@@ -98,7 +98,7 @@ enum Outcome {
 
 fn read_options(call: &mut Call) -> Result<DeleteOptions, ApiError> {
     let body = if call.body.is_empty() { json!({}) } else { body::parse(&call.content_type, &call.body)?.value };
-    call.options.dry_run |= dry_run_of(strings(&body["dryRun"]))?;
+    call.options.dry_run |= dry_run_of(strings(&body["dryRun"]), "DeleteOptions")?;
     let policy = body["propagationPolicy"].as_str().or(call.options.propagation_policy.as_deref());
     let orphan = body["orphanDependents"].as_bool().or(call.options.orphan_dependents);
     let propagation = match (policy, orphan) {
@@ -117,7 +117,7 @@ fn read_options(call: &mut Call) -> Result<DeleteOptions, ApiError> {
                 &json!(other),
                 &["Foreground", "Background", "Orphan", "nil"],
             );
-            let subject = Subject { group: "", resource: "DeleteOptions", name: "" };
+            let subject = Subject { group: "meta.k8s.io", resource: "DeleteOptions", name: "" };
             return Err(ApiError::invalid(subject, &[error]));
         }
     };

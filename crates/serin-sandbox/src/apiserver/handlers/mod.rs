@@ -1,8 +1,10 @@
 //! Answers: dispatch by route and verb.
 
+mod authorize;
 mod bootstrap;
 mod create;
 mod delete;
+mod evict;
 mod patch;
 mod read;
 mod respond;
@@ -18,6 +20,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
+pub(super) use authorize::User;
 pub(super) use bootstrap::create_initial_objects;
 
 use super::call::{Call, Part, Reply};
@@ -26,13 +29,13 @@ use super::request::{Form, Options, Route, Target, negotiate, route, user_agent,
 use super::requests::RequestKey;
 use super::status::ApiError;
 use super::{Body, Server, discovery, openapi};
+use authorize::Wanted;
 
 /// Largest request body, as in Kubernetes.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
-/// Subresources of pods that a kubelet or the eviction API would answer.
-const KUBELET: &[&str] =
-    &["attach", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "resize"];
+/// Subresources of pods that a kubelet would answer.
+const KUBELET: &[&str] = &["attach", "ephemeralcontainers", "exec", "log", "portforward", "proxy", "resize"];
 
 /// Answers one HTTP request.
 pub(super) async fn answer<B>(server: &Arc<Server>, request: Request<B>) -> Response<Body>
@@ -110,10 +113,26 @@ fn answer_objects(server: &Arc<Server>, parts: &Parts, target: Target, body: Byt
         Ok(call) => call,
         Err(error) => return respond::error(&error, &[]),
     };
-    match dispatch(&mut call, &parts.method) {
+    let decided = permit(&call, &parts.method).and_then(|()| dispatch(&mut call, &parts.method));
+    match decided {
         Ok(reply) => respond::reply(&call, reply),
         Err(error) => respond::error(&error, &call.warnings),
     }
+}
+
+/// Whether whom the request is made for may do that.
+fn permit(call: &Call, method: &Method) -> Result<(), ApiError> {
+    let Some(user) = &call.user else { return Ok(()) };
+    let Target { group, resource, subresource, namespace, name, .. } = &call.target;
+    let resource = subresource.iter().fold(resource.clone(), |resource, sub| format!("{resource}/{sub}"));
+    let wanted = Wanted {
+        verb: verb(method, &call.target, call.options.watch).unwrap_or_default(),
+        group,
+        resource: &resource,
+        namespace: namespace.as_deref().unwrap_or_default(),
+        name: name.as_deref().unwrap_or_default(),
+    };
+    if user.may(&call.server, &call.resource, wanted) { Ok(()) } else { Err(authorize::forbidden(user, wanted)) }
 }
 
 fn record(server: &Server, parts: &Parts, target: &Target) {
@@ -145,6 +164,7 @@ fn read_call(server: &Arc<Server>, parts: &Parts, target: Target, body: Bytes) -
         form: negotiate(&parts.headers)?,
         content_type: content_type.unwrap_or_default().to_owned(),
         user_agent: user_agent(&parts.headers).to_owned(),
+        user: User::impersonated(&parts.headers),
         server: Arc::clone(server),
         resource,
         target,
@@ -162,6 +182,7 @@ fn part_of(resource: &Resource, subresource: Option<&str>) -> Option<Result<Part
         Some("scale") if resource.scale.is_some() => Some(Ok(Part::Scale)),
         Some("finalize") if resource.storage == "namespaces" => Some(Ok(Part::Finalize)),
         Some("binding") if resource.storage == "pods" => Some(Ok(Part::Binding)),
+        Some("eviction") if resource.storage == "pods" => Some(Ok(Part::Eviction)),
         Some(sub) if resource.storage == "pods" && KUBELET.contains(&sub) => {
             Some(Err(ApiError::not_implemented(&format!("the sandbox runs no containers, so pods have no {sub}"))))
         }
@@ -184,6 +205,7 @@ fn dispatch(call: &mut Call, method: &Method) -> Result<Reply, ApiError> {
         (&Method::GET, Part::Scale, true) => update::get_scale(call),
         (&Method::POST, Part::Main, false) => create::create(call),
         (&Method::POST, Part::Binding, true) => create::bind(call),
+        (&Method::POST, Part::Eviction, true) => evict::evict(call),
         (&Method::PUT, Part::Main | Part::Status | Part::Finalize, true) => update::replace_object(call),
         (&Method::PUT, Part::Scale, true) => update::replace_scale(call),
         (&Method::PATCH, Part::Main | Part::Status | Part::Scale, true) => patch::patch(call),

@@ -102,7 +102,7 @@ fn restrict(call: &Call, config: &mut Value) -> Result<(), ApiError> {
         Part::Main if call.resource.has_status => {
             remove(config, "status");
         }
-        Part::Main | Part::Scale | Part::Finalize | Part::Binding => {}
+        Part::Main | Part::Scale | Part::Finalize | Part::Binding | Part::Eviction => {}
     }
     Ok(())
 }

@@ -89,7 +89,7 @@ fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
 }
 
 /// A LabelSelector in the notation of query parameters.
-fn selector_text(selector: &Value) -> String {
+pub(super) fn selector_text(selector: &Value) -> String {
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
     let mut parts: Vec<String> = labels.map(|(key, value)| format!("{key}={}", text(value))).collect();
     for expression in selector["matchExpressions"].as_array().into_iter().flatten() {

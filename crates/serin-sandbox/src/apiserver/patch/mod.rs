@@ -42,8 +42,13 @@ pub(super) fn read(call: &Call) -> Result<Patch, ApiError> {
     };
     match media {
         "application/json-patch+json" => {
-            let patch: json_patch::Patch = serde_json::from_slice(&call.body)
+            let operations: Value = serde_json::from_slice(&call.body)
                 .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+            if !operations.as_array().is_some_and(|all| all.iter().all(Value::is_object)) {
+                return Err(ApiError::bad_request("error decoding patch: it is not a list of operations"));
+            }
+            // What an operation lacks is found when it is carried out.
+            let patch: json_patch::Patch = serde_json::from_value(operations).map_err(rejected)?;
             if patch.0.len() > JSON_PATCH_OPERATIONS_MAX {
                 return Err(ApiError::too_large(JSON_PATCH_OPERATIONS_MAX));
             }
@@ -79,7 +84,7 @@ pub(super) fn patch_document(call: &Call, patch: &Patch, current: &Value) -> Res
 }
 
 /// As a real server puts it: neither the operation nor the reason is named, so nobody can rest on them.
-fn rejected(error: json_patch::PatchError) -> ApiError {
+fn rejected(error: impl std::fmt::Display) -> ApiError {
     tracing::debug!(%error, "a JSON Patch does not apply");
     ApiError {
         code: StatusCode::UNPROCESSABLE_ENTITY,

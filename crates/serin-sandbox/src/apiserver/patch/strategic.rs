@@ -129,7 +129,7 @@ fn merge_list(
             if directive == "replace" {
                 continue;
             }
-            return Err(ApiError::bad_request(format!("map: {item} does not contain declared merge key: {key}")));
+            return Err(ApiError::unexplained(format!("map: {item} does not contain declared merge key: {key}")));
         };
         let found = existing.iter().position(|other| other.get(key) == Some(value));
         match (directive, found) {

@@ -110,7 +110,7 @@ pub(super) fn config_key(text: &str) -> Option<String> {
         && !matches!(text, "." | "..")
         && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'));
     (!well_formed).then(|| {
-        "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME', \
+        "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  \
          or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
             .to_owned()
     })

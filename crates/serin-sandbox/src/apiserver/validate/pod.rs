@@ -81,6 +81,14 @@ fn validate_container(container: &Value, path: &str, volumes: &HashSet<String>, 
     );
     validate_ports(&container["ports"], &format!("{path}.ports"), errors);
     for (index, variable) in items(&container["env"]).iter().enumerate() {
+        let name = text(&variable["name"]);
+        if name.is_empty() {
+            errors.push(FieldError::required(format!("{path}.env[{index}].name"), ""));
+        } else if !name.chars().all(|it| matches!(it, ' '..='~') && it != '=') {
+            let why =
+                "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            errors.push(FieldError::invalid(format!("{path}.env[{index}].name"), &variable["name"], why));
+        }
         if variable["valueFrom"].is_object() && !text(&variable["value"]).is_empty() {
             let why = "may not be specified when `value` is not empty";
             errors.push(FieldError::invalid(format!("{path}.env[{index}].valueFrom"), &Value::from(""), why));

@@ -110,10 +110,10 @@ pub(super) fn validate_data(object: &Value, errors: &mut Vec<FieldError>) {
             size += text(value).len();
         }
     }
-    for (key, _) in object["binaryData"].as_object().into_iter().flatten() {
-        if object["data"].get(key).is_some() {
-            let why = format!("duplicate of key present in data[{key}]");
-            errors.push(FieldError::invalid(format!("binaryData[{key}]"), &Value::from(key.as_str()), why));
+    for (key, _) in object["data"].as_object().into_iter().flatten() {
+        if object["binaryData"].get(key).is_some() {
+            let why = "duplicate of key present in binaryData";
+            errors.push(FieldError::invalid(format!("data[{key}]"), &Value::from(key.as_str()), why));
         }
     }
     if size > DATA_BYTES_MAX {
