@@ -8,6 +8,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::crds;
+use crate::model::closest;
 
 /// One thing wrong with an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +145,7 @@ fn walk_object(fields: &Map<String, Value>, schema: &Value, path: &str, problems
             (None, Some(_)) => walk(value, &schema["additionalProperties"], &below, problems),
             (None, None) if open => {}
             (None, None) => {
-                let close = closest(field, known.keys());
+                let close = closest(field, known.keys().map(String::as_str)).map(str::to_owned);
                 problems.push(Problem { path: below, kind: ProblemKind::Unknown(close) });
             }
         }
@@ -170,21 +171,6 @@ fn type_fits(value: &Value, schema: &Value) -> bool {
         Some("number") => value.is_number(),
         Some(_) | None => true,
     }
-}
-
-/// The known name that a typing error most likely meant: equal but for case, or similar enough.
-fn closest<'a>(field: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
-    /// Below this ratio suggestions mislead more than they help.
-    const SIMILAR: f32 = 0.75;
-    known
-        .map(|name| {
-            let ratio =
-                similar::TextDiff::from_chars(field.to_lowercase().as_str(), name.to_lowercase().as_str()).ratio();
-            (ratio, name)
-        })
-        .filter(|(ratio, _)| *ratio >= SIMILAR)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, name)| name.clone())
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
+use crate::model::closest;
+
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -292,16 +294,9 @@ impl Fields {
     /// Whatever has not been taken is unknown.
     pub(super) fn finish(self, errors: &mut Errors<'_>) {
         for (key, _) in &self.fields {
-            let close = self.known.iter().find(|known| similar(known, &key.value));
+            let close = closest(&key.value, self.known.iter().copied());
             let hint = close.map(|close| format!(", did you mean `{close}`?")).unwrap_or_default();
             errors.add(Place::from(key), &format!("unknown field `{}`{hint}", self.full(&key.value)));
         }
     }
-}
-
-fn similar(known: &str, typed: &str) -> bool {
-    /// Below this ratio suggestions mislead more than they help.
-    const SIMILAR: f32 = 0.7;
-    let (known, typed) = (known.to_lowercase(), typed.to_lowercase());
-    similar::TextDiff::from_chars(known.as_str(), typed.as_str()).ratio() >= SIMILAR
 }

@@ -1,6 +1,6 @@
 //! One look at one Canary: observe, step, persist, act, ask.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::CanarySpec;
-use crate::cluster::{Clock, Cluster, Writer, explain};
 use crate::model::NamespacedName;
 use crate::release::wire::WireError;
 use crate::release::{self, Action, Observed, Persist, Phase, Policy, State};
@@ -16,27 +15,20 @@ use crate::router::merge_diff;
 
 use super::act::act;
 use super::answers::Answers;
-use super::caches::{Caches, CanaryView, Kinds};
+use super::caches::CanaryView;
 use super::expectations::{Expectations, Freshness};
 use super::finalize::{add_finalizers, deleting, drop_finalizers, has_finalizer, missing_finalizers};
 use super::former::{Anchor, leave_route, leaves_route, unfinished};
 use super::hands::{ActError, Hands};
+use super::means::Means;
 use super::measure::{Asker, Finder};
+use super::memory::{AFTER_RACE, Memories, Trouble, Unsaved};
 use super::observe::{Heard, Look, request, router_for};
 use super::policy::{compile, notices};
 use super::routes::{RESOLVE_AGAIN, Served};
-use super::settings::ControllerSettings;
 use super::status::{Extras, kept_spec, last_spec, left_alone, project, stored_state};
 use super::telemetry::Telemetry;
-use super::wakeups::Wakeups;
 use super::{crd, persist};
-
-/// Wait after a write that lost a race: the cache's change usually wakes before.
-const AFTER_RACE: Duration = Duration::from_secs(1);
-/// Wait after the first failure of a Canary; doubled with each further one.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Longest wait between two tries of a Canary that keeps failing.
-const AFTER_FAILURE_MAX: Duration = Duration::from_secs(60);
 
 /// When to look again even if nothing wakes us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,46 +43,30 @@ pub(super) enum Again {
 
 /// Looks at Canaries; shared by all looks.
 pub(super) struct Reconciler {
-    pub(super) cluster: Cluster,
-    pub(super) writer: Writer,
-    pub(super) kinds: Kinds,
-    pub(super) caches: Arc<Caches>,
-    pub(super) settings: ControllerSettings,
-    pub(super) wakeups: Arc<Wakeups>,
+    pub(super) means: Means,
     pub(super) answers: Arc<Answers>,
     pub(super) finder: Finder,
     pub(super) telemetry: Telemetry,
-    pub(super) clock: Clock,
     /// Set while the Canary definition prunes our status, or part of it.
     pub(super) pruned: Mutex<Option<String>>,
-    pub(super) memory: Mutex<HashMap<NamespacedName, Memory>>,
+    pub(super) memories: Memories<Memory>,
 }
 
 /// What is remembered between two looks; all of it may be lost.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     expectations: Expectations,
-    /// The last action's error that is not just a race, for the condition.
-    problem: Option<String>,
-    failures: u32,
+    trouble: Trouble,
     /// What is accepted and not carried out, in words.
     ignored: Option<String>,
     /// The state of a deleted Canary that the API server does not keep.
     fleeting: Option<State>,
     /// A later state than the stored one.
-    unsaved: Option<Unsaved>,
+    unsaved: Unsaved,
     /// What the last look was tied to.
     anchor: Anchor,
     /// The checks' names, to forget their series with the target's.
     checks: Vec<String>,
-}
-
-/// A state that is written with the next one that has to be. It follows the stored one that it was decided on, and counts for
-/// as long as that is what is stored, whatever else of the Canary changes.
-#[derive(Debug)]
-struct Unsaved {
-    stored: Value,
-    state: State,
 }
 
 /// What is to be carried out: what the Canary says, or said last when what it says now cannot be.
@@ -104,22 +80,16 @@ struct Asked {
 impl Reconciler {
     /// One look. Two looks at the same Canary never overlap: the queue sees to that.
     pub(super) async fn look(&self, key: &NamespacedName) -> Again {
-        let Some(canary) = self.caches.canaries.get(key) else {
+        let Some(canary) = self.means.caches.canaries.get(key) else {
             self.forget(key);
             return Again::Never;
         };
-        let mut memory = self.with_memory(|all| all.remove(key)).unwrap_or_default();
-        self.wakeups.depends_on(key, self.looks_at(&canary, &memory.anchor.target));
+        let mut memory = self.memories.take(key).unwrap_or_default();
+        self.means.wakeups.depends_on(key, self.looks_at(&canary, &memory.anchor.target));
         let result = self.look_with(&canary, &mut memory).await;
         self.telemetry.reconciled(result.is_err());
-        let again = match result {
-            Ok(again) => {
-                memory.failures = 0;
-                again
-            }
-            Err(error) => self.after_error(&canary, &mut memory, &error),
-        };
-        self.with_memory(|all| all.insert(key.clone(), memory));
+        let again = memory.trouble.after("Canary", key, result);
+        self.memories.put(key, memory);
         tracing::trace!(canary = %key, ?again, "looked at {key}");
         again
     }
@@ -140,7 +110,7 @@ impl Reconciler {
     async fn look_with(&self, canary: &CanaryView, memory: &mut Memory) -> Result<Again, ActError> {
         let namespace = &canary.key.namespace;
         if let Freshness::Stale(until) =
-            memory.expectations.check(|kind, name| self.caches.version(kind, namespace, name))
+            memory.expectations.check(|kind, name| self.means.caches.version(kind, namespace, name))
         {
             return Ok(Again::In(until));
         }
@@ -169,7 +139,7 @@ impl Reconciler {
     fn asked(&self, canary: &CanaryView, known: &Anchor) -> Result<Asked, String> {
         let compiled = |spec: &CanarySpec| {
             let look = self.look_of(canary, spec);
-            compile(&canary.key, spec, &self.settings, &|key| look.template(key))
+            compile(&canary.key, spec, &self.means.settings, &|key| look.template(key))
                 .map_err(|error| error.to_string())
         };
         let read = canary.spec.as_ref().map_err(|problem| format!("the spec cannot be read: {problem}"));
@@ -203,7 +173,7 @@ impl Reconciler {
         if let Some(reason) = pruned.as_ref().filter(|_| !canary.deleting) {
             return self.refuse(canary, memory, reason).await;
         }
-        match self.caches.routes.ensure(router_for(&spec).kinds()).await? {
+        match self.means.caches.routes.ensure(router_for(&spec).kinds()).await? {
             Served::Yes => {}
             Served::Soon => return Ok(Again::In(Duration::ZERO)),
             // Without their definitions there are no routes to hand back.
@@ -213,7 +183,7 @@ impl Reconciler {
                 return Ok(Again::In(RESOLVE_AGAIN));
             }
         }
-        let now = self.clock.now();
+        let now = self.means.clock.now();
         let stored = canary.status.thaw();
         let state = match stored_state(&stored) {
             // What the API server does not keep has to last in memory until the Canary is gone.
@@ -223,8 +193,7 @@ impl Reconciler {
             Err(WireError::Damaged(_)) if canary.deleting => None,
             Err(error) => return self.refuse(canary, memory, &error.to_string()).await,
         };
-        let unsaved = memory.unsaved.as_ref().filter(|unsaved| unsaved.stored == stored["serin"]["state"]);
-        let state = unsaved.map(|unsaved| unsaved.state.clone()).or(state);
+        let state = memory.unsaved.after(&stored["serin"]["state"]).or(state);
         let old = state.clone();
         let (key, target) = (&canary.key, &spec.target_ref.name);
         let anchor = Anchor::of(&spec);
@@ -236,7 +205,7 @@ impl Reconciler {
         };
         if let Some(last) = last.as_ref().filter(|last| invalid.is_none() && leaves_route(last, &spec)) {
             let left = self.look_of(canary, last);
-            match self.caches.routes.ensure(left.router.kinds()).await? {
+            match self.means.caches.routes.ensure(left.router.kinds()).await? {
                 Served::Yes => {
                     let mut hands = self.hands(canary, &mut memory.expectations);
                     leave_route(&left, &mut hands, state.as_mut(), now).await?;
@@ -248,18 +217,18 @@ impl Reconciler {
         }
         let own = |state: &State| state.held_minimum.map(|held| held.before);
         let look = Look { own_minimum: state.as_ref().and_then(own), ..self.look_of(canary, &spec) };
-        policy.progress_deadline = self.settings.patience(policy.progress_deadline, look.settling());
-        let deleting = if canary.deleting { Some(deleting(&look, &self.cluster).await?) } else { None };
+        policy.progress_deadline = self.means.settings.patience(policy.progress_deadline, look.settling());
+        let deleting = if canary.deleting { Some(deleting(&look, &self.means.cluster).await?) } else { None };
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
         let kept = if invalid.is_none() { kept_spec(&spec) } else { Value::Null };
-        let heard = Heard { answers, asking_since, invalid, problem: memory.problem.clone(), deleting };
-        let observed = look.observe(&policy, heard, &self.settings.projections);
+        let heard = Heard { answers, asking_since, invalid, problem: memory.trouble.problem.clone(), deleting };
+        let observed = look.observe(&policy, heard, &self.means.settings.projections);
         let notices: Vec<String> = notices.into_iter().chain(look.fixed()).collect();
         memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));
         let is_told = state == old;
         let step = release::step(&policy, &observed, state.unwrap_or_else(|| State::new(now)), now);
         let extras = Extras {
-            problem: memory.problem.as_deref(),
+            problem: memory.trouble.problem.as_deref(),
             ignored: memory.ignored.as_deref(),
             at_risk: canary.risks.as_deref(),
             spec: &kept,
@@ -272,12 +241,11 @@ impl Reconciler {
         }
         let (status, stored_state) = (persist::normal(&status), &stored["serin"]["state"]);
         let is_unsaved = status["serin"]["state"] != *stored_state && !stored_state.is_null();
-        let may_wait =
-            is_told && step.persist == Persist::Later && step.actions.is_empty() && !is_news(&stored, &status);
+        let may_wait = is_told && step.persist == Persist::Later && !is_news(&stored, &status);
         if is_unsaved && may_wait {
-            memory.unsaved = Some(Unsaved { stored: stored_state.clone(), state: step.state.clone() });
+            memory.unsaved.keep(stored_state, &step.state);
         } else if self.persist(canary, &status, &mut memory.expectations).await? {
-            memory.unsaved = None;
+            memory.unsaved.is_saved();
         } else {
             return self.refuse(canary, memory, crd::PRUNES).await;
         }
@@ -295,7 +263,7 @@ impl Reconciler {
 
     /// Nothing can be decided: the condition says why, and requests get an answer.
     async fn refuse(&self, canary: &CanaryView, memory: &mut Memory, reason: &str) -> Result<Again, ActError> {
-        let (stored, now) = (canary.status.thaw(), self.clock.now());
+        let (stored, now) = (canary.status.thaw(), self.means.clock.now());
         let request = request(canary);
         let state = match stored_state(&stored) {
             Ok(state) => state,
@@ -355,7 +323,7 @@ impl Reconciler {
             tracing::debug!(canary = %look.canary.key, ?action, "acting");
             act(action, look, &mut self.hands(look.canary, &mut memory.expectations)).await?;
         }
-        Ok(memory.problem.take().is_some())
+        Ok(memory.trouble.problem.take().is_some())
     }
 
     fn ask(
@@ -366,7 +334,7 @@ impl Reconciler {
         observed: &Observed,
         state: &State,
     ) {
-        let open = release::ask(policy, observed, state, self.clock.now());
+        let open = release::ask(policy, observed, state, self.means.clock.now());
         if open.is_empty() {
             return;
         }
@@ -381,28 +349,11 @@ impl Reconciler {
         });
     }
 
-    fn after_error(&self, canary: &CanaryView, memory: &mut Memory, error: &ActError) -> Again {
-        let key = &canary.key;
-        let words = explain(error);
-        if error.is_race() {
-            tracing::debug!(canary = %key, "Canary {key}: {words}; looking again");
-            return Again::In(AFTER_RACE);
-        }
-        // Every change nearby wakes us: the same trouble is said once.
-        if memory.problem.as_ref() != Some(&words) {
-            tracing::warn!(canary = %key, "Canary {key}: {words}");
-        }
-        memory.problem = Some(words);
-        let wait = AFTER_FAILURE.saturating_mul(1 << memory.failures.min(10)).min(AFTER_FAILURE_MAX);
-        memory.failures = memory.failures.saturating_add(1);
-        Again::In(wait)
-    }
-
     fn tell(&self, canary: &CanaryView, policy: &Policy, old: Option<&State>, state: &State) {
         let target = &policy.names.target;
         self.telemetry.show(&canary.key, target, state);
         if old.is_none() {
-            self.telemetry.count(self.caches.canaries.keys().iter());
+            self.telemetry.count(self.means.caches.canaries.keys().iter());
         }
         if let (Some(Phase::Releasing(_)), Phase::Idle { last, .. }) = (old.map(|old| &old.phase), &state.phase) {
             self.telemetry.ended(&canary.key, target, *last);
@@ -410,26 +361,20 @@ impl Reconciler {
     }
 
     fn forget(&self, key: &NamespacedName) {
-        self.wakeups.forget(key);
+        self.means.wakeups.forget(key);
         self.answers.forget(key);
-        if let Some(memory) = self.with_memory(|all| all.remove(key)) {
+        if let Some(memory) = self.memories.take(key) {
             self.telemetry.forget(key, &memory.anchor.target, &memory.checks);
         }
-        self.telemetry.count(self.caches.canaries.keys().iter());
+        self.telemetry.count(self.means.caches.canaries.keys().iter());
     }
 
     fn look_of<'a>(&'a self, canary: &'a CanaryView, spec: &'a CanarySpec) -> Look<'a> {
-        Look { caches: &self.caches, router: router_for(spec), canary, spec, own_minimum: None }
+        Look { caches: &self.means.caches, router: router_for(spec), canary, spec, own_minimum: None }
     }
 
     fn hands<'a>(&'a self, canary: &'a CanaryView, expectations: &'a mut Expectations) -> Hands<'a> {
-        let Self { cluster, writer, kinds, .. } = self;
-        let routes = &self.caches.routes;
-        Hands { cluster, writer, kinds, routes, namespace: &canary.key.namespace, expectations }
-    }
-
-    fn with_memory<T>(&self, change: impl FnOnce(&mut HashMap<NamespacedName, Memory>) -> T) -> T {
-        change(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+        self.means.hands(&canary.key.namespace, expectations)
     }
 }
 

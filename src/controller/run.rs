@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,9 +15,11 @@ use super::ControllerContext;
 use super::answers::Answers;
 use super::caches::{Caches, Kinds};
 use super::crd;
+use super::means::Means;
 use super::measure::Finder;
+use super::memory::Memories;
 use super::reconcile::{Again, Reconciler};
-use super::rollouts::{Rollouts, Shared};
+use super::rollouts::Rollouts;
 use super::wakeups::Wakeups;
 
 /// Looks at once: each holds at most one API call, so this bounds the load on the API server.
@@ -37,11 +38,8 @@ pub struct ControllerError(#[source] tokio::task::JoinError);
 
 /// What a queue looks at: one kind of objects.
 pub(super) trait Looks: Send + Sync + 'static {
-    /// Who is to be looked at.
-    fn wakeups(&self) -> &Arc<Wakeups>;
-
-    /// How long it is until then.
-    fn until(&self, time: Timestamp) -> Duration;
+    /// What it works with, and by whom it is woken.
+    fn means(&self) -> &Means;
 
     /// One look at one object.
     fn look(&self, key: &NamespacedName) -> impl Future<Output = Again> + Send;
@@ -58,12 +56,8 @@ pub(super) trait Looks: Send + Sync + 'static {
 }
 
 impl Looks for Reconciler {
-    fn wakeups(&self) -> &Arc<Wakeups> {
-        &self.wakeups
-    }
-
-    fn until(&self, time: Timestamp) -> Duration {
-        Duration::try_from(time.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
+    fn means(&self) -> &Means {
+        &self.means
     }
 
     async fn look(&self, key: &NamespacedName) -> Again {
@@ -76,8 +70,8 @@ impl Looks for Reconciler {
 
     /// Whether the definition has been mended meanwhile; then everybody is looked at.
     async fn upkeep(&self) -> Vec<NamespacedName> {
-        let pruned = crd::check(&self.cluster).await;
-        let woken = if pruned.is_none() { self.caches.canaries.keys() } else { Vec::new() };
+        let pruned = crd::check(&self.means.cluster).await;
+        let woken = if pruned.is_none() { self.means.caches.canaries.keys() } else { Vec::new() };
         *self.pruned.lock().unwrap_or_else(PoisonError::into_inner) = pruned;
         woken
     }
@@ -91,13 +85,13 @@ pub async fn run(context: ControllerContext, shutdown: CancellationToken) -> Res
     // Watches and questions end with this, also when the function is dropped or fails.
     let inner = shutdown.child_token();
     let _ends = inner.clone().drop_guard();
-    let Some((reconciler, shared)) = inner.run_until_cancelled(prepare(context, inner.clone())).await else {
+    let Some((reconciler, of_rollouts)) = inner.run_until_cancelled(prepare(context, inner.clone())).await else {
         return Ok(());
     };
     let canaries = Queue::new(Arc::new(reconciler)).serve();
     let rollouts = async {
-        match shared {
-            Some(shared) => Queue::new(Arc::new(Rollouts::start(shared, &inner).await)).serve().await,
+        match of_rollouts {
+            Some(means) => Queue::new(Arc::new(Rollouts::start(means, &inner).await)).serve().await,
             None => std::future::pending().await,
         }
     };
@@ -112,7 +106,7 @@ pub async fn run(context: ControllerContext, shutdown: CancellationToken) -> Res
 }
 
 /// What looks at Canaries, and what a queue of Rollouts is made of where they are on.
-async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Reconciler, Option<Shared>) {
+async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Reconciler, Option<Means>) {
     let ControllerContext { cluster, canaries, writer, settings, metrics, hooks, clock, telemetry } = context;
     writer.claim().acquired().await;
     let kinds = Kinds::resolve(&cluster).await;
@@ -137,30 +131,11 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Re
         metrics_address: settings.metrics_address.clone(),
         lender: Lender::new(cluster.clone(), settings.own_namespace.clone()),
     };
-    let shared = settings.rollouts.then(|| Shared {
-        cluster: cluster.clone(),
-        writer: writer.clone(),
-        kinds: kinds.clone(),
-        caches: caches.clone(),
-        settings: settings.clone(),
-        wakeups: of_rollouts,
-        clock: clock.clone(),
-    });
-    let reconciler = Reconciler {
-        cluster,
-        writer,
-        kinds,
-        caches,
-        settings,
-        wakeups,
-        answers,
-        finder,
-        telemetry,
-        clock,
-        pruned: Mutex::new(pruned),
-        memory: Mutex::default(),
-    };
-    (reconciler, shared)
+    let is_on = settings.rollouts;
+    let means = Means { cluster, writer, kinds, caches, settings, wakeups, clock };
+    let of_rollouts = is_on.then(|| Means { wakeups: of_rollouts, ..means.clone() });
+    let (pruned, memories) = (Mutex::new(pruned), Memories::default());
+    (Reconciler { means, answers, finder, telemetry, pruned, memories }, of_rollouts)
 }
 
 /// What waits, what runs and what is due.
@@ -187,10 +162,10 @@ impl<L: Looks> Queue<L> {
 
     async fn serve(mut self) -> Result<(), ControllerError> {
         loop {
-            self.waiting.extend(self.looks_at.wakeups().take());
+            self.waiting.extend(self.looks_at.means().wakeups.take());
             self.take_due();
             self.start_looks();
-            let wakeups = self.looks_at.wakeups().clone();
+            let wakeups = self.looks_at.means().wakeups.clone();
             let next = self.next_due();
             tokio::select! {
                 () = wakeups.rung() => {}
@@ -233,7 +208,7 @@ impl<L: Looks> Queue<L> {
         let wait = match again {
             Again::Never => return Ok(()),
             Again::In(wait) => wait,
-            Again::At(time) => self.looks_at.until(time),
+            Again::At(time) => self.looks_at.means().until(time),
         };
         self.due.insert(key, Instant::now() + wait.min(FAR));
         Ok(())

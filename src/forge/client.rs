@@ -317,7 +317,7 @@ impl Forge for Client {
     }
 
     fn is_same(&self, posted: &Posted, status: &CommitStatus) -> bool {
-        posted.state == self.wire.state_word(status)
+        posted.state == self.wire.word(status.state)
             && (!self.wire.shows_progress() || posted.description == status.short_description())
     }
 
@@ -340,7 +340,7 @@ impl Forge for Client {
             if !answer.status.is_success() {
                 return Err(self.refusal(&answer));
             }
-            let opened = serde_json::from_str(&answer.body).ok().and_then(|answer| self.wire.opened(&answer));
+            let opened = serde_json::from_str(&answer.body).ok().and_then(|answer| self.wire.pull(&answer));
             opened.ok_or_else(|| ForgeError::Away {
                 forge: self.place.kind.name(),
                 reason: "its answer names no pull request".to_owned(),

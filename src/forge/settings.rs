@@ -250,6 +250,11 @@ impl Place {
         Ok(Self { kind, web, repository: name })
     }
 
+    /// The parts of the repository's name.
+    pub(super) fn name(&self) -> Vec<&str> {
+        self.repository.iter().map(String::as_str).collect()
+    }
+
     /// Where the API is.
     pub fn api(&self) -> Url {
         let mut api = self.web.clone();

@@ -13,6 +13,7 @@ use super::objects::Objects;
 use super::place::TreePath;
 use super::store::{Inner, LOCAL_DEADLINE, Store, oid};
 use crate::model::CommitId;
+use crate::model::path::within;
 
 /// How much is taken from a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,11 +148,6 @@ impl Store {
         })
         .await
     }
-}
-
-/// A name in a folder.
-fn within(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 /// Nobody reaches libgit2 with a path that it would refuse.

@@ -35,6 +35,12 @@ pub fn is_kustomization(path: &str) -> bool {
     FILE_NAMES.contains(&path.rsplit('/').next().unwrap_or(path))
 }
 
+/// Whether a kustomization's text is kustomize's own: Flux's objects have the same kind, and people name their files after it.
+pub fn is_kustomizes(text: &str) -> bool {
+    let version = text.lines().find_map(|line| line.strip_prefix("apiVersion:"));
+    version.is_none_or(|version| version.contains("kustomize.config.k8s.io"))
+}
+
 /// What a kustomization asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kustomization {

@@ -26,7 +26,7 @@ pub use cache::{FileCache, ParseCache};
 pub use describe::describe_change;
 pub use digest::{canonical_template, template_digest};
 pub use error::{ManifestError, snippet};
-pub use kustomization::{Kustomization, Reference, is_kustomization};
+pub use kustomization::{Kustomization, Reference, is_kustomization, is_kustomizes};
 pub use lines::LineIndex;
 pub use pins::{
     CONFIG_TRACKING, ConfigKind, ConfigName, Pin, Pinned, configs_read, copy_of, encoded_string_data, pinned,

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::git::{Entry, Files, GitError};
 use crate::manifest::{Kustomization, Reference, is_kustomization};
 use crate::model::Digest;
+use crate::model::path::{self, within};
 
 /// Bytes of one file; the limit of a manifest.
 const FILE_BYTES_MAX: usize = 5 << 20;
@@ -225,25 +226,12 @@ fn kustomization_in(
     }
 }
 
-/// A name in a folder.
-pub(super) fn within(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
-}
-
 /// Where what is written in `folder` leads, from the repository's root; `None` if it leads out of it or to another machine.
-pub(super) fn resolved(folder: &str, path: &str) -> Option<String> {
-    if path.starts_with('/') || path.contains("://") || path.contains('\\') || path.contains(char::is_control) {
+fn resolved(folder: &str, named: &str) -> Option<String> {
+    if named.contains("://") || named.contains('\\') || named.contains(char::is_control) {
         return None;
     }
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
+    path::resolved(folder, named)
 }
 
 /// Whether something that is not here looks like a place on another machine.

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::collect::{self, Export, Refusal, within};
+use super::collect::{self, Export, Refusal};
 use super::edit::{self, Candidate};
 use super::program::{Failure, Program};
 use crate::git::{GitError, Limits, SkippedFile, Snapshot, SnapshotFile, Store};
-use crate::manifest::is_kustomization;
+use crate::manifest::{is_kustomization, is_kustomizes};
 use crate::model::CommitId;
+use crate::model::path::{folder_of, is_below, is_outermost, within};
 
 /// Results that are kept: an overlay for each of a repository's clusters, at a few commits each.
 const CACHED_MAX: usize = 64;
@@ -285,20 +286,14 @@ fn topmost(snapshot: &Snapshot) -> Vec<(String, String)> {
     let mut folders: Vec<(String, String)> = snapshot
         .files
         .iter()
-        .filter(|file| is_kustomization(&file.path) && !is_of_another_group(&file.text))
+        .filter(|file| is_kustomization(&file.path) && is_kustomizes(&file.text))
         .map(|file| (folder_of(&file.path).to_owned(), file.path.clone()))
         .collect();
     folders.sort();
     folders.dedup_by(|later, first| later.0 == first.0);
     let all = folders.clone();
-    folders.retain(|(folder, _)| !all.iter().any(|(other, _)| other != folder && is_below(folder, other)));
+    folders.retain(|(folder, _)| is_outermost(folder, all.iter().map(|(other, _)| other.as_str())));
     folders
-}
-
-/// Flux's objects have the same kind, and people name their files after it.
-fn is_of_another_group(text: &str) -> bool {
-    let version = text.lines().find_map(|line| line.strip_prefix("apiVersion:"));
-    version.is_some_and(|version| !version.contains("kustomize.config.k8s.io"))
 }
 
 /// A chart is one thing that is not rendered, not a hundred files that cannot be read.
@@ -309,7 +304,7 @@ fn hold_charts(snapshot: &mut Snapshot) {
     };
     let charts: Vec<String> =
         snapshot.files.iter().filter(is_chart).map(|file| folder_of(&file.path).to_owned()).collect();
-    let outer = |folder: &&String| !charts.iter().any(|other| other != *folder && is_below(folder, other));
+    let outer = |folder: &&String| is_outermost(folder, charts.iter().map(String::as_str));
     for folder in charts.iter().filter(outer) {
         let reason = "a Helm chart is not rendered here: render it in CI (`helm template`) and commit the result, or name the \
                       folder in .serinignore";
@@ -318,13 +313,4 @@ fn hold_charts(snapshot: &mut Snapshot) {
     if !charts.is_empty() {
         snapshot.files.retain(|file| !charts.iter().any(|folder| is_below(&file.path, folder)));
     }
-}
-
-fn folder_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(folder, _)| folder)
-}
-
-/// Whether a path is in a folder or below it.
-fn is_below(path: &str, folder: &str) -> bool {
-    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }

@@ -82,31 +82,19 @@ fn may_abort(release: &Release) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use jiff::Timestamp;
     use serde_json::json;
 
-    use crate::model::{NamespacedName, Revision};
+    use crate::model::Revision;
     use crate::release::{Observed, Phase, Readiness, RouteObserved, Updates, WorkloadObserved, step};
 
-    use super::super::spec::RolloutSpec;
-    use super::super::{Pace, compile};
+    use super::super::fixtures;
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn policy() -> Policy {
-        let spec = json!({
-            "selector": {"matchLabels": {"app": "a"}}, "template": {"metadata": {"labels": {"app": "a"}}},
-            "strategy": {"canary": {
-                "stableService": "s", "canaryService": "c",
-                "trafficRouting": {"istio": {"virtualService": {"name": "v"}}},
-                "steps": [{"pause": {}}, {"setWeight": 20}],
-            }},
-        });
-        let pace = Pace { drain: Duration::ZERO, settle: Duration::ZERO };
-        compile(&NamespacedName::new("ns", "web"), &RolloutSpec::read(&spec).unwrap(), pace)
+        fixtures::policy(&json!([{"pause": {}}, {"setWeight": 20}]))
     }
 
     fn digest(text: &str) -> Digest {

@@ -7,6 +7,8 @@
 
 pub mod commands;
 mod compile;
+#[cfg(test)]
+mod fixtures;
 pub mod keys;
 pub mod services;
 pub mod sets;

@@ -34,30 +34,14 @@ pub fn state(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use serde_json::json;
 
+    use super::super::fixtures;
     use super::super::keys::HASH;
     use super::super::sets::SetView;
-    use super::super::spec::RolloutSpec;
-    use super::super::{Pace, compile};
     use super::*;
-    use crate::model::NamespacedName;
     use crate::release::{OutcomeKind, Phase};
-
-    fn policy() -> Policy {
-        let spec = json!({
-            "selector": {"matchLabels": {"app": "a"}}, "template": {"metadata": {"labels": {"app": "a"}}},
-            "strategy": {"canary": {
-                "stableService": "s", "canaryService": "c",
-                "trafficRouting": {"istio": {"virtualService": {"name": "v"}}},
-                "steps": [{"setWeight": 40}, {"pause": {}}],
-            }},
-        });
-        let pace = Pace { drain: Duration::ZERO, settle: Duration::ZERO };
-        compile(&NamespacedName::new("ns", "web"), &RolloutSpec::read(&spec).unwrap(), pace)
-    }
 
     fn set(hash: &str) -> Arc<SetView> {
         let value = json!({
@@ -73,8 +57,9 @@ mod tests {
         let (old, new) = (set("old"), set("new"));
         let template = new.digest.clone();
         let sides = Sides { stable: Some(old), current: Some(new), others: Vec::new() };
-        let shown = Routing::candidate_percent(40);
-        let taken = |status: Value| state(&status, &sides, &template, &policy(), &shown, Timestamp::UNIX_EPOCH);
+        let (policy, shown) =
+            (fixtures::policy(&json!([{"setWeight": 40}, {"pause": {}}])), Routing::candidate_percent(40));
+        let taken = |status: Value| state(&status, &sides, &template, &policy, &shown, Timestamp::UNIX_EPOCH);
         let status = json!({"stableRS": "old", "currentPodHash": "new", "currentStepIndex": 1});
         let going_on = taken(status.clone()).unwrap();
         let release = going_on.release().unwrap();

@@ -1,5 +1,7 @@
 //! One pass: the documents of one commit against the cluster, from discovery to prune.
 
+mod results;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -7,13 +9,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::runtime::wait::{await_condition, conditions};
 
-use super::apply::{Applier, LoneFailure, Outcome, Settled, Trouble, is_about_the_group};
+use super::apply::{Applier, LoneFailure, Outcome, Trouble, is_about_the_group};
 use super::configs;
 use super::desired::{self, Desired, DesiredSet, Gvk, Link, Role, Scopes};
 use super::events;
 use super::order::Stage;
 use super::ownership::{self, Others};
-use super::preview::{Action, Planned, PlannedRelease};
+use super::preview::Action;
 use super::refused::{self, Judge};
 use super::removals;
 use super::risks;
@@ -21,9 +23,11 @@ use super::source::{Content, RecordSource};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
 use super::told;
-use crate::api::{CommitResult, Inventory, Owned, Presence, SyncedCommit, TargetResult};
+use crate::api::{CommitResult, Inventory, Owned, Presence, SyncedCommit};
 use crate::cluster::{Cluster, ResolveError, Writer, explain};
-use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, told_within};
+use crate::model::{CommitId, NamespacedName, ObjectRef};
+
+pub(super) use results::{Passed, Results, Until, Waiting, noted};
 
 /// Longest wait for a new definition to be served.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
@@ -60,53 +64,6 @@ pub(super) struct Pass<'a> {
     pub(super) told: SyncStatus,
     /// Nothing is written, and what would be is [`Passed::planned`].
     pub(super) preview: bool,
-}
-
-/// Something that goes on when a Canary changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Waiting {
-    pub(super) canary: NamespacedName,
-    pub(super) until: Until,
-}
-
-/// What must become of the Canary first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Until {
-    /// It admits this digest.
-    Admits(Digest),
-    /// Nothing is being released.
-    Idle,
-    /// Its primary runs this digest.
-    Promoted(Digest),
-    /// Its target's template may be put right.
-    Correctable,
-    /// It is there.
-    There,
-    /// It is gone.
-    Gone,
-}
-
-/// What a pass leaves.
-#[derive(Debug, Default)]
-pub(super) struct Passed {
-    pub(super) status: SyncStatus,
-    pub(super) waiting: Vec<Waiting>,
-    /// Kinds that are not served.
-    pub(super) unserved: BTreeSet<Gvk>,
-    /// Objects that go on by themselves in a moment: they are being deleted, or the API server did not answer for them.
-    pub(super) soon: BTreeSet<ObjectRef>,
-    /// What was done, or would be.
-    pub(super) planned: Vec<Planned>,
-}
-
-/// What has come of the objects so far.
-#[derive(Debug, Default)]
-pub(super) struct Results {
-    pub(super) owned: BTreeMap<ObjectRef, Owned>,
-    targets: BTreeMap<String, TargetResult>,
-    /// Objects that are not written because the API server refuses a Canary, and why.
-    held: BTreeMap<ObjectRef, String>,
-    pub(super) passed: Passed,
 }
 
 impl Pass<'_> {
@@ -423,79 +380,6 @@ impl Pass<'_> {
     }
 }
 
-impl Results {
-    /// What is not written yet came with this commit, unless it was there before.
-    fn date(&mut self, commit: &CommitId) {
-        for owned in self.owned.values_mut().filter(|owned| owned.presence != Presence::Written) {
-            owned.since.get_or_insert_with(|| commit.clone());
-        }
-    }
-
-    fn note(&mut self, object: &Desired, outcome: Outcome) {
-        let Outcome { state, change, target, reason, copies } = outcome;
-        for id in copies {
-            let owned = Owned { version: "v1".to_owned(), copy: true, ..Owned::default() };
-            self.owned.entry(id).or_insert(owned);
-        }
-        self.passed.planned.extend(change.as_ref().map(|change| {
-            let release = target.clone().zip(reason);
-            let release = release.map(|((canary, result), reason)| PlannedRelease { canary, result, reason });
-            let action = match &release {
-                Some(_) => Action::Release,
-                None if change == "create" => Action::Create,
-                None => Action::Configure,
-            };
-            let (id, origin) = (object.id.clone(), Some(object.origin.clone()));
-            Planned { id, action, words: change.clone(), origin, release }
-        }));
-        let status = &mut self.passed.status;
-        status.changes.extend(change.map(|change| format!("{}: {change}", object.id)));
-        let (before, since) =
-            self.owned.get(&object.id).map_or((Presence::Ahead, None), |it| (it.presence, it.since.clone()));
-        let (version, copy) = (object.version.clone(), object.role == Role::ConfigCopy);
-        let mut owned = Owned { version, presence: before, since, copy, ..Owned::default() };
-        match state {
-            Settled::Applied => {
-                owned.digest = Some(object.digest.clone());
-                owned.presence = Presence::Written;
-                owned.since = None;
-            }
-            Settled::Shared => {
-                owned.presence = Presence::Written;
-                owned.since = None;
-            }
-            Settled::Deleting(reason) => {
-                status.waiting.insert(object.id.clone(), format!("{reason}; it is made anew when that is done"));
-                self.passed.soon.insert(object.id.clone());
-            }
-            Settled::Waiting { canary, until, reason } => {
-                status.waiting.insert(object.id.clone(), reason);
-                self.passed.waiting.push(Waiting { canary, until });
-            }
-            // It may have been written, or not.
-            Settled::Unanswered(message) => {
-                status.conditions.insert(object.id.clone(), message.clone());
-                self.passed.soon.insert(object.id.clone());
-                owned.condition = Some(noted(&message));
-            }
-            Settled::Problem(message) => {
-                status.conditions.insert(object.id.clone(), message.clone());
-                if let Role::Target { canary, .. } = &object.role {
-                    self.targets.insert(canary.to_string(), TargetResult::Invalid { message: message.clone() });
-                }
-                owned.condition = Some(noted(&message));
-                if before == Presence::Ahead {
-                    owned.presence = Presence::Never;
-                }
-            }
-        }
-        if let Some((canary, result)) = target {
-            self.targets.insert(canary.to_string(), result);
-        }
-        self.owned.insert(object.id.clone(), owned);
-    }
-}
-
 /// Whether the object is in the cluster as Git wants it, as far as we know.
 fn is_settled(object: &Desired, inventory: &Inventory) -> bool {
     let known = inventory.objects.get(&object.id);
@@ -512,13 +396,6 @@ fn guards(canary: &Desired, object: &Desired) -> bool {
         Role::TargetConfig { readers } => readers.iter().any(|reader| is_it(&reader.canary)),
         Role::Plain | Role::ConfigCopy | Role::Apex | Role::Led(_) => false,
     }
-}
-
-/// A condition as the inventory keeps it: API servers repeat whole values in their words.
-pub(super) fn noted(message: &str) -> String {
-    /// In characters; enough to recognise it.
-    const NOTED_MAX: usize = 300;
-    told_within(message, NOTED_MAX)
 }
 
 /// Why a Canary is not applied: its target could not be.

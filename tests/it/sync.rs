@@ -170,19 +170,22 @@ impl World {
     /// A cluster that serves our kinds and has the namespace of the inventory.
     async fn new() -> Self {
         let server = ApiServer::new();
-        let faults = Faults::default();
-        let cluster = Cluster::from_client(faults.client(&server));
-        let direct = Cluster::from_client(server.client());
         let crds: Api<DynamicObject> = Api::all_with(server.client(), &crd_resource());
         for crd in api::crds() {
             let crd = serde_json::from_value(serde_json::to_value(crd).unwrap()).unwrap();
             crds.create(&PostParams::default(), &crd).await.unwrap();
         }
+        Self::on(server, "test")
+    }
+
+    /// A daemon on this server, with a source of this name, a repository of its own, and its way to the server.
+    fn on(server: ApiServer, name: &'static str) -> Self {
+        let faults = Faults::default();
         Self {
-            server,
-            cluster,
+            cluster: Cluster::from_client(faults.client(&server)),
             faults,
-            direct,
+            direct: Cluster::from_client(server.client()),
+            server,
             repository: Arc::default(),
             source: None,
             effects: Arc::default(),
@@ -192,7 +195,7 @@ impl World {
             status: watch::channel(SyncStatus::default()).1,
             shutdown: CancellationToken::new(),
             running: None,
-            name: "test",
+            name,
             lease: None,
         }
     }
@@ -229,11 +232,16 @@ impl World {
         self.running = Some(tokio::spawn(sync::run(context)));
     }
 
-    /// Kills the loop and starts another one, as a restart of the daemon does.
-    fn restart(&mut self) {
+    /// Kills the loop.
+    fn stop(&mut self) {
         self.shutdown.cancel();
         self.running.take().unwrap().abort();
         self.shutdown = CancellationToken::new();
+    }
+
+    /// Kills the loop and starts another one, as a restart of the daemon does.
+    fn restart(&mut self) {
+        self.stop();
         self.start();
     }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::manifest::{self, is_kustomization};
+use crate::manifest::{self, is_kustomization, is_kustomizes};
+use crate::model::path::{folder_of, is_below, is_outermost};
 use crate::render::{self, Refusal};
 
 use super::disk::Disk;
@@ -29,7 +30,7 @@ impl Governed {
         let mut governed = Self::default();
         for (folder, source) in &kustomizations {
             governed.aside.insert(source.path.clone());
-            if !kustomizations.keys().any(|other| other != folder && is_below(folder, other)) {
+            if is_outermost(folder, kustomizations.keys().map(String::as_str)) {
                 governed.root(folder, source, sources);
             }
         }
@@ -111,18 +112,4 @@ fn refused(refusal: &Refusal, at: Option<&Source>, root: &Source) -> Finding {
         },
         None => Finding::of_file(Severity::Error, Rule::Kustomize, source.path.clone(), message),
     }
-}
-
-/// Other products have objects of the same kind in files of the same name.
-fn is_kustomizes(text: &str) -> bool {
-    let version = text.lines().find_map(|line| line.strip_prefix("apiVersion:"));
-    version.is_none_or(|version| version.contains("kustomize.config.k8s.io"))
-}
-
-fn folder_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(folder, _)| folder)
-}
-
-fn is_below(path: &str, folder: &str) -> bool {
-    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }

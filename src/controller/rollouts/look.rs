@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::api::annotations::STATE;
 use crate::cluster::explain;
 use crate::model::{Digest, NamespacedName, Routing};
-use crate::release::{self, Observed, Obstacle, Policy, RouteObserved, State, WaitingOn};
+use crate::release::{self, Observed, Obstacle, Persist, Policy, RouteObserved, State, WaitingOn};
 use crate::rollout::keys::REVISION;
 use crate::rollout::services::{self, pointed_at};
 use crate::rollout::sets::{self, Maker, Sides, Sweep, sweep};
@@ -26,16 +26,10 @@ use super::{Memory, Rollouts};
 use crate::controller::caches::Tracked;
 use crate::controller::expectations::{Expectations, Freshness};
 use crate::controller::hands::{ActError, Hands};
+use crate::controller::memory::AFTER_RACE;
 use crate::controller::persist::normal;
 use crate::controller::reconcile::Again;
 use crate::controller::routes::{RESOLVE_AGAIN, Served};
-
-/// Wait after a write that lost a race: the cache's change usually wakes before.
-const AFTER_RACE: Duration = Duration::from_secs(1);
-/// Wait after the first failure; doubled with each further one.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Longest wait between two tries of a Rollout that keeps failing.
-const AFTER_FAILURE_MAX: Duration = Duration::from_secs(60);
 
 /// A Rollout and all that it is made of, as the caches show it.
 pub(super) struct Seen<'a> {
@@ -72,6 +66,29 @@ impl Seen<'_> {
     /// The hash of the present template's set.
     fn hash(&self) -> String {
         self.sides.current.as_ref().map_or_else(|| sets::hash(&self.view.digest), |set| set.hash.clone())
+    }
+
+    /// What the annotation says, as it is.
+    fn stored(&self) -> Value {
+        json!(self.view.state)
+    }
+
+    /// What is new in the status.
+    fn news(&self, policy: &Policy, state: &State, observed: &Observed) -> Option<Value> {
+        let hash = self.hash();
+        let telling = Telling {
+            old: &self.status,
+            generation: self.view.generation,
+            spec: &self.spec,
+            policy,
+            sides: &self.sides,
+            hash: &hash,
+            state,
+            obstacle: observed.obstacle.as_ref(),
+            weight: self.weight(),
+            now: self.now,
+        };
+        differs(&self.status, &status::project(&telling))
     }
 
     /// The live Services, and where each is to lead.
@@ -146,23 +163,18 @@ impl Rollouts {
     /// One look. Two looks at the same Rollout never overlap: the queue sees to that.
     pub(super) async fn look(&self, key: &NamespacedName) -> Again {
         let Some(view) = self.own.rollouts.get(key) else {
-            self.wakeups.forget(key);
-            self.with_memory(|all| all.remove(key));
+            self.means.wakeups.forget(key);
+            self.memories.take(key);
             self.release_services(key).await;
             return Again::Never;
         };
         if self.rivals.lead() {
             return Again::In(RIVAL_AGAIN);
         }
-        let mut memory = self.with_memory(|all| all.remove(key)).unwrap_or_default();
-        let again = match self.look_with(&view, &mut memory).await {
-            Ok(again) => {
-                memory.failures = 0;
-                again
-            }
-            Err(error) => after_error(key, &mut memory, &error),
-        };
-        self.with_memory(|all| all.insert(key.clone(), memory));
+        let mut memory = self.memories.take(key).unwrap_or_default();
+        let result = self.look_with(&view, &mut memory).await;
+        let again = memory.trouble.after("Rollout", key, result);
+        self.memories.put(key, memory);
         again
     }
 
@@ -170,7 +182,7 @@ impl Rollouts {
         let key = &view.key;
         let cached = |kind, name: &str| match kind {
             Tracked::Rollout | Tracked::ReplicaSet => self.own.version(kind, &key.namespace, name),
-            other => self.caches.version(other, &key.namespace, name),
+            other => self.means.caches.version(other, &key.namespace, name),
         };
         if let Freshness::Stale(until) = memory.expectations.check(cached) {
             return Ok(Again::In(until));
@@ -188,8 +200,8 @@ impl Rollouts {
             Err(error) => return self.refuse(view, &error.to_string(), memory).await,
         };
         let spec = &asked.spec;
-        self.wakeups.depends_on(key, names_of(key, spec));
-        match self.caches.routes.ensure(&[VIRTUAL_SERVICE]).await? {
+        self.means.wakeups.depends_on(key, names_of(key, spec));
+        match self.means.caches.routes.ensure(&[VIRTUAL_SERVICE]).await? {
             Served::Yes => {}
             Served::Soon => return Ok(Again::In(Duration::ZERO)),
             Served::No(reason) => {
@@ -205,37 +217,48 @@ impl Rollouts {
     fn see<'a>(&self, view: &'a RolloutView, asked: Asked, state: Option<&State>) -> Seen<'a> {
         let Asked { spec, invalid, kept } = asked;
         let namespace = view.key.namespace.clone();
-        let service = |name: &str| self.caches.service(&NamespacedName::new(namespace.clone(), name));
+        let service = |name: &str| self.means.caches.service(&NamespacedName::new(namespace.clone(), name));
         let stable_service = service(&spec.canary.shifted.stable_service);
         let canary_service = service(&spec.canary.shifted.canary_service);
         let status = view.status.thaw();
         let named = [status["stableRS"].as_str(), stable_service.as_ref().and_then(pointed_at)];
         let promoted = state.and_then(|state| state.promoted.as_ref()).map(|promoted| &promoted.revision.digest);
         let sides = Sides::of(self.own.sets_of(&view.uid), named, promoted, &view.digest);
-        let route = self.caches.routes_in(&namespace).get(VIRTUAL_SERVICE, &spec.canary.shifted.virtual_service);
+        let route =
+            self.means.caches.routes_in(&namespace).get(VIRTUAL_SERVICE, &spec.canary.shifted.virtual_service);
         let shown = route.as_ref().and_then(|live| virtual_service::read(live, &spec.canary.shifted).ok());
         let exposes = shown.is_some_and(|shown| shown.candidate > 0);
-        let now = self.clock.now();
+        let now = self.means.clock.now();
         Seen { view, spec, invalid, kept, sides, status, stable_service, canary_service, route, exposes, now }
     }
 
     async fn decide(&self, seen: &Seen<'_>, stored: Stored, memory: &mut Memory) -> Result<Again, ActError> {
-        let pace = Pace { drain: self.settings.drain, settle: self.settings.settle };
+        let pace = Pace { drain: self.means.settings.drain, settle: self.means.settings.settle };
         let policy = compile(&seen.view.key, &seen.spec, pace);
-        let state = stored.state.clone().or_else(|| led_by_argo(seen, &policy));
+        let known = memory.unsaved.after(&seen.stored()).or_else(|| stored.state.clone());
+        let state = known.or_else(|| led_by_argo(seen, &policy));
         let state = state.unwrap_or_else(|| State::new(seen.now));
         let observed = observe(seen, &policy, &state, memory);
         let step = release::step(&policy, &observed, state, seen.now);
+        let news = seen.news(&policy, &step.state, &observed);
+        let is_unsaved = stored.state.as_ref() != Some(&step.state) || stored.kept != seen.kept;
+        let may_wait =
+            step.persist == Persist::Later && stored.state.is_some() && stored.kept == seen.kept && news.is_none();
         let mut version = seen.view.resource_version.clone();
-        if stored.state.as_ref() != Some(&step.state) || stored.kept != seen.kept {
+        if is_unsaved && may_wait {
+            memory.unsaved.keep(&seen.stored(), &step.state);
+        } else if is_unsaved {
             version = self.persist(seen, &step.state, version, memory).await?;
+            memory.unsaved.is_saved();
         }
-        let version = self.tell(seen, &policy, &step.state, &observed, version, memory).await?;
+        if let Some(news) = news {
+            version = self.tell(seen.view, news, version, memory).await?;
+        }
         for action in &step.actions {
             tracing::debug!(rollout = %seen.view.key, ?action, "acting");
             act(action, seen, &version, &mut self.hands(&seen.view.key, &mut memory.expectations)).await?;
         }
-        let healed = memory.problem.take().is_some();
+        let healed = memory.trouble.problem.take().is_some();
         let found = [&seen.stable_service, &seen.canary_service];
         let pointed: Vec<&str> = found.iter().filter_map(|service| pointed_at(service.as_ref()?)).collect();
         let swept = sweep(&seen.sides, &pointed, &step.state, seen.spec.history, seen.now);
@@ -268,57 +291,29 @@ impl Rollouts {
         Ok(after.unwrap_or(version))
     }
 
-    /// Writes what changed of the status; returns the Rollout's version then.
+    /// Writes what is new in the status; returns the Rollout's version then.
     async fn tell(
         &self,
-        seen: &Seen<'_>,
-        policy: &Policy,
-        state: &State,
-        observed: &Observed,
-        version: String,
-        memory: &mut Memory,
-    ) -> Result<String, ActError> {
-        let hash = seen.hash();
-        let telling = Telling {
-            old: &seen.status,
-            generation: seen.view.generation,
-            spec: &seen.spec,
-            policy,
-            sides: &seen.sides,
-            hash: &hash,
-            state,
-            obstacle: observed.obstacle.as_ref(),
-            weight: seen.weight(),
-            now: seen.now,
-        };
-        self.write_status(seen.view, &seen.status, &status::project(&telling), version, memory).await
-    }
-
-    async fn write_status(
-        &self,
         view: &RolloutView,
-        old: &Value,
-        new: &Value,
+        news: Value,
         version: String,
         memory: &mut Memory,
     ) -> Result<String, ActError> {
-        let diff = merge_diff(&status::ours(old), &normal(new));
-        if diff.as_object().is_some_and(serde_json::Map::is_empty) {
-            return Ok(version);
-        }
         let mut hands = self.hands(&view.key, &mut memory.expectations);
-        let done = hands.status_of(Tracked::Rollout, &view.key.name, &version, diff).await?;
+        let done = hands.status_of(Tracked::Rollout, &view.key.name, &version, news).await?;
         Ok(done.metadata.resource_version.unwrap_or(version))
     }
 
     /// Nothing is done, and the status says why.
     async fn refuse(&self, view: &RolloutView, reason: &str, memory: &mut Memory) -> Result<Again, ActError> {
         let old = view.status.thaw();
-        let status = status::invalid(&old, &view.key.name, reason, self.clock.now());
+        let status = status::invalid(&old, &view.key.name, reason, self.means.clock.now());
         if status["message"] != old["message"] {
             tracing::warn!(rollout = %view.key, "Rollout {} is left as it is: {reason}", view.key);
         }
-        self.write_status(view, &old, &status, view.resource_version.clone(), memory).await?;
+        if let Some(news) = differs(&old, &status) {
+            self.tell(view, news, view.resource_version.clone(), memory).await?;
+        }
         Ok(Again::Never)
     }
 
@@ -331,7 +326,7 @@ impl Rollouts {
 
     /// A Rollout that is gone points its Services no longer.
     async fn release_services(&self, key: &NamespacedName) {
-        for service in self.caches.services_of_rollout(key) {
+        for service in self.means.caches.services_of_rollout(key) {
             let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let Some(patch) = services::release(&service, &key.name) else { continue };
             let mut expectations = Expectations::default();
@@ -343,8 +338,7 @@ impl Rollouts {
     }
 
     fn hands<'a>(&'a self, key: &'a NamespacedName, expectations: &'a mut Expectations) -> Hands<'a> {
-        let Self { cluster, writer, kinds, caches, .. } = self;
-        Hands { cluster, writer, kinds, routes: &caches.routes, namespace: &key.namespace, expectations }
+        self.means.hands(&key.namespace, expectations)
     }
 }
 
@@ -389,7 +383,7 @@ fn observe(seen: &Seen<'_>, policy: &Policy, state: &State, memory: &Memory) -> 
         route: seen.route(),
         request: commands::request(&seen.status, state, policy, (digest, &seen.hash())),
         obstacle: seen.obstacle(),
-        problem: memory.problem.clone(),
+        problem: memory.trouble.problem.clone(),
         ..Observed::default()
     }
 }
@@ -402,18 +396,8 @@ fn late(seen: &Seen<'_>, policy: &Policy, state: &State) -> Option<Timestamp> {
         .filter(|at| *at > seen.now)
 }
 
-fn after_error(key: &NamespacedName, memory: &mut Memory, error: &ActError) -> Again {
-    let words = explain(error);
-    if error.is_race() {
-        tracing::debug!(rollout = %key, "Rollout {key}: {words}; looking again");
-        return Again::In(AFTER_RACE);
-    }
-    // Every change nearby wakes us: the same trouble is said once.
-    if memory.problem.as_ref() != Some(&words) {
-        tracing::warn!(rollout = %key, "Rollout {key}: {words}");
-    }
-    memory.problem = Some(words);
-    let wait = AFTER_FAILURE.saturating_mul(1 << memory.failures.min(10)).min(AFTER_FAILURE_MAX);
-    memory.failures = memory.failures.saturating_add(1);
-    Again::In(wait)
+/// The merge patch that makes one status of the other, if there is anything to change.
+fn differs(old: &Value, new: &Value) -> Option<Value> {
+    let diff = merge_diff(&status::ours(old), &normal(new));
+    diff.as_object().is_none_or(|diff| !diff.is_empty()).then_some(diff)
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Call, TokenAs, Wire, entries, number, text, web};
+use super::{Call, TokenAs, Wire, entries, number, posted, text, web};
 use crate::forge::pull::{Pull, PullRequest};
 use crate::forge::settings::Place;
 use crate::forge::status::{CommitState, CommitStatus, Posted};
@@ -33,29 +33,12 @@ impl Azure {
             _ => Vec::new(),
         }
     }
-
-    fn pull(&self, value: &Value) -> Option<Pull> {
-        let id = number(value, "/pullRequestId")?;
-        let url = web(&self.0, &[&self.page()[..], &["pullrequest", &id.to_string()]].concat(), &[]);
-        let is_open = text(value, "/status") == "active";
-        Some(Pull { number: id, version: None, url: url.unwrap_or_default(), is_open })
-    }
 }
 
 /// `serin/prod/test/podinfo` is `test/podinfo` of the genre `serin/prod`.
 fn split(context: &str) -> (&str, &str) {
     let at = context.match_indices('/').nth(1).map(|(at, _)| at);
     at.map_or(("serin", context), |at| (&context[..at], &context[at + 1..]))
-}
-
-fn word(state: CommitState) -> &'static str {
-    match state {
-        CommitState::Pending | CommitState::Running => "pending",
-        CommitState::Success => "succeeded",
-        CommitState::Failure => "failed",
-        CommitState::Error => "error",
-        CommitState::Cancelled => "notApplicable",
-    }
 }
 
 impl Wire for Azure {
@@ -67,7 +50,7 @@ impl Wire for Azure {
         let context = status.short_context();
         let (genre, name) = split(&context);
         let body = json!({
-            "state": word(status.state),
+            "state": self.word(status.state),
             "description": status.short_description(),
             "targetUrl": status.target_url,
             "context": {"genre": genre, "name": name},
@@ -86,15 +69,24 @@ impl Wire for Azure {
         let (genre, name) = split(context);
         let ours = |it: &&Value| text(it, "/context/genre") == genre && text(it, "/context/name") == name;
         let found = entries(answer, "value").iter().filter(ours).max_by_key(|it| number(it, "/id"))?;
-        Some(Posted {
-            context: context.to_owned(),
-            state: text(found, "/state"),
-            description: text(found, "/description"),
-        })
+        Some(posted(found, "/state", context))
     }
 
-    fn state_word(&self, status: &CommitStatus) -> &'static str {
-        word(status.state)
+    fn word(&self, state: CommitState) -> &'static str {
+        match state {
+            CommitState::Pending | CommitState::Running => "pending",
+            CommitState::Success => "succeeded",
+            CommitState::Failure => "failed",
+            CommitState::Error => "error",
+            CommitState::Cancelled => "notApplicable",
+        }
+    }
+
+    fn pull(&self, value: &Value) -> Option<Pull> {
+        let id = number(value, "/pullRequestId")?;
+        let url = web(&self.0, &[&self.page()[..], &["pullrequest", &id.to_string()]].concat(), &[]);
+        let is_open = text(value, "/status") == "active";
+        Some(Pull { number: id, version: None, url: url.unwrap_or_default(), is_open })
     }
 
     fn find_pull(&self, branch: &str, base: &str, _page: usize) -> Call {
@@ -108,8 +100,7 @@ impl Wire for Azure {
 
     fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool) {
         let reference = format!("refs/heads/{branch}");
-        let ours = |it: &&Value| text(it, "/sourceRefName") == reference;
-        (entries(answer, "value").iter().find(ours).and_then(|it| self.pull(it)), false)
+        (self.first_pull(entries(answer, "value"), "/sourceRefName", &reference), false)
     }
 
     fn open_pull(&self, pull: &PullRequest) -> Call {
@@ -119,10 +110,6 @@ impl Wire for Azure {
             "targetRefName": format!("refs/heads/{}", pull.base),
         });
         Call::post(self.below(&["pullrequests"]), body).with("api-version", VERSION)
-    }
-
-    fn opened(&self, answer: &Value) -> Option<Pull> {
-        self.pull(answer)
     }
 
     fn close_pull(&self, pull: &Pull) -> Call {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, TokenAs, Wire, entries, key, number, parts, text, web};
+use super::{Call, TokenAs, Wire, build, entries, key, number, parts, text, the_one, web};
 use crate::forge::pull::{Pull, PullRequest};
 use crate::forge::settings::Place;
 use crate::forge::status::{CommitState, CommitStatus, Posted};
@@ -16,26 +16,7 @@ pub(super) struct Bitbucket(pub(super) Place);
 
 impl Bitbucket {
     fn below<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
-        let name = self.0.repository.iter().map(String::as_str);
-        ["repositories"].into_iter().chain(name).chain(rest.iter().copied()).collect()
-    }
-
-    fn name(&self) -> Vec<&str> {
-        self.0.repository.iter().map(String::as_str).collect()
-    }
-
-    fn pull(value: &Value) -> Option<Pull> {
-        let is_open = text(value, "/state") == "OPEN";
-        Some(Pull { number: number(value, "/id")?, version: None, url: text(value, "/links/html/href"), is_open })
-    }
-}
-
-fn word(state: CommitState) -> &'static str {
-    match state {
-        CommitState::Pending | CommitState::Running => "INPROGRESS",
-        CommitState::Success => "SUCCESSFUL",
-        CommitState::Failure | CommitState::Error => "FAILED",
-        CommitState::Cancelled => "STOPPED",
+        [&["repositories"][..], &self.0.name(), rest].concat()
     }
 }
 
@@ -45,15 +26,8 @@ impl Wire for Bitbucket {
     }
 
     fn post_status(&self, status: &CommitStatus) -> Call {
-        // An address is required: the commit itself, if there is nothing better.
-        let own = || web(&self.0, &[&self.name()[..], &["commits", status.commit.as_str()]].concat(), &[]);
-        let body = json!({
-            "key": key(&status.context, KEY_MAX),
-            "state": word(status.state),
-            "name": status.short_context(),
-            "description": status.short_description(),
-            "url": status.target_url.clone().or_else(own),
-        });
+        let own = || web(&self.0, &[&self.0.name()[..], &["commits", status.commit.as_str()]].concat(), &[]);
+        let body = build(status, KEY_MAX, self.word(status.state), own);
         Call::post(self.below(&["commit", status.commit.as_str(), "statuses", "build"]), body)
     }
 
@@ -63,13 +37,21 @@ impl Wire for Bitbucket {
     }
 
     fn newest(&self, answer: &Value, context: &str) -> Option<Posted> {
-        // One by its key.
-        let state = answer.get("state").and_then(Value::as_str)?.to_owned();
-        Some(Posted { context: context.to_owned(), state, description: text(answer, "/description") })
+        the_one(answer, context)
     }
 
-    fn state_word(&self, status: &CommitStatus) -> &'static str {
-        word(status.state)
+    fn word(&self, state: CommitState) -> &'static str {
+        match state {
+            CommitState::Pending | CommitState::Running => "INPROGRESS",
+            CommitState::Success => "SUCCESSFUL",
+            CommitState::Failure | CommitState::Error => "FAILED",
+            CommitState::Cancelled => "STOPPED",
+        }
+    }
+
+    fn pull(&self, value: &Value) -> Option<Pull> {
+        let is_open = text(value, "/state") == "OPEN";
+        Some(Pull { number: number(value, "/id")?, version: None, url: text(value, "/links/html/href"), is_open })
     }
 
     fn find_pull(&self, branch: &str, base: &str, _page: usize) -> Call {
@@ -83,8 +65,7 @@ impl Wire for Bitbucket {
     }
 
     fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool) {
-        let ours = |it: &&Value| text(it, "/source/branch/name") == branch;
-        (entries(answer, "values").iter().find(ours).and_then(Self::pull), false)
+        (self.first_pull(entries(answer, "values"), "/source/branch/name", branch), false)
     }
 
     fn open_pull(&self, pull: &PullRequest) -> Call {
@@ -96,10 +77,6 @@ impl Wire for Bitbucket {
         Call::post(self.below(&["pullrequests"]), body)
     }
 
-    fn opened(&self, answer: &Value) -> Option<Pull> {
-        Self::pull(answer)
-    }
-
     fn close_pull(&self, pull: &Pull) -> Call {
         let number = pull.number.to_string();
         Call::post(self.below(&["pullrequests", &number, "decline"]), json!({}))
@@ -107,6 +84,6 @@ impl Wire for Bitbucket {
 
     fn file_url(&self, branch: &str, path: &str) -> Option<String> {
         // A branch with slashes is one segment here.
-        web(&self.0, &[&self.name()[..], &["src", branch], &parts(path)].concat(), &[])
+        web(&self.0, &[&self.0.name()[..], &["src", branch], &parts(path)].concat(), &[])
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, TokenAs, Wire, entries, key, number, parts, text, web};
+use super::{Call, TokenAs, Wire, build, entries, key, number, parts, text, the_one, web};
 use crate::forge::pull::{Pull, PullRequest};
 use crate::forge::settings::Place;
 use crate::forge::status::{CommitState, CommitStatus, Posted};
@@ -24,21 +24,6 @@ impl BitbucketServer {
             _ => rest.to_vec(),
         }
     }
-
-    fn pull(value: &Value) -> Option<Pull> {
-        let url = text(value, "/links/self/0/href");
-        let is_open = text(value, "/state") == "OPEN";
-        Some(Pull { number: number(value, "/id")?, version: number(value, "/version"), url, is_open })
-    }
-}
-
-fn word(state: CommitState) -> &'static str {
-    match state {
-        CommitState::Pending | CommitState::Running => "INPROGRESS",
-        CommitState::Success => "SUCCESSFUL",
-        CommitState::Failure | CommitState::Error => "FAILED",
-        CommitState::Cancelled => "CANCELLED",
-    }
 }
 
 impl Wire for BitbucketServer {
@@ -48,14 +33,8 @@ impl Wire for BitbucketServer {
 
     fn post_status(&self, status: &CommitStatus) -> Call {
         let own = || web(&self.0, &self.named(&["commits", status.commit.as_str()]), &[]);
-        let body = json!({
-            "key": key(&status.context, KEY_MAX),
-            "state": word(status.state),
-            "name": status.short_context(),
-            "description": status.short_description(),
-            "url": status.target_url.clone().or_else(own),
-            "ref": format!("refs/heads/{}", status.branch),
-        });
+        let mut body = build(status, KEY_MAX, self.word(status.state), own);
+        body["ref"] = json!(format!("refs/heads/{}", status.branch));
         Call::post(self.named(&["commits", status.commit.as_str(), "builds"]), body)
     }
 
@@ -64,12 +43,22 @@ impl Wire for BitbucketServer {
     }
 
     fn newest(&self, answer: &Value, context: &str) -> Option<Posted> {
-        let state = answer.get("state").and_then(Value::as_str)?.to_owned();
-        Some(Posted { context: context.to_owned(), state, description: text(answer, "/description") })
+        the_one(answer, context)
     }
 
-    fn state_word(&self, status: &CommitStatus) -> &'static str {
-        word(status.state)
+    fn word(&self, state: CommitState) -> &'static str {
+        match state {
+            CommitState::Pending | CommitState::Running => "INPROGRESS",
+            CommitState::Success => "SUCCESSFUL",
+            CommitState::Failure | CommitState::Error => "FAILED",
+            CommitState::Cancelled => "CANCELLED",
+        }
+    }
+
+    fn pull(&self, value: &Value) -> Option<Pull> {
+        let url = text(value, "/links/self/0/href");
+        let is_open = text(value, "/state") == "OPEN";
+        Some(Pull { number: number(value, "/id")?, version: number(value, "/version"), url, is_open })
     }
 
     fn find_pull(&self, branch: &str, _base: &str, _page: usize) -> Call {
@@ -82,8 +71,7 @@ impl Wire for BitbucketServer {
     }
 
     fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool) {
-        let ours = |it: &&Value| text(it, "/fromRef/displayId") == branch;
-        (entries(answer, "values").iter().find(ours).and_then(Self::pull), false)
+        (self.first_pull(entries(answer, "values"), "/fromRef/displayId", branch), false)
     }
 
     fn open_pull(&self, pull: &PullRequest) -> Call {
@@ -93,10 +81,6 @@ impl Wire for BitbucketServer {
             "toRef": {"id": format!("refs/heads/{}", pull.base)},
         });
         Call::post(self.named(&["pull-requests"]), body)
-    }
-
-    fn opened(&self, answer: &Value) -> Option<Pull> {
-        Self::pull(answer)
     }
 
     fn close_pull(&self, pull: &Pull) -> Call {

@@ -3,10 +3,10 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Call, TokenAs, Wire, entries, github, number, parts, text, web};
+use super::{Call, TokenAs, Wire, entries, github, newest_by_id, number, parts, text, web};
 use crate::forge::pull::{Pull, PullRequest};
 use crate::forge::settings::Place;
-use crate::forge::status::{CommitStatus, Posted};
+use crate::forge::status::{CommitState, CommitStatus, Posted};
 use crate::model::CommitId;
 
 /// Entries of one page: the server's own limit, as it is shipped.
@@ -17,13 +17,7 @@ pub(super) struct Gitea(pub(super) Place);
 
 impl Gitea {
     fn below<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
-        let name = self.0.repository.iter().map(String::as_str);
-        ["repos"].into_iter().chain(name).chain(rest.iter().copied()).collect()
-    }
-
-    fn pull(value: &Value) -> Option<Pull> {
-        let is_open = text(value, "/state") == "open";
-        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url"), is_open })
+        [&["repos"][..], &self.0.name(), rest].concat()
     }
 }
 
@@ -34,7 +28,7 @@ impl Wire for Gitea {
 
     fn post_status(&self, status: &CommitStatus) -> Call {
         let body = json!({
-            "state": github::word(status.state),
+            "state": self.word(status.state),
             "context": status.short_context(),
             "description": status.short_description(),
             "target_url": status.target_url.as_deref().unwrap_or_default(),
@@ -49,17 +43,16 @@ impl Wire for Gitea {
     }
 
     fn newest(&self, answer: &Value, context: &str) -> Option<Posted> {
-        let ours = entries(answer, "").iter().filter(|it| text(it, "/context") == context);
-        let found = ours.max_by_key(|it| number(it, "/id"))?;
-        Some(Posted {
-            context: context.to_owned(),
-            state: text(found, "/status"),
-            description: text(found, "/description"),
-        })
+        newest_by_id(answer, "/context", context)
     }
 
-    fn state_word(&self, status: &CommitStatus) -> &'static str {
-        github::word(status.state)
+    fn word(&self, state: CommitState) -> &'static str {
+        github::word(state)
+    }
+
+    fn pull(&self, value: &Value) -> Option<Pull> {
+        let is_open = text(value, "/state") == "open";
+        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url"), is_open })
     }
 
     fn find_pull(&self, _branch: &str, _base: &str, page: usize) -> Call {
@@ -78,7 +71,7 @@ impl Wire for Gitea {
             text(it, "/head/ref") == branch && text(it, "/head/repo/full_name").eq_ignore_ascii_case(&own)
         };
         let newest = all.iter().filter(ours).max_by_key(|it| number(it, "/number"));
-        (newest.and_then(Self::pull), all.len() >= PAGE)
+        (newest.and_then(|it| self.pull(it)), all.len() >= PAGE)
     }
 
     fn open_pull(&self, pull: &PullRequest) -> Call {
@@ -88,10 +81,6 @@ impl Wire for Gitea {
         Call::post(self.below(&["pulls"]), body)
     }
 
-    fn opened(&self, answer: &Value) -> Option<Pull> {
-        Self::pull(answer)
-    }
-
     fn close_pull(&self, pull: &Pull) -> Call {
         let number = pull.number.to_string();
         let call = Call::new(Method::PATCH, self.below(&["pulls", &number]));
@@ -99,7 +88,7 @@ impl Wire for Gitea {
     }
 
     fn file_url(&self, branch: &str, path: &str) -> Option<String> {
-        let name: Vec<&str> = self.0.repository.iter().map(String::as_str).collect();
+        let name = self.0.name();
         web(&self.0, &[&name[..], &["src", "branch"], &parts(branch), &parts(path)].concat(), &[])
     }
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Call, TokenAs, Wire, entries, number, parts, text, web};
+use super::{Call, TokenAs, Wire, entries, number, parts, posted, text, web};
 use crate::forge::pull::{Pull, PullRequest};
 use crate::forge::settings::Place;
 use crate::forge::status::{CommitState, CommitStatus, Posted};
@@ -17,13 +17,7 @@ pub(super) struct GitHub(pub(super) Place);
 
 impl GitHub {
     fn below<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
-        let name = self.0.repository.iter().map(String::as_str);
-        ["repos"].into_iter().chain(name).chain(rest.iter().copied()).collect()
-    }
-
-    fn pull(value: &Value) -> Option<Pull> {
-        let is_open = text(value, "/state") == "open";
-        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url"), is_open })
+        [&["repos"][..], &self.0.name(), rest].concat()
     }
 }
 
@@ -48,7 +42,7 @@ impl Wire for GitHub {
 
     fn post_status(&self, status: &CommitStatus) -> Call {
         let body = json!({
-            "state": word(status.state),
+            "state": self.word(status.state),
             "context": status.short_context(),
             "description": status.short_description(),
             "target_url": status.target_url,
@@ -64,15 +58,16 @@ impl Wire for GitHub {
         // Newest first; contexts differ by more than case.
         let mut all = entries(answer, "").iter();
         let found = all.find(|it| text(it, "/context").eq_ignore_ascii_case(context))?;
-        Some(Posted {
-            context: context.to_owned(),
-            state: text(found, "/state"),
-            description: text(found, "/description"),
-        })
+        Some(posted(found, "/state", context))
     }
 
-    fn state_word(&self, status: &CommitStatus) -> &'static str {
-        word(status.state)
+    fn word(&self, state: CommitState) -> &'static str {
+        word(state)
+    }
+
+    fn pull(&self, value: &Value) -> Option<Pull> {
+        let is_open = text(value, "/state") == "open";
+        Some(Pull { number: number(value, "/number")?, version: None, url: text(value, "/html_url"), is_open })
     }
 
     fn find_pull(&self, branch: &str, base: &str, _page: usize) -> Call {
@@ -87,8 +82,7 @@ impl Wire for GitHub {
     }
 
     fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool) {
-        let found = entries(answer, "").iter().find(|it| text(it, "/head/ref") == branch);
-        (found.and_then(Self::pull), false)
+        (self.first_pull(entries(answer, ""), "/head/ref", branch), false)
     }
 
     fn open_pull(&self, pull: &PullRequest) -> Call {
@@ -98,10 +92,6 @@ impl Wire for GitHub {
         Call::post(self.below(&["pulls"]), body)
     }
 
-    fn opened(&self, answer: &Value) -> Option<Pull> {
-        Self::pull(answer)
-    }
-
     fn close_pull(&self, pull: &Pull) -> Call {
         let number = pull.number.to_string();
         let call = Call::new(Method::PATCH, self.below(&["pulls", &number]));
@@ -109,7 +99,7 @@ impl Wire for GitHub {
     }
 
     fn file_url(&self, branch: &str, path: &str) -> Option<String> {
-        let name: Vec<&str> = self.0.repository.iter().map(String::as_str).collect();
+        let name = self.0.name();
         web(&self.0, &[&name[..], &["blob"], &parts(branch), &parts(path)].concat(), &[])
     }
 }

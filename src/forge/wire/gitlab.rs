@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Call, TokenAs, Wire, entries, number, parts, text, web};
+use super::{Call, TokenAs, Wire, entries, newest_by_id, number, parts, text, web};
 use crate::forge::pull::{Pull, PullRequest};
 use crate::forge::settings::Place;
 use crate::forge::status::{CommitState, CommitStatus, Posted};
@@ -20,21 +20,6 @@ impl GitLab {
     fn below(&self, rest: &[&str]) -> Vec<String> {
         let project = self.0.repository.join("/");
         ["projects".to_owned(), project].into_iter().chain(rest.iter().map(|&it| it.to_owned())).collect()
-    }
-
-    fn pull(value: &Value) -> Option<Pull> {
-        let is_open = text(value, "/state") == "opened";
-        Some(Pull { number: number(value, "/iid")?, version: None, url: text(value, "/web_url"), is_open })
-    }
-}
-
-fn word(state: CommitState) -> &'static str {
-    match state {
-        CommitState::Pending => "pending",
-        CommitState::Running => "running",
-        CommitState::Success => "success",
-        CommitState::Failure | CommitState::Error => "failed",
-        CommitState::Cancelled => "canceled",
     }
 }
 
@@ -55,7 +40,7 @@ impl Wire for GitLab {
     fn post_status(&self, status: &CommitStatus) -> Call {
         let target = status.target_url.as_ref().filter(|url| url.len() <= TARGET_MAX);
         let body = json!({
-            "state": word(status.state),
+            "state": self.word(status.state),
             "name": status.short_context(),
             "description": status.short_description(),
             "target_url": target,
@@ -75,17 +60,22 @@ impl Wire for GitLab {
     }
 
     fn newest(&self, answer: &Value, context: &str) -> Option<Posted> {
-        let ours = entries(answer, "").iter().filter(|it| text(it, "/name") == context);
-        let found = ours.max_by_key(|it| number(it, "/id"))?;
-        Some(Posted {
-            context: context.to_owned(),
-            state: text(found, "/status"),
-            description: text(found, "/description"),
-        })
+        newest_by_id(answer, "/name", context)
     }
 
-    fn state_word(&self, status: &CommitStatus) -> &'static str {
-        word(status.state)
+    fn word(&self, state: CommitState) -> &'static str {
+        match state {
+            CommitState::Pending => "pending",
+            CommitState::Running => "running",
+            CommitState::Success => "success",
+            CommitState::Failure | CommitState::Error => "failed",
+            CommitState::Cancelled => "canceled",
+        }
+    }
+
+    fn pull(&self, value: &Value) -> Option<Pull> {
+        let is_open = text(value, "/state") == "opened";
+        Some(Pull { number: number(value, "/iid")?, version: None, url: text(value, "/web_url"), is_open })
     }
 
     fn find_pull(&self, branch: &str, base: &str, _page: usize) -> Call {
@@ -98,8 +88,7 @@ impl Wire for GitLab {
     }
 
     fn found_pull(&self, answer: &Value, branch: &str) -> (Option<Pull>, bool) {
-        let found = entries(answer, "").iter().find(|it| text(it, "/source_branch") == branch);
-        (found.and_then(Self::pull), false)
+        (self.first_pull(entries(answer, ""), "/source_branch", branch), false)
     }
 
     fn open_pull(&self, pull: &PullRequest) -> Call {
@@ -110,17 +99,13 @@ impl Wire for GitLab {
         Call::post(borrowed(&self.below(&["merge_requests"])), body)
     }
 
-    fn opened(&self, answer: &Value) -> Option<Pull> {
-        Self::pull(answer)
-    }
-
     fn close_pull(&self, pull: &Pull) -> Call {
         let path = self.below(&["merge_requests", &pull.number.to_string()]);
         Call { body: Some(json!({"state_event": "close"})), ..Call::new(Method::PUT, borrowed(&path)) }
     }
 
     fn file_url(&self, branch: &str, path: &str) -> Option<String> {
-        let name: Vec<&str> = self.0.repository.iter().map(String::as_str).collect();
+        let name = self.0.name();
         web(&self.0, &[&name[..], &["-", "blob"], &parts(branch), &parts(path)].concat(), &[])
     }
 }

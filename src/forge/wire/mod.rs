@@ -8,11 +8,11 @@ mod github;
 mod gitlab;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pull::{Pull, PullRequest};
 use super::settings::{Kind, Place};
-use super::status::{CommitStatus, Posted};
+use super::status::{CommitState, CommitStatus, Posted};
 use crate::model::CommitId;
 
 /// One call: below the API's address.
@@ -88,7 +88,15 @@ pub(super) trait Wire: Send + Sync + std::fmt::Debug {
     fn newest(&self, answer: &Value, context: &str) -> Option<Posted>;
 
     /// The word for a state, as [`Posted::state`] has it.
-    fn state_word(&self, status: &CommitStatus) -> &'static str;
+    fn word(&self, state: CommitState) -> &'static str;
+
+    /// Reads a pull request, found or just opened.
+    fn pull(&self, value: &Value) -> Option<Pull>;
+
+    /// The first pull request whose branch, at this place, is that one.
+    fn first_pull(&self, found: &[Value], at: &str, branch: &str) -> Option<Pull> {
+        found.iter().find(|it| text(it, at) == branch).and_then(|it| self.pull(it))
+    }
 
     /// Asks for pull requests from a branch, newest first, whatever their state; pages count from 1.
     fn find_pull(&self, branch: &str, base: &str, page: usize) -> Call;
@@ -98,9 +106,6 @@ pub(super) trait Wire: Send + Sync + std::fmt::Debug {
 
     /// Opens one.
     fn open_pull(&self, pull: &PullRequest) -> Call;
-
-    /// One that was just opened.
-    fn opened(&self, answer: &Value) -> Option<Pull>;
 
     /// Closes one without merging it.
     fn close_pull(&self, pull: &Pull) -> Call;
@@ -143,6 +148,39 @@ pub(super) fn text(value: &Value, pointer: &str) -> String {
 
 pub(super) fn number(value: &Value, pointer: &str) -> Option<u64> {
     value.pointer(pointer).and_then(Value::as_u64)
+}
+
+/// A status that is there, whose state's word is at this place.
+pub(super) fn posted(found: &Value, state: &str, context: &str) -> Posted {
+    Posted { context: context.to_owned(), state: text(found, state), description: text(found, "/description") }
+}
+
+/// The newest status of a list, by its number, of those that have the context at this place.
+pub(super) fn newest_by_id(answer: &Value, at: &str, context: &str) -> Option<Posted> {
+    let ours = entries(answer, "").iter().filter(|it| text(it, at) == context);
+    ours.max_by_key(|it| number(it, "/id")).map(|found| posted(found, "/status", context))
+}
+
+/// The status that was asked for by its key, if it is there.
+pub(super) fn the_one(answer: &Value, context: &str) -> Option<Posted> {
+    answer.get("state").and_then(Value::as_str)?;
+    Some(posted(answer, "/state", context))
+}
+
+/// A build's status, as both Bitbuckets take it. An address is required: `own`, the commit itself, if there is nothing better.
+pub(super) fn build(
+    status: &CommitStatus,
+    key_max: usize,
+    state: &str,
+    own: impl FnOnce() -> Option<String>,
+) -> Value {
+    json!({
+        "key": key(&status.context, key_max),
+        "state": state,
+        "name": status.short_context(),
+        "description": status.short_description(),
+        "url": status.target_url.clone().or_else(own),
+    })
 }
 
 /// Entries of a list that may be the whole answer or stand in one of its fields.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
+use crate::sync::source::Content;
 
 fn document(object: Value) -> Document {
     let template = object["spec"]["template"].is_object().then(|| Digest::of_canonical(b"template"));

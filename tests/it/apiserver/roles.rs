@@ -22,10 +22,12 @@ async fn who_asks_as_somebody_else_may_do_what_roles_allow() {
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     let (configs, admin) = ("/api/v1/namespaces/default/configmaps", "");
     let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": "reader"},
         "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}],
     });
     let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "reader"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"},
         "subjects": [{"kind": "ServiceAccount", "name": "ci", "namespace": "default"}],
@@ -35,7 +37,7 @@ async fn who_asks_as_somebody_else_may_do_what_roles_allow() {
     assert_eq!(ask(&client, admin, "POST", &bindings, binding).await.0, 201);
     let ci = "system:serviceaccount:default:ci";
     assert_eq!(ask(&client, ci, "GET", configs, Value::Null).await.0, 200);
-    let config = json!({"metadata": {"name": "a"}});
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
     let (code, refused) = ask(&client, ci, "POST", configs, config.clone()).await;
     assert_eq!((code, &refused["reason"]), (403, &json!("Forbidden")));
     assert_eq!(

@@ -1,5 +1,7 @@
 //! `serin plan`: what it says, and with which exit code, against the embedded API server and a real repository.
 
+use std::process::Output;
+
 use serde_json::{Value, json};
 
 use super::get::World;
@@ -8,18 +10,20 @@ use crate::git::world::World as Repository;
 
 const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: \"1\"}\n";
 
+fn plan(world: &World, repository: &Repository, args: &[&str]) -> Output {
+    let bare = repository.bare();
+    let output = serin(world.dir.path())
+        .args(["plan", "--cluster-name", "c1", "--git-url", bare.to_str().expect("a path")])
+        .args(["--kubeconfig", world.kubeconfig.to_str().expect("a path")])
+        .args(args)
+        .output();
+    output.expect("serin can be started")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_told_in_words_and_as_data_and_changes_nothing() {
     let (world, repository) = (World::start().await, Repository::new(&[("app.yaml", CONFIG)]));
-    let plan = |args: &[&str]| {
-        let bare = repository.bare();
-        let output = serin(world.dir.path())
-            .args(["plan", "--cluster-name", "c1", "--git-url", bare.to_str().expect("a path")])
-            .args(["--kubeconfig", world.kubeconfig.to_str().expect("a path")])
-            .args(args)
-            .output();
-        output.expect("serin can be started")
-    };
+    let plan = |args: &[&str]| plan(&world, &repository, args);
     let short = repository.tip("main").expect("a tip").short().to_owned();
     let shown = screen(&plan(&[]));
     assert_eq!(
@@ -60,15 +64,7 @@ async fn a_revision_that_failed_before_is_no_release_to_come() {
     };
     world.canary("podinfo", json!({}), state(json!([]))).await;
     world.deployment("podinfo", "3.1.1", 2, json!({})).await;
-    let plan = |args: &[&str]| {
-        let bare = repository.bare();
-        let output = serin(world.dir.path())
-            .args(["plan", "--cluster-name", "c1", "--git-url", bare.to_str().expect("a path")])
-            .args(["--kubeconfig", world.kubeconfig.to_str().expect("a path")])
-            .args(args)
-            .output();
-        output.expect("serin can be started")
-    };
+    let plan = |args: &[&str]| plan(&world, &repository, args);
     let first = plan(&["-o", "json"]);
     assert_eq!(first.status.code(), Some(1), "{}", screen(&first));
     let data: Value = serde_json::from_slice(&first.stdout).expect("JSON");

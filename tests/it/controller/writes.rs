@@ -13,9 +13,10 @@ use serin::cluster::{EffectKind, EffectProbe, NoProbe, ProbeFuture};
 
 use super::world::World;
 
-/// Writes of the engine in a release of five steps: ten of the steps; and of what comes before and after, where each reason why pods
-/// are not ready yet is an Event and a state of its own.
-const RELEASE_MAX: usize = 31;
+/// Writes of the engine in a release of five steps: two for each step, verdict and route; and ten around them: the candidate begins
+/// (state, size), primary is changed (state, last good template, primary), all goes back (state, route), the candidate ends (size,
+/// state). What pods lack is told every ten seconds at most, and here they lack nothing for so long.
+const RELEASE_MAX: usize = 20;
 
 #[tokio::test(start_paused = true)]
 async fn what_admission_turns_into_something_else_is_not_written_again_and_again() {

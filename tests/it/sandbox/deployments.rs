@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use serde_json::json;
 
-use super::world::*;
+use super::world::{World, deployment, is_ready, progressing, replicas, rolling, tag, template};
 
 #[tokio::test]
 async fn a_rolling_update_keeps_its_bounds() {

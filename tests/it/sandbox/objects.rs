@@ -17,7 +17,7 @@ use serin::sandbox::apiserver::ApiServer;
 use serin::sandbox::controllers::{self, ControllerOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::world::*;
+use super::world::{CAP, World, deployment, rolling};
 
 #[tokio::test]
 async fn an_autoscaler_raises_to_its_minimum_unless_the_target_is_at_zero() {
@@ -150,6 +150,33 @@ async fn a_relabelled_pod_is_let_go_and_replaced() {
     world.rolled_out("podinfo").await;
     let pods = world.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(pods.len(), 2);
+}
+
+#[tokio::test]
+async fn an_eviction_keeps_to_the_disruption_budget() {
+    let world = World::start().await;
+    world.create::<Deployment>(deployment("podinfo", 2, "3.1.0", rolling(1, 0))).await;
+    world.rolled_out("podinfo").await;
+    let budget = json!({
+        "metadata": {"name": "podinfo"},
+        "spec": {"minAvailable": 2, "selector": {"matchLabels": {"app": "podinfo"}}},
+    });
+    world.create::<PodDisruptionBudget>(budget).await;
+    let pods = world.api::<Pod>();
+    let name = pods.list(&ListParams::default()).await.unwrap().items[0].name_any();
+    let refused = pods.evict(&name, &Default::default()).await.unwrap_err();
+    let kube::Error::Api(status) = &refused else { panic!("{refused}") };
+    assert_eq!((status.code, status.reason.as_str()), (429, "TooManyRequests"), "{status:?}");
+    let patch = Patch::Merge(json!({"spec": {"minAvailable": "50%"}}));
+    world.api::<PodDisruptionBudget>().patch("podinfo", &PatchParams::default(), &patch).await.unwrap();
+    pods.evict(&name, &Default::default()).await.unwrap();
+    world
+        .until::<Deployment>("get another pod", "podinfo", |deployment| {
+            deployment.status.as_ref().is_some_and(|status| status.available_replicas == Some(2))
+        })
+        .await;
+    let left = pods.list(&ListParams::default()).await.unwrap().items;
+    assert!(left.iter().all(|pod| pod.name_any() != name || pod.metadata.deletion_timestamp.is_some()));
 }
 
 #[tokio::test(start_paused = true)]

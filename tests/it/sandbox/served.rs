@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use serin::sandbox::world::{Sandbox, SandboxOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::world::*;
+use super::world::{CAP, World, deployment, rolling, tls};
 
 #[tokio::test]
 async fn the_world_is_served_in_its_folder() {

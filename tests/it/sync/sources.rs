@@ -8,37 +8,12 @@ use super::*;
 impl World {
     /// Another daemon on the same cluster, with a repository of its own.
     fn beside(&self, name: &'static str) -> Self {
-        let faults = Faults::default();
-        Self {
-            server: self.server.clone(),
-            cluster: Cluster::from_client(faults.client(&self.server)),
-            faults,
-            direct: Cluster::from_client(self.server.client()),
-            repository: Arc::default(),
-            source: None,
-            effects: Arc::default(),
-            records: Arc::default(),
-            wake: Wake::default(),
-            resync: Wake::default(),
-            status: watch::channel(SyncStatus::default()).1,
-            shutdown: CancellationToken::new(),
-            running: None,
-            name,
-            lease: None,
-        }
+        Self::on(self.server.clone(), name)
     }
 
     async fn owner(&self, kind: &str, name: &str) -> Option<String> {
         let live = self.get(kind, name).await?;
         live["metadata"]["annotations"][SOURCE].as_str().map(str::to_owned)
-    }
-
-    fn stop(&mut self) {
-        self.shutdown.cancel();
-        if let Some(running) = self.running.take() {
-            running.abort();
-        }
-        self.shutdown = CancellationToken::new();
     }
 
     async fn uid(&self, kind: &str, name: &str) -> String {

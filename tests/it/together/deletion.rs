@@ -4,16 +4,12 @@ use std::sync::Arc;
 
 use kube::api::DeleteParams;
 
-use super::world::{QUIET, World};
+use super::world::{World, refuses};
 
 #[tokio::test(start_paused = true)]
 async fn a_canary_that_comes_back_does_not_begin_with_what_failed() {
     let world = Arc::new(World::new("record").await);
-    world.failing(true);
-    world.push("3.1.1-errors-50");
-    world.reaches("Failed").await;
-    tokio::time::sleep(QUIET).await;
-    world.failing(false);
+    world.fails("3.1.1-errors-50").await;
 
     let witness = world.witness();
     let api = world.api("flagger.app", "v1beta1", "Canary").await;
@@ -25,9 +21,6 @@ async fn a_canary_that_comes_back_does_not_begin_with_what_failed() {
             canary.is_some_and(|canary| canary.metadata.uid != uid)
         })
         .await;
-    let refuses = |canary: &serde_json::Value| {
-        canary["status"]["serin"]["waitingOn"].as_str().is_some_and(|waits| waits.contains("failed before"))
-    };
     world.canary("the refusal of what failed", refuses).await;
     assert_eq!(world.image("podinfo-primary").await.as_deref(), Some("3.1.0"));
     assert_eq!(witness.seen(), ["3.1.0".to_owned()].into(), "what failed served users");

@@ -2,24 +2,16 @@
 
 use std::sync::Arc;
 
-use super::world::{QUIET, World};
+use super::world::{QUIET, World, refuses};
 
 #[tokio::test(start_paused = true)]
 async fn a_namespace_that_comes_back_never_serves_what_failed() {
     let world = Arc::new(World::new("record").await);
-    world.failing(true);
-    world.push("3.1.1-errors-50");
-    world.reaches("Failed").await;
-    // The record has it.
-    tokio::time::sleep(QUIET).await;
-    world.failing(false);
+    world.fails("3.1.1-errors-50").await;
 
     let witness = world.witness();
     world.delete_namespace().await;
-    let waits = |canary: &serde_json::Value| {
-        let waiting = canary["status"]["serin"]["waitingOn"].as_str().unwrap_or_default();
-        canary["status"]["phase"] == "Initialized" && waiting.contains("failed before")
-    };
+    let waits = |canary: &serde_json::Value| canary["status"]["phase"] == "Initialized" && refuses(canary);
     world.canary("the refusal of what failed", waits).await;
     assert_eq!(world.image("podinfo-primary").await.as_deref(), Some("3.1.0"));
     assert_eq!(witness.seen(), ["3.1.0".to_owned()].into(), "what failed served users");

@@ -41,6 +41,11 @@ const START: &str = "2026-01-01T00:00:00Z";
 /// The file that is pushed.
 const DEPLOYMENT: &str = "deployment.yaml";
 
+/// Whether a Canary says that it does not release what failed before.
+pub(super) fn refuses(canary: &Value) -> bool {
+    canary["status"]["serin"]["waitingOn"].as_str().is_some_and(|waits| waits.contains("failed before"))
+}
+
 /// Every check passes or, if told so, the success rate does not; every hook says yes.
 #[derive(Default)]
 struct Outside {
@@ -174,6 +179,15 @@ impl World {
     /// From here on the success rate is bad, or well again.
     pub(super) fn failing(&self, failing: bool) {
         self.outside.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Pushes a version that fails, and waits until the record has it; after it everything is well again.
+    pub(super) async fn fails(&self, tag: &str) {
+        self.failing(true);
+        self.push(tag);
+        self.reaches("Failed").await;
+        tokio::time::sleep(QUIET).await;
+        self.failing(false);
     }
 
     /// Pushes another image tag.

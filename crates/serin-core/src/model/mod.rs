@@ -2,15 +2,18 @@
 //!
 //! Imports no other room and does no I/O. A type lives here only when two rooms need it.
 
+mod closest;
 mod digest;
 mod frozen;
 mod object;
+pub mod path;
 mod projected;
 mod revision;
 mod routing;
 mod time;
 mod told;
 
+pub use closest::closest;
 pub use digest::{Digest, DigestError};
 pub use frozen::Frozen;
 pub use object::{NamespacedName, ObjectRef};

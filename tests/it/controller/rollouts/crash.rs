@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use serin::cluster::{EffectKind, EffectProbe, NoProbe, ProbeFuture};
 use tokio::sync::Notify;
 
-use super::{World, engine};
+use super::world::{World, engine};
 
 /// Longer than the drain and the delays of scaling down together.
 const REST: Duration = Duration::from_secs(60);
