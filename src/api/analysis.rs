@@ -160,6 +160,42 @@ pub struct Metric {
     /// Values for `{{ variables.x }}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub template_variables: BTreeMap<String, String>,
+    /// Serin: requests at the canary, by the router's own counters, from which on a value counts. When absent 10 for the
+    /// built-in metrics, 0 for others: any value counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "number")]
+    pub min_samples: Option<i64>,
+    /// Serin: what fewer requests mean; `hold` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_few_samples: Option<OnFewSamples>,
+    /// Serin: what it means that there is no value; `hold` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_data: Option<OnMissingValue>,
+    /// Serin: what it means that the provider cannot be asked, or does not answer with one number; `hold` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnMissingValue>,
+}
+
+/// What too few requests mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnFewSamples {
+    /// Look again after the interval, over a longer window.
+    Hold,
+    /// Count as a failed check.
+    Fail,
+}
+
+/// What a missing value means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnMissingValue {
+    /// Look again after the interval, ten times in a row at most; then the release ends.
+    Hold,
+    /// Count as a failed check, as with Flagger.
+    Fail,
+    /// Go on as if the check had passed.
+    Pass,
 }
 
 impl Metric {

@@ -22,8 +22,8 @@ mod template;
 
 pub use alert::{AlertProvider, AlertProviderSpec};
 pub use analysis::{
-    Alert, AlertSeverity, AnalysisMatch, CanaryAnalysis, CrossNamespaceRef, Metric, SessionAffinity,
-    ThresholdRange, Webhook, WebhookType,
+    Alert, AlertSeverity, AnalysisMatch, CanaryAnalysis, CrossNamespaceRef, Metric, OnFewSamples, OnMissingValue,
+    SessionAffinity, ThresholdRange, Webhook, WebhookType,
 };
 pub use canary::{
     AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,

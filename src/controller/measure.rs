@@ -113,7 +113,9 @@ impl Finder {
         match self.metrics.query(&self.built_in(spec), &query).await {
             Reading::Value { value } if value >= 0.0 => Ok(value.round() as u64),
             Reading::NoData { .. } => Ok(0),
-            Reading::Error { reason } | Reading::Misconfigured { reason } => Err(reason),
+            Reading::Error { reason } | Reading::Several { reason } | Reading::Misconfigured { reason } => {
+                Err(reason)
+            }
             other @ (Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. }) => {
                 Err(format!("{other:?} is no number of requests"))
             }
@@ -248,7 +250,9 @@ impl Finder {
             if !asked.contains(&endpoint) {
                 let said = |reason| format!("{}{}: {reason}", endpoint.kind, place());
                 match self.metrics.query(&endpoint, PING).await {
-                    Reading::Misconfigured { reason } => return Err(ProviderFault::Policy(said(reason))),
+                    Reading::Misconfigured { reason } | Reading::Several { reason } => {
+                        return Err(ProviderFault::Policy(said(reason)));
+                    }
                     Reading::NoData { reason } | Reading::Error { reason } => {
                         return Err(ProviderFault::Unreachable(said(reason)));
                     }
@@ -256,7 +260,8 @@ impl Finder {
                 }
                 asked.push(endpoint.clone());
             }
-            if let Reading::Misconfigured { reason } = self.metrics.query(&endpoint, &query).await {
+            let found = self.metrics.query(&endpoint, &query).await;
+            if let Reading::Misconfigured { reason } | Reading::Several { reason } = found {
                 return Err(ProviderFault::Policy(format!("metric `{}` cannot be checked: {reason}", check.name)));
             }
         }

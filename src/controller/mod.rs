@@ -8,6 +8,7 @@
 mod act;
 mod answers;
 mod caches;
+mod checks;
 mod crd;
 mod expectations;
 mod finalize;

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::analysis::{Condition, Range};
 use crate::api::duration::DurationError;
 use crate::api::{CanaryAnalysis, CanaryService, CanarySpec, Metric, WebhookType};
 use crate::model::NamespacedName;
-use crate::release::{Check, CheckSource, Hook, HookKind, Names, OnMissing, Policy, Promotion, Rounds};
+use crate::release::{Hook, HookKind, Names, Policy, Promotion, Rounds};
 use crate::router::{DEFAULT_PROVIDER, FieldProblem, RouteAsk, providers, router_of};
 
-use super::caches::template_key;
+use super::checks::{MIN_SAMPLES, check};
 use super::observe::router_for;
-use super::queries::{FindTemplate, has_own_window};
+use super::queries::FindTemplate;
 use super::settings::ControllerSettings;
 use super::strategy::{self, Strategy};
 use super::webhooks;
@@ -21,15 +20,10 @@ use super::webhooks;
 /// Intervals that a tick may be held for provider errors before the release fails: long enough for a restart of the metric
 /// system, short enough that nobody forgets a canary (DESIGN: hold has a limit).
 const HOLD_LIMIT: u32 = 10;
-/// Requests at the canary, by the mesh's own counters, from which on a metric without a value is a failed check: enough for one
-/// scrape to have seen some (DESIGN 7.7).
-const MIN_SAMPLES: u64 = 10;
 /// Largest number of a port.
 const PORT_MAX: i32 = 65_535;
-/// Longest wait for a metric. Providers have shorter timeouts of their own; this is the backstop for an answer that got lost.
-const METRIC_PATIENCE: Duration = Duration::from_secs(30);
 /// Shortest interval and window after division by the demonstration's speed: below it a query has no two samples.
-const SHORTEST: Duration = Duration::from_millis(100);
+pub(super) const SHORTEST: Duration = Duration::from_millis(100);
 
 /// A Canary that cannot be carried out, in words for its condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -187,7 +181,23 @@ pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
         message: format!("{path} has no effect with provider {}", router.name()),
     });
     let combined = strategy::notices(spec, router);
-    events.chain(combined).chain(elsewhere).collect()
+    events.chain(combined).chain(elsewhere).chain(uncounted(spec)).collect()
+}
+
+/// Samples that nobody counts.
+fn uncounted(spec: &CanarySpec) -> Vec<Notice> {
+    let router = router_for(spec);
+    if router.built_in().requests.is_some() {
+        return Vec::new();
+    }
+    let metrics = spec.analysis.metrics.iter().enumerate();
+    let asking = metrics.filter(|(_, metric)| metric.min_samples.is_some_and(|count| count > 0));
+    let notice = |(index, _): (usize, &Metric)| {
+        let path = format!("spec.analysis.metrics[{index}].minSamples");
+        let message = format!("{path} has no effect: provider {} counts no requests", router.name());
+        Notice { path, message }
+    };
+    asking.map(notice).collect()
 }
 
 /// Fields that name what a router is to write to that is not there yet.
@@ -286,59 +296,6 @@ fn refuse_ports(service: &CanaryService) -> Result<(), PolicyError> {
 /// A field that makes no sense, named in front of what is wrong with it.
 pub(super) fn invalid(path: &str, message: &str) -> PolicyError {
     PolicyError::Invalid { path: path.to_owned(), message: format!("{path} {message}") }
-}
-
-/// What a metric asks for.
-pub(super) fn check(
-    canary: &NamespacedName,
-    spec: &CanarySpec,
-    (index, metric): (usize, &Metric),
-    settings: &ControllerSettings,
-    templates: FindTemplate<'_>,
-) -> Result<Check, PolicyError> {
-    let path = format!("spec.analysis.metrics[{index}]");
-    let window = metric.window().map_err(|source| PolicyError::Duration {
-        path: format!("{path}.interval"),
-        what: format!("metric `{}`: interval", metric.name),
-        source,
-    })?;
-    let source = match (template_key(&canary.namespace, metric), &metric.query, metric.name.as_str()) {
-        (Some(template), _, _) => CheckSource::Template { template, variables: metric.template_variables.clone() },
-        (None, Some(query), _) if !query.trim().is_empty() => CheckSource::Query(query.clone()),
-        (None, _, "request-success-rate") => CheckSource::SuccessRate,
-        (None, _, "request-duration") => CheckSource::Duration,
-        (None, _, name) => {
-            return Err(PolicyError::Invalid {
-                path: format!("{path}.name"),
-                message: format!("metric `{name}` is not built in and has neither templateRef nor query"),
-            });
-        }
-    };
-    Ok(Check {
-        name: metric.name.clone(),
-        condition: Condition::Range(range(metric, &source)),
-        own_window: has_own_window(canary, spec, &source, templates),
-        source,
-        window: settings.sped(window).max(SHORTEST),
-        patience: METRIC_PATIENCE,
-        // No traffic and an outage of the metric system say nothing about the canary: wait, but not for ever.
-        on_no_data: OnMissing::Hold,
-        on_error: OnMissing::Hold,
-    })
-}
-
-/// `thresholdRange` wins; the deprecated `threshold` is a minimum for the success rate and a maximum for everything else.
-fn range(metric: &Metric, source: &CheckSource) -> Range {
-    match (&metric.threshold_range, metric.threshold) {
-        (Some(range), _) => Range { min: range.min, max: range.max },
-        (None, Some(threshold)) => match source {
-            CheckSource::SuccessRate => Range { min: Some(threshold), max: None },
-            CheckSource::Duration | CheckSource::Template { .. } | CheckSource::Query(_) => {
-                Range { min: None, max: Some(threshold) }
-            }
-        },
-        (None, None) => Range::default(),
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::model::NamespacedName;
 use crate::release::{Check, CheckSource};
 
 use super::settings::ControllerSettings;
-use super::{policy, webhooks};
+use super::{checks, webhooks};
 
 /// Finds a MetricTemplate; why it cannot be had, in words.
 pub(super) type FindTemplate<'a> = &'a dyn Fn(&NamespacedName) -> Result<Arc<MetricTemplateSpec>, String>;
@@ -137,7 +137,7 @@ pub fn check_metrics(
     let metrics = spec.analysis.metrics.iter().enumerate();
     // What is no check at all has been said of the Canary as a whole.
     let checks = metrics.filter_map(|(index, metric)| {
-        Some((index, policy::check(canary, spec, (index, metric), &settings, &nowhere).ok()?))
+        Some((index, checks::check(canary, spec, (index, metric), &settings, &nowhere).ok()?))
     });
     let faults = checks.flat_map(|(index, check)| {
         let (field, found) = match &check.source {
@@ -178,6 +178,8 @@ mod tests {
             patience: Duration::from_secs(30),
             on_no_data: OnMissing::Hold,
             on_error: OnMissing::Hold,
+            min_samples: 0,
+            on_few: OnMissing::Hold,
         };
         let find = |key: &NamespacedName| match key.name.as_str() {
             "good" => template("prometheus", "rate(a{b=\"{{ variables.code }}\"}[{{ interval }}])"),

@@ -189,7 +189,7 @@ fn vector(series: &[Series], warnings: &[String]) -> Reading {
         [] if warnings.is_empty() => Reading::NoData { reason: "no values found".to_owned() },
         [] => Reading::NoData { reason: format!("no values found ({})", warnings.join("; ")) },
         [Series { value: (_, value), .. }] => number(value),
-        [first, second, ..] => Reading::Misconfigured {
+        [first, second, ..] => Reading::Several {
             reason: format!(
                 "the query gives {} series ({}, {}, …) where one number is needed: aggregate with sum() or avg()",
                 series.len(),
@@ -240,7 +240,8 @@ mod tests {
         }
         let matrix = json!({"status": "success", "data": {"resultType": "matrix", "result": []}});
         let refused = json!({"status": "error", "errorType": "bad_data", "error": "parse error"});
-        for answer in [vector_of(&["1", "2"]), matrix, refused] {
+        assert!(matches!(reading(vector_of(&["1", "2"])), Reading::Several { .. }));
+        for answer in [matrix, refused] {
             assert!(matches!(reading(answer.clone()), Reading::Misconfigured { .. }), "{answer}");
         }
         let failed = json!({"status": "error", "errorType": "execution", "error": "too many samples"});

@@ -202,9 +202,13 @@ impl Printer {
         match verdict {
             Verdict::Pass => text,
             Verdict::Fail => Paint::Red.apply(&text, self.colours),
-            Verdict::NoData | Verdict::Early | Verdict::Error | Verdict::Misconfigured | Verdict::Inconclusive => {
-                Paint::Yellow.apply(&format!("{text}: {}", verdict.as_str()), self.colours)
-            }
+            Verdict::NoData
+            | Verdict::Early
+            | Verdict::Few
+            | Verdict::Error
+            | Verdict::Several
+            | Verdict::Misconfigured
+            | Verdict::Inconclusive => Paint::Yellow.apply(&format!("{text}: {}", verdict.as_str()), self.colours),
         }
     }
 }

@@ -205,13 +205,23 @@ fn check(result: &CheckResult, seen: &History, colours: bool) -> String {
     let mark = match verdict {
         Verdict::Pass => Paint::Green.apply("✓", colours),
         Verdict::Fail => Paint::Red.apply("✗", colours),
-        Verdict::NoData | Verdict::Early | Verdict::Error | Verdict::Misconfigured | Verdict::Inconclusive => {
-            Paint::Yellow.apply("?", colours)
-        }
+        Verdict::NoData
+        | Verdict::Early
+        | Verdict::Few
+        | Verdict::Error
+        | Verdict::Several
+        | Verdict::Misconfigured
+        | Verdict::Inconclusive => Paint::Yellow.apply("?", colours),
     };
     let said = match verdict {
         Verdict::Pass | Verdict::Fail => String::new(),
-        Verdict::NoData | Verdict::Early | Verdict::Error | Verdict::Misconfigured | Verdict::Inconclusive => {
+        Verdict::NoData
+        | Verdict::Early
+        | Verdict::Few
+        | Verdict::Error
+        | Verdict::Several
+        | Verdict::Misconfigured
+        | Verdict::Inconclusive => {
             format!(": {}", verdict.as_str())
         }
     };

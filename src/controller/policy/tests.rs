@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::analysis::{Condition, Range};
 use crate::api::MetricTemplateSpec;
 use crate::model::Routing;
-use crate::release::{Guards, Keyed, PolicyStep};
+use crate::release::{CheckSource, Guards, Keyed, OnMissing, PolicyStep};
 
 use super::*;
 
@@ -84,6 +85,28 @@ fn a_query_that_does_not_use_its_window_has_one_of_its_own() {
     let policy = compiled(json!({"analysis": {"metrics": metrics}}), 1.0).unwrap();
     let own: Vec<bool> = policy.watch.checks.values().map(|check| check.own_window).collect();
     assert_eq!(own, [false, false, true, false, true, false]);
+}
+
+#[test]
+fn built_in_metrics_want_ten_requests_and_others_what_they_say() {
+    let metrics = json!([
+        {"name": "request-success-rate", "thresholdRange": {"min": 99}},
+        {"name": "request-duration", "thresholdRange": {"max": 500}, "minSamples": 50, "onFewSamples": "fail"},
+        {"name": "404s", "templateRef": {"name": "nf"}, "thresholdRange": {"max": 5}},
+        {"name": "own", "query": "vector(1)", "thresholdRange": {"max": 5}, "minSamples": 3, "noData": "fail",
+            "onError": "pass"}
+    ]);
+    let policy = compiled(json!({"analysis": {"metrics": metrics}}), 1.0).unwrap();
+    let wanted: Vec<_> = policy.watch.checks.values().map(|check| (check.min_samples, check.on_few)).collect();
+    let hold = OnMissing::Hold;
+    assert_eq!(wanted, [(10, hold), (50, OnMissing::Fail), (0, hold), (3, hold)]);
+    let own = nth(&policy.watch.checks, 3);
+    assert_eq!((own.on_no_data, own.on_error), (OnMissing::Fail, OnMissing::Pass));
+    let first = nth(&policy.watch.checks, 0);
+    assert_eq!((first.on_no_data, first.on_error), (hold, hold));
+    let metrics = json!([{"name": "request-duration", "thresholdRange": {"max": 500}, "minSamples": -1}]);
+    let error = compiled(json!({"analysis": {"metrics": metrics}}), 1.0).unwrap_err().to_string();
+    assert_eq!(error, "spec.analysis.metrics[0].minSamples must be between 0 and 100000");
 }
 
 #[test]

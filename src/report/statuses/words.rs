@@ -82,10 +82,12 @@ fn worst(checks: &[CheckResult]) -> Option<String> {
         Verdict::Fail => 0,
         Verdict::Misconfigured => 1,
         Verdict::Error => 2,
-        Verdict::NoData => 3,
-        Verdict::Inconclusive => 4,
-        Verdict::Early => 5,
-        Verdict::Pass => 6,
+        Verdict::Several => 3,
+        Verdict::NoData => 4,
+        Verdict::Few => 5,
+        Verdict::Inconclusive => 6,
+        Verdict::Early => 7,
+        Verdict::Pass => 8,
     };
     let CheckResult { name, verdict, value, limit } = checks.iter().min_by_key(|check| rank(check.verdict))?;
     let value = value.map_or_else(|| verdict.as_str().to_owned(), number);

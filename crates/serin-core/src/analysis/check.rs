@@ -25,8 +25,12 @@ pub struct Check {
     pub patience: Duration,
     /// No sample, NaN or an empty vector.
     pub on_no_data: OnMissing,
-    /// The provider could not be asked.
+    /// The provider could not be asked, or answered with what is not one number.
     pub on_error: OnMissing,
+    /// Requests at the candidate, by the router's own counters, from which on a value means something; 0 if any does.
+    pub min_samples: u64,
+    /// The candidate has had fewer.
+    pub on_few: OnMissing,
 }
 
 /// Where a check's value comes from.
@@ -54,6 +58,8 @@ pub enum OnMissing {
     Hold,
     /// Count as a failed check (Flagger's behaviour).
     Fail,
+    /// Go on as if the check had passed: only where the user says so.
+    Pass,
 }
 
 impl OnMissing {
@@ -61,16 +67,37 @@ impl OnMissing {
         match self {
             Self::Hold => "hold",
             Self::Fail => "fail",
+            Self::Pass => "pass",
         }
+    }
+}
+
+impl Check {
+    /// Whether its value is made of the candidate's requests, of which there may be too few.
+    pub(super) fn counts(&self) -> bool {
+        self.min_samples > 0 && self.on_few != OnMissing::Pass
     }
 }
 
 impl Defined for Check {
     fn definition(&self) -> Definition {
-        let Self { name, source, condition, window, own_window, patience, on_no_data, on_error } = self;
+        let Self {
+            name,
+            source,
+            condition,
+            window,
+            own_window,
+            patience,
+            on_no_data,
+            on_error,
+            min_samples,
+            on_few,
+        } = self;
         let start = Definition::default().with(name).with(window.as_millis()).with(own_window);
         let start = condition.define(start).with(patience.as_millis());
         let start = start.with(on_no_data.as_str()).with(on_error.as_str());
+        // One that counts nothing is what it was before anything was counted.
+        let start = if self.counts() { start.with(min_samples).with(on_few.as_str()) } else { start };
         match source {
             CheckSource::SuccessRate => start.with("success rate"),
             CheckSource::Duration => start.with("duration"),

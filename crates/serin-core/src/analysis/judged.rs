@@ -86,6 +86,7 @@ fn number(reading: &Reading) -> Option<f64> {
         | Reading::Json { .. }
         | Reading::NoData { .. }
         | Reading::Error { .. }
+        | Reading::Several { .. }
         | Reading::Misconfigured { .. } => None,
     }
 }
@@ -95,9 +96,10 @@ fn text(reading: &Reading) -> Option<String> {
         Reading::Value { .. } => None,
         Reading::List { values } => Some(format!("{values:?}")),
         Reading::Json { value } => Some(value.to_string()),
-        Reading::NoData { reason } | Reading::Error { reason } | Reading::Misconfigured { reason } => {
-            Some(reason.clone())
-        }
+        Reading::NoData { reason }
+        | Reading::Error { reason }
+        | Reading::Several { reason }
+        | Reading::Misconfigured { reason } => Some(reason.clone()),
     }
 }
 

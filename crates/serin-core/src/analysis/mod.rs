@@ -7,6 +7,7 @@
 //! Unknown, empty, NaN, too early, misconfigured and error are outcomes of their own; none of them passes as success.
 
 mod check;
+pub mod compare;
 mod condition;
 mod hook;
 mod judged;
@@ -78,6 +79,11 @@ pub enum Reading {
     /// The provider could not be asked or refused; why, in words.
     Error {
         /// Why, in words.
+        reason: String,
+    },
+    /// Several series where one number is needed: which of them counts nobody knows; in words.
+    Several {
+        /// How many, two of them, and what helps.
         reason: String,
     },
     /// The policy is at fault, not the version and not the provider: a template or a Secret that is not there, a query that

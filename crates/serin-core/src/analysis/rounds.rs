@@ -4,6 +4,8 @@
 //! answered or late it is judged, once, and the next one opens. A round's window is the time at the present exposure, at
 //! most the metric's own interval, so each step is judged by its own traffic at the pace that the user asked for.
 
+mod few;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,7 +41,8 @@ pub struct Rounds {
     pub hooks: Keyed<Hook>,
     /// Rounds that may be held for missing data or provider errors, one after the other, before the run ends.
     pub hold_limit: u32,
-    /// Requests at the candidate from which on an empty answer is a failed check; `None` where the router does not count.
+    /// Requests at the candidate from which on an empty answer is a failed check; `None` where the router does not count: then
+    /// no check has too few of them either.
     pub min_samples: Option<u64>,
 }
 
@@ -56,6 +59,10 @@ pub struct RoundsRun {
     /// Since when the candidate has been watched as it is used now: no window reaches before. `None` while it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// What windows are stretched to, as far as the present exposure goes back, because there were too few requests in shorter
+    /// ones: milliseconds, 0 for no further than the metric's interval.
+    #[serde(default, skip_serializing_if = "is_short")]
+    pub reach: u64,
     /// The rounds that failed and still count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<u32>,
@@ -120,6 +127,8 @@ struct Tally {
     news: Vec<News>,
     failed: Vec<News>,
     missing: Option<News>,
+    /// Too few requests that would be held, whatever they are taken for at the last round that may be.
+    few: bool,
     early: bool,
     trouble: Option<Trouble>,
     inconclusive: Option<(String, String)>,
@@ -140,6 +149,7 @@ impl RoundsRun {
             opened: now,
             due: now,
             since: None,
+            reach: 0,
             failures: Vec::new(),
             held: 0,
             passed: None,
@@ -150,14 +160,14 @@ impl RoundsRun {
 
     /// The candidate is used in another way from now on: a round opens that knows nothing of before.
     pub fn start(&mut self, plan: &Rounds, now: Timestamp) {
-        self.since = Some(now);
+        (self.since, self.reach) = (Some(now), 0);
         self.doubt();
         self.open(now, after(now, plan.interval));
     }
 
     /// What is watched is shown only now: the open round, whose hooks may have been called when it was meant, counts from here.
     pub fn settle(&mut self, plan: &Rounds, now: Timestamp) {
-        self.since = Some(now);
+        (self.since, self.reach) = (Some(now), 0);
         self.doubt();
         (self.opened, self.due) = (now, after(now, plan.interval));
     }
@@ -278,21 +288,12 @@ impl Rounds {
             ask(subject, run.due, check.patience)
         }));
         asks.extend(hooks(HookKind::Rollback, run.due));
-        let counted = self.checks.iter().filter(|(key, check)| self.wants_count(run, key, check, answered));
+        let counted = self.checks.iter().filter(|(key, check)| self.is_counted(run, key, check, answered));
         asks.extend(counted.map(|(key, check)| {
             let subject = Subject::Requests { check: key.clone(), window: window(check, run) };
             ask(subject, run.due, check.patience + COUNTERS_PATIENCE)
         }));
         asks
-    }
-
-    /// Whether an empty answer has come in that only means something beside the number of requests in the same window.
-    fn wants_count(&self, run: &RoundsRun, key: &Key, check: &Check, answered: &dyn Answered) -> bool {
-        let (judged, _) = Judged::of(check, answered.metric(key, run.round), window(check, run));
-        self.min_samples.is_some()
-            && judged.verdict == Verdict::NoData
-            && age(run) >= check.window
-            && check.on_no_data == OnMissing::Hold
     }
 
     fn judge(&self, mut run: RoundsRun, answered: &dyn Answered, mode: Mode, now: Timestamp) -> Turn<RoundsRun> {
@@ -335,12 +336,17 @@ impl Rounds {
                 }
                 Verdict::Fail => OnMissing::Fail,
                 Verdict::NoData => check.on_no_data,
-                Verdict::Error => check.on_error,
+                Verdict::Few => self.on_few(run, check, mode),
+                Verdict::Error | Verdict::Several => check.on_error,
             };
+            tally.few |= judged.verdict == Verdict::Few && check.on_few == OnMissing::Hold;
+            if counts == OnMissing::Pass {
+                continue;
+            }
             // What only holds is said once, not for every round of a night without users.
             let repeats = match judged.verdict {
                 Verdict::Fail => true,
-                Verdict::Misconfigured => false,
+                Verdict::Misconfigured | Verdict::Few => counts == OnMissing::Fail,
                 _ => mode == Mode::Moving,
             };
             if repeats || before != Some(judged.verdict) {
@@ -348,14 +354,15 @@ impl Rounds {
             }
             match (counts, judged.verdict) {
                 (OnMissing::Fail, _) => tally.failed.push(news),
-                (OnMissing::Hold, Verdict::NoData | Verdict::Error) => {
+                (OnMissing::Hold, Verdict::NoData | Verdict::Few | Verdict::Error | Verdict::Several) => {
                     tally.missing.get_or_insert(news);
                     let reason = judged.text.unwrap_or_default();
                     tally.trouble.get_or_insert(Trouble::Data { check: check.name.clone(), reason });
                 }
-                (OnMissing::Hold, _) => {}
+                (OnMissing::Hold | OnMissing::Pass, _) => {}
             }
         }
+        self.stretch(run, answered);
         // The checks that a policy has no more.
         run.checks.retain(|known| self.checks.get(&known.check).is_some());
         for (key, hook) in self.hooks.iter().filter(|(_, hook)| hook.kind == HookKind::Rollout) {
@@ -384,18 +391,20 @@ impl Rounds {
             return (Judged::unasked(check, Verdict::Early, why), reading);
         }
         let (judged, reading) = Judged::of(check, answered.metric(key, run.round), window(check, run));
-        if judged.verdict != Verdict::NoData {
-            return (judged, reading);
+        let counted = self.min_samples.and_then(|_| answered.requests(self.counter(run, key, check), run.round));
+        match judged.verdict {
+            Verdict::NoData => {}
+            Verdict::Pass | Verdict::Fail | Verdict::Inconclusive if check.counts() => {
+                return (self.of_enough(run, check, judged, counted), reading);
+            }
+            _ => return (judged, reading),
         }
         let why = judged.text.clone().unwrap_or_default();
         if age(run) < check.window {
             return (judged.but(Verdict::Early, why), reading);
         }
-        let counted = self
-            .min_samples
-            .zip(answered.requests(key, run.round))
-            .filter(|_| check.on_no_data == OnMissing::Hold);
-        match counted {
+        let explained = self.min_samples.zip(counted).filter(|_| check.on_no_data == OnMissing::Hold);
+        match explained {
             Some((minimum, Ok(requests))) if *requests >= minimum => {
                 let why = format!("{why}, although the candidate has had {requests} requests in that time");
                 (Judged { samples: Some(*requests), ..judged.but(Verdict::Fail, why) }, reading)
@@ -406,7 +415,7 @@ impl Rounds {
     }
 
     fn conclude(&self, run: &mut RoundsRun, tally: Tally, mode: Mode, now: Timestamp) -> Option<End> {
-        let Tally { news: _, failed, missing, early, trouble, inconclusive } = tally;
+        let Tally { news: _, failed, missing, few, early, trouble, inconclusive } = tally;
         let clean =
             failed.is_empty() && missing.is_none() && trouble.is_none() && inconclusive.is_none() && !early;
         run.passed = clean.then_some(Passed { round: run.round, at: now });
@@ -416,10 +425,10 @@ impl Rounds {
             let oldest = run.round.saturating_sub(window);
             run.failures.retain(|failed| *failed > oldest);
         }
-        run.held = match (&missing, mode) {
-            (None, _) => 0,
-            (Some(_), Mode::Moving) => run.held + 1,
-            (Some(_), Mode::Waiting) => run.held,
+        run.held = match mode {
+            _ if missing.is_none() && !few => 0,
+            Mode::Moving => run.held.saturating_add(1),
+            Mode::Waiting => run.held,
         };
         if !failed.is_empty() {
             run.failures.push(run.round);
@@ -457,12 +466,18 @@ fn age(run: &RoundsRun) -> Duration {
 }
 
 fn window(check: &Check, run: &RoundsRun) -> Duration {
-    check.window.min(age(run))
+    let stretches = check.counts() && !check.own_window;
+    let reach = Duration::from_millis(if stretches { run.reach } else { 0 });
+    check.window.max(reach).min(age(run))
 }
 
 /// A query with a window of its own looks back before the present exposure until that is as old as the metric's interval.
 fn waits_for_its_window(check: &Check, run: &RoundsRun) -> bool {
     check.own_window && age(run) < check.window
+}
+
+fn is_short(reach: &u64) -> bool {
+    *reach == 0
 }
 
 fn is_zero(count: &u32) -> bool {

@@ -19,6 +19,8 @@ fn check(name: &str, window: u64) -> Check {
         patience: Duration::from_secs(30),
         on_no_data: OnMissing::Hold,
         on_error: OnMissing::Hold,
+        min_samples: 0,
+        on_few: OnMissing::Hold,
     }
 }
 
@@ -318,4 +320,146 @@ fn rollout_hooks_are_called_when_a_round_opens_and_rollback_hooks_when_it_closes
     let (mut run, mut world) = (exposed(&plan), World::new());
     world.look(&plan, &mut run, Mode::Moving, at(40));
     assert_eq!(run.failed(), 1, "a hook that does not answer has refused");
+}
+
+/// A check whose value is made of the candidate's requests.
+fn counted(name: &str, window: u64) -> Check {
+    Check { min_samples: 10, ..check(name, window) }
+}
+
+/// A world whose candidate has this many requests a second, and a value that passes.
+fn busy(per_second: f64) -> World {
+    let mut world = World::new();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+    let requests = move |window: Duration| Ok((window.as_secs_f64() * per_second) as u64);
+    world.requests = Some(Box::new(requests));
+    world
+}
+
+fn counting(checks: &[Check]) -> Rounds {
+    Rounds { min_samples: Some(10), ..plan(checks) }
+}
+
+#[test]
+fn enough_requests_pass_in_the_first_round_and_are_counted_once_for_all_checks_of_a_window() {
+    let plan = counting(&[counted("rate", 30), counted("duration", 60), check("own", 60)]);
+    let (mut run, mut world) = (exposed(&plan), busy(2.0));
+    assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(10)), None);
+    assert!(plan.may_raise(&run, at(10)));
+    assert_eq!(world.counted.len(), 1);
+    let samples: Vec<_> = run.checks.iter().map(|known| known.judged.samples).collect();
+    assert_eq!(samples, [Some(20), Some(20), None]);
+    // Later their windows differ.
+    world.counted.clear();
+    for second in [20, 30, 40] {
+        world.look(&plan, &mut run, Mode::Moving, at(second));
+    }
+    assert_eq!(world.counted.len(), 4);
+}
+
+#[test]
+fn a_value_of_too_few_requests_neither_passes_nor_fails_and_its_window_grows_until_there_are_enough() {
+    let plan = counting(&[counted("rate", 10)]);
+    for value in [0.0, 50.0] {
+        let (mut run, mut world) = (exposed(&plan), busy(0.3));
+        world.reads("rate", value);
+        let mut said = 0;
+        for (second, verdict, window) in
+            [(10, Verdict::Few, 10), (20, Verdict::Few, 20), (30, Verdict::Few, 30), (40, Verdict::Pass, 40)]
+        {
+            let turn = plan.advance(run.clone(), &world, Mode::Moving, at(second));
+            assert!(!turn.asks.is_empty());
+            world.look(&plan, &mut run, Mode::Moving, at(second));
+            said += usize::from(run.held == 1);
+            let judged = &run.checks[0].judged;
+            let expected = if value > 1.0 && verdict == Verdict::Pass { Verdict::Fail } else { verdict };
+            assert_eq!((judged.verdict, world.windows.last()), (expected, Some(&Duration::from_secs(window))));
+            assert_eq!(run.failed(), u32::from(expected == Verdict::Fail));
+        }
+        assert_eq!(said, 1, "held once, twice, three times");
+        assert_eq!(plan.may_raise(&run, at(40)), value < 1.0);
+        assert_eq!(run.held, 0);
+    }
+}
+
+#[test]
+fn a_grown_window_shrinks_when_there_are_plenty() {
+    let plan = counting(&[counted("rate", 10)]);
+    let (mut run, mut world) = (exposed(&plan), busy(0.3));
+    for round in 1..=6 {
+        world.look(&plan, &mut run, Mode::Moving, at(round * 10));
+    }
+    assert_eq!(world.windows.last(), Some(&Duration::from_secs(60)));
+    let mut busy = busy(10.0);
+    for round in 7..=10 {
+        busy.look(&plan, &mut run, Mode::Moving, at(round * 10));
+    }
+    assert_eq!(busy.windows.last(), Some(&Duration::from_secs(10)));
+    run.start(&plan, at(101));
+    assert_eq!(run.reach, 0, "the next step begins with its own traffic");
+}
+
+#[test]
+fn too_few_requests_to_the_last_round_that_may_be_held_are_missing_data_and_never_a_failed_check() {
+    let plan_of = |check: Check| counting(&[check]);
+    let end_of = |check: Check| {
+        let plan = plan_of(check);
+        let (mut run, mut world) = (exposed(&plan), busy(0.01));
+        world.reads("rate", 50.0);
+        let end = (1..=4).find_map(|round| world.look(&plan, &mut run, Mode::Moving, at(round * 10)));
+        (end, run)
+    };
+    let (end, run) = end_of(counted("rate", 10));
+    let Some(End::HeldTooLong { limit: 4, missing }) = end else { panic!("{end:?}") };
+    let News::Check { judged, .. } = *missing else { panic!("a check") };
+    assert_eq!(judged.text.as_deref(), Some("the candidate has had 0 requests in 40s, 10 are needed"));
+    assert_eq!((judged.verdict, run.failed()), (Verdict::Few, 0));
+    // What missing data means to the user, it means here.
+    let (end, run) = end_of(Check { on_no_data: OnMissing::Fail, ..counted("rate", 10) });
+    assert_eq!((end, run.failed()), (None, 1));
+    let (end, run) = end_of(Check { on_no_data: OnMissing::Pass, ..counted("rate", 10) });
+    assert!(end.is_none() && run.passed.is_some());
+    // Who wants few requests to count says so.
+    let (end, run) = end_of(Check { on_few: OnMissing::Fail, ..counted("rate", 10) });
+    assert!(matches!(end, Some(End::Failed { limit: 3, .. })) && run.failed() == 3);
+}
+
+#[test]
+fn a_value_whose_requests_cannot_be_counted_has_not_passed_and_where_nobody_counts_any_value_counts() {
+    let plan = counting(&[counted("rate", 10)]);
+    for (value, verdict) in [(0.0, Verdict::Error), (50.0, Verdict::Fail)] {
+        let (mut run, mut world) = (exposed(&plan), World::new());
+        world.requests = Some(Box::new(|_| Err("refused".to_owned())));
+        world.reads("rate", value);
+        world.look(&plan, &mut run, Mode::Moving, at(10));
+        assert_eq!(run.checks[0].judged.verdict, verdict);
+    }
+    let plan = Rounds { min_samples: None, ..plan };
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.look(&plan, &mut run, Mode::Moving, at(10));
+    assert!(plan.may_raise(&run, at(10)) && world.counted.is_empty());
+}
+
+#[test]
+fn several_series_hold_as_often_as_an_error_may_and_then_nobody_is_left_unmeasured() {
+    let plan = plan(&[check("rate", 10)]);
+    let (mut run, mut world) = (exposed(&plan), World::new());
+    world.readings.insert("rate", Some(Reading::Several { reason: "the query gives 2 series".to_owned() }));
+    for round in 1..4 {
+        assert_eq!(world.look(&plan, &mut run, Mode::Moving, at(round * 10)), None);
+        assert_eq!((run.checks[0].judged.verdict, run.failed()), (Verdict::Several, 0));
+    }
+    let end = world.look(&plan, &mut run, Mode::Moving, at(40));
+    assert!(matches!(end, Some(End::HeldTooLong { limit: 4, .. })), "{end:?}");
+}
+
+#[test]
+fn what_is_missing_passes_only_where_the_user_says_so() {
+    for (on_no_data, passes) in [(OnMissing::Pass, true), (OnMissing::Hold, false)] {
+        let plan = plan(&[Check { on_no_data, ..check("rate", 10) }]);
+        let (mut run, mut world) = (exposed(&plan), World::new());
+        world.empty("rate");
+        world.look(&plan, &mut run, Mode::Moving, at(10));
+        assert_eq!((plan.may_raise(&run, at(10)), run.checks[0].judged.verdict), (passes, Verdict::NoData));
+    }
 }

@@ -214,8 +214,15 @@ impl CheckClock {
             Verdict::Fail => Verdict::Fail,
             Verdict::Inconclusive => Verdict::Inconclusive,
             Verdict::NoData if scheduled.check.on_no_data == OnMissing::Fail => Verdict::Fail,
-            Verdict::Error if scheduled.check.on_error == OnMissing::Fail => Verdict::Fail,
-            Verdict::NoData | Verdict::Early | Verdict::Error | Verdict::Misconfigured => Verdict::Error,
+            Verdict::Error | Verdict::Several if scheduled.check.on_error == OnMissing::Fail => Verdict::Fail,
+            Verdict::NoData if scheduled.check.on_no_data == OnMissing::Pass => Verdict::Pass,
+            Verdict::Error | Verdict::Several if scheduled.check.on_error == OnMissing::Pass => Verdict::Pass,
+            Verdict::NoData
+            | Verdict::Early
+            | Verdict::Few
+            | Verdict::Error
+            | Verdict::Several
+            | Verdict::Misconfigured => Verdict::Error,
         };
         self.attempt = self.attempt.saturating_add(1);
         let misconfigured = judged.verdict == Verdict::Misconfigured;

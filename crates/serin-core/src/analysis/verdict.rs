@@ -43,6 +43,12 @@ pub enum Verdict {
     /// No sample yet: the traffic is younger than the metric's interval.
     #[serde(rename = "too early")]
     Early,
+    /// A value of too few requests to mean anything.
+    #[serde(rename = "too few samples")]
+    Few,
+    /// Several series where one number is needed.
+    #[serde(rename = "several series")]
+    Several,
     /// The provider could not be asked or refused, or the condition could not be evaluated.
     #[serde(rename = "error")]
     Error,
@@ -62,6 +68,8 @@ impl Verdict {
             Self::Fail => "fail",
             Self::NoData => "no data",
             Self::Early => "too early",
+            Self::Few => "too few samples",
+            Self::Several => "several series",
             Self::Error => "error",
             Self::Misconfigured => "misconfigured",
             Self::Inconclusive => "inconclusive",
@@ -93,6 +101,7 @@ pub fn judge(reading: &Reading, condition: &Condition) -> (Verdict, Option<Strin
     match reading {
         Reading::NoData { .. } => (Verdict::NoData, None),
         Reading::Error { .. } => (Verdict::Error, None),
+        Reading::Several { .. } => (Verdict::Several, None),
         Reading::Misconfigured { .. } => (Verdict::Misconfigured, None),
         Reading::Value { value } if !value.is_finite() => (Verdict::NoData, Some(format!("the value is {value}"))),
         Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. } => condition.judge(reading),
@@ -126,6 +135,7 @@ mod tests {
             (Reading::List { values: vec![1.0] }, Verdict::Error),
             (Reading::NoData { reason: "empty".into() }, Verdict::NoData),
             (Reading::Error { reason: "refused".into() }, Verdict::Error),
+            (Reading::Several { reason: "2 series".into() }, Verdict::Several),
             (Reading::Misconfigured { reason: "no template".into() }, Verdict::Misconfigured),
         ];
         for (reading, verdict) in cases {

@@ -183,6 +183,7 @@ impl Answer {
                     sample @ (Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. }) => sample,
                     Reading::NoData { reason } => Reading::NoData { reason: told(reason) },
                     Reading::Error { reason } => Reading::Error { reason: told(reason) },
+                    Reading::Several { reason } => Reading::Several { reason: told(reason) },
                     Reading::Misconfigured { reason } => Reading::Misconfigured { reason: told(reason) },
                 };
                 Self::Metric(key, Measurement { reading, query, at })

@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 use super::state::State;
 
 /// The version that this build writes.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 /// What states without a version are: none was ever written without.
 const FIRST: i64 = 1;
 
 /// How a state of one version becomes one of the next; the first is of version [`FIRST`].
-const UPGRADES: [fn(&mut Value); 1] = [weights_become_routings];
+const UPGRADES: [fn(&mut Value); 2] = [weights_become_routings, nothing_was_counted];
 const _: () = assert!(UPGRADES.len() as i64 == VERSION - FIRST, "each version before has its upgrade");
 
 /// Why a stored state cannot be used.
@@ -74,6 +74,9 @@ fn weights_become_routings(state: &mut Value) {
         route(waits.get_mut("wanted"));
     }
 }
+
+/// Version 2 knew no verdicts of too few samples and no stretched windows; what it has is what version 3 has without them.
+fn nothing_was_counted(_: &mut Value) {}
 
 fn rename(map: &mut Map<String, Value>, from: &str, to: &str) {
     if let Some(value) = map.remove(from) {

@@ -24,7 +24,7 @@ pub(super) fn halt(names: &Names, check: &Check, reading: &Reading, judged: &Jud
         (Verdict::Fail, Reading::NoData { .. }) => format!("{}: {why}", halted()),
         (Verdict::Fail, _) => format!("{} {why} does not meet {}", halted(), judged.limit),
         (Verdict::Inconclusive, _) => format!("{} {why} is inconclusive", halted()),
-        (Verdict::Misconfigured, _) => format!("{}: {why}", halted()),
+        (Verdict::Misconfigured | Verdict::Several | Verdict::Few, _) => format!("{}: {why}", halted()),
         (Verdict::NoData | Verdict::Early, _) => no_data(names, check, why),
         (Verdict::Error, _) => query_failed(check, why),
     };
@@ -117,6 +117,8 @@ mod tests {
             patience: Duration::from_secs(30),
             on_no_data: OnMissing::Hold,
             on_error: OnMissing::Hold,
+            min_samples: 0,
+            on_few: OnMissing::Hold,
         };
         let measured = Measurement { reading, query: String::new(), at: Timestamp::UNIX_EPOCH };
         let judged = Judged::of(&check, Some(&measured), check.window).0;

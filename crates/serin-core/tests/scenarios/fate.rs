@@ -13,6 +13,8 @@ use super::world::{MINIMUM, Reaction, Workload, World, digest};
 pub(crate) const REVISIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 /// Longest time that passes at once, in seconds.
 const WAIT_MAX: u64 = 200;
+/// Requests enough for any check.
+const PLENTY: u64 = 1_000;
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -348,6 +350,7 @@ pub(crate) fn be_fair(world: &mut World) {
     world.policy.suspended = false;
     (world.blocked, world.invalid, world.request) = (None, None, None);
     world.reactions.clear();
+    world.requests = Some(PLENTY);
     tell(&mut world.target, Pods::Well);
     // `sync` puts right what was changed by hand.
     let stamped = world.target.as_ref().and_then(|target| target.stamped.clone());

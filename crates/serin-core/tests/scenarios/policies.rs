@@ -30,6 +30,8 @@ pub(crate) fn check(name: &str) -> Check {
         patience: Duration::from_secs(30),
         on_no_data: OnMissing::Hold,
         on_error: OnMissing::Fail,
+        min_samples: 0,
+        on_few: OnMissing::Hold,
     }
 }
 
@@ -130,7 +132,7 @@ fn random_check(dice: &mut Dice, name: &str) -> Check {
         1 => Condition::Always,
         _ => Condition::Range(Range { min: Some(GOOD), max: None }),
     };
-    Check {
+    let check = Check {
         condition,
         window: seconds(dice, &[5, 10, 30, 60, 90]),
         own_window: dice.one_in(5),
@@ -138,7 +140,10 @@ fn random_check(dice: &mut Dice, name: &str) -> Check {
         on_no_data: dice.pick(&missing),
         on_error: dice.pick(&missing),
         ..check(name)
-    }
+    };
+    // Two windows in five are of the candidate's requests.
+    let counts = [5, 60].contains(&check.window.as_secs());
+    Check { min_samples: if counts { 10 } else { 0 }, on_few: check.on_no_data, ..check }
 }
 
 /// Shares of all, copies, users with a header and a third backend; in between rounds, pauses and gates.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `set interval=1m threshold=5 deadline=2m drain=5s hold=10 samples=10` | policy numbers |
 //! | `steps 10 analyse 20 analyse pause:5m pause` | the policy's steps |
-//! | `check NAME min=99 max=500 window=30s nodata=hold error=hold as=LABEL` | a metric check; `window-of-its-own=1m` |
+//! | `check NAME min=99 max=500 window=30s nodata=hold error=hold samples=10 few=fail as=LABEL` | a metric check; `window-of-its-own=1m` |
 //! | `webhook NAME KIND LABEL` | a webhook; without a label `metric` and `hook` below know both by their names |
 //! | `skip-analysis on`, `suspend on`, `promotion switch-stable`, `stamps off` | switches |
 //! | `push v2`, `push-again v2`, `edit v2`, `delete target`, `delete canary`, `delete namespace` | Git, or somebody by hand |
@@ -414,9 +414,16 @@ fn check(text: &str) -> Check {
         patience: Duration::from_secs(30),
         on_no_data: OnMissing::Fail,
         on_error: OnMissing::Fail,
+        min_samples: 0,
+        on_few: OnMissing::Hold,
     };
     let mut range = Range::default();
-    let missing = |value: &str| if value == "hold" { OnMissing::Hold } else { OnMissing::Fail };
+    let missing = |value: &str| match value {
+        "hold" => OnMissing::Hold,
+        "fail" => OnMissing::Fail,
+        "pass" => OnMissing::Pass,
+        other => panic!("unknown policy {other}"),
+    };
     for (key, value) in pairs(rest) {
         match key {
             "min" => range.min = Some(value.parse().unwrap()),
@@ -425,6 +432,8 @@ fn check(text: &str) -> Check {
             "window-of-its-own" => (check.window, check.own_window) = (duration(value), true),
             "nodata" => check.on_no_data = missing(value),
             "error" => check.on_error = missing(value),
+            "samples" => check.min_samples = value.parse().unwrap(),
+            "few" => check.on_few = missing(value),
             "as" => check.source = template(value),
             other => panic!("unknown key {other}"),
         }
@@ -468,6 +477,7 @@ fn reaction(text: &str) -> Reaction {
         "fail" => Reaction::Refuses(rest.to_owned()),
         "nodata" => Reaction::Reads(Reading::NoData { reason: rest.to_owned() }),
         "error" => Reaction::Reads(Reading::Error { reason: rest.to_owned() }),
+        "several" => Reaction::Reads(Reading::Several { reason: rest.to_owned() }),
         "misconfigured" => Reaction::Reads(Reading::Misconfigured { reason: rest.to_owned() }),
         value => Reaction::Reads(Reading::Value { value: value.parse().unwrap() }),
     }

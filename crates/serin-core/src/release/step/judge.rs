@@ -1,6 +1,6 @@
 //! What the rounds of checks say, whatever else a release is at: at a step, at a closed gate, paused, suspended, blocked.
 
-use crate::analysis::{self, News, Reading};
+use crate::analysis::{self, News, Reading, Verdict};
 use crate::release::ask::Counter;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::questions::{self, OfRun, Open};
@@ -113,12 +113,15 @@ fn describe(cx: &Context<'_>, news: &News) -> String {
         News::Check { check, reading, judged } => {
             let name = &judged.name;
             let why = judged.text.as_deref().unwrap_or_default();
+            if judged.verdict == Verdict::Few {
+                return format!("{name} has too few samples: {why}");
+            }
             match (cx.policy.watch.checks.get(check), reading) {
                 (Some(check), Reading::Value { value }) => words::failed_value(check, *value),
                 (None, Reading::Value { value }) => format!("{name} {value}"),
                 (_, Reading::List { .. } | Reading::Json { .. }) => format!("{name} {why}"),
                 (_, Reading::NoData { .. }) => format!("{name} has no data: {why}"),
-                (_, Reading::Error { .. } | Reading::Misconfigured { .. }) => {
+                (_, Reading::Error { .. } | Reading::Several { .. } | Reading::Misconfigured { .. }) => {
                     format!("{name} could not be measured: {why}")
                 }
             }
