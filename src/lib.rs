@@ -12,7 +12,7 @@
 //!
 //! [`model`] holds the nouns, [`api`] the Kubernetes types and the keys in which rooms meet on objects, [`cluster`] the
 //! clients, caches, guarded writes and the lease, [`config`] the settings, [`server`] the probes, [`cli`] the verbs, [`forge`] GitHub and its
-//! kind, [`alert`] chats.
+//! kind, [`alert`] chats, [`calendar`] when releases may begin.
 //! [`loadtest`] and [`sandbox`] stand beside: what a release is tested with and where it can be tried.
 
 pub use serin_core::{analysis, model, release};
@@ -21,6 +21,7 @@ pub use serin_sandbox as sandbox;
 
 pub mod alert;
 pub mod api;
+pub mod calendar;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -54,6 +54,8 @@ pub const SYNC: &str = "serin.dev/sync";
 pub const SOURCE: &str = "serin.dev/source";
 /// On the Canary, by `sync`: objects in Git that select the target's pods and will not select primary's, in words.
 pub const RISKS: &str = "serin.dev/risks";
+/// On a Canary, by report: what was seen of it in other environments.
+pub const ENVIRONMENTS: &str = "serin.dev/environments";
 /// On a Rollout, by the engine: its state, JSON. Argo Rollouts' definition has no place for it in the status.
 pub const STATE: &str = "serin.dev/state";
 /// Finalizer on every Canary.

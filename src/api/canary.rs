@@ -11,9 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::CanaryAnalysis;
+use super::environment::WaitFor;
 use super::schema::number;
 use super::service::CanaryService;
 use super::status::CanaryStatus;
+use super::window::ReleaseWindow;
 
 /// Flagger's default of `spec.progressDeadlineSeconds`.
 const PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
@@ -79,6 +81,12 @@ pub struct CanarySpec {
     /// Do nothing, keep everything as it is.
     #[serde(default)]
     pub suspend: bool,
+    /// When releases of new revisions may begin, besides what serin.yaml says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub release_windows: Vec<ReleaseWindow>,
+    /// Other environments that have to have run a new revision first, besides those of serin.yaml.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wait_for: Vec<WaitFor>,
     /// Steps, checks and hooks.
     pub analysis: CanaryAnalysis,
 }

@@ -40,21 +40,33 @@ pub enum Keeps {
 /// What the served Canary definition keeps of our state. No release may start on one that drops part of it: what is decided by
 /// that part would be decided anew at every look, or be lost with the process.
 pub fn keeps_serin_status(crd: &CustomResourceDefinition) -> Keeps {
-    let (Some(theirs), Some(ours)) = (serin_status(crd), crds().first().and_then(serin_status)) else {
-        return Keeps::Nothing;
-    };
-    dropped(&theirs, &ours).map_or(Keeps::All, |path| Keeps::Not(format!("status.serin{path}")))
+    let ours = crds();
+    for field in OURS {
+        let Some(ours) = ours.first().and_then(|ours| below(ours, field)) else { continue };
+        let lost = match below(crd, field) {
+            Some(theirs) => dropped(&theirs, &ours),
+            None if field == OURS[0] => return Keeps::Nothing,
+            None => Some(String::new()),
+        };
+        if let Some(path) = lost {
+            return Keeps::Not(format!("{}{path}", field.join(".")));
+        }
+    }
+    Keeps::All
 }
 
-/// The schema of `status.serin` in the served version.
-fn serin_status(crd: &CustomResourceDefinition) -> Option<JSONSchemaProps> {
+/// What Flagger's definition has not: our state, and what people ask of us alone. A window that is dropped would be open.
+const OURS: [[&str; 2]; 3] = [["status", "serin"], ["spec", "releaseWindows"], ["spec", "waitFor"]];
+
+/// The schema of a field in the served version.
+fn below(crd: &CustomResourceDefinition, field: [&str; 2]) -> Option<JSONSchemaProps> {
     let version = crd.spec.versions.iter().find(|version| version.served && version.name == VERSION)?;
     let root = version.schema.as_ref()?.open_api_v3_schema.as_ref()?;
-    ["status", "serin"]
-        .iter()
+    field
+        .into_iter()
         .try_fold(root, |schema, field| match schema.x_kubernetes_preserve_unknown_fields {
             Some(true) => Some(schema),
-            _ => schema.properties.as_ref()?.get(*field),
+            _ => schema.properties.as_ref()?.get(field),
         })
         .cloned()
 }

@@ -10,6 +10,7 @@ pub mod annotations;
 mod canary;
 mod crds;
 pub mod duration;
+mod environment;
 mod handover;
 mod inventory;
 pub mod managed_fields;
@@ -19,6 +20,7 @@ mod source;
 mod status;
 pub mod strict;
 mod template;
+mod window;
 
 pub use alert::{AlertProvider, AlertProviderSpec};
 pub use analysis::{
@@ -29,6 +31,7 @@ pub use canary::{
     AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,
 };
 pub use crds::{GROUP, Keeps, VERSION, crds, keeps_serin_status};
+pub use environment::{EnvironmentSeen, PromotedSeen, SEEN_MAX, WaitFor, WaitMatch};
 pub use handover::{AwaitsGit, AwaitsKind, Handover};
 pub use inventory::{
     CommitResult, Inventory, InventoryError, Owned, Presence, Removal, RemovalVerdict, SyncedCommit, TargetResult,
@@ -39,6 +42,7 @@ pub use source::{
     SourceSpec, SourceStatus,
 };
 pub use status::{
-    AT_RISK, BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, IGNORED, REBUILT, RECORDED, SerinStatus,
+    AT_RISK, BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, HELD, IGNORED, REBUILT, RECORDED, SerinStatus,
 };
 pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};
+pub use window::{ReleaseWindow, ReleaseWindowKind};

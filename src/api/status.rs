@@ -136,6 +136,9 @@ pub struct CanaryCondition {
 /// Condition type: something outside must be mended before anything goes on.
 pub const BLOCKED: &str = "Blocked";
 
+/// Condition type: the release of a new revision has not begun, and is not to begin yet. There only then.
+pub const HELD: &str = "Held";
+
 /// Condition type: parts of the spec are accepted and not carried out.
 pub const IGNORED: &str = "Ignored";
 

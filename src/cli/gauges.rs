@@ -11,11 +11,14 @@ use tokio::sync::watch;
 use crate::cluster::Claim;
 use crate::sync::SyncStatus;
 
+use super::reload::SettingsHealth;
+
 /// Reads both whenever somebody asks.
 #[derive(Debug)]
 pub(super) struct Gauges {
     pub(super) claim: Claim,
     pub(super) sync: watch::Receiver<SyncStatus>,
+    pub(super) health: SettingsHealth,
 }
 
 impl Collector for Gauges {
@@ -27,6 +30,12 @@ impl Collector for Gauges {
             ConstGauge::new(value).encode(descriptor)
         };
         gauge("serin_lease_held", "1 while this process may write", i64::from(self.claim.is_held()))?;
+        let current = i64::from(self.health.is_current());
+        gauge(
+            "serin_settings_current",
+            "0 while the settings file cannot be used and those before it hold",
+            current,
+        )?;
         let healthy = status.error.is_none() && status.commit.is_some();
         gauge("serin_source_healthy", "1 while repository and cluster can be worked with", i64::from(healthy))?;
         gauge("serin_source_problems", "Problems with files of the source", count(status.problems.len()))?;
@@ -58,7 +67,11 @@ mod tests {
     fn a_scrape_says_how_lease_and_source_are_now() {
         let (sender, sync) = watch::channel(SyncStatus::default());
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Gauges { claim: Claim::always(), sync }));
+        registry.register_collector(Box::new(Gauges {
+            claim: Claim::always(),
+            sync,
+            health: SettingsHealth::default(),
+        }));
         let scrape = || {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

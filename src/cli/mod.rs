@@ -1,5 +1,6 @@
 //! One file per verb; `cli/run.rs` alone wires the rooms together.
 
+pub mod check;
 pub mod completions;
 pub mod connect;
 pub mod crds;
@@ -9,13 +10,16 @@ pub mod exit;
 mod gauges;
 pub mod get;
 mod hey;
+pub mod history;
 mod install;
 pub mod loadtest;
 pub mod logs;
 pub mod output;
 pub mod plan;
 pub mod prune;
+pub mod quarantine;
 mod records;
+pub mod reload;
 pub mod request;
 pub mod rollouts;
 pub mod run;
@@ -84,6 +88,8 @@ enum Verb {
     Sandbox(sandbox::SandboxArgs),
     /// Run the daemon
     Run(Box<crate::config::RunArgs>),
+    /// Check an installation before and after: cluster, rights, mesh, metrics, Git
+    Check(Box<check::CheckArgs>),
     /// Check manifests offline: syntax, schema, references
     Validate(validate::ValidateArgs),
     /// Show what a branch would change in the cluster
@@ -96,6 +102,8 @@ enum Verb {
     /// Show what happened to a release
     #[command(alias = "events")]
     Logs(logs::LogsArgs),
+    /// Show finished releases and what they come to, from the record in Git
+    History(history::HistoryArgs),
     /// Wait until a release is over, for CI
     Wait(wait::WaitArgs),
     /// Release a revision again that failed before
@@ -114,6 +122,11 @@ enum Verb {
     /// Let a paused release go on
     #[command(after_help = asked("resume podinfo -n test"))]
     Resume(request::RequestArgs),
+    /// Release now what waits for a release window or another environment; it is recorded
+    #[command(after_help = asked("release podinfo -n test"))]
+    Release(request::RequestArgs),
+    /// Show what is quarantined, refuse a revision by hand, or let one go
+    Quarantine(quarantine::QuarantineArgs),
     /// Look at the repository now
     Sync(sync::SyncArgs),
     /// Show removals that were refused, or allow one
@@ -234,17 +247,21 @@ async fn dispatch(verb: Verb, log: LogOptions) -> anyhow::Result<u8> {
             log.init()?;
             run::run(*args).await
         }
+        Verb::Check(args) => check::run(*args).await,
         Verb::Validate(args) => validate::run(&args),
         Verb::Plan(args) => plan::run(*args).await,
         Verb::Get(args) => get::run(args).await,
         Verb::Why(args) => get::why(args).await,
         Verb::Logs(args) => logs::run(args).await,
+        Verb::History(args) => history::run(args).await,
         Verb::Wait(args) => wait::run(args).await,
         Verb::Retry(args) => request::run(Asked::Retry, args).await,
         Verb::Promote(args) => request::run(Asked::Promote, args).await,
         Verb::Abort(args) => request::run(Asked::Abort, args).await,
         Verb::Pause(args) => request::run(Asked::Pause, args).await,
         Verb::Resume(args) => request::run(Asked::Resume, args).await,
+        Verb::Quarantine(args) => quarantine::run(args).await,
+        Verb::Release(args) => request::run(Asked::Release, args).await,
         Verb::Sync(args) => sync::run(args).await,
         Verb::Prune(args) => prune::run(args).await,
         Verb::Loadtest(args) => {

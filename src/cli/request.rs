@@ -1,4 +1,4 @@
-//! `serin retry|promote|abort|pause|resume`: asks the daemon through an annotation on the Canary and waits for its answer.
+//! `serin retry|promote|abort|pause|resume|release`: asks the daemon through an annotation on the Canary and waits for its answer.
 //!
 //! The cluster's own access rules decide who may ask: it is a patch of one Canary.
 
@@ -12,9 +12,10 @@ use serde_json::json;
 
 use crate::api::Canary;
 use crate::api::annotations::{MANAGER_CLI, REQUEST};
+use crate::model::NamespacedName;
 use crate::release::{Event, EventType, State, Verb, WaitingOn, wire};
 
-use super::connect::ClusterArgs;
+use super::connect::{ClusterArgs, Connection};
 use super::exit::{CliError, Exit};
 use super::output;
 
@@ -36,27 +37,70 @@ pub struct RequestArgs {
     cluster: ClusterArgs,
 }
 
+/// A Canary that was found.
+pub(super) struct Found {
+    /// `<namespace>/<name>`.
+    pub(super) key: NamespacedName,
+    pub(super) canary: Canary,
+}
+
+/// What the daemon answered.
+pub(super) enum Answered {
+    /// Yes, and the state that it leads to.
+    Yes(Box<State>),
+    /// No, and why.
+    No(String),
+}
+
 /// Asks and prints the answer.
 pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
     let RequestArgs { name, namespace, cluster } = args;
     let connection = cluster.connect().await?;
+    let found = find(&connection, &name, namespace.as_deref()).await?;
+    let Found { key, canary } = &found;
+    let subject = subject(verb, canary).map_err(|reason| {
+        CliError::input(anyhow::anyhow!("Canary {key}: {reason}"))
+            .hint(format!("`serin get {name} -n {}` shows what it does", key.namespace))
+    })?;
+    if let Some(done) = nothing_to_do(verb, canary) {
+        output::data(&format!("{key}: {done}\n"))?;
+        return Ok(Exit::Done.code());
+    }
+    match ask(&connection, &found, verb, &subject).await? {
+        Answered::No(message) => {
+            output::message(&message);
+            Ok(Exit::Failed.code())
+        }
+        Answered::Yes(state) => {
+            let next = what_happens_now(verb, &state, &subject, &format!("{name} -n {}", key.namespace));
+            output::data(&format!("{key}: {next}\n"))?;
+            Ok(Exit::Done.code())
+        }
+    }
+}
+
+/// Reads a Canary; in the context's namespace where none is named.
+pub(super) async fn find(connection: &Connection, name: &str, namespace: Option<&str>) -> anyhow::Result<Found> {
     let client = connection.client.clone();
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace()).to_owned();
     let api: Api<Canary> = Api::namespaced(client, &namespace);
     let read = format!("read Canary {namespace}/{name}");
-    let found = api.get_opt(&name).await.map_err(|error| connection.failed(error, &read))?;
-    let canary = found.ok_or_else(|| {
+    let canary = api.get_opt(name).await.map_err(|error| connection.failed(error, &read))?;
+    let canary = canary.ok_or_else(|| {
         let missing = anyhow::anyhow!("Canary {namespace}/{name} does not exist");
         CliError::input(missing).hint("`serin get -A` lists all of them")
     })?;
-    let subject = subject(verb, &canary).map_err(|reason| {
-        CliError::input(anyhow::anyhow!("Canary {namespace}/{name}: {reason}"))
-            .hint(format!("`serin get {name} -n {namespace}` shows what it does"))
-    })?;
-    if let Some(done) = nothing_to_do(verb, &canary) {
-        output::data(&format!("{namespace}/{name}: {done}\n"))?;
-        return Ok(Exit::Done.code());
-    }
+    Ok(Found { key: NamespacedName::new(namespace, name), canary })
+}
+
+/// Asks the daemon, and waits for its answer.
+pub(super) async fn ask(
+    connection: &Connection,
+    found: &Found,
+    verb: Verb,
+    subject: &str,
+) -> anyhow::Result<Answered> {
+    let NamespacedName { namespace, name } = &found.key;
     if let Some(reason) = super::get::nobody_works(&connection.client).await {
         let silent = anyhow::anyhow!("the daemon is not running: {reason}");
         return Err(CliError::unreachable(silent)
@@ -66,21 +110,16 @@ pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
     let raw = format!("{verb}/{subject}/{}", Timestamp::now().as_nanosecond());
     let patch = json!({"metadata": {"annotations": {REQUEST: raw}}});
     let params = PatchParams { field_manager: Some(MANAGER_CLI.to_owned()), ..PatchParams::default() };
-    api.patch_metadata(&name, &params, &Patch::Merge(&patch))
+    let api: Api<Canary> = Api::namespaced(connection.client.clone(), namespace);
+    api.patch_metadata(name, &params, &Patch::Merge(&patch))
         .await
         .map_err(|error| connection.failed(error, &format!("patch Canary {namespace}/{name}")))?;
-    let answer = tokio::time::timeout(ANSWER_MAX, answer(api, &name, &raw, verb)).await.map_err(|_| {
+    let answer = tokio::time::timeout(ANSWER_MAX, answer(api, name, &raw, verb)).await.map_err(|_| {
         let silent = anyhow::anyhow!("no answer within {} s", ANSWER_MAX.as_secs());
         CliError::unreachable(silent).hint("is `serin run` up? It answers when it is; the request stays")
     })?;
     let (Event { kind, message }, state) = answer;
-    if kind == EventType::Warning {
-        output::message(&message);
-        return Ok(Exit::Failed.code());
-    }
-    let next = what_happens_now(verb, &state, &subject, &format!("{name} -n {namespace}"));
-    output::data(&format!("{namespace}/{name}: {next}\n"))?;
-    Ok(Exit::Done.code())
+    Ok(if kind == EventType::Warning { Answered::No(message) } else { Answered::Yes(Box::new(state)) })
 }
 
 /// What is so already, and need not be asked for.
@@ -102,12 +141,14 @@ fn what_happens_now(verb: Verb, state: &State, subject: &str, named: &str) -> St
             "paused at {at} %; its checks go on and still roll it back. `serin resume {named}` lets it go on"
         ),
         Verb::Resume => format!("goes on at {at} %"),
+        Verb::Quarantine => format!("{subject} is not released any more"),
+        Verb::Release => format!("{subject} is released now; the record says that it did not wait"),
         Verb::Promote => "is promoted without the remaining steps".to_owned(),
         Verb::Abort => format!(
             "is rolled back: traffic goes to primary now, Git is put right then. `serin get {named}` shows both"
         ),
         Verb::Retry => match &state.waiting_on {
-            Some(WaitingOn::Quarantine { revision }) if revision.digest.short() != subject => {
+            Some(WaitingOn::Quarantine { revision, .. }) if revision.digest.short() != subject => {
                 format!(
                     "{subject} may be released again, once Git names it; now it names {}",
                     revision.digest.short()
@@ -123,9 +164,15 @@ fn what_happens_now(verb: Verb, state: &State, subject: &str, named: &str) -> St
 fn subject(verb: Verb, canary: &Canary) -> Result<String, &'static str> {
     let state = state_of(canary).ok_or("the daemon has not seen it yet")?;
     match verb {
+        // It names what it refuses.
+        Verb::Quarantine => Err("name the revision"),
         Verb::Retry => {
             let newest = state.quarantine.last().ok_or("no revision of it has failed")?;
             Ok(newest.revision.digest.short().to_owned())
+        }
+        Verb::Release => {
+            let held = state.held().ok_or("nothing waits for a release window or another environment")?;
+            Ok(held.revision.digest.short().to_owned())
         }
         Verb::Promote | Verb::Abort | Verb::Pause | Verb::Resume => {
             let release = state.release().ok_or("nothing is being released")?;
@@ -134,7 +181,7 @@ fn subject(verb: Verb, canary: &Canary) -> Result<String, &'static str> {
     }
 }
 
-fn state_of(canary: &Canary) -> Option<State> {
+pub(super) fn state_of(canary: &Canary) -> Option<State> {
     let serin = canary.status.as_ref()?.serin.as_ref()?;
     wire::read(serin.version, serin.state.clone()).ok().flatten()
 }

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Chats, HttpChats};
@@ -17,16 +18,17 @@ use crate::cluster::{
     Claim, Clock, Cluster, ConnectOptions, EffectProbe, Lease, LeaseConfig, Lender, NoProbe, Reflected,
     SharedWatch, Wake, Writer,
 };
-use crate::config::{RollbackMode, RunArgs, Settings};
+use crate::config::{EnvironmentSettings, RollbackMode, RunArgs, Settings};
 use crate::controller::{self, ControllerContext, ControllerSettings, Telemetry};
 use crate::forge::{self, Forge};
-use crate::git::{Identity, SigningKey, Store};
+use crate::git::{AllowedSigners, Identity, SigningKey, Store};
 use crate::hook::{HookCaller, HttpHooks};
 use crate::http::HttpClients;
 use crate::metrics::{MetricProvider, Prometheus};
 use crate::model::Projection;
 use crate::release::Guards;
 use crate::render::{Program, Renderer};
+use crate::report::environments::{self, Environment};
 use crate::report::writer::BATCH;
 use crate::report::{self, ReporterSettings, RollbackCommits, WatchedBranch, alerts, statuses};
 use crate::server::{self, Hooks, Pushed, ServerState};
@@ -36,6 +38,7 @@ use super::exit::{CliError, Exit};
 use super::gauges::Gauges;
 use super::install::install_crds;
 use super::records::Records;
+use super::reload::{Reloads, SettingsHealth, TRIAL};
 use super::signal;
 
 /// How long the loops may take to finish what they are writing once they are told to stop; a pod has 30 s in all.
@@ -59,6 +62,8 @@ pub struct Backends {
     pub listener: Option<TcpListener>,
     /// What is done so that no request fails for want of pods.
     pub guards: Guards,
+    /// Whether the settings are those of the file.
+    pub health: SettingsHealth,
 }
 
 impl Backends {
@@ -87,6 +92,7 @@ impl Backends {
             clock: cluster.clock(),
             listener: Some(listener),
             guards: Guards::default(),
+            health: SettingsHealth::default(),
         })
     }
 }
@@ -107,17 +113,54 @@ pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
         tracing::info!("{told}: stopping");
         stop.cancel();
     });
-    daemon(settings, shutdown).await?;
+    with_reloads(settings, args, shutdown).await?;
     Ok(Exit::Done.code())
+}
+
+/// Runs, and begins anew whenever the settings file says something else that can be used.
+async fn with_reloads(mut settings: Settings, args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let health = SettingsHealth::default();
+    let mut reloads = Reloads::of(args, health.clone());
+    // What held before, while the present ones are on trial.
+    let mut former: Option<Settings> = None;
+    loop {
+        let (stop, began) = (shutdown.child_token(), Instant::now());
+        let mut running = std::pin::pin!(daemon_of(settings.clone(), health.clone(), stop.clone()));
+        let ended = tokio::select! {
+            ended = &mut running => ended,
+            next = reloads.next(&settings) => {
+                tracing::info!("the settings changed: starting anew with them");
+                stop.cancel();
+                running.await?;
+                former = Some(std::mem::replace(&mut settings, next));
+                continue;
+            }
+        };
+        match (ended, former.take()) {
+            (Err(error), Some(good)) if began.elapsed() < TRIAL && !shutdown.is_cancelled() => {
+                tracing::error!(
+                    "the new settings do not work, going on with those before: {}",
+                    crate::cluster::explain(&*error)
+                );
+                health.set(false);
+                settings = good;
+            }
+            (ended, _) => return ended,
+        }
+    }
 }
 
 /// The whole daemon with its real backends.
 pub async fn daemon(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    daemon_of(settings, SettingsHealth::default(), shutdown).await
+}
+
+async fn daemon_of(settings: Settings, health: SettingsHealth, shutdown: CancellationToken) -> anyhow::Result<()> {
     let options = ConnectOptions { kubeconfig: settings.kubeconfig.clone(), context: settings.context.clone() };
     let cluster = Cluster::connect(&options).await.map_err(|error| {
         CliError::input(error).hint("name a cluster with --kubeconfig or $KUBECONFIG; `serin sandbox` makes one")
     })?;
-    let backends = Backends::over_http(&settings, &cluster).await?;
+    let backends = Backends { health, ..Backends::over_http(&settings, &cluster).await? };
     daemon_with(settings, cluster, backends, shutdown).await
 }
 
@@ -140,19 +183,20 @@ pub async fn daemon_with(
     let release = CancellationToken::new();
     let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let mut lease: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let Backends { metrics, hooks, forge, chats, probe, clock, listener, guards } = backends;
+    let Backends { metrics, hooks, forge, chats, probe, clock, listener, guards, health } = backends;
     let claim = claim(&settings, &cluster, &mut lease, release.clone());
     let writer = Writer::new(claim.clone()).with_probe(probe);
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);
     let (sync_status, synced) = watch::channel(SyncStatus::default());
-    registry.register_collector(Box::new(Gauges { claim, sync: synced.clone() }));
+    registry.register_collector(Box::new(Gauges { claim, sync: synced.clone(), health }));
     let mut canaries = SharedWatch::of::<Canary>(&cluster, settings.namespace.as_deref());
     let synced_canaries = sync::watched_canaries(&mut canaries);
     let recorded_canaries = report::git::watched_canaries(&mut canaries);
     let journals = report::events::Journals::of(&mut canaries);
     let released_canaries = controller::Canaries::of(&mut canaries);
     let told_targets = statuses::watched_targets(&mut canaries);
+    let waiting_canaries = environments::watched_waiting(&mut canaries);
     let told_alerts = alerts::watched_alerts(&mut canaries);
     let mut sources = SharedWatch::of::<Source>(&cluster, Some(&settings.lease.namespace));
     let told_sources = statuses::watched_sources(&mut sources);
@@ -216,6 +260,17 @@ pub async fn daemon_with(
         chats,
         now: now.clone(),
     });
+    let environments = environments::Context {
+        cluster: cluster.clone(),
+        writer: writer.clone(),
+        canaries: waiting_canaries,
+        store: store.clone(),
+        remote: remote.clone(),
+        environments: environments_of(&settings)?,
+        wait_for: settings.wait_for.clone(),
+        every: settings.git.poll_interval,
+        now: now.clone(),
+    };
     let reporter = report::git::Context {
         cluster: cluster.clone(),
         writer: writer.clone(),
@@ -254,8 +309,8 @@ pub async fn daemon_with(
         status: sync_status,
         shutdown: stop.clone(),
     };
-    let (stop_engine, stop_events, stop_report, stop_statuses, stop_alerts) =
-        (stop.clone(), stop.clone(), stop.clone(), stop.clone(), stop.clone());
+    let (stop_engine, stop_events, stop_report, stop_statuses, stop_alerts, stop_environments) =
+        (stop.clone(), stop.clone(), stop.clone(), stop.clone(), stop.clone(), stop.clone());
     let namespace = settings.namespace.clone();
     loops.spawn(async move { controller::run(context, stop_engine).await.context("the release engine ended") });
     loops.spawn(async move {
@@ -272,6 +327,10 @@ pub async fn daemon_with(
     });
     loops.spawn(async move {
         statuses::run(statuses, stop_statuses).await;
+        Ok(())
+    });
+    loops.spawn(async move {
+        environments::run(environments, stop_environments).await;
         Ok(())
     });
     if let Some(alerts) = alerts {
@@ -345,6 +404,8 @@ fn controller_settings(settings: &Settings, tells_forge: bool, guards: Guards) -
         guards,
         selector_labels: settings.selector_labels.clone(),
         loopback: calls_itself(settings),
+        windows: settings.windows.clone(),
+        wait_for: settings.wait_for.clone(),
         rollouts: settings.rollouts,
     }
 }
@@ -403,6 +464,20 @@ fn statuses_settings(settings: &Settings) -> statuses::Settings {
         path: settings.git.path.clone(),
         status_branch: settings.git.status_branch.short().to_owned(),
     }
+}
+
+/// The environments whose records are read, with the keys that they are believed by.
+fn environments_of(settings: &Settings) -> anyhow::Result<Vec<Environment>> {
+    let read = |environment: &EnvironmentSettings| {
+        let EnvironmentSettings { name, branch, signers } = environment.clone();
+        let read = |path: &Path| -> anyhow::Result<AllowedSigners> {
+            AllowedSigners::parse(&std::fs::read_to_string(path)?).map_err(anyhow::Error::msg)
+        };
+        let named = || format!("failed to read allowedSignersFile of environment {name}");
+        let signers = signers.as_deref().map(read).transpose().with_context(named).map_err(CliError::input)?;
+        Ok(Environment { name, branch, signers })
+    };
+    settings.environments.iter().map(read).collect()
 }
 
 /// What signs our commits, if they are to be signed.

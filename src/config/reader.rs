@@ -144,6 +144,8 @@ pub(super) struct Fields {
     path: String,
     fields: Vec<(Spanned<String>, Spanned<Tree>)>,
     known: Vec<&'static str>,
+    /// Where it was written; nowhere, as far as anybody asks.
+    place: Place,
 }
 
 impl Fields {
@@ -171,8 +173,12 @@ impl Fields {
             })?
         };
         match tree {
-            Tree::Null => Ok(Self { path: String::new(), fields: Vec::new(), known: Vec::new() }),
-            Tree::Map(fields) => Ok(Self { path: String::new(), fields, known: Vec::new() }),
+            Tree::Null => {
+                Ok(Self { path: String::new(), fields: Vec::new(), known: Vec::new(), place: Place::default() })
+            }
+            Tree::Map(fields) => {
+                Ok(Self { path: String::new(), fields, known: Vec::new(), place: Place::default() })
+            }
             Tree::Scalar(_) | Tree::Bool(_) | Tree::Number(_) | Tree::List(_) => {
                 Err(syntax(Place { line: 1, column: 1 }, "expected a mapping such as `git:`"))
             }
@@ -212,7 +218,36 @@ impl Fields {
                 Vec::new()
             }
         };
-        Self { path, fields, known: Vec::new() }
+        Self { path, fields, known: Vec::new(), place: Place::default() }
+    }
+
+    /// A list of mappings; empty when absent.
+    pub(super) fn sections(&mut self, field: &'static str, errors: &mut Errors<'_>) -> Vec<Self> {
+        let path = self.full(field);
+        let Some(node) = self.take(field) else { return Vec::new() };
+        let place = Place::from(&node);
+        let Tree::List(items) = node.value else {
+            errors.add(place, &format!("`{path}` must be a list"));
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let place = Place::from(&item);
+            match item.value {
+                Tree::Map(fields) => sections.push(Self { path, fields, known: Vec::new(), place }),
+                _ => errors.add(place, &format!("`{path}` must be a mapping")),
+            }
+        }
+        sections
+    }
+
+    /// A text that has to be there.
+    pub(super) fn needed(&mut self, field: &'static str, errors: &mut Errors<'_>) -> Option<String> {
+        if !self.has(field) {
+            errors.add(self.place, &format!("`{}` is missing", self.full(field)));
+        }
+        self.text(field, errors).map(|(text, _)| text)
     }
 
     /// A text.

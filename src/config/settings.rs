@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::RunArgs;
+use super::environments::{self, EnvironmentSettings};
 use super::forge;
 use super::git::{self, GitSettings};
 use super::reader::{ConfigError, Errors, Fields, Place};
-use crate::api::duration;
+use super::windows;
+use crate::api::{WaitFor, duration};
+use crate::calendar::Window;
 use crate::forge::{ForgeSettings, SecretSource};
 
 /// Default time the canary is kept after weight 0 has been observed.
@@ -59,6 +62,12 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// Labels that may identify a workload's pods, most wanted first.
     pub selector_labels: Vec<String>,
+    /// When releases may begin.
+    pub windows: Vec<Window>,
+    /// Whose records are read, too.
+    pub environments: Vec<EnvironmentSettings>,
+    /// What every release waits for.
+    pub wait_for: Vec<WaitFor>,
     /// Install our custom resource definitions first.
     pub install_crds: bool,
     /// Release Argo Rollouts' Rollouts, too.
@@ -188,6 +197,8 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
     };
     let drain = fields.parsed("drain", errors, duration::parse).unwrap_or(DRAIN);
     let settle = fields.parsed("settle", errors, duration::parse).unwrap_or(SETTLE);
+    let windows = windows::read(fields, errors);
+    let (environments, wait_for) = environments::read(fields, here, errors);
     let file_rollouts = fields.flag("rollouts", errors).unwrap_or(false);
     let file_namespace = fields.text("namespace", errors).map(|(namespace, _)| namespace);
     let selector_labels = fields.texts("selectorLabels", errors).filter(|labels| !labels.is_empty());
@@ -209,6 +220,9 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
         namespace: namespace.clone().or(file_namespace),
         selector_labels: selector_labels
             .unwrap_or_else(|| SELECTOR_LABELS.iter().map(|&label| label.to_owned()).collect()),
+        windows,
+        environments,
+        wait_for,
         install_crds: *install_crds,
         rollouts: *rollouts || file_rollouts,
     })

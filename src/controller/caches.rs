@@ -9,8 +9,8 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::{PROJECTED, PROJECTED_FORGE, REQUEST, RISKS, ROLLBACK, UNRECORDED};
-use crate::api::{CanarySpec, Metric, MetricTemplateSpec};
+use crate::api::annotations::{ENVIRONMENTS, PROJECTED, PROJECTED_FORGE, REQUEST, RISKS, ROLLBACK, UNRECORDED};
+use crate::api::{CanarySpec, EnvironmentSeen, Metric, MetricTemplateSpec};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved, Said, SharedWatch, explain};
 use crate::model::{Frozen, NamespacedName, Projected, Projection, RollbackNote};
 use crate::rollout::keys::MANAGED_BY;
@@ -61,6 +61,8 @@ pub(super) struct CanaryView {
     pub(super) unrecorded: Option<String>,
     /// What leaves primary's pods out, in words.
     pub(super) risks: Option<String>,
+    /// What was seen of it in other environments.
+    pub(super) environments: Vec<EnvironmentSeen>,
     /// The spec, or why it cannot be read.
     pub(super) spec: Result<CanarySpec, String>,
     /// As it is, to write only what changes.
@@ -91,6 +93,9 @@ impl CanaryView {
             rollback: annotation(ROLLBACK).and_then(|text| serde_json::from_str(&text).ok()),
             unrecorded: annotation(UNRECORDED),
             risks: annotation(RISKS),
+            environments: annotation(ENVIRONMENTS)
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or_default(),
             finalizers: metadata.finalizers.unwrap_or_default(),
             spec: serde_json::from_value(object.data["spec"].clone()).map_err(|error| error.to_string()),
             status: Frozen::of(&object.data["status"]),

@@ -15,6 +15,7 @@ mod finalize;
 mod former;
 mod frozen;
 mod hands;
+mod holds;
 mod means;
 mod measure;
 mod memory;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::api::{CanarySpec, MetricTemplateSpec};
 use crate::model::{Frozen, NamespacedName, Projection};
 use crate::release::{
-    Answers, AutoscalerObserved, Deleting, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Side,
+    Answers, AutoscalerObserved, Deleting, Hold, Limits, Observed, Obstacle, Policy, Request, RouteObserved, Side,
     Unaccepted, Verb,
 };
 use crate::router::{DEFAULT_PROVIDER, Istio, Leads, Pods, RouteRequest, Router, ServiceSet, router_of, services};
@@ -26,6 +26,8 @@ pub(super) struct Heard {
     pub(super) invalid: Option<String>,
     /// Why the last action could not be carried out.
     pub(super) problem: Option<String>,
+    /// What a new revision waits for.
+    pub(super) hold: Option<Hold>,
     pub(super) deleting: Option<Deleting>,
 }
 
@@ -158,7 +160,7 @@ impl Look<'_> {
 
     /// Everything at once.
     pub(super) fn observe(&self, policy: &Policy, heard: Heard, projections: &[Projection]) -> Observed {
-        let Heard { answers, asking_since, invalid, problem, deleting } = heard;
+        let Heard { answers, asking_since, invalid, problem, hold, deleting } = heard;
         let target = self.target();
         let route = self.route(deleting.is_some());
         // Whoever goes is not kept by what stands in the way of releases.
@@ -171,6 +173,7 @@ impl Look<'_> {
             remembered: target.as_ref().and_then(|view| view.remembered.clone()),
             obstacle,
             problem,
+            hold,
             deleting,
             size: target.as_ref().and_then(|view| view.size).filter(|_| self.spec.autoscaler_ref.is_none()),
             target: target.map(|view| view.as_target(self.target_limits())),
@@ -410,6 +413,8 @@ pub(super) fn request(canary: &CanaryView) -> Option<Request> {
         "retry" => Verb::Retry,
         "pause" => Verb::Pause,
         "resume" => Verb::Resume,
+        "release" => Verb::Release,
+        "quarantine" => Verb::Quarantine,
         other => {
             tracing::warn!(canary = %canary.key, verb = other, "request with an unknown verb is ignored");
             return None;

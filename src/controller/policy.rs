@@ -6,11 +6,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::duration::DurationError;
 use crate::api::{CanaryAnalysis, CanaryService, CanarySpec, Metric, WebhookType};
+use crate::calendar::{self, Window, WindowProblem};
 use crate::model::NamespacedName;
 use crate::release::{Hook, HookKind, Names, Policy, Promotion, Rounds};
 use crate::router::{DEFAULT_PROVIDER, FieldProblem, RouteAsk, providers, router_of};
 
 use super::checks::{MIN_SAMPLES, check};
+use super::holds;
 use super::observe::router_for;
 use super::queries::FindTemplate;
 use super::settings::ControllerSettings;
@@ -268,6 +270,12 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
         });
     };
     refuse_ports(service)?;
+    windows(spec)?;
+    holds::bakes(&spec.wait_for).map_err(|(index, source)| PolicyError::Duration {
+        path: format!("spec.waitFor[{index}].bake"),
+        what: format!("spec.waitFor[{index}].bake"),
+        source,
+    })?;
     let CanaryAnalysis { primary_ready_threshold, canary_ready_threshold, .. } = &spec.analysis;
     let partly = |threshold: &Option<i64>| threshold.is_some_and(|percent| percent != 100);
     if partly(primary_ready_threshold) {
@@ -277,6 +285,18 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
     } else {
         Ok(())
     }
+}
+
+/// When releases of this Canary may begin.
+pub(super) fn windows(spec: &CanarySpec) -> Result<Vec<Window>, PolicyError> {
+    calendar::compile(&spec.release_windows).map_err(|problem| {
+        let WindowProblem { index, field, message } = problem;
+        let path = match index {
+            Some(index) => format!("spec.releaseWindows[{index}].{field}"),
+            None => "spec.releaseWindows".to_owned(),
+        };
+        PolicyError::Invalid { message: format!("{path}: {message}"), path }
+    })
 }
 
 /// Numbers that the API server would refuse in each of the generated Services.

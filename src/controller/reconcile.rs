@@ -28,7 +28,7 @@ use super::policy::{compile, notices};
 use super::routes::{RESOLVE_AGAIN, Served};
 use super::status::{Extras, kept_spec, last_spec, left_alone, project, stored_state};
 use super::telemetry::Telemetry;
-use super::{crd, persist};
+use super::{crd, holds, persist};
 
 /// When to look again even if nothing wakes us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +221,9 @@ impl Reconciler {
         let deleting = if canary.deleting { Some(deleting(&look, &self.means.cluster).await?) } else { None };
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
         let kept = if invalid.is_none() { kept_spec(&spec) } else { Value::Null };
-        let heard = Heard { answers, asking_since, invalid, problem: memory.trouble.problem.clone(), deleting };
+        let hold = holds::hold(&self.means.settings, &look, now);
+        let problem = memory.trouble.problem.clone();
+        let heard = Heard { answers, asking_since, invalid, problem, hold, deleting };
         let observed = look.observe(&policy, heard, &self.means.settings.projections);
         let notices: Vec<String> = notices.into_iter().chain(look.fixed()).collect();
         memory.ignored = (!notices.is_empty()).then(|| notices.join("; "));

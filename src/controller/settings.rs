@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::api::WaitFor;
+use crate::calendar::Window;
 use crate::model::Projection;
 use crate::release::Guards;
 
@@ -31,6 +33,10 @@ pub struct ControllerSettings {
     pub loopback: bool,
     /// Whether Argo Rollouts' Rollouts are released, too.
     pub rollouts: bool,
+    /// When releases may begin, whatever Canary they are of.
+    pub windows: Vec<Window>,
+    /// What every Canary waits for.
+    pub wait_for: Vec<WaitFor>,
     /// Projections that an end waits for before it leaves the outbox.
     pub projections: Vec<Projection>,
 }
@@ -49,6 +55,8 @@ impl ControllerSettings {
             selector_labels: Vec::new(),
             loopback: true,
             rollouts: false,
+            windows: Vec::new(),
+            wait_for: Vec::new(),
             projections: Vec::new(),
         }
     }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::{
-    AT_RISK, AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanarySpec, CanaryStatus, Handover,
-    IGNORED, REBUILT, RECORDED, SerinStatus,
+    AT_RISK, AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanarySpec, CanaryStatus, HELD,
+    Handover, IGNORED, REBUILT, RECORDED, SerinStatus,
 };
 use crate::model::{Cookie, Sticky};
 use crate::release::wire::{self, WireError};
@@ -120,10 +120,12 @@ pub(super) fn project(
     };
     let obstacle = state.and_then(|state| state.obstacle.as_deref());
     let blocked = extras.problem.or(obstacle).map(|reason| made(BLOCKED, "True", "Blocked", reason));
+    let held = state.and_then(State::held).map(|held| made(HELD, "True", held.reason, &held.message));
     let ignored = extras.ignored.map(|what| made(IGNORED, "True", "NotSupportedYet", what));
     let at_risk = extras.at_risk.map(|what| made(AT_RISK, "True", "NotSelected", what));
     // Flagger's own first: there are scripts that read the first one.
-    status.conditions = [promoted, blocked, ignored, at_risk, rebuilt, unrecorded].into_iter().flatten().collect();
+    status.conditions =
+        [promoted, blocked, held, ignored, at_risk, rebuilt, unrecorded].into_iter().flatten().collect();
     if status.phase != old.phase || old.last_transition_time.is_none() {
         status.last_transition_time = Some(now);
     }

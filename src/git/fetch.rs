@@ -26,6 +26,19 @@ impl Store {
         .await
     }
 
+    /// Whether the remote takes pushes from our credentials, as far as it says before any is made: a protected branch, or a hook,
+    /// may still refuse one. Nothing is sent.
+    ///
+    /// # Errors
+    /// If it cannot be reached, or takes none.
+    pub async fn may_push(&self, remote: &Remote) -> Result<(), GitError> {
+        let remote = remote.clone();
+        self.run("asking the git remote for pushes", PROBE_DEADLINE, move |inner, until| {
+            may_push(inner, &remote, until)
+        })
+        .await
+    }
+
     /// Brings the ref's commit into the store and says which it is; `None` if the ref does not exist.
     ///
     /// A damaged store is made again first.
@@ -96,6 +109,27 @@ pub(super) fn probe(
         })?,
     };
     found.map(commit_id).transpose()
+}
+
+fn may_push(inner: &Inner, remote: &Remote, until: Until) -> Result<(), GitError> {
+    match remote.location() {
+        Location::Local(_) => {
+            there_is(remote)?;
+            let unreachable = |error: &git2::Error| GitError::from_remote(remote.url(), error);
+            let repo = Repository::open(remote.connect_url()).map_err(|error| unreachable(&error))?;
+            // As a push does before anything else: a file of its own beside the objects.
+            tempfile::tempfile_in(repo.commondir().join("objects")).map(drop).map_err(|error| GitError::Denied {
+                url: remote.to_string(),
+                reason: format!("nothing can be written there: {error}"),
+            })
+        }
+        Location::Http | Location::Ssh => inner.with(|repo| {
+            let mut handle = repo.remote_anonymous(&remote.connect_url()).map_err(|error| inner.local(&error))?;
+            let talk = remote.talk(until);
+            let connected = handle.connect_auth(Direction::Push, Some(talk.callbacks()), Some(proxy()));
+            connected.map(drop).map_err(|error| talk.error(&error))
+        }),
+    }
 }
 
 /// libgit2 takes a folder that is not there for a URL of an unknown kind.

@@ -10,6 +10,7 @@ mod defaults;
 mod describe;
 mod digest;
 mod error;
+mod images;
 mod kustomization;
 mod lines;
 mod padding;
@@ -26,6 +27,7 @@ pub use cache::{FileCache, ParseCache};
 pub use describe::describe_change;
 pub use digest::{canonical_template, template_digest};
 pub use error::{ManifestError, snippet};
+pub use images::images;
 pub use kustomization::{Kustomization, Reference, is_kustomization, is_kustomizes};
 pub use lines::LineIndex;
 pub use pins::{

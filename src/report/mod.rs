@@ -7,8 +7,10 @@
 
 pub mod alerts;
 pub mod configs;
+pub mod environments;
 pub mod events;
 pub mod git;
+pub mod history;
 pub mod rebuild;
 pub mod record;
 pub mod rollback;

@@ -6,10 +6,12 @@
 //! <namespace>/<name>.yaml                   one target: phase, weight, checks, what is promoted
 //! manifests/<namespace>/<name>/<file>       the promoted manifest's own bytes: a rebuild needs them, and they stay reachable
 //! history/<namespace>/<name>/<end>-<id>.yaml  the last finished releases
+//! ledger/<namespace>/<name>.tsv             a line for each finished release of a year or so
 //! ```
 //!
 //! Nothing here is a Secret that was not in Git already: the only contents are manifests from the watched branch.
 
+mod ledger;
 mod open;
 mod read;
 mod table;
@@ -20,10 +22,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::configs::{self, ConfigFile};
-use crate::manifest::{Manifest, parse_each};
-use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, ReleaseId, Revision};
+use crate::manifest::{Manifest, parse_each, template_digest};
+use crate::model::{CommitId, Digest, NamespacedName, ObjectRef, Quarantined, ReleaseId, Revision};
 use crate::release::{CheckResult, Outcome};
 
+pub use ledger::Line;
 pub(super) use open::open_rollbacks;
 pub(super) use read::template_in;
 pub use read::{PromotedManifest, Record, RecordError};
@@ -75,6 +78,8 @@ pub struct TargetReport {
     pub recorded: Option<ReleaseId>,
     /// Revisions that were rolled back on the watched branch, and by which commit.
     pub rolled_back: Vec<(Digest, CommitId)>,
+    /// Revisions that are not released by themselves.
+    pub quarantined: Vec<Quarantined>,
     /// Terminal outcomes not yet seen in Git, oldest first.
     pub outbox: Vec<Outcome>,
     /// Outcomes that did not fit into the outbox.
@@ -97,6 +102,15 @@ impl ManifestFile {
     pub(super) fn is_revision(&self, target: &ObjectRef, digest: &Digest) -> bool {
         let template = template_in(&self.text, target);
         template.is_some_and(|template| configs::is_revision(&template, &self.configs, digest))
+    }
+
+    /// The revisions that a target in it may be, with the configs that it reads: in its plain form, and reading copies.
+    pub fn revisions(&self, target: &ObjectRef) -> Vec<Digest> {
+        let Some(template) = template_in(&self.text, target) else { return Vec::new() };
+        let pinned = configs::pinned_by(&template, &self.configs).map(|pinned| pinned.digest);
+        let mut revisions = vec![template_digest(&template)];
+        revisions.extend(pinned.filter(|pinned| !revisions.contains(pinned)));
+        revisions
     }
 
     /// Whether a target is the same in both, and reads the same.
@@ -123,18 +137,20 @@ pub struct Input<'a> {
     pub manifests: &'a BTreeMap<NamespacedName, ManifestFile>,
     /// What became of failed releases in Git.
     pub rollbacks: &'a Rollbacks,
+    /// When the commits that finished releases came from were made, where that is known.
+    pub committed: &'a BTreeMap<CommitId, Timestamp>,
 }
 
 /// The new files of the branch.
 pub fn build(old: &Files, input: &Input<'_>) -> Files {
-    let Input { cluster, writer, reports, gone, manifests, rollbacks } = *input;
+    let Input { cluster, writer, reports, gone, manifests, rollbacks, committed } = *input;
     let mut files = old.clone();
     for canary in gone {
-        let own = [target_path(canary), history_folder(canary), manifest_folder(canary)];
+        let own = [target_path(canary), history_folder(canary), manifest_folder(canary), ledger_path(canary)];
         files.retain(|path, _| !own.iter().any(|own| path.starts_with(own.as_str())));
     }
     for report in reports {
-        put_history(&mut files, report, rollbacks);
+        put_history(&mut files, report, rollbacks, committed);
         put_target(&mut files, report, manifests.get(&report.canary));
     }
     open::settle(&mut files, rollbacks);
@@ -175,13 +191,34 @@ fn history_path(canary: &NamespacedName, outcome: &Outcome) -> String {
     format!("{}{end}-{}.yaml", history_folder(canary), outcome.release)
 }
 
-fn put_history(files: &mut Files, report: &TargetReport, rollbacks: &Rollbacks) {
+fn ledger_path(canary: &NamespacedName) -> String {
+    format!("ledger/{}/{}.tsv", canary.namespace, canary.name)
+}
+
+fn put_history(
+    files: &mut Files,
+    report: &TargetReport,
+    rollbacks: &Rollbacks,
+    committed: &BTreeMap<CommitId, Timestamp>,
+) {
     let canary = &report.canary;
+    let at =
+        |outcome: &Outcome| outcome.revision.commit.as_ref().and_then(|commit| committed.get(commit)).copied();
+    let fresh: Vec<Line> = report
+        .outbox
+        .iter()
+        .filter(|outcome| !holds(files, canary, outcome))
+        .map(|outcome| Line::of(outcome, at(outcome)))
+        .collect();
+    if !fresh.is_empty() {
+        let lines = read::lines(files, canary).into_iter().chain(fresh).collect();
+        files.insert(ledger_path(canary), ledger::write(lines));
+    }
     for outcome in &report.outbox {
         let rollback = rollbacks.get(&(canary.clone(), outcome.release.clone()));
         let path = history_path(canary, outcome);
         // What was written first stays: a second look knows less about the rollback.
-        files.entry(path).or_insert_with(|| wire::finished(canary, outcome, rollback).into_bytes());
+        files.entry(path).or_insert_with(|| wire::finished(canary, outcome, at(outcome), rollback).into_bytes());
     }
     let folder = history_folder(canary);
     let kept: Vec<String> = files.keys().filter(|path| path.starts_with(&folder)).cloned().collect();

@@ -26,6 +26,7 @@ fn outcome(number: u64, hex: char, kind: OutcomeKind, second: u32) -> Outcome {
         started: time(0),
         ended: time(second),
         checks: Vec::new(),
+        overrode: None,
     }
 }
 
@@ -47,6 +48,7 @@ fn report() -> TargetReport {
         approved_by: None,
         recorded: None,
         rolled_back: Vec::new(),
+        quarantined: Vec::new(),
         outbox: Vec::new(),
         outbox_merged: 0,
     }
@@ -58,7 +60,15 @@ fn built(old: &Files, reports: &[TargetReport], gone: &[NamespacedName]) -> File
     let known = reports.iter().any(|report| report.promoted.is_some());
     let nothing = BTreeMap::new();
     let manifests = if known { &manifests } else { &nothing };
-    let input = Input { cluster: "c|1", writer: "uid", reports, gone, manifests, rollbacks: &BTreeMap::new() };
+    let input = Input {
+        cluster: "c|1",
+        writer: "uid",
+        reports,
+        gone,
+        manifests,
+        rollbacks: &BTreeMap::new(),
+        committed: &BTreeMap::new(),
+    };
     build(old, &input)
 }
 
@@ -77,6 +87,7 @@ fn holds_what_a_rebuild_needs() {
         [
             "README.md",
             "history/test/podinfo/20260102T030430Z-2-bbbbbbbb.yaml",
+            "ledger/test/podinfo.tsv",
             "manifests/test/podinfo/podinfo.yaml",
             "record.yaml",
             "test/podinfo.yaml"
@@ -120,6 +131,7 @@ fn another_promotion_replaces_the_manifest() {
         gone: &[],
         manifests: &BTreeMap::new(),
         rollbacks: &BTreeMap::new(),
+        committed: &BTreeMap::new(),
     };
     // Its manifest is unknown: better none than another revision's.
     let after = build(&files, &input);

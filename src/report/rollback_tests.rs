@@ -57,6 +57,7 @@ fn failed() -> Outcome {
             value: Some(69.17),
             limit: "≥ 99".into(),
         }],
+        overrode: None,
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
             .iter()
             .filter_map(|entry| Some((entry.revision.digest.clone(), entry.rolled_back.clone()?)))
             .collect(),
+        quarantined: state.quarantine,
         outbox_merged: state.outbox_merged,
         outbox: state.outbox,
     })

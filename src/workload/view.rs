@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::api::annotations::{
     COPIED_FROM, PENDING, REBUILT, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION, WRITTEN,
 };
-use crate::manifest::template_digest;
+use crate::manifest::{images, template_digest};
 use crate::model::{Digest, Quarantined, Remembered, Revision};
 use crate::release::{Count, Limits, Readiness, Updates, WorkloadObserved};
 
@@ -56,6 +56,8 @@ pub struct DeploymentView {
     pub owner_uid: Option<String>,
     /// Name and number of the TCP ports of all containers.
     pub ports: Vec<(String, i32)>,
+    /// The images of all containers.
+    pub images: Vec<String>,
     /// `spec.replicas`.
     pub replicas: i32,
     /// `spec.minReadySeconds`.
@@ -107,6 +109,7 @@ impl DeploymentView {
             pod_labels: Labels::of(&spec["template"]["metadata"]["labels"]),
             owner_uid: controller_of(deployment),
             ports: container_ports(&spec["template"]),
+            images: images(&spec["template"]),
             replicas: count(&spec["replicas"], 1),
             settling: Duration::from_secs(spec["minReadySeconds"].as_u64().unwrap_or(0)),
             updates: updates(&spec["strategy"]),

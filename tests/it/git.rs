@@ -2,6 +2,8 @@
 
 #[path = "git/attacks.rs"]
 mod attacks;
+#[path = "git/crashed.rs"]
+mod crashed;
 #[path = "git/denied.rs"]
 mod denied;
 #[path = "git/forged.rs"]

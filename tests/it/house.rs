@@ -11,7 +11,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["model"]),
     ("manifest", &["model"]),
     ("git", &["model"]),
-    ("config", &["api", "forge", "git", "http", "model"]),
+    ("calendar", &["api"]),
+    ("config", &["api", "calendar", "forge", "git", "http", "model"]),
     ("cluster", &["model"]),
     ("render", &["git", "manifest", "model"]),
     ("sync", &["api", "cluster", "git", "manifest", "model", "render", "rollout", "workload"]),
@@ -26,8 +27,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "controller",
         &[
-            "analysis", "api", "cluster", "hook", "http", "manifest", "metrics", "model", "release", "rollout",
-            "router", "workload",
+            "analysis", "api", "calendar", "cluster", "hook", "http", "manifest", "metrics", "model", "release",
+            "rollout", "router", "workload",
         ],
     ),
     ("alert", &["http"]),

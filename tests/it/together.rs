@@ -2,8 +2,10 @@
 //! embedded cluster and a bare repository, under paused time.
 
 mod alerts;
+mod calendar;
 mod configs;
 mod deletion;
+mod environments;
 mod rebuild;
 mod statuses;
 mod world;

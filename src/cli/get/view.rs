@@ -46,6 +46,12 @@ pub(super) struct View {
     /// The same as a person reads it now: `in 12s`, not a date.
     #[serde(skip)]
     waits: Option<String>,
+    /// It was quarantined by hand.
+    #[serde(skip)]
+    by_hand: bool,
+    /// A revision waits, and may be released all the same.
+    #[serde(skip)]
+    held: bool,
     /// Somebody paused it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) paused: bool,
@@ -133,6 +139,8 @@ impl View {
             step: None,
             waits: serin.waiting_on.clone(),
             waiting_on: serin.waiting_on,
+            held: false,
+            by_hand: false,
             paused: false,
             left: None,
             round: 0,
@@ -211,9 +219,17 @@ impl View {
     pub(super) fn what_to_do(&self) -> Option<ToDo> {
         let Self { namespace, name, .. } = self;
         match &self.quarantined {
+            Some(digest) if self.by_hand => {
+                let text = format!("serin quarantine {name} -n {namespace} --lift {digest}");
+                Some(ToDo { label: "to retry", text })
+            }
             Some(digest) => {
                 let text = format!("serin retry {name} -n {namespace}    # {digest}");
                 Some(ToDo { label: "to retry", text })
+            }
+            None if self.held => {
+                let text = format!("serin release {name} -n {namespace}    # does not wait, and is recorded");
+                Some(ToDo { label: "to go now", text })
             }
             None if self.paused => {
                 let text = format!("serin resume {name} -n {namespace}, or serin abort {name} -n {namespace}");
@@ -229,11 +245,13 @@ impl View {
             self.waits =
                 Some(waiting.told(|at| format!("in {}", left(at)), |until| format!("within {}", left(until))));
         }
+        self.held = state.held().is_some();
         self.rollback = state.rollback_note().cloned();
         self.promoted = state.promoted.map(|promoted| promoted.revision.to_string());
         self.events = state.journal;
-        if let Some(WaitingOn::Quarantine { revision }) = state.waiting_on {
+        if let Some(WaitingOn::Quarantine { revision, by_hand }) = state.waiting_on {
             self.quarantined = Some(revision.digest.short().to_owned());
+            self.by_hand = by_hand;
         }
         match state.phase {
             Phase::Initializing { since, .. } => self.since = Some(since),

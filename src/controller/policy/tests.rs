@@ -22,6 +22,8 @@ fn settings(speed: f64) -> ControllerSettings {
         loopback: false,
         projections: Vec::new(),
         rollouts: false,
+        windows: Vec::new(),
+        wait_for: Vec::new(),
     }
 }
 
@@ -156,6 +158,18 @@ fn what_is_not_there_yet_is_refused_in_words() {
         (
             json!({"service": {"gatewayRefs": [{"name": "a"}]}}),
             "spec.service.gatewayRefs has no effect with the default provider istio: say spec.provider: gatewayapi:v1",
+        ),
+        (
+            json!({"releaseWindows": [{"schedule": "0 9 * * 8", "duration": "8h"}]}),
+            "spec.releaseWindows[0].schedule: `0 9 * * 8` is no cron line: the weekday `8`",
+        ),
+        (
+            json!({"releaseWindows": [{"schedule": "0 9 * * *", "duration": "1 day"}]}),
+            "spec.releaseWindows[0].duration: `1 day` is not a duration",
+        ),
+        (
+            json!({"waitFor": [{"environment": "staging", "bake": "1 day"}]}),
+            "spec.waitFor[0].bake: `1 day` is not a duration",
         ),
         (json!({"targetRef": {"kind": "DaemonSet"}}), "targetRef.kind DaemonSet"),
         (json!({"targetRef": {"apiVersion": "other.io/v1"}}), "targetRef.apiVersion other.io/v1"),

@@ -26,6 +26,7 @@ use super::{Memory, Rollouts};
 use crate::controller::caches::Tracked;
 use crate::controller::expectations::{Expectations, Freshness};
 use crate::controller::hands::{ActError, Hands};
+use crate::controller::holds;
 use crate::controller::memory::AFTER_RACE;
 use crate::controller::persist::normal;
 use crate::controller::reconcile::Again;
@@ -238,7 +239,8 @@ impl Rollouts {
         let known = memory.unsaved.after(&seen.stored()).or_else(|| stored.state.clone());
         let state = known.or_else(|| led_by_argo(seen, &policy));
         let state = state.unwrap_or_else(|| State::new(seen.now));
-        let observed = observe(seen, &policy, &state, memory);
+        let hold = holds::calendar(&[&self.means.settings.windows], seen.now);
+        let observed = Observed { hold, ..observe(seen, &policy, &state, memory) };
         let step = release::step(&policy, &observed, state, seen.now);
         let news = seen.news(&policy, &step.state, &observed);
         let is_unsaved = stored.state.as_ref() != Some(&step.state) || stored.kept != seen.kept;

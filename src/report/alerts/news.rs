@@ -158,7 +158,7 @@ fn waiting(key: &NamespacedName, spec: &CanarySpec, state: &State) -> Option<New
 }
 
 fn ended(key: &NamespacedName, spec: &CanarySpec, end: &Outcome) -> Option<News> {
-    let Outcome { release, kind, revision, promoted: _, cause, started: _, ended, checks } = end;
+    let Outcome { release, kind, revision, promoted: _, cause, started: _, ended, checks, overrode: _ } = end;
     let (severity, text) = match kind {
         OutcomeKind::Initialized => {
             (Severity::Info, "New Deployment detected, initialization completed.".to_owned())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::ledger::{self, Line};
 use super::wire::{self, FinishedRecord, Header, ManifestPlace, TargetRecord};
 use super::{Files, HEADER, VERSION, recorded_copy};
 use crate::git::{GitError, Reference, Remote, Store, TreeLimits};
@@ -157,9 +158,18 @@ impl Record {
         Ok(Some(PromotedManifest { revision, target, path, text, template, pins }))
     }
 
-    /// Revisions of a target that failed and have not succeeded since, oldest first.
+    /// Revisions of a target that failed and have not succeeded since, oldest first, and what was refused by hand.
     pub fn failed(&self, canary: &NamespacedName) -> Vec<Quarantined> {
-        failed(self.history(canary))
+        let target = self.targets.get(canary).and_then(|target| target.as_ref().ok());
+        let refused = target.into_iter().flat_map(|target| &target.quarantined).filter(|entry| entry.is_by_hand());
+        let mut failed = failed(self.history(canary));
+        failed.extend(refused.cloned());
+        failed
+    }
+
+    /// A line for each finished release of a target, oldest first.
+    pub fn lines(&self, canary: &NamespacedName) -> Vec<Line> {
+        lines(&self.files, canary)
     }
 
     /// Finished releases of a target, oldest first; what cannot be read is left out.
@@ -167,6 +177,18 @@ impl Record {
         let folder = super::history_folder(canary);
         let files = self.files.iter().filter(|(path, _)| path.starts_with(&folder));
         files.filter_map(|(_, bytes)| wire::read(bytes).ok()).collect()
+    }
+}
+
+/// A line for each finished release, oldest first; what an earlier version recorded has its line in the history.
+pub(super) fn lines(files: &Files, canary: &NamespacedName) -> Vec<Line> {
+    match files.get(&super::ledger_path(canary)) {
+        Some(bytes) => ledger::read(bytes),
+        None => {
+            let folder = super::history_folder(canary);
+            let files = files.iter().filter(|(path, _)| path.starts_with(&folder));
+            files.filter_map(|(_, bytes)| Some(Line::of_record(&wire::read(bytes).ok()?))).collect()
+        }
     }
 }
 

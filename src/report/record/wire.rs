@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{TargetReport, VERSION};
 use crate::manifest::Pin;
-use crate::model::{CommitId, NamespacedName, ObjectRef, ReleaseId, Revision};
+use crate::model::{CommitId, NamespacedName, ObjectRef, Quarantined, ReleaseId, Revision};
 use crate::release::{CheckResult, Outcome, OutcomeKind};
 
 /// `record.yaml`.
@@ -62,6 +62,9 @@ pub struct TargetRecord {
     /// Who approved, as claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
+    /// Revisions that are not released by themselves: what failed, and what was refused by hand (release `0-…`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<Quarantined>,
     /// Finished releases that no file of the history tells about: there were too many while Git was away.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub untold: u64,
@@ -134,6 +137,9 @@ pub struct FinishedRecord {
     /// What primary runs after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted: Option<Revision>,
+    /// When what was released was committed, as the commit says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<Timestamp>,
     /// When it started.
     pub started: Timestamp,
     /// When it ended.
@@ -144,6 +150,9 @@ pub struct FinishedRecord {
     /// The last value of every check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckResult>,
+    /// It began although it was held: what it would have waited for, and who asked not to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrode: Option<String>,
     /// What became of it on the watched branch, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackRecord>,
@@ -221,6 +230,7 @@ pub(super) fn target(report: &TargetReport, promoted: Option<PromotedRecord>) ->
         approved_by,
         recorded: _,
         rolled_back: _,
+        quarantined,
         outbox: _,
         outbox_merged,
     } = report.clone();
@@ -240,6 +250,7 @@ pub(super) fn target(report: &TargetReport, promoted: Option<PromotedRecord>) ->
         checks,
         cause,
         approved_by,
+        quarantined,
         untold,
     })
 }
@@ -249,18 +260,25 @@ pub(super) fn with_rollback(record: FinishedRecord, rollback: RollbackRecord) ->
     yaml(&FinishedRecord { rollback: Some(rollback), ..record })
 }
 
-pub(super) fn finished(canary: &NamespacedName, outcome: &Outcome, rollback: Option<&RollbackRecord>) -> String {
-    let Outcome { release, kind, revision, promoted, cause, started, ended, checks } = outcome.clone();
+pub(super) fn finished(
+    canary: &NamespacedName,
+    outcome: &Outcome,
+    committed: Option<Timestamp>,
+    rollback: Option<&RollbackRecord>,
+) -> String {
+    let Outcome { release, kind, revision, promoted, cause, started, ended, checks, overrode } = outcome.clone();
     yaml(&FinishedRecord {
         canary: canary.clone(),
         release,
         outcome: kind,
         revision,
         promoted,
+        committed,
         started,
         ended,
         cause: cause.map(|cause| cause.message),
         checks,
+        overrode,
         rollback: rollback.cloned(),
     })
 }

@@ -93,6 +93,9 @@ fn of_revision(entry: &Entry, digest: &Digest, target: &WatchedTarget, facts: &F
         let words = format!("failed before, in release {release}; `serin retry` releases it again");
         return Said::of(CommitState::Failure, words);
     }
+    if let Some((_, words)) = target.held.as_ref().filter(|(held, _)| is_head && held == digest) {
+        return Said::of(CommitState::Pending, words);
+    }
     if let Some(words) = kept_away(entry, target, facts) {
         return Said::of(CommitState::Error, words);
     }

@@ -31,6 +31,8 @@ pub struct WatchedTarget {
     pub(super) quarantined: Vec<(Digest, ReleaseId)>,
     /// `spec.suspend`.
     pub(super) suspended: bool,
+    /// A revision whose release is not to begin yet, and what it waits for.
+    pub(super) held: Option<(Digest, String)>,
     /// What somebody has to put right first.
     pub(super) obstacle: Option<String>,
 }
@@ -89,6 +91,7 @@ impl WatchedTarget {
             Some(WaitingOn::Drift) => Some("the target was changed by somebody else".to_owned()),
             _ => None,
         };
+        let held = state.held().map(|held| (held.revision.digest.clone(), held.message));
         let acknowledged = canary.annotations().get(PROJECTED_FORGE).and_then(|text| text.parse().ok());
         Some(Self {
             target: target_of(key, &canary.spec),
@@ -99,6 +102,7 @@ impl WatchedTarget {
             promoted: state.promoted.map(|it| (it.revision.digest, it.revision.commit)),
             quarantined: state.quarantine.into_iter().map(|it| (it.revision.digest, it.release)).collect(),
             suspended: canary.spec.suspend,
+            held: held.map(|(digest, words)| (digest, words.chars().take(CAUSE_MAX).collect())),
             obstacle: obstacle.map(|words| words.chars().take(CAUSE_MAX).collect()),
         })
     }

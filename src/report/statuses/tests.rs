@@ -49,6 +49,7 @@ fn target() -> WatchedTarget {
         acknowledged: None,
         promoted: Some((digest("old"), None)),
         quarantined: Vec::new(),
+        held: None,
         suspended: false,
         obstacle: None,
     }

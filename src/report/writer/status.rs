@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::super::record::{
-    Files, Input, ManifestFile, Record, RecordError, RollbackRecord, Rollbacks, TargetReport, build,
+    Files, Input, ManifestFile, Record, RecordError, RollbackRecord, Rollbacks, TargetReport, build, holds,
     open_rollbacks, recorded_copy, subject,
 };
 use super::denials::About;
@@ -207,6 +207,21 @@ impl GitReporter {
         unknown
     }
 
+    /// When what ended was committed; what is not in the cache has no time.
+    async fn committed(&self, reports: &[TargetReport]) -> Result<BTreeMap<CommitId, Timestamp>, Stop> {
+        let mut known = BTreeMap::new();
+        for report in reports {
+            let open = report.outbox.iter().filter(|outcome| !holds(self.status.files(), &report.canary, outcome));
+            for commit in open.filter_map(|outcome| outcome.revision.commit.as_ref()) {
+                if !known.contains_key(commit) && self.store.has(commit).await? {
+                    let info = self.store.history(commit, 1).await?;
+                    known.extend(info.first().map(|info| (commit.clone(), info.time)));
+                }
+            }
+        }
+        Ok(known)
+    }
+
     /// Moves the branch to what the reports say, deciding again whenever somebody was faster. `news` is what cannot wait
     /// for its batch.
     pub(super) async fn write_status(
@@ -218,6 +233,7 @@ impl GitReporter {
         now: Timestamp,
     ) -> Result<Wrote, Stop> {
         let manifests = self.promoted_manifests(reports).await?;
+        let committed = self.committed(reports).await?;
         let about = About { reference: self.status_reference(), who: "record".to_owned(), news: news.join("\n") };
         let mut tries = Tries::new();
         loop {
@@ -229,6 +245,7 @@ impl GitReporter {
                 gone,
                 manifests: &manifests,
                 rollbacks,
+                committed: &committed,
             };
             let (tip, moved) =
                 self.status.seen.as_ref().map_or((None, false), |seen| (seen.tip.clone(), seen.moved));

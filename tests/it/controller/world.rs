@@ -268,6 +268,8 @@ pub(crate) fn engine(
             selector_labels: vec!["app".into()],
             loopback: true,
             projections: Projection::GIT.to_vec(),
+            windows: Vec::new(),
+            wait_for: Vec::new(),
             rollouts: false,
         },
         metrics: outside.clone(),

@@ -11,6 +11,7 @@ use kube::api::{DynamicObject, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::Value;
 use serin::analysis::Reading;
+use serin::cli::reload::SettingsHealth;
 use serin::cli::run::{Backends, daemon_with};
 use serin::cluster::{Cluster, NoProbe};
 use serin::config::{RunArgs, Settings};
@@ -109,6 +110,7 @@ async fn run(story: Story, image: &Image, keep: Keep) -> Played {
         clock: world.clock.clone(),
         listener: None,
         guards: Guards::default(),
+        health: SettingsHealth::default(),
     };
     story.begin(&repository);
     let daemon = daemon_with(

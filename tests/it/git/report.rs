@@ -1,10 +1,11 @@
 //! Record and rollback commits against a real repository that others push to as well.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pretty_assertions::assert_eq;
-use serin::cluster::{Claim, Writer};
+use serin::cluster::{Claim, EffectProbe, NoProbe, Writer};
 use serin::git::{Identity, Store};
 use serin::manifest::{template_digest, value_at};
 use serin::model::{
@@ -83,6 +84,7 @@ fn report(promoted: &Revision) -> TargetReport {
         approved_by: None,
         recorded: None,
         rolled_back: Vec::new(),
+        quarantined: Vec::new(),
         outbox: Vec::new(),
         outbox_merged: 0,
     }
@@ -98,6 +100,7 @@ pub(super) fn failed(number: u64, revision: Revision, promoted: &Revision, secon
         started: at(second - 60),
         ended: at(second),
         checks: Vec::new(),
+        overrode: None,
     }
 }
 
@@ -126,14 +129,25 @@ impl Story {
 
     /// One that rolls back like that.
     pub(super) fn reporter_with(&self, rollback: RollbackCommits) -> GitReporter {
-        self.made("uid-1", "cache", rollback)
+        self.made("uid-1", "cache", rollback, Arc::new(NoProbe))
     }
 
     pub(super) fn reporter_of(&self, writer: &str, cache: &str) -> GitReporter {
-        self.made(writer, cache, RollbackCommits::Make)
+        self.made(writer, cache, RollbackCommits::Make, Arc::new(NoProbe))
     }
 
-    fn made(&self, writer: &str, cache: &str, rollback: RollbackCommits) -> GitReporter {
+    /// One whose pushes somebody watches.
+    pub(super) fn reporter_by(&self, probe: Arc<dyn EffectProbe>) -> GitReporter {
+        self.made("uid-1", "cache", RollbackCommits::Make, probe)
+    }
+
+    fn made(
+        &self,
+        writer: &str,
+        cache: &str,
+        rollback: RollbackCommits,
+        probe: Arc<dyn EffectProbe>,
+    ) -> GitReporter {
         let settings = ReporterSettings {
             cluster: "c1".into(),
             writer: writer.into(),
@@ -145,7 +159,7 @@ impl Story {
             batch: BATCH,
         };
         let store = Store::open(self.world.dir.path().join(cache)).unwrap();
-        GitReporter::new(store, self.world.remote(), settings, Writer::new(Claim::always()))
+        GitReporter::new(store, self.world.remote(), settings, Writer::new(Claim::always()).with_probe(probe))
     }
 
     pub(super) async fn project(&self, reporter: &mut GitReporter, second: i64) -> Projection {

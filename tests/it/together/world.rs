@@ -14,6 +14,7 @@ use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use serin::alert::Chats;
 use serin::analysis::Reading;
+use serin::cli::reload::SettingsHealth;
 use serin::cli::run::{Backends, daemon_with};
 use serin::cluster::{Clock, Cluster, NoProbe};
 use serin::config::{RunArgs, Settings};
@@ -73,6 +74,35 @@ impl HookCaller for Outside {
     }
 }
 
+/// What is peculiar about a world.
+pub(super) struct Setup {
+    pub(super) rollback: &'static str,
+    pub(super) forge: Option<Arc<dyn Forge>>,
+    pub(super) room: Option<Arc<Room>>,
+    /// `cluster.name`.
+    pub(super) name: &'static str,
+    /// `git.path`: the folder that the manifests are in, with a `/` at its end, or nothing.
+    pub(super) path: &'static str,
+    /// A repository that is there already.
+    pub(super) repository: Option<PathBuf>,
+    /// Further settings.
+    pub(super) more: Value,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            rollback: "record",
+            forge: None,
+            room: None,
+            name: "test",
+            path: "",
+            repository: None,
+            more: json!({}),
+        }
+    }
+}
+
 /// All of it.
 pub(super) struct World {
     pub(super) client: kube::Client,
@@ -85,6 +115,9 @@ pub(super) struct World {
     forge: Option<Arc<dyn Forge>>,
     /// Where alerts go.
     pub(super) room: Option<Arc<Room>>,
+    name: &'static str,
+    path: &'static str,
+    more: Value,
     daemon: Option<DropGuard>,
     _controllers: DropGuard,
 }
@@ -92,20 +125,21 @@ pub(super) struct World {
 impl World {
     /// With `examples/podinfo` in Git, and running; `rollback` is the setting of that name.
     pub(super) async fn new(rollback: &'static str) -> Self {
-        Self::made(rollback, None, None).await
+        Self::set_up(Setup { rollback, ..Setup::default() }).await
     }
 
     /// The same with a chat.
     pub(super) async fn with_chats() -> Self {
-        Self::made("record", None, Some(Arc::default())).await
+        Self::set_up(Setup { room: Some(Arc::default()), ..Setup::default() }).await
     }
 
     /// The same, whose commits get statuses at a forge.
     pub(super) async fn with_forge(rollback: &'static str, forge: Arc<dyn Forge>) -> Self {
-        Self::made(rollback, Some(forge), None).await
+        Self::set_up(Setup { rollback, forge: Some(forge), ..Setup::default() }).await
     }
 
-    async fn made(rollback: &'static str, forge: Option<Arc<dyn Forge>>, room: Option<Arc<Room>>) -> Self {
+    pub(super) async fn set_up(setup: Setup) -> Self {
+        let Setup { rollback, forge, room, name, path, repository, more } = setup;
         let folder = tempfile::tempdir().unwrap();
         let client = ApiServer::new().client();
         let clock = Clock::following(START.parse().unwrap());
@@ -119,8 +153,9 @@ impl World {
             namespace.metadata.name = Some(name.to_owned());
             Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
         }
-        let repository = Repository::open_or_init(&folder.path().join("repo.git")).unwrap();
-        repository.commit("Add podinfo 3.1.0", |_| Ok(example())).unwrap();
+        let place = repository.unwrap_or_else(|| folder.path().join("repo.git"));
+        let repository = Repository::open_or_init(&place).unwrap();
+        repository.commit("Add podinfo 3.1.0", |_| Ok(example(path))).unwrap();
         let cluster = Cluster::from_client(client.clone());
         let mut world = Self {
             client,
@@ -132,6 +167,9 @@ impl World {
             rollback,
             forge,
             room,
+            name,
+            path,
+            more,
             daemon: None,
             _controllers: shutdown.drop_guard(),
         };
@@ -142,13 +180,15 @@ impl World {
 
     /// Starts a daemon.
     pub(super) fn start(&mut self) {
-        let text = json!({
-            "cluster": {"name": "test"},
-            "git": {"url": self.repository.path(), "pollInterval": "30s"},
+        let mut text = json!({
+            "cluster": {"name": self.name},
+            "git": {"url": self.repository.path(), "path": if self.path.is_empty() { "." } else { self.path.trim_end_matches('/') },
+                "pollInterval": "30s"},
             "rollback": self.rollback,
             "metrics": {"address": "http://prometheus"},
             "stateDir": self.state(),
         });
+        json_patch::merge(&mut text, &self.more);
         let args = RunArgs { install_crds: true, no_lease: true, ..RunArgs::default() };
         let settings = Settings::from_text("serin.yaml", &text.to_string(), &args).unwrap();
         let backends = Backends {
@@ -160,6 +200,7 @@ impl World {
             clock: self.clock.clone(),
             listener: None,
             guards: Guards::default(),
+            health: SettingsHealth::default(),
         };
         let stop = CancellationToken::new();
         let daemon = daemon_with(settings, Cluster::from_client(self.client.clone()), backends, stop.clone());
@@ -192,11 +233,12 @@ impl World {
 
     /// Pushes another image tag.
     pub(super) fn push(&self, tag: &str) {
+        let path = format!("{}{DEPLOYMENT}", self.path);
         let edit = |repository: &Repository| {
-            let text = repository.read(BRANCH, DEPLOYMENT)?;
+            let text = repository.read(BRANCH, &path)?;
             let old = text.split("podinfo:").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
             let content = text.replacen(&format!("podinfo:{old}"), &format!("podinfo:{tag}"), 1);
-            Ok(vec![FileEdit { path: DEPLOYMENT.to_owned(), content }])
+            Ok(vec![FileEdit { path: path.clone(), content }])
         };
         self.repository.commit(&format!("Release podinfo {tag}"), edit).unwrap();
     }
@@ -332,7 +374,8 @@ impl Drop for Witness {
 }
 
 /// `examples/podinfo`, shorter: two weights, and two failed checks are enough.
-fn example() -> Vec<FileEdit> {
+fn example(path: &str) -> Vec<FileEdit> {
+    let into = path;
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/podinfo"));
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let manifests = files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
@@ -343,7 +386,7 @@ fn example() -> Vec<FileEdit> {
                 .replace("    maxWeight: 50\n", "")
                 .replace("    stepWeight: 10\n", "    stepWeights: [30, 50]\n")
                 .replace("    threshold: 5\n", "    threshold: 2\n");
-            FileEdit { path: path.file_name().unwrap().to_str().unwrap().to_owned(), content }
+            FileEdit { path: format!("{into}{}", path.file_name().unwrap().to_str().unwrap()), content }
         })
         .collect()
 }

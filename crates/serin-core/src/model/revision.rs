@@ -183,6 +183,28 @@ pub struct Quarantined {
 }
 
 impl Quarantined {
+    /// One that somebody refused by hand, whether it was ever released or not. Releases count from 1.
+    pub fn by_hand(digest: Digest) -> Self {
+        let release = ReleaseId::new(0, &digest);
+        Self { revision: Revision { digest, commit: None }, release, rolled_back: None }
+    }
+
+    /// Whether somebody refused it by hand.
+    pub fn is_by_hand(&self) -> bool {
+        self.release.number() == Some(0)
+    }
+
+    /// Why it is not released, in words.
+    pub fn why(&self) -> String {
+        let short = self.revision.digest.short();
+        if self.is_by_hand() {
+            return format!(
+                "revision {short} was quarantined by hand; `serin quarantine --lift` lets it be released"
+            );
+        }
+        format!("revision {short} failed before, in release {}; `serin retry` releases it again", self.release)
+    }
+
     /// Reads those that are separated by blanks; what is none is left out.
     pub fn list(text: &str) -> Vec<Self> {
         let one = |word: &str| {

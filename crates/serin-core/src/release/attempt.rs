@@ -88,6 +88,9 @@ pub struct Release {
     /// What those who follow the route did not take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedRoute>,
+    /// It began although it was held: what it would have waited for, and who asked not to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrode: Option<String>,
 }
 
 /// A routing that those who follow the route refused as it was written.
@@ -178,6 +181,7 @@ impl Release {
             frozen: false,
             skip: false,
             refused: None,
+            overrode: None,
         }
     }
 

@@ -32,14 +32,14 @@ pub use affinity::{CookieShape, Stickiness};
 pub use ask::{Answer, Answers, Counter, HookKey, MetricKey, ProviderFault, Question, QuestionKey, Tick, ask};
 pub use attempt::{Cause, CheckResult, End, Progress, RefusedRoute, Release, Stage, StepClock};
 pub use observed::{
-    AutoscalerObserved, Count, Deleting, Limits, Observed, Obstacle, Readiness, Request, RouteObserved, Side,
-    Unaccepted, Updates, Verb, WorkloadObserved,
+    AutoscalerObserved, Count, Deleting, Hold, Limits, Observed, Obstacle, Readiness, Request, RouteObserved,
+    Side, Unaccepted, Updates, Verb, WorkloadObserved,
 };
 pub use outcome::{Outcome, OutcomeKind, PostRollout};
 pub use policy::{Guards, Names, Policy, PolicyStep, Promotion};
-pub use projection::{PromotedCondition, Trouble};
+pub use projection::{Held, PromotedCondition, Trouble};
 pub use report::{Event, EventType, Report, WaitingOn};
-pub use state::{HandBack, HeldMinimum, JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress};
+pub use state::{HandBack, HeldMinimum, JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress, Unheld};
 pub use step::{Led, Persist, Step, refuse, retarget, step, take_up};
 
 pub use crate::analysis::{Check, CheckSource, Hook, HookKind, HookReply, Key, Keyed, OnMissing, Range, Rounds};

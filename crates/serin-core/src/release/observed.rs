@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::model::{Digest, Projection, ReleaseId, Remembered, Revision, RollbackNote, Routing, told};
 
 use super::ask::Answers;
+use super::report::WaitingOn;
 
 /// One consistent look at everything a release depends on.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -55,8 +56,64 @@ pub struct Observed {
     pub obstacle: Option<Obstacle>,
     /// Why the last action could not be carried out, in words.
     pub problem: Option<String>,
+    /// What a new revision waits for before its release begins.
+    pub hold: Option<Hold>,
     /// The Canary is being deleted.
     pub deleting: Option<Deleting>,
+}
+
+/// Why no release of a new revision may begin yet. What runs, or is put right, never waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// The calendar: no release window is open.
+    Window {
+        /// Which windows, in words.
+        reason: String,
+        /// When one opens; `None` if none does within a year.
+        until: Option<Timestamp>,
+    },
+    /// Another environment has not run it for long enough.
+    Environment {
+        /// Which.
+        name: String,
+        /// What is missing, in words.
+        reason: String,
+        /// When it will have, if nothing changes there; `None` if something has to.
+        until: Option<Timestamp>,
+    },
+}
+
+impl Hold {
+    fn told(self) -> Self {
+        match self {
+            Self::Window { reason, until } => Self::Window { reason: told(reason), until },
+            Self::Environment { name, reason, until } => {
+                Self::Environment { name: told(name), reason: told(reason), until }
+            }
+        }
+    }
+
+    /// In words.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Window { reason, until: _ } | Self::Environment { reason, .. } => reason,
+        }
+    }
+
+    /// When it ends by itself, as far as is known.
+    pub(super) fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Window { until, .. } | Self::Environment { until, .. } => *until,
+        }
+    }
+
+    /// As what a revision waits for.
+    pub(super) fn waiting(self, revision: Revision) -> WaitingOn {
+        match self {
+            Self::Window { reason, until } => WaitingOn::ReleaseWindow { revision, reason, until },
+            Self::Environment { name, reason, until } => WaitingOn::Environment { revision, name, reason, until },
+        }
+    }
 }
 
 impl Observed {
@@ -171,6 +228,7 @@ impl Observed {
             unrecorded: self.unrecorded.map(told),
             obstacle: self.obstacle.map(Obstacle::told),
             problem: self.problem.map(told),
+            hold: self.hold.map(Hold::told),
             ..self
         }
     }
@@ -380,6 +438,10 @@ pub enum Verb {
     Pause,
     /// Go on.
     Resume,
+    /// Begin the release of a revision that waits for a release window or another environment.
+    Release,
+    /// Refuse a revision, whether it was ever released or not.
+    Quarantine,
 }
 
 impl fmt::Display for Verb {
@@ -390,6 +452,8 @@ impl fmt::Display for Verb {
             Self::Retry => "retry",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Release => "release",
+            Self::Quarantine => "quarantine",
         })
     }
 }

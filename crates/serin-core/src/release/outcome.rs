@@ -30,6 +30,9 @@ pub struct Outcome {
     /// The last value of every check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckResult>,
+    /// It began although it was held: what it would have waited for, and who asked not to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrode: Option<String>,
 }
 
 /// How a release, or the initialization, ended.

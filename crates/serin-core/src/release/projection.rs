@@ -4,7 +4,7 @@ use super::attempt::{End, Release, Stage};
 use super::outcome::OutcomeKind;
 use super::report::WaitingOn;
 use super::state::{Phase, Rebuilt, State};
-use crate::model::{RollbackFate, RollbackNote};
+use crate::model::{Revision, RollbackFate, RollbackNote};
 
 /// The condition `Promoted` in Flagger's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,17 @@ pub struct PromotedCondition {
 pub struct Trouble {
     /// In CamelCase.
     pub reason: String,
+    /// In words.
+    pub message: String,
+}
+
+/// A revision whose release is not to begin yet: what it waits for, as a condition's reason and message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held<'a> {
+    /// Which.
+    pub revision: &'a Revision,
+    /// In CamelCase.
+    pub reason: &'static str,
     /// In words.
     pub message: String,
 }
@@ -99,6 +110,18 @@ impl State {
             .is_some_and(|promoted| self.last_applied.as_ref() == Some(&promoted.revision.digest));
         let message = format!("branch {} still names the failed revision: {message}", note.branch);
         (!put_right).then_some(Trouble { reason, message })
+    }
+
+    /// A revision whose release is not to begin yet.
+    pub fn held(&self) -> Option<Held<'_>> {
+        let waiting = self.waiting_on.as_ref()?;
+        let (revision, reason) = match waiting {
+            WaitingOn::ReleaseWindow { revision, .. } => (revision, "ReleaseWindow"),
+            WaitingOn::Environment { revision, .. } => (revision, "Environment"),
+            _ => return None,
+        };
+        let message = format!("revision {} waits for {waiting}", revision.digest.short());
+        Some(Held { revision, reason, message })
     }
 
     /// What a rebuilt cluster started with, while primary runs that.

@@ -130,10 +130,33 @@ pub enum WaitingOn {
         /// When it ends by itself.
         until: Option<Timestamp>,
     },
+    /// No release window is open; `serin release` does not wait for one.
+    ReleaseWindow {
+        /// What waits.
+        revision: Revision,
+        /// Which windows, in words.
+        reason: String,
+        /// When one opens; `None` if none does within a year.
+        until: Option<Timestamp>,
+    },
+    /// Another environment has not run it for long enough; `serin release` does not wait for it.
+    Environment {
+        /// What waits.
+        revision: Revision,
+        /// The environment.
+        name: String,
+        /// What is missing, in words.
+        reason: String,
+        /// When it will have, if nothing changes there; `None` if something has to.
+        until: Option<Timestamp>,
+    },
     /// The revision failed before; `serin retry` releases it again.
     Quarantine {
         /// The revision.
         revision: Revision,
+        /// It did not fail: somebody refused it by hand, and has to let it go by hand.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_hand: bool,
     },
     /// The target was changed by somebody else than `sync`.
     Drift,
@@ -195,7 +218,21 @@ impl WaitingOn {
             Self::Write { revision } => format!("revision {} to be written", revision.digest.short()),
             Self::Pause { until: Some(end) } => format!("the pause to end {}", at(*end)),
             Self::Pause { until: None } => "somebody to resume".to_owned(),
-            Self::Quarantine { revision } => {
+            Self::ReleaseWindow { reason, until: Some(open), .. } => {
+                format!("a release window to open {}: {reason}", at(*open))
+            }
+            Self::ReleaseWindow { reason, until: None, .. } => {
+                format!("a release window, and none opens within a year: {reason}")
+            }
+            Self::Environment { name, reason, until: Some(end), .. } => {
+                format!("environment {name} to have run it long enough {}: {reason}", at(*end))
+            }
+            Self::Environment { name, reason, until: None, .. } => format!("environment {name}: {reason}"),
+            Self::Quarantine { revision, by_hand: true } => {
+                let short = revision.digest.short();
+                format!("another revision: {short} was quarantined by hand (serin quarantine --lift)")
+            }
+            Self::Quarantine { revision, by_hand: false } => {
                 format!("another revision: {} failed before (serin retry)", revision.digest.short())
             }
             Self::Drift => "the target to be as Git says: it was changed in the cluster".to_owned(),

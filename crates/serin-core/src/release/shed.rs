@@ -117,6 +117,7 @@ mod tests {
             started: now,
             ended: now,
             checks: vec![check.clone(); 1_000],
+            overrode: None,
         };
         let mut state = State::new(now);
         state.outbox = (1..=20).map(outcome).collect();

@@ -54,6 +54,9 @@ pub struct State {
     /// Post-rollout hooks of the last release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_rollout: Option<PostRollout>,
+    /// Somebody asked for the release of a revision that was held, before it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheld: Option<Unheld>,
     /// The last answered `serin.dev/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_request: Option<String>,
@@ -88,6 +91,16 @@ pub struct State {
     /// The cookie that users were last given to stay on the candidate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<Cookie>,
+}
+
+/// A revision that is released although it was held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unheld {
+    /// Which.
+    pub digest: Digest,
+    /// What it would have waited for, and who asked not to, in words.
+    pub why: String,
 }
 
 /// An autoscaler's minimum that was raised for a while.
@@ -145,6 +158,7 @@ impl State {
             outbox_merged: 0,
             last_outcome: None,
             post_rollout: None,
+            unheld: None,
             handled_request: None,
             obstacle: None,
             missing_since: None,

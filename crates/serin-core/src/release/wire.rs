@@ -75,7 +75,8 @@ fn weights_become_routings(state: &mut Value) {
     }
 }
 
-/// Version 2 knew no verdicts of too few samples and no stretched windows; what it has is what version 3 has without them.
+/// Version 2 knew no verdicts of too few samples and no stretched windows, held no revision back and refused none by hand; what it
+/// has is what version 3 has without them.
 fn nothing_was_counted(_: &mut Value) {}
 
 fn rename(map: &mut Map<String, Value>, from: &str, to: &str) {

@@ -14,8 +14,10 @@
 //! | `hook NAME ok`, `hook NAME fail WHY`, `hook NAME silent` | webhooks |
 //! | `route 30`, `route missing`, `router off`, `sync off`, `copies off`, `blocked WHY`, `blocked`, `invalid WHY`, `unrecorded WHY` | the surroundings |
 //! | `projected record=2-v2,rollback=1-v1`, `rollback 2-v2 made`, `… missing REASON WHY`, `… needless WHY`, `rebuilt WHY` | what Git's side tells |
-//! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume` | commands; `.` is the release under way |
+//! | `promote SUBJECT` and `abort`, `retry`, `pause`, `resume`, `release`, `quarantine` | commands; `.` is the release under way |
 //! | `steps 10 40+5 mirror:50 users:100 analyse pause:40s gate`; `set iterations=3 way-back=40,20 sticky=canary,primary` | the strategy |
+//! | `window closed until=5m WHY`, `window closed WHY`, `window open` | the calendar; it opens by itself |
+//! | `environment staging until=5m WHY`, `environment staging WHY`, `environment done` | another environment |
 //! | `former old-primary` | there is a primary of a former target |
 //! | `canary-service elsewhere` | it leads to the pods of a former target |
 //! | `requests 120` | what the router has counted at the candidate since it was exposed as it is |
@@ -30,8 +32,8 @@ use jiff::Timestamp;
 use serin_core::analysis::{Condition, Reading};
 use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing, Rule, Split};
 use serin_core::release::{
-    Action, Check, CheckSource, CookieShape, Count, EventType, Hook, HookKind, OnMissing, PolicyStep, Promotion,
-    Range, Readiness, RouteObserved, Side, Stickiness, Trouble, Updates, Verb,
+    Action, Check, CheckSource, CookieShape, Count, EventType, Hold, Hook, HookKind, OnMissing, PolicyStep,
+    Promotion, Range, Readiness, RouteObserved, Side, Stickiness, Trouble, Updates, Verb,
 };
 
 use super::policies::add_hook;
@@ -221,6 +223,24 @@ impl Player {
                 let routing = Routing::candidate_percent(weight.parse().unwrap());
                 world.route = RouteObserved::Present { routing, current: true, unaccepted: None };
             }
+            ("window", "open") => world.hold = None,
+            ("window", _) => {
+                let (until, reason) = match tail.split_once(' ') {
+                    Some((until, reason)) if until.starts_with("until=") => (until.strip_prefix("until="), reason),
+                    _ => (None, tail),
+                };
+                let until = until.map(|until| world.now.checked_add(duration(until)).unwrap());
+                world.hold = Some(Hold::Window { reason: reason.to_owned(), until });
+            }
+            ("environment", "done") => world.hold = None,
+            ("environment", name) => {
+                let (until, reason) = match tail.split_once(' ') {
+                    Some((until, reason)) if until.starts_with("until=") => (until.strip_prefix("until="), reason),
+                    _ => (None, tail),
+                };
+                let until = until.map(|until| world.now.checked_add(duration(until)).unwrap());
+                world.hold = Some(Hold::Environment { name: name.to_owned(), reason: reason.to_owned(), until });
+            }
             ("requests", count) => world.requests = Some(count.parse().unwrap()),
             ("former", name) => world.former = Some(name.to_owned()),
             ("canary-service", _) => world.reachable = false,
@@ -335,6 +355,8 @@ fn verb(word: &str) -> Option<Verb> {
         "retry" => Verb::Retry,
         "pause" => Verb::Pause,
         "resume" => Verb::Resume,
+        "release" => Verb::Release,
+        "quarantine" => Verb::Quarantine,
         _ => return None,
     })
 }

@@ -16,7 +16,7 @@ use serin_core::model::{
 use serin_core::release::{
     Cause, CheckResult, End, Event, EventType, HandBack, HeldMinimum, JournalEntry, Keyed, Outcome, OutcomeKind,
     Phase, PostRollout, Progress, Promoted, Rebuilt, RefusedRoute, Release, Stage, State, StepClock, StepProgress,
-    WaitingOn, wire,
+    Unheld, WaitingOn, wire,
 };
 
 use super::policies::check;
@@ -66,6 +66,7 @@ fn outcome() -> Outcome {
         started: at(1),
         ended: at(2),
         checks: vec![checked()],
+        overrode: Some("on request release/ab/1: frozen".into()),
     }
 }
 
@@ -128,6 +129,7 @@ fn release(stage: Stage) -> Phase {
             reason: "why".into(),
             outside: true,
         }),
+        overrode: Some("on request release/ab/1: frozen".into()),
     }))
 }
 
@@ -157,6 +159,7 @@ fn full(phase: Phase) -> State {
         outbox_merged: 1,
         last_outcome: Some(Box::new(outcome())),
         post_rollout: Some(PostRollout { release: id(), kind: OutcomeKind::Succeeded, since: at(21) }),
+        unheld: Some(Unheld { digest: digest("v2"), why: "on request release/ab/1: frozen".into() }),
         handled_request: Some("abort/2-ab/1".into()),
         obstacle: Some("the CRD is old".into()),
         missing_since: Some(at(22)),
@@ -231,7 +234,7 @@ fn waits() -> Vec<WaitingOn> {
         WaitingOn::ScalingDown { workload: workload() },
         WaitingOn::Write { revision: revision("v2") },
         WaitingOn::Pause { until: Some(until) },
-        WaitingOn::Quarantine { revision: revision("v2") },
+        WaitingOn::Quarantine { revision: revision("v2"), by_hand: true },
         WaitingOn::Drift,
         WaitingOn::Suspended,
         WaitingOn::Target { name: workload() },
@@ -239,6 +242,13 @@ fn waits() -> Vec<WaitingOn> {
         WaitingOn::Parked { name: workload() },
         WaitingOn::HandBack { name: workload(), reason: reason() },
         WaitingOn::Blocked { reason: reason() },
+        WaitingOn::ReleaseWindow { revision: revision("v2"), reason: reason(), until: Some(until) },
+        WaitingOn::Environment {
+            revision: revision("v2"),
+            name: workload(),
+            reason: reason(),
+            until: Some(until),
+        },
     ]
 }
 
@@ -265,6 +275,8 @@ fn number(waits: &WaitingOn) -> usize {
         WaitingOn::Parked { .. } => 17,
         WaitingOn::HandBack { .. } => 18,
         WaitingOn::Blocked { .. } => 19,
+        WaitingOn::ReleaseWindow { .. } => 20,
+        WaitingOn::Environment { .. } => 21,
     }
 }
 
@@ -316,7 +328,7 @@ fn everything() -> BTreeMap<String, State> {
 #[test]
 fn the_stored_form_changes_with_its_version_only() {
     let numbers: BTreeSet<usize> = waits().iter().map(number).collect();
-    assert_eq!(numbers, (0..20).collect());
+    assert_eq!(numbers, (0..22).collect());
     let all = everything();
     let written: BTreeMap<&String, Value> = all.iter().map(|(name, state)| (name, wire::write(state))).collect();
     for (name, state) in &all {

@@ -175,6 +175,8 @@ pub(super) fn engine(cluster: &Cluster, clock: Clock, probe: Arc<dyn EffectProbe
             selector_labels: vec!["app".into()],
             loopback: true,
             rollouts,
+            windows: Vec::new(),
+            wait_for: Vec::new(),
             projections: Vec::new(),
         },
         metrics: outside.clone(),

@@ -1,15 +1,15 @@
 //! Commands: promote, abort, retry, pause, resume. Each is answered once, whatever becomes of it.
 
-use crate::model::{Digest, ReleaseId};
+use crate::model::{Digest, Quarantined, ReleaseId};
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Request, Verb};
 use crate::release::policy::PolicyStep;
 use crate::release::report::Event;
-use crate::release::state::{Phase, State};
+use crate::release::state::{Phase, State, Unheld};
 
 use super::analyse;
 use super::context::Context;
-use super::ending;
+use super::{ending, finish};
 
 /// Notes that a request is answered; `false` if it has been before.
 pub(super) fn take(state: &mut State, request: &Request) -> bool {
@@ -32,6 +32,8 @@ pub(super) fn handle(cx: &mut Context<'_>, state: &mut State) {
     }
     let done = match (request.verb, &mut state.phase) {
         (Verb::Retry, _) => retry(state, request),
+        (Verb::Quarantine, _) => refuse(cx, state, request),
+        (Verb::Release, Phase::Idle { .. }) => unhold(cx, state, request),
         (verb, Phase::Releasing(release)) if is_about(request, &release.id, &release.revision.digest) => {
             on_release(cx, verb, release)
         }
@@ -69,7 +71,7 @@ fn on_release(cx: &mut Context<'_>, verb: Verb, release: &mut Release) -> Result
             Ok(())
         }
         Verb::Resume => resume(cx, release),
-        Verb::Retry => Err("it is under way".to_owned()),
+        Verb::Retry | Verb::Release | Verb::Quarantine => Err("it is under way".to_owned()),
     }
 }
 
@@ -114,6 +116,41 @@ fn retry(state: &mut State, request: &Request) -> Result<(), String> {
     if state.quarantine.len() == kept {
         return Err("no such revision is quarantined".to_owned());
     }
+    Ok(())
+}
+
+/// What is refused by hand is not released until it is let go by hand.
+fn refuse(cx: &Context<'_>, state: &mut State, request: &Request) -> Result<(), String> {
+    let digest: Digest = request.subject.parse().map_err(|error| format!("{error}"))?;
+    if cx.is_promoted(&digest) {
+        return Err("it is what runs".to_owned());
+    }
+    if state.release().is_some_and(|release| release.revision.digest == digest) {
+        return Err("it is being released; `serin abort` fails and quarantines it".to_owned());
+    }
+    let by_hand = |entry: &&Quarantined| entry.is_by_hand() && entry.revision.digest != digest;
+    if state.quarantine.iter().filter(by_hand).count() >= State::QUARANTINE_MAX {
+        return Err(format!("{} are quarantined by hand already: lift one first", State::QUARANTINE_MAX));
+    }
+    if state.quarantine.iter().all(|entry| entry.revision.digest != digest) {
+        finish::quarantine(state, Quarantined::by_hand(digest));
+    }
+    Ok(())
+}
+
+/// What is held is released: no longer, and nothing else.
+fn unhold(cx: &Context<'_>, state: &mut State, request: &Request) -> Result<(), String> {
+    let (Some(hold), Some(revision)) = (&cx.observed.hold, cx.wanted()) else {
+        return Err("nothing waits for a release window or another environment".to_owned());
+    };
+    if cx.is_promoted(&revision.digest) {
+        return Err("nothing waits for a release window or another environment".to_owned());
+    }
+    if ![revision.digest.as_str(), revision.digest.short()].contains(&request.subject.as_str()) {
+        return Err(format!("what waits is revision {}", revision.digest.short()));
+    }
+    let why = format!("on request {}: {}", request.raw, hold.reason());
+    state.unheld = Some(Unheld { digest: revision.digest, why });
     Ok(())
 }
 

@@ -239,6 +239,14 @@ fn same_subject(before: &WaitingOn, now: &WaitingOn) -> bool {
             WaitingOn::Readiness { workload: before, reason: said, .. },
             WaitingOn::Readiness { workload, reason, .. },
         ) => before == workload && said == reason,
+        // When it opens is known better as it comes nearer.
+        (WaitingOn::ReleaseWindow { revision: before, .. }, WaitingOn::ReleaseWindow { revision, .. }) => {
+            before == revision
+        }
+        (
+            WaitingOn::Environment { revision: before, reason: said, .. },
+            WaitingOn::Environment { revision, reason, .. },
+        ) => before == revision && said == reason,
         (before, now) => before == now,
     }
 }

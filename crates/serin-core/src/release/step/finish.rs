@@ -38,6 +38,7 @@ pub(super) fn initialized(cx: &mut Context<'_>, state: &mut State, digest: Diges
             started: since,
             ended: cx.now,
             checks: Vec::new(),
+            overrode: None,
         },
     );
 }
@@ -52,7 +53,7 @@ pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
     let phase = std::mem::replace(&mut state.phase, Phase::Idle { last: kind, since: cx.now });
     let Phase::Releasing(release) = phase else { return };
     let checks = release.checks();
-    let Release { id, revision, started, .. } = *release;
+    let Release { id, revision, started, overrode, .. } = *release;
     match kind {
         OutcomeKind::Succeeded => {
             cx.promoted = Some(revision.clone());
@@ -70,7 +71,8 @@ pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
     }
     state.admitted = None;
     let promoted = state.promoted.as_ref().map(|promoted| promoted.revision.clone());
-    let outcome = Outcome { release: id, kind, revision, promoted, cause, started, ended: cx.now, checks };
+    let outcome =
+        Outcome { release: id, kind, revision, promoted, cause, started, ended: cx.now, checks, overrode };
     state.last_outcome = Some(Box::new(outcome.clone()));
     keep(state, outcome);
 }
@@ -86,11 +88,7 @@ pub(super) fn refuse(cx: &mut Context<'_>, state: &mut State, revision: &Revisio
         return;
     }
     entry.revision = revision.clone();
-    let message = format!(
-        "revision {} failed before, in release {}; `serin retry` releases it again",
-        revision.digest.short(),
-        entry.release
-    );
+    let message = entry.why();
     cx.say(Event::warning(format!("Not releasing {}: {message}", cx.target())));
     end_unreleased(cx, state, revision, OutcomeKind::Failed, Some(Cause { message }));
 }
@@ -143,6 +141,7 @@ fn end_unreleased(
         started: cx.now,
         ended: cx.now,
         checks: Vec::new(),
+        overrode: None,
     };
     keep(state, outcome);
 }
@@ -173,11 +172,14 @@ pub(super) fn remember(state: &mut State, record: &Remembered) {
     }
 }
 
-fn quarantine(state: &mut State, entry: Quarantined) {
+pub(super) fn quarantine(state: &mut State, entry: Quarantined) {
     state.quarantine.retain(|old| old.revision.digest != entry.revision.digest);
     state.quarantine.push(entry);
-    let surplus = state.quarantine.len().saturating_sub(State::QUARANTINE_MAX);
-    state.quarantine.drain(..surplus);
+    // What a person refused outlasts what failed by itself.
+    while state.quarantine.len() > State::QUARANTINE_MAX {
+        let oldest = state.quarantine.iter().position(|entry| !entry.is_by_hand()).unwrap_or(0);
+        state.quarantine.remove(oldest);
+    }
 }
 
 fn keep(state: &mut State, outcome: Outcome) {

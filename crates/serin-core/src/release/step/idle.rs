@@ -1,7 +1,9 @@
 //! Primary serves; a new revision on the target starts a release.
 
+use std::time::Duration;
+
 use crate::analysis::HookKind;
-use crate::model::{Digest, ReleaseId, Revision, after};
+use crate::model::{Digest, Quarantined, ReleaseId, Revision, after};
 use crate::release::action::Action;
 use crate::release::attempt::Release;
 use crate::release::observed::{Side, WorkloadObserved};
@@ -13,6 +15,9 @@ use crate::release::state::{Phase, State};
 use super::context::{Context, Next, drifted, live};
 use super::route::{Steered, steer};
 use super::{capacity, finish, prepare, size};
+
+/// When a hold without an end is looked at again.
+const RELOOK: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn advance(cx: &mut Context<'_>, state: &mut State, last: OutcomeKind) -> Next {
     let Some(target) = &cx.observed.target else {
@@ -65,10 +70,11 @@ fn consider(cx: &mut Context<'_>, state: &mut State, target: &WorkloadObserved, 
         scale_down(cx, target);
         return Next::Rest;
     }
-    if is_refused(state, target, &revision.digest) {
+    if let Some(by_hand) = refused(state, target, &revision.digest) {
+        state.generation = generation(target);
         finish::refuse(cx, state, &revision);
         scale_down(cx, target);
-        cx.wait_silently(WaitingOn::Quarantine { revision });
+        cx.wait_silently(WaitingOn::Quarantine { revision, by_hand });
         return Next::Rest;
     }
     if size::is_parked(cx) {
@@ -76,17 +82,37 @@ fn consider(cx: &mut Context<'_>, state: &mut State, target: &WorkloadObserved, 
         cx.wait_silently(WaitingOn::Parked { name: cx.policy.names.target.clone() });
         return Next::Rest;
     }
+    if waits(cx, state, &revision) {
+        scale_down(cx, target);
+        return Next::Rest;
+    }
     start(cx, state, target, revision, last);
     Next::Again
 }
 
-/// Whether it failed before. From Git it takes `serin retry` to release it again. Somebody who writes by hand, and wrote
-/// something else in between, asks for it by writing it again, as with Flagger.
-fn is_refused(state: &mut State, target: &WorkloadObserved, digest: &Digest) -> bool {
-    if target.stamped.is_none() && state.last_applied.as_ref() != Some(digest) {
-        state.quarantine.retain(|entry| entry.revision.digest != *digest);
+/// Whether the revision is held: its release has not begun, so nobody waits for it but who wrote it.
+fn waits(cx: &mut Context<'_>, state: &State, revision: &Revision) -> bool {
+    let Some(hold) = &cx.observed.hold else { return false };
+    if state.unheld.as_ref().is_some_and(|unheld| unheld.digest == revision.digest) {
+        return false;
     }
-    state.quarantine.iter().any(|entry| entry.revision.digest == *digest)
+    let (target, short) = (cx.target(), revision.digest.short());
+    cx.wake_at(hold.until().unwrap_or_else(|| after(cx.now, RELOOK)));
+    let waiting = hold.clone().waiting(revision.clone());
+    let message = format!("New revision {short} of {target} waits for {waiting}");
+    cx.wait(waiting, || Event::normal(message));
+    true
+}
+
+/// Whether it failed before, or was refused by hand (`true`). From Git it takes `serin retry` to release it again. Somebody who
+/// writes by hand, and wrote something else in between, asks for it by writing it again, as with Flagger; what was refused by
+/// hand is let go by hand.
+fn refused(state: &mut State, target: &WorkloadObserved, digest: &Digest) -> Option<bool> {
+    if target.stamped.is_none() && state.last_applied.as_ref() != Some(digest) {
+        state.quarantine.retain(|entry| entry.revision.digest != *digest || entry.is_by_hand());
+    }
+    let found = state.quarantine.iter().find(|entry| entry.revision.digest == *digest);
+    found.map(Quarantined::is_by_hand)
 }
 
 fn start(
@@ -102,6 +128,11 @@ fn start(
     state.generation = generation(target);
     let id = ReleaseId::new(state.releases, &revision.digest);
     let mut release = Release::new(id, revision, cx.policy.plan(), cx.at_rest(), cx.now);
+    release.overrode =
+        state.unheld.take().filter(|unheld| unheld.digest == release.revision.digest).map(|it| it.why);
+    if let Some(why) = &release.overrode {
+        cx.say(Event::warning(format!("Releasing {} outside of what holds it, {why}", cx.target())));
+    }
     capacity::begin(cx, &mut release);
     if !cx.policy.has_hook(HookKind::ConfirmRollout) {
         // After a supersede the canary is already up, and `Restarting analysis` has been said.

@@ -57,6 +57,7 @@ fn of_release(release: &mut Release, now: Timestamp) {
         frozen: _,
         skip: _,
         refused: _,
+        overrode: _,
     } = release;
     clock.settle(now);
     past([shown_since.as_mut(), first_traffic.as_mut()], now);

@@ -17,7 +17,7 @@ use serin_core::model::{
     RollbackNote,
 };
 use serin_core::release::{
-    Answer, Answers, AutoscalerObserved, Deleting, Guards, Keyed, Names, Observed, Obstacle, Phase, Policy,
+    Answer, Answers, AutoscalerObserved, Deleting, Guards, Hold, Keyed, Names, Observed, Obstacle, Phase, Policy,
     Promotion, Readiness, Request, Rounds, RouteObserved, Side, State, Step, Verb, WorkloadObserved,
 };
 
@@ -66,6 +66,7 @@ pub(crate) struct World {
     pub(crate) size: Option<i32>,
     pub(crate) request: Option<Request>,
     pub(crate) blocked: Option<String>,
+    pub(crate) hold: Option<Hold>,
     /// The spec cannot be carried out any more.
     pub(crate) invalid: Option<String>,
     /// The Canary is being deleted, with its namespace or without.
@@ -190,6 +191,7 @@ impl World {
             size: None,
             request: None,
             blocked: None,
+            hold: None,
             invalid: None,
             deleting: false,
             with_namespace: false,
@@ -339,6 +341,15 @@ impl World {
         target.scale(pods.max(target.minimum));
     }
 
+    /// The calendar as it is now: what opens has opened.
+    fn hold(&self) -> Option<Hold> {
+        self.hold.clone().filter(|hold| match hold {
+            Hold::Window { until, .. } | Hold::Environment { until, .. } => {
+                until.is_none_or(|until| self.now < until)
+            }
+        })
+    }
+
     pub(crate) fn observe(&self) -> Observed {
         Observed {
             autoscaler_stale: false,
@@ -369,6 +380,7 @@ impl World {
                 .map(Obstacle::Target)
                 .or_else(|| self.invalid.clone().map(Obstacle::Spec)),
             problem: self.refuses.clone(),
+            hold: self.hold(),
             deleting: self.deleting.then_some(Deleting {
                 with_namespace: self.with_namespace,
                 copied: true,
