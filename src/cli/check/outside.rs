@@ -27,7 +27,7 @@ pub(super) async fn prometheus(world: &World, canaries: &[Canary]) -> Vec<Line> 
         async move { world.metrics.query(&endpoint, &query).await }
     };
     match ask("vector(1)".to_owned()).await {
-        Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. } => {}
+        Reading::Value { .. } | Reading::List { .. } | Reading::Several { .. } | Reading::Json { .. } => {}
         Reading::NoData { reason } | Reading::Error { reason } | Reading::Misconfigured { reason } => {
             let words = format!("{address} cannot be asked: {reason}");
             return vec![Line::fail(
@@ -56,7 +56,7 @@ pub(super) async fn prometheus(world: &World, canaries: &[Canary]) -> Vec<Line> 
                      that this Prometheus scrapes them"
                 ),
             ),
-            Reading::Error { reason } | Reading::Misconfigured { reason } => {
+            Reading::Several { reason } | Reading::Error { reason } | Reading::Misconfigured { reason } => {
                 Line::fail(WHAT, format!("{namespace}/{target}: {reason}"), "see what Prometheus says to this query")
             }
         });
