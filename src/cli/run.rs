@@ -275,6 +275,9 @@ pub async fn daemon_with(
         cluster: cluster.clone(),
         writer: writer.clone(),
         canaries: recorded_canaries,
+        rollouts: settings
+            .rollouts
+            .then(|| report::git::watch_rollouts(&cluster, settings.namespace.as_deref(), stop.clone())),
         store,
         remote,
         forge,

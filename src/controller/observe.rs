@@ -180,6 +180,7 @@ impl Look<'_> {
             primary: self.primary().map(|view| view.as_primary(self.primary_limits())),
             route,
             apex: self.apex(),
+            skips: false,
             request: request(self.canary),
             answers,
             asking_since: Some(asking_since),

@@ -8,7 +8,7 @@ use crate::api::duration::DurationError;
 use crate::api::{CanaryAnalysis, CanaryService, CanarySpec, Metric, WebhookType};
 use crate::calendar::{self, Window, WindowProblem};
 use crate::model::NamespacedName;
-use crate::release::{Hook, HookKind, Names, Policy, Promotion, Rounds};
+use crate::release::{Hook, HookKind, Names, Policy, Promotion, Rounds, Sizing};
 use crate::router::{DEFAULT_PROVIDER, FieldProblem, RouteAsk, providers, router_of};
 
 use super::checks::{MIN_SAMPLES, check};
@@ -161,6 +161,7 @@ pub(super) fn compile(
         },
         hooks: of_steps.into_iter().collect(),
         promotion: Promotion::CopyToPrimary,
+        sizing: Sizing::Ahead,
         drain: settings.drain,
         settle: settings.settle,
         guards: settings.guards,

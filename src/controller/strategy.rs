@@ -281,7 +281,7 @@ fn way_back(steps: &[PolicyStep], step: Option<i64>) -> Vec<Routing> {
     };
     let last = steps.iter().rev().find_map(|step| match step {
         PolicyStep::Route(routing) => Some(routing),
-        PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate => None,
+        PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate | PolicyStep::Size(_) => None,
     });
     let Some(last) = last else { return Vec::new() };
     let lowered = |split: &Split, by: u8| Split::candidate_percent(split.candidate().saturating_sub(by));

@@ -9,22 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::runtime::watcher;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Now;
-use super::target::report_of;
+use super::target::{report_of, report_of_rollout};
 use super::{Condition, GitReporter, Projection, ReporterSettings, TargetReport};
 use crate::api::Canary;
-use crate::api::annotations::{MANAGER_REPORT, PROJECTED, ROLLBACK, UNRECORDED};
+use crate::api::annotations::{MANAGER_REPORT, PROJECTED, ROLLBACK, STATE, UNRECORDED};
 use crate::cluster::{Cluster, EffectKind, Listener, Reflected, Said, SharedWatch, WriteError, Writer, explain};
 use crate::forge::Forge;
 use crate::git::{Remote, Store};
 use crate::model::{self, NamespacedName, Projected, ReleaseId};
 use crate::render::Renderer;
+use crate::rollout::keys::{GROUP, KIND, VERSION};
 
 /// Wait after the cluster could not be asked who it is, or a Canary could not be told.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -39,6 +41,8 @@ pub struct Context {
     pub writer: Writer,
     /// The cluster's Canaries.
     pub canaries: Reflected<WatchedCanary>,
+    /// The cluster's Rollouts, where they are led.
+    pub rollouts: Option<Reflected<WatchedCanary>>,
     /// The bare store.
     pub store: Store,
     /// The repository.
@@ -53,7 +57,7 @@ pub struct Context {
     pub now: Now,
 }
 
-/// What the loop keeps of a Canary in memory.
+/// What the loop keeps of a Canary, or a Rollout, in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WatchedCanary {
     report: Option<TargetReport>,
@@ -72,6 +76,32 @@ impl WatchedCanary {
     }
 }
 
+/// The Rollouts as the record tells them, from now on.
+pub fn watch_rollouts(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    shutdown: CancellationToken,
+) -> Reflected<WatchedCanary> {
+    let kind = rollout_kind();
+    let api = match namespace {
+        Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
+        None => Api::all_with(cluster.client(), &kind),
+    };
+    let convert = |object: DynamicObject| {
+        let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
+        let annotation = |key: &str| object.annotations().get(key).cloned();
+        let report = report_of_rollout(&key, annotation(STATE).as_deref(), &object.data["spec"]);
+        let projected = annotation(PROJECTED).map(|text| Projected::from(text.as_str())).unwrap_or_default();
+        let (rollback, unrecorded) = (annotation(ROLLBACK), annotation(UNRECORDED));
+        Ok(WatchedCanary { report, projected, rollback, unrecorded })
+    };
+    Reflected::start(api, watcher::Config::default(), shutdown, convert, |_| {})
+}
+
+fn rollout_kind() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, KIND))
+}
+
 /// The Canaries as the record tells them.
 pub fn watched_canaries(watch: &mut SharedWatch) -> Reflected<WatchedCanary> {
     let convert = |object: DynamicObject| {
@@ -87,35 +117,88 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
 }
 
 async fn serve(context: Context) {
-    let Context { cluster, writer, canaries, store, remote, renderer, forge, mut settings, now: clock } = context;
+    let Context { cluster, writer, canaries, rollouts, store, remote, renderer, forge, mut settings, now: clock } =
+        context;
     writer.claim().acquired().await;
     settings.writer = uid(&cluster).await;
     canaries.ready().await;
-    let mut bell = canaries.changes();
+    // Whether Rollouts are served is not known: what is there is told when it comes.
+    let mut bells = Bells { canaries: canaries.changes(), rollouts: rollouts.as_ref().map(Reflected::changes) };
+    let all_of = || Targets::of(&canaries, rollouts.as_ref());
     let reporter = GitReporter::new(store, remote, settings, writer.clone()).rendering(renderer);
     let mut reporter = reporter.with_forge(forge);
     let mut told = Told::default();
     loop {
         let (now, looked) = (clock(), Instant::now());
-        let live: Vec<_> = canaries.all();
-        let mut reports: Vec<TargetReport> = live.iter().filter_map(|(_, canary)| canary.report.clone()).collect();
-        reports.sort_by(|a, b| a.canary.cmp(&b.canary));
-        let gone = told.gone(canaries.keys());
+        let live = all_of();
+        let reports = live.reports();
+        let gone = told.gone(live.keys());
         let mut again = None;
         if told.is_news(&reports, &gone, now) {
             let projection = reporter.project(&reports, &gone, now).await;
-            let answered = tell(&cluster, &writer, &canaries, &projection).await;
+            let answered = tell(&cluster, &writer, &live, &projection).await;
             again = projection.again.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
             if !answered {
                 again = Some(again.map_or(AGAIN, |again| again.min(AGAIN)));
             }
             told.settle(reports, gone, &projection, again.map(|again| now + again));
         }
-        wait(&mut bell, looked, again.or_else(|| told.remaining(now))).await;
+        wait(&mut bells, looked, again.or_else(|| told.remaining(now))).await;
     }
 }
 
-async fn wait(bell: &mut Listener, looked: Instant, again: Option<Duration>) {
+/// Who tells of changes.
+struct Bells {
+    canaries: Listener,
+    rollouts: Option<Listener>,
+}
+
+impl Bells {
+    async fn heard(&mut self) {
+        let Self { canaries, rollouts } = self;
+        match rollouts {
+            Some(rollouts) => {
+                tokio::select! {
+                    () = canaries.heard() => {}
+                    () = rollouts.heard() => {}
+                }
+            }
+            None => canaries.heard().await,
+        }
+    }
+}
+
+/// Who has something to tell.
+struct Targets {
+    all: Vec<(NamespacedName, ApiResource, Arc<WatchedCanary>)>,
+}
+
+impl Targets {
+    /// Canaries, and Rollouts of other names: the record has one file for a name.
+    fn of(canaries: &Reflected<WatchedCanary>, rollouts: Option<&Reflected<WatchedCanary>>) -> Self {
+        let (canary, rollout) = (ApiResource::erase::<Canary>(&()), rollout_kind());
+        let mut all: Vec<_> =
+            canaries.all().into_iter().map(|(key, found)| (key, canary.clone(), found)).collect();
+        let names: BTreeSet<NamespacedName> = all.iter().map(|(key, ..)| key.clone()).collect();
+        let others = rollouts.map(Reflected::all).unwrap_or_default().into_iter();
+        let others = others.filter(|(key, _)| !names.contains(key));
+        all.extend(others.map(|(key, found)| (key, rollout.clone(), found)));
+        Self { all }
+    }
+
+    fn keys(&self) -> Vec<NamespacedName> {
+        self.all.iter().map(|(key, ..)| key.clone()).collect()
+    }
+
+    fn reports(&self) -> Vec<TargetReport> {
+        let mut reports: Vec<TargetReport> =
+            self.all.iter().filter_map(|(_, _, found)| found.report.clone()).collect();
+        reports.sort_by(|a, b| a.canary.cmp(&b.canary));
+        reports
+    }
+}
+
+async fn wait(bell: &mut Bells, looked: Instant, again: Option<Duration>) {
     // A change that comes alone is projected at once; a thousand of them at once are a few looks, not a thousand.
     let next = async {
         tokio::time::sleep_until(looked + LOOKS).await;
@@ -192,39 +275,34 @@ impl Told {
 }
 
 /// Tells the Canaries what is in Git and what is not; `false` if one could not be told.
-async fn tell(
-    cluster: &Cluster,
-    writer: &Writer,
-    canaries: &Reflected<WatchedCanary>,
-    projection: &Projection,
-) -> bool {
+async fn tell(cluster: &Cluster, writer: &Writer, targets: &Targets, projection: &Projection) -> bool {
     let mut all_told = true;
-    for (key, canary) in canaries.all() {
-        let problem =
-            projection.conditions.iter().find(|condition| concerns(condition, &key, &canary, projection));
+    for (key, kind, canary) in &targets.all {
+        let problem = projection.conditions.iter().find(|condition| concerns(condition, key, canary, projection));
         let problem = match problem {
             // A host that is away for a moment is no news; what was said before may still be so.
             Some(Condition { passing: true, .. }) => canary.unrecorded.clone(),
             Some(Condition { reason, message, canary: _, passing: false }) => Some(format!("{reason}: {message}")),
             None => None,
         };
-        let projected = projection.projected.get(&key);
-        let note = projection.notes.get(&key).and_then(|note| serde_json::to_string(note).ok());
-        let Some(patch) = annotations(&canary, projected, note, problem) else { continue };
-        let api: Api<Canary> = Api::namespaced(cluster.client(), &key.namespace);
+        let projected = projection.projected.get(key);
+        let note = projection.notes.get(key).and_then(|note| serde_json::to_string(note).ok());
+        let Some(patch) = annotations(canary, projected, note, problem) else { continue };
+        let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), &key.namespace, kind);
+        let what = format!("{} {key}", kind.kind);
         let params = PatchParams { field_manager: Some(MANAGER_REPORT.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(&patch);
         let write = api.patch_metadata(&key.name, &params, &patch);
-        match writer.effect(EffectKind::Patch, &format!("Canary {key}"), write).await {
+        match writer.effect(EffectKind::Patch, &what, write).await {
             Ok(_) => {}
             // Deleted meanwhile: nobody is left to tell.
             Err(error) if error.is_not_found() => {}
             Err(error @ (WriteError::NotHeld | WriteError::Lost { .. } | WriteError::TimedOut { .. })) => {
-                tracing::debug!("Canary {key} is not told what Git has: {error}");
+                tracing::debug!("{what} is not told what Git has: {error}");
                 all_told = false;
             }
             Err(error) => {
-                tracing::warn!(canary = %key, "failed to tell Canary {key} what Git has: {}", explain(&error));
+                tracing::warn!(canary = %key, "failed to tell {what} what Git has: {}", explain(&error));
                 all_told = false;
             }
         }

@@ -1,8 +1,12 @@
 //! A Canary's status as the record tells it. Pure.
 
+use serde_json::Value;
+
 use crate::api::{Canary, CanarySpec};
 use crate::model::{NamespacedName, ObjectRef};
-use crate::release::{OutcomeKind, Phase, StepProgress, wire};
+use crate::release::{OutcomeKind, Phase, State, StepProgress, wire};
+use crate::rollout::keys::{GROUP, KIND};
+use crate::rollout::stored;
 
 use super::TargetReport;
 
@@ -12,6 +16,28 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
     let serin = status.serin.as_ref()?;
     let state = wire::read(serin.version, serin.state.clone()).ok()??;
     let spec = &canary.spec;
+    Some(told(key, target_of(key, spec), policy_words(spec), state))
+}
+
+/// What one Rollout has to tell: it is its own target.
+pub(super) fn report_of_rollout(key: &NamespacedName, state: Option<&str>, spec: &Value) -> Option<TargetReport> {
+    let state = stored::read(state).ok()?.state?;
+    let target = ObjectRef {
+        group: GROUP.to_owned(),
+        kind: KIND.to_owned(),
+        namespace: Some(key.namespace.clone()),
+        name: key.name.clone(),
+    };
+    let steps = spec["strategy"]["canary"]["steps"].as_array().map_or(0, Vec::len);
+    let words = if spec["strategy"]["blueGreen"].is_object() {
+        "blue/green".to_owned()
+    } else {
+        format!("canary of {steps} steps")
+    };
+    Some(told(key, target, words, state))
+}
+
+fn told(key: &NamespacedName, target: ObjectRef, policy: String, state: State) -> TargetReport {
     let failed = state.last_outcome.as_ref().filter(|outcome| outcome.kind == OutcomeKind::Failed);
     let release = state.release();
     let since = match &state.phase {
@@ -19,9 +45,9 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         Phase::Releasing(release) => release.started,
         Phase::HandingBack(back) => back.since,
     };
-    Some(TargetReport {
+    TargetReport {
         canary: key.clone(),
-        target: target_of(key, spec),
+        target,
         phase: state.flagger_phase().to_owned(),
         since,
         release: release.map(|release| release.id.clone()),
@@ -30,7 +56,7 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         step: state.progress.map(|StepProgress { step, of, iterations: _ }| format!("{step} of {of}")),
         waiting_on: state.waiting_on.as_ref().map(ToString::to_string),
         promoted: state.promoted.as_ref().map(|promoted| promoted.revision.clone()),
-        policy: Some(policy_words(spec)),
+        policy: Some(policy),
         checks: release
             .map(|release| release.checks())
             .or_else(|| failed.map(|outcome| outcome.checks.clone()))
@@ -48,7 +74,7 @@ pub(super) fn report_of(key: &NamespacedName, canary: &Canary) -> Option<TargetR
         quarantined: state.quarantine,
         outbox_merged: state.outbox_merged,
         outbox: state.outbox,
-    })
+    }
 }
 
 pub(super) fn target_of(key: &NamespacedName, spec: &CanarySpec) -> ObjectRef {

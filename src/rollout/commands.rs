@@ -62,7 +62,9 @@ pub fn pause_of<'a>(release: &Release, policy: &'a Policy) -> Option<&'a PolicyS
 /// Whether what the engine wrote of this very pause has been taken away.
 fn is_released(status: &Value, release: &Release) -> bool {
     let no_conditions = status["pauseConditions"].as_array().is_none_or(Vec::is_empty);
-    status["controllerPause"] == true && no_conditions && status["currentStepIndex"] == release.step
+    // A blue/green update has no steps that anybody counts.
+    let step = &status["currentStepIndex"];
+    status["controllerPause"] == true && no_conditions && (step.is_null() || *step == release.step)
 }
 
 fn is_walking(release: &Release) -> bool {

@@ -7,6 +7,7 @@
 
 pub mod commands;
 mod compile;
+pub mod destination_rule;
 #[cfg(test)]
 mod fixtures;
 pub mod keys;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::keys::{HASH, MANAGED_BY};
-use super::sets::Sides;
+use super::sets::{SetView, Sides};
 
 /// The hash that a live Service is pointed at.
 pub fn pointed_at(service: &Value) -> Option<&str> {
@@ -30,6 +30,33 @@ pub fn candidate(sides: &Sides, live: Option<&str>, exposes: bool) -> Option<Str
         Some(set) if set.is_up() => None,
         Some(_) | None => stable(sides),
     }
+}
+
+/// Where both Services are to lead where pods are the traffic: never to a side without any.
+pub fn by_pods(sides: &Sides) -> [Option<String>; 2] {
+    let hash = |set: &SetView| set.hash.clone();
+    let stable = sides.stable.as_deref();
+    let ready = sides.candidate().map(AsRef::as_ref).filter(|set| set.replicas > 0 && set.available > 0);
+    let serving = stable.filter(|set| set.replicas > 0 || ready.is_none());
+    [serving.or(ready).map(hash), ready.or(stable).map(hash)]
+}
+
+/// Where the active and the preview Service are to lead. The first leads where it was led, as long as that is one of the sides:
+/// only a route leads users from one to the other.
+pub fn blue_green(sides: &Sides, live: [Option<&str>; 2]) -> [Option<String>; 2] {
+    let [active, preview] = live;
+    let stays = sides.stable.iter().chain(sides.candidate()).find(|set| active == Some(set.hash.as_str()));
+    let active = stays.or(sides.stable.as_ref()).map(|set| set.hash.clone());
+    [active, candidate(sides, preview, false)]
+}
+
+/// The percentage that an active Service gives to what is to serve next; `None`: it leads to neither side.
+pub fn shown(sides: &Sides, active: Option<&str>) -> Option<u8> {
+    let leads_to = |set: Option<&SetView>| set.is_some_and(|set| active == Some(set.hash.as_str()));
+    if leads_to(sides.stable.as_deref()) {
+        return Some(0);
+    }
+    leads_to(sides.candidate().map(AsRef::as_ref)).then_some(100)
 }
 
 /// The merge patch that points a live Service; `None` if it is.

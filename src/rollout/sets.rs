@@ -14,6 +14,7 @@ use crate::model::Digest;
 use crate::release::{OutcomeKind, Phase, Readiness, Stage, State, Updates, WorkloadObserved};
 
 use super::keys::{DEADLINE, DESIRED, GROUP, HASH, KIND, REVISION, VERSION};
+use super::spec::Strategy;
 
 /// Characters of a hash of ours: as many as Kubernetes' own have.
 const HASH_LEN: usize = 10;
@@ -41,6 +42,8 @@ pub struct SetView {
     pub available: i32,
     /// The revision's number.
     pub revision: u64,
+    /// When it was made.
+    pub created: Option<Timestamp>,
     /// When it goes to zero.
     pub deadline: Option<Timestamp>,
     /// Whether the status is about the spec as it is.
@@ -78,6 +81,7 @@ impl SetView {
             ready: count(&status["readyReplicas"]),
             available: count(&status["availableReplicas"]),
             revision: annotation(REVISION).and_then(|text| text.parse().ok()).unwrap_or(0),
+            created: metadata["creationTimestamp"].as_str().and_then(|text| text.parse().ok()),
             deadline: annotation(DEADLINE).and_then(|text| text.parse().ok()),
             observed: status["observedGeneration"].as_i64() >= metadata["generation"].as_i64(),
             failure: failure.next().and_then(|found| Some(found["message"].as_str()?.to_owned())),
@@ -204,6 +208,42 @@ impl Sides {
         }
     }
 
+    /// The engine's target where pods are the traffic: whatever has pods and is not the stable set gets requests, so all of it counts.
+    pub fn target_by_pods(&self, template: &Digest, generation: i64) -> WorkloadObserved {
+        let all = || self.candidate().into_iter().chain(&self.others);
+        let replicas = all().map(|set| set.replicas).sum();
+        let available = all().map(|set| set.available.min(set.replicas)).sum();
+        let slow = all().map(|set| set.readiness()).find(|readiness| *readiness != Readiness::Ready);
+        WorkloadObserved {
+            digest: template.clone(),
+            stamped: None,
+            generation,
+            replicas,
+            limits: None,
+            readiness: slow.unwrap_or(Readiness::Ready),
+            available,
+            serving: available,
+            updates: Updates::DEFAULT,
+        }
+    }
+
+    /// How the sets that are not the stable one come to have so many pods together: others go first, the oldest before.
+    pub fn resize(&self, replicas: i32) -> Resized {
+        let all = self.candidate().into_iter().chain(&self.others).map(|set| set.replicas).sum::<i32>();
+        let mut surplus = (all - replicas).max(0);
+        let mut oldest: Vec<&Arc<SetView>> = self.others.iter().filter(|set| set.replicas > 0).collect();
+        oldest.sort_by_key(|set| (set.revision, set.name.clone()));
+        let mut shrunk = Vec::new();
+        for set in oldest.into_iter().chain(self.candidate()) {
+            let less = surplus.min(set.replicas);
+            if less > 0 {
+                shrunk.push((set.clone(), set.replicas - less));
+                surplus -= less;
+            }
+        }
+        Resized { shrunk, more: (replicas - all).max(0) }
+    }
+
     /// The engine's primary.
     pub fn primary(&self) -> Option<WorkloadObserved> {
         let stable = self.stable.as_ref()?;
@@ -214,6 +254,15 @@ impl Sides {
     pub fn next_revision(&self) -> u64 {
         self.all().map(|set| set.revision).max().unwrap_or(0).saturating_add(1)
     }
+}
+
+/// What becomes of the sets that are not the stable one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resized {
+    /// These get so many pods.
+    pub shrunk: Vec<(Arc<SetView>, i32)>,
+    /// So many more the candidate gets.
+    pub more: i32,
 }
 
 /// What a set is made from.
@@ -323,7 +372,7 @@ pub enum Sweep {
 
 /// Puts away what has served: sets of revisions that were replaced before they were promoted get their time as soon as no
 /// Service is pointed at them, those whose time is over go to zero, and of those at zero as many are kept as the Rollout says.
-pub fn sweep(sides: &Sides, pointed_at: &[&str], state: &State, history: usize, now: Timestamp) -> Vec<Sweep> {
+pub fn sweep(sides: &Sides, pointed_at: &[&str], state: &State, keeps: Keeps, now: Timestamp) -> Vec<Sweep> {
     let is_pointed_at = |set: &SetView| pointed_at.contains(&set.hash.as_str());
     let mut found = Vec::new();
     if may_time(state) {
@@ -333,13 +382,49 @@ pub fn sweep(sides: &Sides, pointed_at: &[&str], state: &State, history: usize, 
     let idle = sides.candidate().into_iter().chain(&sides.others);
     let over = idle.filter(|set| set.replicas > 0 && set.deadline.is_some_and(|deadline| deadline <= now));
     found.extend(over.cloned().map(Sweep::Zero));
+    found.extend(beyond(sides, keeps.warm, now));
+    found.extend(surplus(sides, pointed_at, keeps.history));
+    found
+}
+
+/// How many sets that serve nobody are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeps {
+    /// With pods, until their time is over.
+    pub warm: Option<usize>,
+    /// Without pods.
+    pub history: usize,
+}
+
+/// Sets whose time is not over, but that are more than are kept with pods: the oldest go.
+fn beyond(sides: &Sides, warm: Option<usize>, now: Timestamp) -> Vec<Sweep> {
+    let Some(warm) = warm else { return Vec::new() };
+    let is_warm = |set: &&Arc<SetView>| set.replicas > 0 && set.deadline.is_some_and(|deadline| deadline > now);
+    let mut found: Vec<&Arc<SetView>> = sides.others.iter().filter(is_warm).collect();
+    found.sort_by_key(|set| std::cmp::Reverse((set.revision, set.name.clone())));
+    found.into_iter().skip(warm).cloned().map(Sweep::Zero).collect()
+}
+
+/// Whether what is wanted may go to everybody without its steps: nearly all of it still stands from before, or it served within the
+/// last `window` revisions before what serves now.
+pub fn skips(sides: &Sides, strategy: &Strategy, window: Option<usize>, now: Timestamp) -> bool {
+    let (Some(stable), Some(wanted)) = (&sides.stable, sides.candidate()) else { return false };
+    let is_warm = wanted.deadline.is_some_and(|deadline| deadline > now) && wanted.available >= stable.replicas;
+    let is_back = wanted.created < stable.created;
+    let between = sides.others.iter().filter(|set| wanted.created < set.created && set.created < stable.created);
+    let is_near = window.is_some_and(|window| between.count() < window);
+    is_back && (is_near || is_warm && matches!(strategy, Strategy::BlueGreen(_)))
+}
+
+/// Sets without pods beyond as many as are kept, the oldest first.
+pub fn surplus(sides: &Sides, pointed_at: &[&str], history: usize) -> Vec<Sweep> {
+    let is_pointed_at = |set: &SetView| pointed_at.contains(&set.hash.as_str());
     let mut old: Vec<&Arc<SetView>> =
         sides.others.iter().filter(|set| set.replicas == 0 && set.pods == 0).collect();
     old.retain(|set| !is_pointed_at(set));
     old.sort_by_key(|set| (set.revision, set.name.clone()));
     let surplus = old.len().saturating_sub(history);
-    found.extend(old.into_iter().take(surplus).cloned().map(Sweep::Delete));
-    found
+    old.into_iter().take(surplus).cloned().map(Sweep::Delete).collect()
 }
 
 /// Whether everybody who was on a replaced revision has left it: the engine says so by going on.

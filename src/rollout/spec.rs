@@ -3,18 +3,27 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::api::duration;
-use crate::model::Digest;
+mod at;
+mod blue_green;
+mod canary;
+mod istio;
+mod workload;
+
+use at::At;
+
+pub use blue_green::{BlueGreen, BlueGreenPromotion};
+pub use canary::{ByPods, Canary, CanaryScale, Shift, Step};
+pub use istio::{DestinationRuleRef, RouteMatch, Shifted, VirtualServiceRef};
+pub(crate) use workload::left;
+pub use workload::{ScaleDown, WorkloadRef};
 
 /// Argo Rollouts' defaults.
 const REPLICAS: i32 = 1;
 const HISTORY: usize = 10;
 const PROGRESS_DEADLINE: u64 = 600;
 const SCALE_DOWN_DELAY: u64 = 30;
-/// Most steps: each is a value of the state that is compared at every look.
-const STEPS_MAX: usize = 1_000;
 
 /// A field that cannot be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,131 +54,54 @@ pub struct RolloutSpec {
     pub selector: Value,
     /// `template`.
     pub template: Value,
+    /// A rollback among so many revisions skips its steps.
+    pub rollback_window: Option<usize>,
+    /// The workload whose template this is.
+    pub workload: Option<WorkloadRef>,
     /// The strategy.
-    pub canary: Canary,
+    pub strategy: Strategy,
 }
 
-/// A canary with a router.
+/// How a revision comes to serve everybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Canary {
-    /// What shifts its traffic.
-    pub shifted: Shifted,
-    /// The steps.
-    pub steps: Vec<Step>,
-    /// Tells one list of steps from another.
-    pub steps_hash: String,
-    /// How long what has served is kept.
-    pub scale_down_delay: Duration,
-    /// How long an aborted revision is kept; `None`: until the next one.
-    pub abort_scale_down_delay: Option<Duration>,
+pub enum Strategy {
+    /// Step by step.
+    Canary(Canary),
+    /// All at once, by a Service.
+    BlueGreen(BlueGreen),
 }
 
-/// What shifts a Rollout's traffic.
+/// What of a Rollout's surroundings is led by the engine, as far as the Rollout names it, whatever else it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shifted {
-    /// The Service in front of what serves.
-    pub stable_service: String,
-    /// The Service in front of what is to serve.
-    pub canary_service: String,
-    /// The user's VirtualService, of the Rollout's namespace.
-    pub virtual_service: String,
-    /// Its routes that are shifted; the only one without names.
-    pub routes: Vec<String>,
+pub struct Named {
+    /// The Services that are pointed.
+    pub services: Vec<String>,
+    /// The route that is shifted.
+    pub route: Option<Shifted>,
 }
 
-impl Shifted {
-    /// What a Rollout names, whatever else it says.
-    pub fn named(spec: &Value) -> Option<Self> {
-        let canary = &spec["strategy"]["canary"];
-        let route = &canary["trafficRouting"]["istio"]["virtualService"];
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let routes = route["routes"].as_array().into_iter().flatten();
-        Some(Self {
-            stable_service: text(&canary["stableService"])?,
-            canary_service: text(&canary["canaryService"])?,
-            virtual_service: text(&route["name"])?,
-            routes: routes.filter_map(text).collect(),
-        })
+impl Named {
+    /// Reads a Rollout's `spec`.
+    pub fn of(spec: &Value) -> Self {
+        let strategy = &spec["strategy"];
+        let fields = [
+            ("canary", "stableService"),
+            ("canary", "canaryService"),
+            ("blueGreen", "activeService"),
+            ("blueGreen", "previewService"),
+        ];
+        let services = fields.iter().filter_map(|(of, field)| strategy[of][field].as_str());
+        Self { services: services.map(str::to_owned).collect(), route: Shifted::named(spec) }
     }
 }
 
-/// A step.
+/// A Service that a Rollout names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Percent of the requests.
-    SetWeight(u8),
-    /// Wait; without a duration until somebody promotes.
-    Pause(Option<Duration>),
-}
-
-/// A value with its path.
-struct At<'a> {
-    value: &'a Value,
-    path: String,
-}
-
-/// What does not say anything.
-const NOTHING: &Value = &Value::Null;
-
-impl<'a> At<'a> {
-    fn field(&self, key: &str) -> At<'a> {
-        At { value: self.value.get(key).unwrap_or(NOTHING), path: format!("{}.{key}", self.path) }
-    }
-
-    fn problem<T>(&self, message: impl Into<String>) -> Result<T, SpecError> {
-        Err(SpecError { path: self.path.clone(), message: message.into() })
-    }
-
-    fn is_absent(&self) -> bool {
-        self.value.is_null()
-    }
-
-    /// An object of which these fields are carried out, and these have no effect here with Argo Rollouts either.
-    fn object(&self, known: &[&str], without_effect: &[&str]) -> Result<&'a Map<String, Value>, SpecError> {
-        let Some(map) = self.value.as_object() else { return self.problem("Required value") };
-        let unknown = map.iter().find(|(key, value)| {
-            !value.is_null() && !known.contains(&key.as_str()) && !without_effect.contains(&key.as_str())
-        });
-        match unknown {
-            None => Ok(map),
-            Some((key, _)) => self.field(key).problem("Forbidden: Serin does not carry this out yet; remove it"),
-        }
-    }
-
-    fn text(&self) -> Result<String, SpecError> {
-        match self.value.as_str() {
-            Some(text) if !text.is_empty() => Ok(text.to_owned()),
-            Some(_) | None => self.problem("Required value"),
-        }
-    }
-
-    fn number<T: TryFrom<i64>>(&self, default: T) -> Result<T, SpecError> {
-        if self.is_absent() {
-            return Ok(default);
-        }
-        match self.value.as_i64().and_then(|number| T::try_from(number).ok()) {
-            Some(number) => Ok(number),
-            None => self.problem(format!("Invalid value: {}: must be a number that is not negative", self.value)),
-        }
-    }
-
-    fn seconds(&self, default: u64) -> Result<Duration, SpecError> {
-        let seconds = self.number(u32::try_from(default).unwrap_or(u32::MAX))?;
-        Ok(Duration::from_secs(u64::from(seconds)))
-    }
-
-    fn flag(&self) -> Result<bool, SpecError> {
-        match self.value {
-            Value::Null => Ok(false),
-            Value::Bool(flag) => Ok(*flag),
-            other => self.problem(format!("Invalid value: {other}: must be true or false")),
-        }
-    }
-
-    fn items(&self) -> Vec<At<'a>> {
-        let items = self.value.as_array().into_iter().flatten().enumerate();
-        items.map(|(index, value)| At { value, path: format!("{}[{index}]", self.path) }).collect()
-    }
+pub struct ServiceRef<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The field that says so.
+    pub path: &'static str,
 }
 
 impl RolloutSpec {
@@ -190,6 +122,8 @@ impl RolloutSpec {
                 "paused",
                 "progressDeadlineSeconds",
                 "progressDeadlineAbort",
+                "rollbackWindow",
+                "workloadRef",
             ],
             // How long AnalysisRuns are kept.
             &["analysis"],
@@ -197,19 +131,99 @@ impl RolloutSpec {
         let (selector, template) = (spec.field("selector"), spec.field("template"));
         agrees(&selector, &template)?;
         let strategy = spec.field("strategy");
-        strategy.object(&["canary"], &[])?;
+        let strategies = strategy.object(&["canary", "blueGreen"], &[])?;
+        if strategies.values().filter(|strategy| !strategy.is_null()).count() != 1 {
+            return strategy.problem(
+                "Invalid value: Rollout has to have one of the following strategies: canary or blueGreen",
+            );
+        }
+        let history = spec.field("revisionHistoryLimit").number(u32::try_from(HISTORY).unwrap_or(0))? as usize;
+        let window = spec.field("rollbackWindow");
+        if !window.is_absent() {
+            window.object(&["revisions"], &[])?;
+        }
+        let (canary, blue_green) = (strategy.field("canary"), strategy.field("blueGreen"));
         let replicas: u32 = spec.field("replicas").number(REPLICAS.unsigned_abs())?;
         Ok(Self {
             replicas: i32::try_from(replicas).unwrap_or(i32::MAX),
-            history: spec.field("revisionHistoryLimit").number(u32::try_from(HISTORY).unwrap_or(0))? as usize,
+            history,
             min_ready_seconds: spec.field("minReadySeconds").number(0)?,
             progress_deadline: spec.field("progressDeadlineSeconds").seconds(PROGRESS_DEADLINE)?,
             progress_deadline_abort: spec.field("progressDeadlineAbort").flag()?,
             paused: spec.field("paused").flag()?,
             selector: selector.value.clone(),
             template: template.value.clone(),
-            canary: canary(&strategy.field("canary"))?,
+            workload: WorkloadRef::read(&spec.field("workloadRef"))?,
+            rollback_window: window.field("revisions").optional::<u32>()?.map(|revisions| revisions as usize),
+            strategy: if blue_green.is_absent() {
+                Strategy::Canary(canary::read(&canary)?)
+            } else {
+                Strategy::BlueGreen(blue_green::read(&blue_green, history)?)
+            },
         })
+    }
+
+    /// The Services in front of what serves and of what is to serve next.
+    pub fn services(&self) -> [Option<ServiceRef<'_>>; 2] {
+        fn named<'a>(name: Option<&'a String>, path: &'static str) -> Option<ServiceRef<'a>> {
+            name.map(|name| ServiceRef { name, path })
+        }
+        match &self.strategy {
+            Strategy::Canary(canary) => {
+                let (stable, candidate) = match &canary.shift {
+                    Shift::Route(shifted) => (shifted.stable_service.as_ref(), shifted.canary_service.as_ref()),
+                    Shift::Pods(by_pods) => (by_pods.stable_service.as_ref(), by_pods.canary_service.as_ref()),
+                };
+                [
+                    named(stable, "spec.strategy.canary.stableService"),
+                    named(candidate, "spec.strategy.canary.canaryService"),
+                ]
+            }
+            Strategy::BlueGreen(blue_green) => [
+                named(Some(&blue_green.active_service), "spec.strategy.blueGreen.activeService"),
+                named(blue_green.preview_service.as_ref(), "spec.strategy.blueGreen.previewService"),
+            ],
+        }
+    }
+
+    /// The route that is shifted, if one is.
+    pub fn shifted(&self) -> Option<&Shifted> {
+        match &self.strategy {
+            Strategy::Canary(Canary { shift: Shift::Route(shifted), .. }) => Some(shifted),
+            Strategy::Canary(Canary { shift: Shift::Pods(_), .. }) | Strategy::BlueGreen(_) => None,
+        }
+    }
+
+    /// The canary, if it is one.
+    pub fn canary(&self) -> Option<&Canary> {
+        match &self.strategy {
+            Strategy::Canary(canary) => Some(canary),
+            Strategy::BlueGreen(_) => None,
+        }
+    }
+
+    /// How long what has served is kept.
+    pub fn scale_down_delay(&self) -> Duration {
+        match &self.strategy {
+            Strategy::Canary(canary) => canary.scale_down_delay,
+            Strategy::BlueGreen(blue_green) => blue_green.scale_down_delay,
+        }
+    }
+
+    /// How many of those that are kept for that may be there at most.
+    pub fn scale_down_limit(&self) -> Option<usize> {
+        match &self.strategy {
+            Strategy::Canary(canary) => canary.scale_down_limit,
+            Strategy::BlueGreen(blue_green) => blue_green.scale_down_limit,
+        }
+    }
+
+    /// How long an aborted revision is kept; `None`: until the next one.
+    pub fn abort_scale_down_delay(&self) -> Option<Duration> {
+        match &self.strategy {
+            Strategy::Canary(canary) => canary.abort_scale_down_delay,
+            Strategy::BlueGreen(blue_green) => blue_green.abort_scale_down_delay,
+        }
     }
 }
 
@@ -226,105 +240,6 @@ fn agrees(selector: &At<'_>, template: &At<'_>) -> Result<(), SpecError> {
         None => Ok(()),
         Some((key, _)) => At { value: labels, path: format!("{}.metadata.labels", template.path) }
             .problem(format!("Invalid value: `selector` does not match the template's label {key}")),
-    }
-}
-
-fn canary(canary: &At<'_>) -> Result<Canary, SpecError> {
-    canary.object(
-        &[
-            "stableService",
-            "canaryService",
-            "steps",
-            "trafficRouting",
-            "scaleDownDelaySeconds",
-            "abortScaleDownDelaySeconds",
-        ],
-        // With a router both sides have the pods that they need.
-        &["maxSurge", "maxUnavailable"],
-    )?;
-    let (stable, candidate) = (canary.field("stableService"), canary.field("canaryService"));
-    let routing = canary.field("trafficRouting");
-    if routing.is_absent() {
-        return routing.problem("Required value: Serin shifts a Rollout's traffic by a VirtualService so far");
-    }
-    routing.object(&["istio"], &[])?;
-    let istio = routing.field("istio");
-    istio.object(&["virtualService"], &[])?;
-    let virtual_service = istio.field("virtualService");
-    virtual_service.object(&["name", "routes"], &[])?;
-    let name = virtual_service.field("name");
-    let virtual_name = name.text()?;
-    if virtual_name.contains('.') {
-        return name.problem(format!(
-            "Invalid value: \"{virtual_name}\": a VirtualService of another namespace is not shifted yet"
-        ));
-    }
-    let (stable_service, canary_service) = (stable.text()?, candidate.text()?);
-    if stable_service == canary_service {
-        return stable.problem(format!(
-            "Invalid value: \"{stable_service}\": This rollout uses the same service for the stable and canary services, \
-             but two different services are required."
-        ));
-    }
-    let steps = canary.field("steps");
-    let read = steps.items().iter().map(step).collect::<Result<Vec<Step>, _>>()?;
-    if read.len() > STEPS_MAX {
-        return steps.problem(format!("Too many: {}: must have at most {STEPS_MAX} items", read.len()));
-    }
-    let abort = canary.field("abortScaleDownDelaySeconds").seconds(SCALE_DOWN_DELAY)?;
-    Ok(Canary {
-        shifted: Shifted {
-            stable_service,
-            canary_service,
-            virtual_service: virtual_name,
-            routes: virtual_service.field("routes").items().iter().map(At::text).collect::<Result<_, _>>()?,
-        },
-        steps: read,
-        steps_hash: Digest::of_canonical(steps.value.to_string().as_bytes()).short().to_owned(),
-        scale_down_delay: canary.field("scaleDownDelaySeconds").seconds(SCALE_DOWN_DELAY)?,
-        abort_scale_down_delay: (!abort.is_zero()).then_some(abort),
-    })
-}
-
-fn step(step: &At<'_>) -> Result<Step, SpecError> {
-    let map = step.object(&["setWeight", "pause"], &[])?;
-    if map.values().filter(|value| !value.is_null()).count() != 1 {
-        return step.problem("Invalid value: Step must have one of the following set: setWeight or pause");
-    }
-    let (weight, pause) = (step.field("setWeight"), step.field("pause"));
-    if weight.is_absent() {
-        return self::pause(&pause).map(Step::Pause);
-    }
-    let percent = weight.value.as_i64().and_then(|percent| u8::try_from(percent).ok());
-    match percent.filter(|percent| *percent <= 100) {
-        Some(percent) => Ok(Step::SetWeight(percent)),
-        None => weight.problem(format!(
-            "Invalid value: {}: SetWeight needs to be between 0 and max weight 100",
-            weight.value
-        )),
-    }
-}
-
-/// A number of seconds, such a number as text, or a Go duration.
-fn pause(pause: &At<'_>) -> Result<Option<Duration>, SpecError> {
-    pause.object(&["duration"], &[])?;
-    let duration = pause.field("duration");
-    let read = match duration.value {
-        Value::Null => return Ok(None),
-        Value::Number(seconds) => seconds.as_u64().map(Duration::from_secs),
-        Value::String(text) => match text.parse::<u64>() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => duration::parse(text).ok(),
-        },
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    };
-    match read {
-        Some(read) => Ok(Some(read)),
-        None => duration.problem(format!(
-            "Invalid value: {}: Duration needs to be a number of seconds or a duration such as 30s or 1m30s, and not \
-             negative",
-            duration.value
-        )),
     }
 }
 
@@ -364,8 +279,8 @@ mod tests {
         let spec = RolloutSpec::read(&seed(steps)).unwrap();
         assert_eq!((spec.replicas, spec.history, spec.paused), (1, 2, false));
         assert_eq!(spec.progress_deadline, Duration::from_secs(600));
-        assert_eq!(spec.canary.scale_down_delay, Duration::from_secs(30));
-        assert_eq!(spec.canary.abort_scale_down_delay, Some(Duration::from_secs(30)));
+        assert_eq!(spec.scale_down_delay(), Duration::from_secs(30));
+        assert_eq!(spec.abort_scale_down_delay(), Some(Duration::from_secs(30)));
         let expected = [
             Step::SetWeight(10),
             Step::Pause(None),
@@ -375,7 +290,7 @@ mod tests {
             Step::SetWeight(100),
             seconds(0),
         ];
-        assert_eq!(spec.canary.steps, expected);
+        assert_eq!(spec.canary().unwrap().steps, expected);
     }
 
     #[test]
@@ -388,13 +303,23 @@ mod tests {
         let canary = |field: &'static str, value: Value| {
             refused(&move |spec: &mut Value| spec["strategy"]["canary"][field] = value.clone())
         };
-        assert_eq!(refused(&|spec| spec["strategy"] = json!({"blueGreen": {}})), "spec.strategy.blueGreen");
-        assert_eq!(refused(&|spec| spec["workloadRef"] = json!({})), "spec.workloadRef");
+        assert_eq!(refused(&|spec| spec["strategy"] = json!({"canary": {}, "blueGreen": {}})), "spec.strategy");
+        let blue_green = |field: &'static str, value: Value| {
+            refused(&move |spec: &mut Value| {
+                spec["strategy"] = json!({"blueGreen": {"activeService": "a", "previewService": "p"}});
+                spec["strategy"]["blueGreen"][field] = value.clone();
+            })
+        };
+        assert_eq!(blue_green("previewService", json!("a")), "spec.strategy.blueGreen.activeService");
+        assert_eq!(blue_green("prePromotionAnalysis", json!({})), "spec.strategy.blueGreen.prePromotionAnalysis");
+        let limit = "spec.strategy.blueGreen.scaleDownDelayRevisionLimit";
+        assert_eq!(blue_green("scaleDownDelayRevisionLimit", json!(3)), limit);
+        assert_eq!(refused(&|spec| spec["workloadRef"] = json!({})), "spec.workloadRef.kind");
         assert_eq!(canary("analysis", json!({})), "spec.strategy.canary.analysis");
         assert_eq!(canary("dynamicStableScale", json!(true)), "spec.strategy.canary.dynamicStableScale");
         assert_eq!(canary("stableService", json!("")), "spec.strategy.canary.stableService");
         assert_eq!(canary("stableService", json!("istio-rollout-canary")), "spec.strategy.canary.stableService");
-        assert_eq!(canary("trafficRouting", Value::Null), "spec.strategy.canary.trafficRouting");
+        assert_eq!(canary("maxSurge", json!("many")), "spec.strategy.canary.maxSurge");
         assert_eq!(canary("trafficRouting", json!({"nginx": {}})), "spec.strategy.canary.trafficRouting.nginx");
         let step = |step: Value| canary("steps", json!([step]));
         assert_eq!(step(json!({"analysis": {}})), "spec.strategy.canary.steps[0].analysis");

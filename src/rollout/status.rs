@@ -1,13 +1,16 @@
 //! The status of a Rollout, in the fields and words that Argo's plugin, Argo CD and `kubectl wait` read.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::release::{Obstacle, Phase, Release, Stage, State, WaitingOn};
 
 use super::commands;
+use super::keys::HASH;
 use super::sets::{SetView, Sides};
-use super::spec::RolloutSpec;
+use super::spec::{RolloutSpec, Shift, Strategy};
 
 mod conditions;
 
@@ -55,8 +58,10 @@ pub struct Telling<'a> {
     pub state: &'a State,
     /// What has to be mended.
     pub obstacle: Option<&'a Obstacle>,
-    /// Percent that the route shows at the canary Service.
-    pub weight: u8,
+    /// Hashes that the Services in front of what serves and of what is to serve next lead to.
+    pub pointed: [Option<&'a str>; 2],
+    /// Percent that the route shows at the canary Service, where there is one.
+    pub weight: Option<u8>,
     /// Now.
     pub now: Timestamp,
 }
@@ -95,37 +100,41 @@ pub fn project(telling: &Telling<'_>) -> Value {
     if let Some(stable) = &sides.stable {
         say("stableRS", json!(stable.hash));
     }
-    if !spec.canary.steps.is_empty() {
-        say("currentStepIndex", json!(step_index(telling)));
-        say("currentStepHash", json!(spec.canary.steps_hash));
+    if let Some(canary) = spec.canary().filter(|canary| !canary.steps.is_empty()) {
+        say("currentStepIndex", json!(step_index(telling, canary.steps.len())));
+        say("currentStepHash", json!(canary.steps_hash));
     }
+    // An autoscaler of two whole sides looks at the one that users are on.
+    let active = active(telling);
+    let counted = |count: fn(&SetView) -> i32| active.map_or_else(|| sum(count), count);
     for (key, count) in [
         ("replicas", sum(|set| set.pods)),
         ("updatedReplicas", updated),
-        ("readyReplicas", sum(|set| set.ready)),
-        ("availableReplicas", sum(|set| set.available)),
-        ("HPAReplicas", sum(|set| set.pods)),
+        ("readyReplicas", counted(|set| set.ready)),
+        ("availableReplicas", counted(|set| set.available)),
+        ("HPAReplicas", counted(|set| set.pods)),
     ] {
         say(key, json!(count));
     }
-    say("selector", json!(selector(&spec.selector)));
+    let selected = selector(&spec.selector);
+    say("selector", json!(active.map_or(selected.clone(), |set| format!("{selected},{HASH}={}", set.hash))));
     if is_aborted(telling) {
         say("abort", json!(true));
         let since = old["abortedAt"].as_str().map_or_else(|| format!("{now:.0}"), str::to_owned);
         say("abortedAt", json!(since));
     }
     if let Some(release) = state.release() {
-        if release.skip {
+        if release.skip && old["promoteFull"] == true {
             say("promoteFull", json!(true));
         }
         if is_paused(telling) {
             let since = format!("{:.0}", release.clock.opened);
             say("controllerPause", json!(true));
-            say("pauseConditions", json!([{"reason": PAUSE_STEP, "startTime": since}]));
+            say("pauseConditions", json!([{"reason": pause_reason(spec), "startTime": since}]));
         }
     }
-    say("canary", json!({"weights": weights(telling)}));
-    say("blueGreen", json!({}));
+    say("canary", weights(telling).map_or_else(|| json!({}), |weights| json!({"weights": weights})));
+    say("blueGreen", blue_green(telling));
     let (phase, message) = phase(telling);
     say("phase", json!(phase));
     if !message.is_empty() {
@@ -135,24 +144,49 @@ pub fn project(telling: &Telling<'_>) -> Value {
     Value::Object(status)
 }
 
-/// Argo's reason of a pause that is a step.
-const PAUSE_STEP: &str = "CanaryPauseStep";
+/// Argo's reason of a pause.
+fn pause_reason(spec: &RolloutSpec) -> &'static str {
+    match spec.strategy {
+        Strategy::Canary(_) => "CanaryPauseStep",
+        Strategy::BlueGreen(_) => "BlueGreenPause",
+    }
+}
 
-fn weights(telling: &Telling<'_>) -> Value {
+/// The set that users of a blue/green Rollout are on.
+fn active<'a>(telling: &Telling<'a>) -> Option<&'a SetView> {
+    let [active, _] = telling.pointed;
+    let is_active = |set: &&Arc<SetView>| telling.spec.canary().is_none() && active == Some(set.hash.as_str());
+    telling.sides.all().find(is_active).map(AsRef::as_ref)
+}
+
+fn blue_green(telling: &Telling<'_>) -> Value {
+    let Strategy::BlueGreen(_) = telling.spec.strategy else { return json!({}) };
+    let mut status = Map::new();
+    for (key, hash) in [("activeSelector", telling.pointed[0]), ("previewSelector", telling.pointed[1])] {
+        if let Some(hash) = hash {
+            status.insert(key.to_owned(), json!(hash));
+        }
+    }
+    Value::Object(status)
+}
+
+fn weights(telling: &Telling<'_>) -> Option<Value> {
     let Telling { spec, sides, weight, .. } = *telling;
+    let weight = weight?;
+    let [stable_service, canary_service] =
+        spec.services().map(|service| service.map_or("", |service| service.name));
     let hash = |set: Option<&SetView>| set.map(|set| set.hash.clone()).unwrap_or_default();
     let stable = sides.stable.as_deref();
     let candidate = sides.candidate().map(AsRef::as_ref).or(stable);
     let of = |service: &str, weight: u8, set: Option<&SetView>| json!({"weight": weight, "serviceName": service, "podTemplateHash": hash(set)});
-    json!({
-        "canary": of(&spec.canary.shifted.canary_service, weight, candidate),
-        "stable": of(&spec.canary.shifted.stable_service, 100 - weight.min(100), stable),
-    })
+    Some(json!({
+        "canary": of(canary_service, weight, candidate),
+        "stable": of(stable_service, 100 - weight.min(100), stable),
+    }))
 }
 
 /// The step that a release is at; all are done where nothing is released.
-fn step_index(telling: &Telling<'_>) -> usize {
-    let all = telling.spec.canary.steps.len();
+fn step_index(telling: &Telling<'_>, all: usize) -> usize {
     match telling.state.release() {
         None if is_aborted(telling) => 0,
         None => all,
@@ -217,13 +251,21 @@ fn phase(telling: &Telling<'_>) -> (&'static str, String) {
         return ("Paused", "manually paused".to_owned());
     }
     if is_paused(telling) {
-        return ("Paused", PAUSE_STEP.to_owned());
+        return ("Paused", pause_reason(spec).to_owned());
     }
     let progressing = |message: &str| ("Progressing", message.to_owned());
     if updated.0 < spec.replicas {
         progressing("more replicas need to be updated")
     } else if updated.1 < updated.0 {
         progressing("updated replicas are still becoming available")
+    } else if spec.canary().is_none() && active(telling).is_none_or(|set| set.hash != telling.hash) {
+        progressing("active service cutover pending")
+    } else if spec.canary().is_none() && !sides.is_stable() {
+        progressing("waiting for post-promotion verification to complete")
+    } else if spec.canary().is_some_and(|canary| matches!(canary.shift, Shift::Pods(_)))
+        && sides.all().map(|set| set.pods).sum::<i32>() > updated.0
+    {
+        progressing("old replicas are pending termination")
     } else if !sides.is_stable() {
         progressing("waiting for all steps to complete")
     } else {

@@ -9,8 +9,15 @@ use crate::release::wire::{self, WireError};
 /// Longest strategy that is kept: the annotations of an object have 256 KiB together.
 const KEPT_MAX: usize = 16 * 1024;
 /// What of a spec is kept. Sizes and templates are always those of now.
-const KEPT: [&str; 5] =
-    ["strategy", "minReadySeconds", "progressDeadlineSeconds", "progressDeadlineAbort", "revisionHistoryLimit"];
+const KEPT: [&str; 7] = [
+    "strategy",
+    "minReadySeconds",
+    "progressDeadlineSeconds",
+    "progressDeadlineAbort",
+    "revisionHistoryLimit",
+    "rollbackWindow",
+    "workloadRef",
+];
 
 /// What the annotation says.
 #[derive(Debug, Clone, PartialEq, Default)]

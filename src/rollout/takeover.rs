@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::model::{Digest, Revision, Routing};
-use crate::release::{Led, Policy, State, take_up};
+use crate::release::{Led, Policy, PolicyStep, State, take_up};
 
 use super::sets::Sides;
 
@@ -24,11 +24,31 @@ pub fn state(
     let led = if status["abort"] == true {
         Led::Aborted
     } else {
-        let step = u32::try_from(status["currentStepIndex"].as_u64()?).ok()?;
+        let step = u32::try_from(step_of(status, policy)?).ok()?;
         // Before its first pods there is nothing to keep.
         (candidate.is_up() && candidate.available > 0).then(|| Led::Releasing { step, routing: shown.clone() })?
     };
     Some(take_up(policy, revision(&stable.digest), revision(template), led, now))
+}
+
+/// The step that Argo was at. Of a blue/green update it tells that it is paused.
+fn step_of(status: &Value, policy: &Policy) -> Option<u64> {
+    if let Some(step) = status["currentStepIndex"].as_u64() {
+        return Some(step);
+    }
+    let is_paused = status["pauseConditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
+    let pause = policy.steps.iter().position(|step| matches!(step, PolicyStep::Pause(_)));
+    pause.filter(|_| is_paused).and_then(|step| u64::try_from(step).ok())
+}
+
+/// What Argo's step shares out where pods are the traffic: the last weight up to it.
+pub fn meant(status: &Value, policy: &Policy) -> Routing {
+    let step = status["currentStepIndex"].as_u64().and_then(|step| usize::try_from(step).ok()).unwrap_or(0);
+    let weights = policy.steps.iter().take(step.saturating_add(1)).filter_map(|step| match step {
+        PolicyStep::Route(routing) => Some(routing),
+        PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate | PolicyStep::Size(_) => None,
+    });
+    weights.last().cloned().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ const VERSIONS: &[&str] = &["v1beta1", "v1", "v1alpha3"];
 /// The route.
 pub const VIRTUAL_SERVICE: RouteKind = kind("VirtualService");
 /// The policy of one destination.
-const DESTINATION_RULE: RouteKind = kind("DestinationRule");
+/// Their subsets and policies.
+pub const DESTINATION_RULE: RouteKind = kind("DestinationRule");
 /// Istio's name for sidecars as a gateway.
 pub(super) const MESH_GATEWAY: &str = "mesh";
 

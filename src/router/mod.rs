@@ -23,7 +23,7 @@ use crate::release::RouteObserved;
 use crate::workload::{Owner, is_left_to};
 
 pub use diff::{merge_diff, merge_update, strip, strip_but_status};
-pub use istio::{Istio, VIRTUAL_SERVICE};
+pub use istio::{DESTINATION_RULE, Istio, VIRTUAL_SERVICE};
 pub use matches::merged as merged_matches;
 pub use metadata::has_metadata_of;
 pub use registry::{DEFAULT_PROVIDER, providers, router_of};

@@ -16,7 +16,7 @@ use super::pass::Until;
 use super::plan;
 use super::preview::Reason;
 use super::remove;
-use super::rollouts::Led;
+use super::rollouts::{self, Led};
 use super::source::RecordSource;
 use crate::api::TargetResult;
 use crate::api::annotations::MANAGER_SYNC;
@@ -272,6 +272,9 @@ impl Applier<'_> {
     async fn prepare_led(&self, object: &Desired, led: &Led) -> Result<Prepared, Trouble> {
         let looked = self.look(object).await?;
         let mut body = object.body.clone();
+        if *led == Led::Rollout {
+            rollouts::stamp(&mut body, looked.live.as_ref(), self.commit);
+        }
         if let Some(live) = &looked.live {
             led.keep(&mut body, live);
         }

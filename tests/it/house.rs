@@ -32,7 +32,13 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("alert", &["http"]),
-    ("report", &["alert", "analysis", "api", "cluster", "forge", "git", "manifest", "model", "release", "render"]),
+    (
+        "report",
+        &[
+            "alert", "analysis", "api", "cluster", "forge", "git", "manifest", "model", "release", "render",
+            "rollout",
+        ],
+    ),
     ("server", &["forge", "http", "report"]),
     ("loadtest", &[]),
 ];

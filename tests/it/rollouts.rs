@@ -258,6 +258,22 @@ async fn a_push_is_promoted_step_by_step_and_an_aborted_one_goes_back_without_a_
     world.eventually("one set", async || replicas(&world).await == [0, 2, 0]).await;
     assert_eq!(world.led("stable").await, yellow);
     world.assert_no_failures("the abort").await;
+
+    // It is put right in Git, too, and does not begin by itself when it is pushed again.
+    let says = |tag: &str| {
+        let text = world.sandbox.repository().read("main", "rollout.yaml");
+        text.is_ok_and(|text| text.contains(&format!(":{tag}")))
+    };
+    world.eventually("the rollback commit", async || says("yellow")).await;
+    world.reaches("Healthy again", |status| status["phase"] == "Healthy").await;
+    world.push("yellow", "green");
+    let is_refused = |status: &Value| {
+        let message = status["message"].as_str().unwrap_or_default();
+        status["phase"] == "Degraded" && message.starts_with("RolloutAborted")
+    };
+    world.reaches("refused", is_refused).await;
+    assert_eq!((replicas(&world).await, world.led("stable").await), (vec![0, 2, 0], yellow));
+    assert!(says("green"));
     world.shutdown().await;
 }
 

@@ -8,12 +8,12 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::annotations::STATE;
+use crate::api::annotations::{PROJECTED, REVISION as STAMP, ROLLBACK, STATE, UNRECORDED};
 use crate::cluster::{Cluster, Reflected, ResolveError, Resolved};
 use crate::controller::caches::{Tracked, to_value};
 use crate::controller::wakeups::Wakeups;
 use crate::manifest::template_digest;
-use crate::model::{Digest, Frozen, NamespacedName};
+use crate::model::{Digest, Frozen, NamespacedName, Projected, Revision, RollbackNote};
 use crate::rollout::keys::{GROUP, HASH, KIND, REVISION, VERSION};
 use crate::rollout::sets::SetView;
 
@@ -47,6 +47,14 @@ pub(super) struct RolloutView {
     pub(super) state: Option<String>,
     /// Annotation: the number of its revision.
     pub(super) revision: Option<String>,
+    /// Annotation: which revision `sync` has written.
+    pub(super) stamped: Option<Revision>,
+    /// Annotation: how far the projections are.
+    pub(super) projected: Projected,
+    /// Annotation: what became of the watched branch after a failed release.
+    pub(super) rollback: Option<RollbackNote>,
+    /// Annotation: what keeps state from reaching Git, in words.
+    pub(super) unrecorded: Option<String>,
     pub(super) spec: Frozen,
     pub(super) status: Frozen,
 }
@@ -58,6 +66,10 @@ impl RolloutView {
         Self {
             state: annotation(STATE),
             revision: annotation(REVISION),
+            stamped: annotation(STAMP).and_then(|text| text.parse().ok()),
+            projected: annotation(PROJECTED).map(|text| Projected::from(text.as_str())).unwrap_or_default(),
+            rollback: annotation(ROLLBACK).and_then(|text| serde_json::from_str(&text).ok()),
+            unrecorded: annotation(UNRECORDED),
             key: NamespacedName::new(
                 metadata.namespace.clone().unwrap_or_default(),
                 metadata.name.clone().unwrap_or_default(),

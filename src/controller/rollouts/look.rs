@@ -8,20 +8,22 @@ use serde_json::{Value, json};
 
 use crate::api::annotations::STATE;
 use crate::cluster::explain;
-use crate::model::{Digest, NamespacedName, Routing};
-use crate::release::{self, Observed, Obstacle, Persist, Policy, RouteObserved, State, WaitingOn};
+use crate::manifest::template_digest;
+use crate::model::{Digest, Frozen, NamespacedName, Projection};
+use crate::release::{self, Action, Observed, Persist, Policy, RouteObserved, Side, State, WaitingOn};
 use crate::rollout::keys::REVISION;
 use crate::rollout::services::{self, pointed_at};
-use crate::rollout::sets::{self, Maker, Sides, Sweep, sweep};
-use crate::rollout::spec::{RolloutSpec, SpecError};
-use crate::rollout::status::{self, Telling};
+use crate::rollout::sets::{self, Keeps, Sides, Sweep, surplus, sweep};
+use crate::rollout::spec::{Named, RolloutSpec, Shifted, SpecError, WorkloadRef};
+use crate::rollout::status;
 use crate::rollout::stored::Stored;
-use crate::rollout::{Pace, commands, compile, stored, takeover, virtual_service};
-use crate::router::{LiveRoutes as _, VIRTUAL_SERVICE, merge_diff};
+use crate::rollout::{Pace, commands, compile, stored, takeover};
+use crate::router::{DESTINATION_RULE, LiveRoutes as _, RouteKind, VIRTUAL_SERVICE, merge_diff};
 
-use super::act::{act, put_away};
+use super::act::{act, number, put_away, scale_workload};
 use super::caches::RolloutView;
 use super::rivals::RIVAL_AGAIN;
+use super::seen::Seen;
 use super::{Memory, Rollouts};
 use crate::controller::caches::Tracked;
 use crate::controller::expectations::{Expectations, Freshness};
@@ -31,134 +33,6 @@ use crate::controller::memory::AFTER_RACE;
 use crate::controller::persist::normal;
 use crate::controller::reconcile::Again;
 use crate::controller::routes::{RESOLVE_AGAIN, Served};
-
-/// A Rollout and all that it is made of, as the caches show it.
-pub(super) struct Seen<'a> {
-    pub(super) view: &'a RolloutView,
-    pub(super) spec: RolloutSpec,
-    /// Why what it says now cannot be carried out; `spec` is the last one that could.
-    pub(super) invalid: Option<String>,
-    /// What is kept of the spec.
-    pub(super) kept: Value,
-    pub(super) sides: Sides,
-    pub(super) status: Value,
-    pub(super) stable_service: Option<Value>,
-    pub(super) canary_service: Option<Value>,
-    pub(super) route: Option<Value>,
-    /// Whether users meet the canary Service, as far as the route shows.
-    pub(super) exposes: bool,
-    pub(super) now: Timestamp,
-}
-
-impl Seen<'_> {
-    pub(super) fn maker(&self) -> Maker<'_> {
-        Maker {
-            namespace: &self.view.key.namespace,
-            name: &self.view.key.name,
-            uid: &self.view.uid,
-            selector: &self.spec.selector,
-            template: &self.spec.template,
-            digest: &self.view.digest,
-            min_ready_seconds: self.spec.min_ready_seconds,
-            desired: self.spec.replicas,
-        }
-    }
-
-    /// The hash of the present template's set.
-    fn hash(&self) -> String {
-        self.sides.current.as_ref().map_or_else(|| sets::hash(&self.view.digest), |set| set.hash.clone())
-    }
-
-    /// What the annotation says, as it is.
-    fn stored(&self) -> Value {
-        json!(self.view.state)
-    }
-
-    /// What is new in the status.
-    fn news(&self, policy: &Policy, state: &State, observed: &Observed) -> Option<Value> {
-        let hash = self.hash();
-        let telling = Telling {
-            old: &self.status,
-            generation: self.view.generation,
-            spec: &self.spec,
-            policy,
-            sides: &self.sides,
-            hash: &hash,
-            state,
-            obstacle: observed.obstacle.as_ref(),
-            weight: self.weight(),
-            now: self.now,
-        };
-        differs(&self.status, &status::project(&telling))
-    }
-
-    /// The live Services, and where each is to lead.
-    pub(super) fn pointing(&self) -> [(Option<&Value>, Option<String>); 2] {
-        let live = self.canary_service.as_ref().and_then(pointed_at);
-        [
-            (self.stable_service.as_ref(), services::stable(&self.sides)),
-            (self.canary_service.as_ref(), services::candidate(&self.sides, live, self.exposes)),
-        ]
-    }
-
-    fn services_are_current(&self) -> bool {
-        let name = &self.view.key.name;
-        self.pointing().into_iter().all(|(live, wanted)| match (live, wanted) {
-            (Some(live), Some(hash)) => services::point(live, &hash, name).is_none(),
-            (Some(_) | None, _) => true,
-        })
-    }
-
-    /// What keeps everything from going on, besides the spec itself.
-    fn obstacle(&self) -> Option<Obstacle> {
-        let (name, template) = (&self.view.key.name, &self.spec.template);
-        let canary = &self.spec.canary;
-        let named = [
-            (&self.stable_service, &canary.shifted.stable_service, "spec.strategy.canary.stableService"),
-            (&self.canary_service, &canary.shifted.canary_service, "spec.strategy.canary.canaryService"),
-        ];
-        let refused = named
-            .into_iter()
-            .find_map(|(live, service, path)| services::refuse(live.as_ref(), service, path, name, template));
-        // What stops a release under way comes first.
-        self.route_problem()
-            .map(Obstacle::Route)
-            .or_else(|| self.invalid.clone().map(Obstacle::Spec))
-            .or_else(|| refused.map(Obstacle::Service))
-    }
-
-    fn route_problem(&self) -> Option<String> {
-        let canary = &self.spec.canary;
-        match &self.route {
-            None => Some(format!(
-                "spec.strategy.canary.trafficRouting.istio.virtualService.name: Invalid value: \"{name}\": virtualservice \
-                 \"{name}\" not found",
-                name = canary.shifted.virtual_service
-            )),
-            Some(live) => virtual_service::read(live, &canary.shifted).err().map(|problem| problem.to_string()),
-        }
-    }
-
-    fn route(&self) -> RouteObserved {
-        let unusable = |reason: String| RouteObserved::Unusable(reason);
-        let missing = || unusable(self.route_problem().unwrap_or_default());
-        let Some(live) = &self.route else { return missing() };
-        match virtual_service::read(live, &self.spec.canary.shifted) {
-            Ok(shown) => RouteObserved::Present {
-                routing: Routing::candidate_percent(shown.candidate),
-                current: shown.current && self.services_are_current(),
-                unaccepted: None,
-            },
-            Err(problem) => unusable(problem.to_string()),
-        }
-    }
-
-    fn weight(&self) -> u8 {
-        let shown =
-            self.route.as_ref().and_then(|live| virtual_service::read(live, &self.spec.canary.shifted).ok());
-        shown.map_or(0, |shown| shown.candidate)
-    }
-}
 
 impl Rollouts {
     /// One look. Two looks at the same Rollout never overlap: the queue sees to that.
@@ -196,13 +70,27 @@ impl Rollouts {
             Ok(stored) => stored,
             Err(error) => return self.refuse(view, &error.to_string(), memory).await,
         };
+        let written = view.spec.thaw();
+        let resolved = match self.resolve(view, &written, memory).await? {
+            Ok(resolved) => resolved,
+            Err(reason) => {
+                self.refuse(view, &reason, memory).await?;
+                return Ok(Again::In(RESOLVE_AGAIN));
+            }
+        };
+        let (view, workload) = (&resolved.view, resolved.workload.as_ref());
         let asked = match asked(&view.spec.thaw(), &stored.kept) {
             Ok(asked) => asked,
             Err(error) => return self.refuse(view, &error.to_string(), memory).await,
         };
         let spec = &asked.spec;
         self.means.wakeups.depends_on(key, names_of(key, spec));
-        match self.means.caches.routes.ensure(&[VIRTUAL_SERVICE]).await? {
+        let kinds: &[RouteKind] = match spec.shifted() {
+            Some(Shifted { rule: Some(_), .. }) => &[VIRTUAL_SERVICE, DESTINATION_RULE],
+            Some(Shifted { rule: None, .. }) => &[VIRTUAL_SERVICE],
+            None => &[],
+        };
+        match self.means.caches.routes.ensure(kinds).await? {
             Served::Yes => {}
             Served::Soon => return Ok(Again::In(Duration::ZERO)),
             Served::No(reason) => {
@@ -211,7 +99,37 @@ impl Rollouts {
             }
         }
         let seen = self.see(view, asked, stored.state.as_ref());
-        self.decide(&seen, stored, memory).await
+        let again = self.decide(&seen, stored, memory).await?;
+        if let Some(workload) = workload {
+            let hands = &mut self.hands(&seen.view.key, &mut memory.expectations);
+            scale_workload(&seen, workload, hands).await?;
+        }
+        Ok(again)
+    }
+
+    /// A Rollout with the template of the workload that it names, or why there is none.
+    async fn resolve(
+        &self,
+        view: &RolloutView,
+        spec: &Value,
+        memory: &mut Memory,
+    ) -> Result<Result<Resolved, String>, ActError> {
+        let Some(name) = WorkloadRef::named(spec).map(str::to_owned) else {
+            return Ok(Ok(Resolved { view: view.clone(), workload: None }));
+        };
+        let key = NamespacedName::new(view.key.namespace.clone(), name.as_str());
+        if self.means.caches.deployments.get(&key).is_none() {
+            self.means.wakeups.depends_on(&view.key, BTreeSet::from([key]));
+            return Ok(Err(format!(
+                "spec.workloadRef.name: Invalid value: \"{name}\": deployments.apps \"{name}\" not found"
+            )));
+        }
+        let hands = self.hands(&view.key, &mut memory.expectations);
+        let workload = hands.get(Tracked::Deployment, &name).await?;
+        let resolved = WorkloadRef::resolve(spec, &workload);
+        let digest = template_digest(&resolved["template"]);
+        let view = RolloutView { digest, spec: Frozen::of(&resolved), ..view.clone() };
+        Ok(Ok(Resolved { view, workload: Some(workload) }))
     }
 
     /// All that the caches show.
@@ -219,18 +137,18 @@ impl Rollouts {
         let Asked { spec, invalid, kept } = asked;
         let namespace = view.key.namespace.clone();
         let service = |name: &str| self.means.caches.service(&NamespacedName::new(namespace.clone(), name));
-        let stable_service = service(&spec.canary.shifted.stable_service);
-        let canary_service = service(&spec.canary.shifted.canary_service);
+        let [stable_service, canary_service] =
+            spec.services().map(|found| found.and_then(|found| service(found.name)));
         let status = view.status.thaw();
         let named = [status["stableRS"].as_str(), stable_service.as_ref().and_then(pointed_at)];
         let promoted = state.and_then(|state| state.promoted.as_ref()).map(|promoted| &promoted.revision.digest);
         let sides = Sides::of(self.own.sets_of(&view.uid), named, promoted, &view.digest);
-        let route =
-            self.means.caches.routes_in(&namespace).get(VIRTUAL_SERVICE, &spec.canary.shifted.virtual_service);
-        let shown = route.as_ref().and_then(|live| virtual_service::read(live, &spec.canary.shifted).ok());
-        let exposes = shown.is_some_and(|shown| shown.candidate > 0);
+        let live = self.means.caches.routes_in(&namespace);
+        let routes = spec.shifted().map_or(&[][..], |shifted| &shifted.virtual_services);
+        let routes = routes.iter().map(|of| live.get(VIRTUAL_SERVICE, &of.name)).collect();
+        let rule = spec.shifted().and_then(|shifted| live.get(DESTINATION_RULE, &shifted.rule.as_ref()?.name));
         let now = self.means.clock.now();
-        Seen { view, spec, invalid, kept, sides, status, stable_service, canary_service, route, exposes, now }
+        Seen { view, spec, invalid, kept, sides, status, stable_service, canary_service, routes, rule, now }
     }
 
     async fn decide(&self, seen: &Seen<'_>, stored: Stored, memory: &mut Memory) -> Result<Again, ActError> {
@@ -240,13 +158,17 @@ impl Rollouts {
         let state = known.or_else(|| led_by_argo(seen, &policy));
         let state = state.unwrap_or_else(|| State::new(seen.now));
         let hold = holds::calendar(&[&self.means.settings.windows], seen.now);
-        let observed = Observed { hold, ..observe(seen, &policy, &state, memory) };
+        let projections = &self.means.settings.projections;
+        let observed = Observed { hold, ..observe(seen, &policy, &state, memory, projections) };
         let step = release::step(&policy, &observed, state, seen.now);
         let news = seen.news(&policy, &step.state, &observed);
-        let is_unsaved = stored.state.as_ref() != Some(&step.state) || stored.kept != seen.kept;
-        let may_wait =
-            step.persist == Persist::Later && stored.state.is_some() && stored.kept == seen.kept && news.is_none();
+        let is_kept = stored.kept == seen.kept;
+        let is_unsaved = stored.state.as_ref() != Some(&step.state) || !is_kept;
+        let may_wait = step.persist == Persist::Later && stored.state.is_some() && is_kept && news.is_none();
         let mut version = seen.view.resource_version.clone();
+        if !is_kept {
+            self.release_former(seen, &stored.kept, memory).await?;
+        }
         if is_unsaved && may_wait {
             memory.unsaved.keep(&seen.stored(), &step.state);
         } else if is_unsaved {
@@ -260,10 +182,20 @@ impl Rollouts {
             tracing::debug!(rollout = %seen.view.key, ?action, "acting");
             act(action, seen, &version, &mut self.hands(&seen.view.key, &mut memory.expectations)).await?;
         }
+        let is_made =
+            step.actions.iter().any(|action| matches!(action, Action::Scale { side: Side::Candidate, .. }));
+        if step.state.release().is_some() && !is_made {
+            number(seen, &mut self.hands(&seen.view.key, &mut memory.expectations)).await?;
+        }
         let healed = memory.trouble.problem.take().is_some();
         let found = [&seen.stable_service, &seen.canary_service];
         let pointed: Vec<&str> = found.iter().filter_map(|service| pointed_at(service.as_ref()?)).collect();
-        let swept = sweep(&seen.sides, &pointed, &step.state, seen.spec.history, seen.now);
+        let swept = if seen.by_pods() {
+            surplus(&seen.sides, &pointed, seen.spec.history)
+        } else {
+            let keeps = Keeps { warm: seen.spec.scale_down_limit(), history: seen.spec.history };
+            sweep(&seen.sides, &pointed, &step.state, keeps, seen.now)
+        };
         self.sweep(seen, &swept, memory).await?;
         let wakes = [step.wake, sets::next_deadline(&seen.sides), late(seen, &policy, &step.state)];
         Ok(match wakes.into_iter().flatten().min() {
@@ -326,6 +258,21 @@ impl Rollouts {
         Ok(())
     }
 
+    /// Services that the Rollout named before and names no longer are given back.
+    async fn release_former(&self, seen: &Seen<'_>, kept: &Value, memory: &mut Memory) -> Result<(), ActError> {
+        let (before, now) = (Named::of(kept).services, Named::of(&seen.kept).services);
+        for name in before.into_iter().filter(|name| !now.contains(name)) {
+            let key = NamespacedName::new(seen.view.key.namespace.clone(), name.as_str());
+            let patch =
+                self.means.caches.service(&key).and_then(|live| services::release(&live, &seen.view.key.name));
+            if let Some(patch) = patch {
+                let mut hands = self.hands(&seen.view.key, &mut memory.expectations);
+                hands.merge(Tracked::Service, &name, patch).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// A Rollout that is gone points its Services no longer.
     async fn release_services(&self, key: &NamespacedName) {
         for service in self.means.caches.services_of_rollout(key) {
@@ -347,7 +294,14 @@ impl Rollouts {
 /// What Argo Rollouts' own controller was doing, where it has led the Rollout until now.
 fn led_by_argo(seen: &Seen<'_>, policy: &Policy) -> Option<State> {
     let RouteObserved::Present { routing, .. } = seen.route() else { return None };
-    takeover::state(&seen.status, &seen.sides, &seen.view.digest, policy, &routing, seen.now)
+    let shown = if seen.by_pods() { takeover::meant(&seen.status, policy) } else { routing };
+    takeover::state(&seen.status, &seen.sides, &seen.view.digest, policy, &shown, seen.now)
+}
+
+/// A Rollout with the template that it has or takes, and whose that is.
+struct Resolved {
+    view: RolloutView,
+    workload: Option<Value>,
 }
 
 /// What is to be carried out: what a Rollout says, or said last when what it says now cannot be.
@@ -371,21 +325,41 @@ fn asked(live: &Value, kept: &Value) -> Result<Asked, SpecError> {
 
 /// Names of what a Rollout depends on besides its sets.
 fn names_of(key: &NamespacedName, spec: &RolloutSpec) -> BTreeSet<NamespacedName> {
-    let canary = &spec.canary;
-    let names = [&canary.shifted.stable_service, &canary.shifted.canary_service, &canary.shifted.virtual_service];
-    names.map(|name| NamespacedName::new(key.namespace.clone(), name.as_str())).into()
+    let services = spec.services().into_iter().flatten().map(|service| service.name);
+    let routes = spec.shifted().into_iter().flat_map(|shifted| {
+        let rule = shifted.rule.iter().map(|rule| rule.name.as_str());
+        shifted.virtual_services.iter().map(|of| of.name.as_str()).chain(rule)
+    });
+    let workload = spec.workload.iter().map(|workload| workload.name.as_str());
+    let names = services.chain(routes).chain(workload);
+    names.map(|name| NamespacedName::new(key.namespace.clone(), name)).collect()
 }
 
-fn observe(seen: &Seen<'_>, policy: &Policy, state: &State, memory: &Memory) -> Observed {
+fn observe(
+    seen: &Seen<'_>,
+    policy: &Policy,
+    state: &State,
+    memory: &Memory,
+    projections: &[Projection],
+) -> Observed {
     let digest: &Digest = &seen.view.digest;
     Observed {
-        target: Some(seen.sides.target(digest, seen.view.generation)),
+        target: Some(seen.target()),
         primary: seen.sides.primary(),
         size: Some(seen.spec.replicas),
         route: seen.route(),
+        skips: sets::skips(&seen.sides, &seen.spec.strategy, seen.spec.rollback_window, seen.now),
         request: commands::request(&seen.status, state, policy, (digest, &seen.hash())),
         obstacle: seen.obstacle(),
         problem: memory.trouble.problem.clone(),
+        // Statuses of commits are not told for Rollouts yet.
+        projected: Projection::GIT
+            .into_iter()
+            .filter(|by| projections.contains(by))
+            .map(|by| (by, seen.view.projected.up_to(by).cloned()))
+            .collect(),
+        rollback: seen.view.rollback.clone(),
+        unrecorded: seen.view.unrecorded.clone(),
         ..Observed::default()
     }
 }
@@ -399,7 +373,7 @@ fn late(seen: &Seen<'_>, policy: &Policy, state: &State) -> Option<Timestamp> {
 }
 
 /// The merge patch that makes one status of the other, if there is anything to change.
-fn differs(old: &Value, new: &Value) -> Option<Value> {
+pub(super) fn differs(old: &Value, new: &Value) -> Option<Value> {
     let diff = merge_diff(&status::ours(old), &normal(new));
     diff.as_object().is_none_or(|diff| !diff.is_empty()).then_some(diff)
 }

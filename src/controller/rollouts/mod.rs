@@ -5,6 +5,7 @@ mod act;
 mod caches;
 mod look;
 mod rivals;
+mod seen;
 
 use tokio_util::sync::CancellationToken;
 

@@ -29,6 +29,7 @@ fn words(strategy: &Strategy) -> Vec<String> {
         PolicyStep::Analyse => "analyse".to_owned(),
         PolicyStep::Gate => "gate".to_owned(),
         PolicyStep::Pause(_) => "pause".to_owned(),
+        PolicyStep::Size(_) => "size".to_owned(),
     };
     strategy.steps.iter().map(word).collect()
 }

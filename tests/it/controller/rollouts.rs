@@ -1,6 +1,10 @@
 //! Rollouts of Argo Rollouts, led by the same engine: seed 004's story without Git.
 
+mod blue_green;
 mod crash;
+mod pods;
+mod subsets;
+mod workload;
 mod world;
 
 use std::sync::Arc;

@@ -31,6 +31,7 @@ fn report(world: &World, repository: &Repository) -> DropGuard {
         cluster: world.cluster.clone(),
         writer: Writer::new(Claim::always()),
         canaries,
+        rollouts: None,
         store: repository.store(),
         remote: repository.remote(),
         renderer: serin::render::Renderer::none(repository.store()),

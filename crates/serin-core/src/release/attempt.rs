@@ -9,7 +9,7 @@ use crate::analysis::{RoundsRun, Verdict};
 use crate::model::{Digest, ReleaseId, Revision, Routing, after, between};
 
 use super::observed::WorkloadObserved;
-use super::policy::{Policy, PolicyStep};
+use super::policy::{Policy, PolicyStep, Size};
 
 /// One attempt to bring the target from one revision to another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,12 @@ pub struct Release {
     /// Since when the canary has been ready: proxies learn of its endpoints a little later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
+    /// How many pods the candidate has before it is promoted.
+    #[serde(default, skip_serializing_if = "Size::is_share")]
+    pub size: Size,
+    /// Pods that served on both sides when that was looked at last, where pods are the traffic.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub serving: i32,
     /// Since when primary, whose pods were all replaced while it had no users, has been ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_ready_since: Option<Timestamp>,
@@ -169,6 +175,8 @@ impl Release {
             shown_since: None,
             first_traffic: None,
             ready_since: None,
+            size: Size::Share,
+            serving: 0,
             primary_ready_since: None,
             unready_since: None,
             demand: 0,

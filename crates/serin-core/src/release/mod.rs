@@ -36,7 +36,7 @@ pub use observed::{
     Side, Unaccepted, Updates, Verb, WorkloadObserved,
 };
 pub use outcome::{Outcome, OutcomeKind, PostRollout};
-pub use policy::{Guards, Names, Policy, PolicyStep, Promotion};
+pub use policy::{Guards, Names, Policy, PolicyStep, Promotion, Size, Sizing};
 pub use projection::{Held, PromotedCondition, Trouble};
 pub use report::{Event, EventType, Report, WaitingOn};
 pub use state::{HandBack, HeldMinimum, JournalEntry, Phase, Promoted, Rebuilt, State, StepProgress, Unheld};

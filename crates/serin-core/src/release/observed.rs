@@ -46,6 +46,8 @@ pub struct Observed {
     pub rebuilt: Option<String>,
     /// What keeps state from reaching Git (annotation `serin.dev/unrecorded` on the Canary): `<reason>: <words>`.
     pub unrecorded: Option<String>,
+    /// What is wanted served a moment ago, or not many revisions ago: it may go to everybody without its steps.
+    pub skips: bool,
     /// The primary's autoscaler is missing, or, a raised minimum apart, is not what the target's says.
     pub autoscaler_stale: bool,
     /// The primary's autoscaler; `None` without one, or while it is not there.
@@ -334,6 +336,14 @@ impl Updates {
             (missing, _) => missing,
         };
         (replicas - missing).max(0)
+    }
+
+    /// How many pods there may be beyond `replicas` while they are replaced.
+    pub fn adds(self, replicas: i32) -> i32 {
+        match self {
+            Self::Recreate => 0,
+            Self::Rolling { surge, .. } => surge.of(replicas, 99),
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Hook, HookKind, Keyed, Rounds};
 use crate::model::{Cookie, Digest, NamespacedName, ReleaseId, Routing, Sticky};
 
 use super::affinity::Stickiness;
+use super::observed::Updates;
 use super::state::StepProgress;
 
 /// Everything the engine needs to know about how one target is released.
@@ -38,6 +39,8 @@ pub struct Policy {
     pub hooks: Keyed<Hook>,
     /// What promotion means.
     pub promotion: Promotion,
+    /// How the sides get their pods.
+    pub sizing: Sizing,
     /// How long the canary is kept after weight 0 has been observed, so that proxies that learn of it late still reach it.
     pub drain: Duration,
     /// How long a side must have been ready before it gets traffic: proxies learn of new endpoints later than the control
@@ -59,6 +62,19 @@ pub struct Guards {
     pub relief: bool,
     /// So do those that reach it by the service in front of both sides.
     pub apex: bool,
+}
+
+/// How the sides get their pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sizing {
+    /// The candidate has pods before the first step, and the stable side keeps its own (Flagger).
+    #[default]
+    Ahead,
+    /// The candidate gets the pods that its share takes when it is to get that, and none before; the stable side keeps its own
+    /// (Argo Rollouts with a router).
+    ByShare,
+    /// Nothing shifts requests but pods: the sides share the replicas as the routing says (Argo Rollouts without a router).
+    Pods(Updates),
 }
 
 impl Default for Guards {
@@ -157,6 +173,27 @@ pub enum PolicyStep {
     Pause(Option<Duration>),
     /// The confirm-promotion gates; the checks go on meanwhile. Those before promotion itself need no step.
     Gate,
+    /// Give the candidate these pods from now on; done when they serve ([`Sizing::ByShare`]).
+    Size(Size),
+}
+
+/// How many pods a candidate has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Size {
+    /// As many as its share takes.
+    #[default]
+    Share,
+    /// So many, whatever its share is.
+    Pods(i32),
+    /// Percent of what all requests take, whatever its share is.
+    Percent(u8),
+}
+
+impl Size {
+    pub(super) fn is_share(&self) -> bool {
+        *self == Self::Share
+    }
 }
 
 /// What promotion means.

@@ -146,7 +146,7 @@ fn jumps_to_the_last_step(policy: &Policy, observed: &Observed, state: State, no
     let mut decided = step(policy, observed, state, now);
     let last = policy.steps.iter().rev().find_map(|step| match step {
         PolicyStep::Route(routing) => Some(routing.clone()),
-        PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate => None,
+        PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate | PolicyStep::Size(_) => None,
     });
     let (Some(last), Some(release)) = (last, analysing(&mut decided.state)) else { return decided };
     if release.routing.exposes() && release.routing.exposes_more_than(&before) {

@@ -15,8 +15,8 @@ use serin_core::model::{
 };
 use serin_core::release::{
     Cause, CheckResult, End, Event, EventType, HandBack, HeldMinimum, JournalEntry, Keyed, Outcome, OutcomeKind,
-    Phase, PostRollout, Progress, Promoted, Rebuilt, RefusedRoute, Release, Stage, State, StepClock, StepProgress,
-    Unheld, WaitingOn, wire,
+    Phase, PostRollout, Progress, Promoted, Rebuilt, RefusedRoute, Release, Size, Stage, State, StepClock,
+    StepProgress, Unheld, WaitingOn, wire,
 };
 
 use super::policies::check;
@@ -113,6 +113,8 @@ fn release(stage: Stage) -> Phase {
         shown_since: Some(at(12)),
         first_traffic: Some(at(13)),
         ready_since: Some(at(14)),
+        size: Size::Percent(40),
+        serving: 7,
         primary_ready_since: Some(at(15)),
         unready_since: Some(at(16)),
         demand: 6,
@@ -318,6 +320,10 @@ fn everything() -> BTreeMap<String, State> {
     let outbox = vec![Outcome { checks, ..outcome() }];
     all.insert("verdicts".to_owned(), State { outbox, ..State::new(at(0)) });
     let trouble = Some(Trouble::Policy { check: "rate".into(), reason: "why".into() });
+    if let Phase::Releasing(mut release) = release(Stage::Analysing) {
+        release.size = Size::Pods(2);
+        all.insert("sized".to_owned(), State { phase: Phase::Releasing(release), ..State::new(at(0)) });
+    }
     if let Phase::Releasing(mut release) = release(Stage::Analysing) {
         release.watch.trouble = trouble;
         all.insert("trouble".to_owned(), State { phase: Phase::Releasing(release), ..State::new(at(0)) });

@@ -98,7 +98,8 @@ impl World {
 
     /// Hash and size of every ReplicaSet, oldest revision first.
     pub(super) async fn sets(&self) -> Vec<(String, i64)> {
-        let sets = self.api("apps", "v1", "ReplicaSet").await.list(&ListParams::default()).await.unwrap().items;
+        let of_rollouts = ListParams::default().labels(HASH);
+        let sets = self.api("apps", "v1", "ReplicaSet").await.list(&of_rollouts).await.unwrap().items;
         let mut sets: Vec<Value> = sets.into_iter().map(|set| serde_json::to_value(set).unwrap()).collect();
         sets.sort_by_key(|set| {
             let revision = set["metadata"]["annotations"]["rollout.argoproj.io/revision"].as_str();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::analysis::HookKind;
 use crate::model::{Routing, after};
 use crate::release::attempt::{Release, Stage};
-use crate::release::policy::{Policy, PolicyStep};
+use crate::release::policy::{Policy, PolicyStep, Size, Sizing};
 use crate::release::report::{Event, WaitingOn};
 
 use super::capacity::Capacity;
@@ -16,7 +16,7 @@ use super::edit;
 use super::gates::{self, Gates};
 use super::prepare::{attend, held};
 use super::route::{self, Steered, steer};
-use super::{capacity, judge, persist, prepare, promote, refused};
+use super::{capacity, judge, persist, pods, prepare, promote, refused};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if !release.follows(cx.policy) {
@@ -38,7 +38,26 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
             Next::Again
         }
         Some(PolicyStep::Gate) => next_step(cx, release),
+        Some(PolicyStep::Size(size)) => resize(cx, release, *size),
         None => finish(cx, release),
+    }
+}
+
+/// The candidate gets its pods; what users see stays.
+fn resize(cx: &mut Context<'_>, release: &mut Release, size: Size) -> Next {
+    steer(cx, &release.routing);
+    if held(cx, release) {
+        return Next::Rest;
+    }
+    if release.size != size {
+        release.size = size;
+        open_step(cx.policy, release, cx.now);
+        return Next::Again;
+    }
+    match capacity::await_size(cx, release) {
+        Capacity::There => next_step(cx, release),
+        Capacity::Waiting => Next::Rest,
+        Capacity::Late(reason) => prepare::give_up(cx, release, &reason),
     }
 }
 
@@ -77,6 +96,9 @@ fn shift(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Next
         return decide(cx, release, routing);
     }
     if steer(cx, routing) == Steered::Waiting {
+        if matches!(cx.policy.sizing, Sizing::Pods(_)) {
+            return pods::wait(cx, release);
+        }
         if cx.policy.steps.get(release.step as usize + 1) == Some(&PolicyStep::Analyse) {
             let meant = release.clock.opened;
             let until = after(meant, cx.policy.watch.interval);

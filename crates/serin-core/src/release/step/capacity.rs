@@ -9,7 +9,7 @@ use crate::model::{Routing, after};
 use crate::release::action::Action;
 use crate::release::attempt::{Release, Stage};
 use crate::release::observed::{AutoscalerObserved, Observed, Side, WorkloadObserved};
-use crate::release::policy::{Policy, PolicyStep, Promotion};
+use crate::release::policy::{Policy, PolicyStep, Promotion, Size, Sizing};
 use crate::release::report::WaitingOn;
 use crate::release::state::{HeldMinimum, State};
 
@@ -100,17 +100,63 @@ pub(super) fn is_autoscaler_stale(observed: &Observed, floor: i32) -> bool {
 /// Whether the candidate has enough pods for `routing`, and proxies know of them. If not, it is sized for it, which takes as
 /// long as the progress deadline at most.
 pub(super) fn await_candidate(cx: &mut Context<'_>, release: &mut Release, routing: &Routing) -> Capacity {
-    let needed = candidate_needs(cx.observed, release, routing);
+    let needed = match override_of(release) {
+        Some(pods) => pods.max(1),
+        None => candidate_needs(cx.observed, release, routing),
+    };
+    let what = format!("{} % of the requests take", share(routing));
+    await_pods(cx, release, needed, &what)
+}
+
+/// Whether the candidate has the pods that it is to have, neither more nor less, and proxies know of them.
+pub(super) fn await_size(cx: &mut Context<'_>, release: &mut Release) -> Capacity {
+    let goal = goal(cx.observed, release);
+    let live = cx.observed.target.as_ref().map_or(0, |target| target.replicas);
+    if live > goal {
+        cx.act(Action::Scale { side: Side::Candidate, replicas: goal });
+        cx.wait_silently(WaitingOn::ScalingDown { workload: cx.policy.names.target.clone() });
+        return Capacity::Waiting;
+    }
+    if goal == 0 { Capacity::There } else { await_pods(cx, release, goal, "its step takes") }
+}
+
+/// How many pods a candidate that gets them by its share is to have now.
+pub(super) fn goal(observed: &Observed, release: &Release) -> i32 {
+    let exposes = release.routing.exposes();
+    match override_of(release) {
+        Some(pods) => pods.max(i32::from(exposes)),
+        None if exposes => candidate_needs(observed, release, &release.routing),
+        None => 0,
+    }
+}
+
+/// What somebody has said that a candidate is to have, whatever it gets.
+fn override_of(release: &Release) -> Option<i32> {
+    match release.size {
+        Size::Share => None,
+        Size::Pods(count) => Some(count.max(0)),
+        Size::Percent(percent) => Some(pods(release.demand, percent)),
+    }
+}
+
+fn await_pods(cx: &mut Context<'_>, release: &mut Release, needed: i32, what: &str) -> Capacity {
     let Some(target) = &cx.observed.target else { return Capacity::Waiting };
+    if matches!(cx.policy.sizing, Sizing::Pods(_)) {
+        // Its pods are its share.
+        return Capacity::There;
+    }
     if target.available >= needed || !cx.policy.guards.capacity {
         release.short_since = None;
         return if prepare::is_known(cx, release) { Capacity::There } else { Capacity::Waiting };
     }
-    let percent = share(routing);
+    if cx.policy.sizing == Sizing::ByShare {
+        // Those that come are not known yet.
+        release.ready_since = None;
+    }
     let deadline = after(*release.short_since.get_or_insert(cx.now), cx.policy.progress_deadline);
     if cx.now >= deadline && !cx.policy.suspended {
         let ready = target.available;
-        let reason = format!("{ready} of the {needed} pods are ready that {percent} % of the requests take");
+        let reason = format!("{ready} of the {needed} pods are ready that {what}");
         return Capacity::Late(match target.limits {
             Some(_) => format!("{reason}: its autoscaler keeps it at {}", target.replicas),
             None => reason,
@@ -124,7 +170,7 @@ pub(super) fn await_candidate(cx: &mut Context<'_>, release: &mut Release, routi
     cx.wake_at(deadline);
     let workload = cx.policy.names.target.clone();
     // How many there are by now changes with each of them, and is not worth a write.
-    let reason = format!("{percent} % of the requests take {needed} ready pods");
+    let reason = format!("{what} {needed} ready pods");
     cx.wait_silently(WaitingOn::Readiness { workload, reason, deadline });
     Capacity::Waiting
 }
@@ -200,7 +246,11 @@ pub(super) fn candidate_needs(observed: &Observed, release: &Release, routing: &
 pub(super) fn first_share(policy: &Policy, all: i32) -> i32 {
     let mut shares = policy.steps.iter().filter_map(|step| match step {
         PolicyStep::Route(routing) if routing.exposes() => Some(share(routing)),
-        PolicyStep::Route(_) | PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate => None,
+        PolicyStep::Route(_)
+        | PolicyStep::Analyse
+        | PolicyStep::Pause(_)
+        | PolicyStep::Gate
+        | PolicyStep::Size(_) => None,
     });
     let first = shares.next().filter(|_| !policy.skip_analysis);
     pods(all, first.unwrap_or(100)).max(1)

@@ -47,6 +47,8 @@ pub(super) struct Context<'a> {
     pub(super) held: Option<HeldMinimum>,
     /// Where the service in front of both sides is to lead.
     pub(super) apex: Side,
+    /// From when on proxies know of all pods that serve, where pods are the traffic and that is still to come.
+    pub(super) known_from: Option<Timestamp>,
     /// What was waited on before, or has been announced since.
     pub(super) before: Option<WaitingOn>,
     /// When people were told anything last.
@@ -76,6 +78,7 @@ impl<'a> Context<'a> {
             fresh_round: None,
             held: state.held_minimum,
             apex: Side::Stable,
+            known_from: None,
             before: state.waiting_on.clone(),
             spoken: state.journal.last().map(|entry| entry.at),
             has_started: of_release.any(|entry| entry.event.message == starting),
@@ -92,6 +95,7 @@ impl<'a> Context<'a> {
     pub(super) fn start_pass(&mut self) {
         self.actions.clear();
         self.apex = Side::Stable;
+        self.known_from = None;
         self.waiting = None;
         self.told = None;
         self.quiet = false;

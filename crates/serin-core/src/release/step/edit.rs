@@ -2,7 +2,7 @@
 
 use crate::model::Routing;
 use crate::release::attempt::Release;
-use crate::release::policy::PolicyStep;
+use crate::release::policy::{PolicyStep, Size};
 use crate::release::report::Event;
 
 use super::analyse;
@@ -24,6 +24,7 @@ pub(super) fn follow(cx: &mut Context<'_>, release: &mut Release) -> Next {
     cx.say(Event::normal(format!("Analysis of {} was changed, going on with the new steps", cx.target())));
     release.plan = Some(cx.policy.plan());
     release.recheck = false;
+    release.size = Size::Share;
     let step = match from(cx, release) {
         From::Step(step) => step,
         From::Above(step) => {
@@ -51,7 +52,7 @@ fn from(cx: &Context<'_>, release: &Release) -> From {
         .enumerate()
         .filter_map(|(index, step)| match step {
             PolicyStep::Route(routing) => Some((index, cx.meant(routing, release))),
-            PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate => None,
+            PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate | PolicyStep::Size(_) => None,
         })
         .collect();
     let enough = routes.iter().find(|(_, routing)| !shown.exposes_more_than(routing));

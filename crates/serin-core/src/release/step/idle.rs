@@ -134,6 +134,7 @@ fn start(
         cx.say(Event::warning(format!("Releasing {} outside of what holds it, {why}", cx.target())));
     }
     capacity::begin(cx, &mut release);
+    release.skip = cx.observed.skips;
     if !cx.policy.has_hook(HookKind::ConfirmRollout) {
         // After a supersede the canary is already up, and `Restarting analysis` has been said.
         let restarted = last == OutcomeKind::Superseded && target.replicas > 0;

@@ -23,6 +23,7 @@ mod obstacle;
 mod past;
 mod persist;
 mod pilot;
+mod pods;
 mod post;
 mod prepare;
 mod promote;

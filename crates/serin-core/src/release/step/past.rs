@@ -58,6 +58,8 @@ fn of_release(release: &mut Release, now: Timestamp) {
         skip: _,
         refused: _,
         overrode: _,
+        size: _,
+        serving: _,
     } = release;
     clock.settle(now);
     past([shown_since.as_mut(), first_traffic.as_mut()], now);

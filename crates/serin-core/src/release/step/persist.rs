@@ -45,7 +45,7 @@ fn forget(release: &mut Release) {
     let never = Timestamp::UNIX_EPOCH;
     release.shown_since = None;
     release.clock = StepClock::new(never);
-    (release.ready_since, release.primary_ready_since) = (None, None);
+    (release.ready_since, release.primary_ready_since, release.serving) = (None, None, 0);
     match &mut release.stage {
         Stage::Ending { zero_since, .. } => *zero_since = None,
         Stage::ScalingUp { .. } | Stage::Preparing => release.stage = Stage::ScalingUp { since: never },

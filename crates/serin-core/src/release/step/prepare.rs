@@ -9,7 +9,7 @@ use crate::model::after;
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Readiness, Side};
-use crate::release::policy::PolicyStep;
+use crate::release::policy::{PolicyStep, Sizing};
 use crate::release::report::{Event, WaitingOn};
 
 use super::context::{Context, Next};
@@ -59,7 +59,13 @@ pub(super) fn scale_up(cx: &mut Context<'_>, release: &mut Release, restarted: b
     if !restarted {
         cx.say(Event::normal(format!("New revision detected! Scaling up {}", cx.target())));
     }
-    release.stage = Stage::ScalingUp { since: cx.now };
+    match cx.policy.sizing {
+        Sizing::Ahead => release.stage = Stage::ScalingUp { since: cx.now },
+        Sizing::ByShare | Sizing::Pods(_) => {
+            release.stage = Stage::Analysing;
+            analyse::open_step(cx.policy, release, cx.now);
+        }
+    }
 }
 
 /// The canary scales up and becomes ready.
@@ -185,6 +191,15 @@ pub(super) fn held(cx: &mut Context<'_>, release: &Release) -> bool {
 /// The canary must be ready while it is analysed. If it cannot serve, traffic goes to primary at once and the step is
 /// taken again when it can; after the deadline the release fails. `None` if all is well.
 pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next> {
+    let is_needed = match cx.policy.sizing {
+        Sizing::Ahead => true,
+        Sizing::ByShare => release.routing.exposes(),
+        // Whose pods cannot serve gets no requests.
+        Sizing::Pods(_) => false,
+    };
+    if !is_needed {
+        return None;
+    }
     let reason = match health(cx) {
         Health::Ready => {
             release.unready_since = None;

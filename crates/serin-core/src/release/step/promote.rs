@@ -8,14 +8,14 @@ use crate::model::{Digest, Routing, after};
 use crate::release::action::Action;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Readiness, Side, WorkloadObserved};
-use crate::release::policy::Promotion;
+use crate::release::policy::{Promotion, Size, Sizing};
 use crate::release::report::{Event, WaitingOn};
 
 use super::capacity::{self, Capacity};
 use super::context::{Context, Next, can_serve, stable_serves};
 use super::prepare::{Health, health};
 use super::route::{self, Steered, steer};
-use super::{ending, persist, size, way_back};
+use super::{ending, persist, pods, size, way_back};
 
 /// Whether the remaining steps are left out: by `skipAnalysis` or by a person.
 pub(super) fn is_skipped(cx: &Context<'_>, release: &Release) -> bool {
@@ -28,6 +28,11 @@ pub(super) fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
     release.unready_since = None;
     release.paused = false;
     release.clock.reopen(cx.now, Duration::ZERO);
+    release.size = Size::Share;
+    if let Sizing::Pods(_) = cx.policy.sizing {
+        let everything = cx.meant(&Routing::candidate_percent(100), release);
+        route::intend(cx, release, &everything);
+    }
     let (target, primary) = (cx.target(), cx.policy.names.primary_dotted());
     cx.say(Event::normal(match cx.policy.promotion {
         Promotion::CopyToPrimary => format!("Copying {target} template spec to {primary}"),
@@ -38,6 +43,9 @@ pub(super) fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
 
 /// Brings primary to the revision; traffic stays where it is until primary is ready.
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release, since: Timestamp) -> Next {
+    if let Sizing::Pods(_) = cx.policy.sizing {
+        return pods::promote(cx, release);
+    }
     if lower(cx, release) || take_over(cx, release) {
         return Next::Again;
     }
@@ -225,6 +233,9 @@ fn is_primary_known(cx: &mut Context<'_>, release: &mut Release) -> bool {
 
 /// Whether the candidate can have all requests.
 fn ready_for_all(cx: &mut Context<'_>, release: &mut Release, everything: &Routing) -> Capacity {
+    if cx.policy.sizing == Sizing::ByShare {
+        return capacity::await_candidate(cx, release, everything);
+    }
     match health(cx) {
         Health::Ready => capacity::await_candidate(cx, release, everything),
         Health::Limping(reason) | Health::Down(reason) | Health::Stalled(reason) => {
@@ -314,6 +325,9 @@ fn fail(cx: &mut Context<'_>, release: &mut Release, reason: &str) -> Next {
 /// Gives primary its last good template back; traffic returns when it is ready, however long that takes.
 pub(super) fn restore(cx: &mut Context<'_>, release: &mut Release) -> Next {
     let Stage::Restoring { since, cause } = release.stage.clone() else { return Next::Rest };
+    if let Sizing::Pods(_) = cx.policy.sizing {
+        return pods::restore(cx, release, cause);
+    }
     if lower(cx, release) {
         return Next::Again;
     }

@@ -22,7 +22,7 @@ pub(super) fn attend(cx: &mut Context<'_>, release: &mut Release) -> Option<Next
     let mut refused = release.refused.take()?;
     let meant = match release.current(cx.policy) {
         Some(PolicyStep::Route(routing)) => Some(cx.meant(routing, release)),
-        Some(PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate) | None => None,
+        Some(PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate | PolicyStep::Size(_)) | None => None,
     };
     if meant.as_ref() != Some(&refused.routing) {
         // Somebody has changed what is asked for.

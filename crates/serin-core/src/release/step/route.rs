@@ -4,9 +4,11 @@ use crate::model::{Routing, Sticky};
 use crate::release::action::Action;
 use crate::release::attempt::Release;
 use crate::release::observed::{Readiness, RouteObserved, Side, WorkloadObserved};
+use crate::release::policy::Sizing;
 use crate::release::report::WaitingOn;
 
 use super::context::{Context, can_serve, stable_serves};
+use super::pods;
 
 /// What became of the intended routing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,9 @@ pub(super) fn intend(cx: &mut Context<'_>, release: &mut Release, routing: &Rout
 
 /// Wants `routing` on the router. Never moves traffic to a side that cannot take it.
 pub(super) fn steer(cx: &mut Context<'_>, routing: &Routing) -> Steered {
+    if let Sizing::Pods(updates) = cx.policy.sizing {
+        return pods::steer(cx, routing, updates);
+    }
     match &cx.observed.route {
         RouteObserved::Missing => {
             let rest = cx.at_rest();

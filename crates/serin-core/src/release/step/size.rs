@@ -1,13 +1,14 @@
 //! How many pods either side is to have.
 
+use crate::model::after;
 use crate::release::action::Action;
-use crate::release::attempt::Stage;
+use crate::release::attempt::{Release, Stage};
 use crate::release::observed::Side;
-use crate::release::policy::Promotion;
+use crate::release::policy::{PolicyStep, Promotion, Sizing};
 use crate::release::state::{Phase, State};
 
-use super::capacity;
 use super::context::Context;
+use super::{capacity, pods};
 
 /// Sizes both sides. What is suspended is left as it is; where the sides change places, both are one workload to people, and
 /// that is sized all the same.
@@ -16,6 +17,7 @@ pub(super) fn sides(cx: &mut Context<'_>, state: &State) {
     match cx.policy.promotion {
         Promotion::CopyToPrimary if is_left => {}
         Promotion::CopyToPrimary => primary(cx, state),
+        Promotion::SwitchStable if matches!(cx.policy.sizing, Sizing::Pods(_)) => pods::size(cx, state),
         Promotion::SwitchStable => {
             primary(cx, state);
             candidate_on_its_way(cx, state);
@@ -23,15 +25,32 @@ pub(super) fn sides(cx: &mut Context<'_>, state: &State) {
     }
 }
 
-/// A candidate with users keeps the pods that its share takes when the whole is sized anew under it.
+/// A candidate keeps the pods that its share takes, or that it was given, when the whole is sized anew under it, and while a step
+/// takes its time it has no more than those.
 fn candidate_on_its_way(cx: &mut Context<'_>, state: &State) {
     let (Phase::Releasing(release), Some(target)) = (&state.phase, &cx.observed.target) else { return };
     let is_analysed = matches!(release.stage, Stage::Analysing | Stage::ConfirmingPromotion);
     let is_sized = cx.actions.iter().any(|action| matches!(action, Action::Scale { side: Side::Candidate, .. }));
-    let needed = capacity::candidate_needs(cx.observed, release, &release.routing);
-    if is_analysed && !is_sized && release.routing.exposes() && (1..needed).contains(&target.replicas) {
-        cx.act(Action::Scale { side: Side::Candidate, replicas: needed });
+    if !is_analysed || is_sized {
+        return;
     }
+    let goal = capacity::goal(cx.observed, release);
+    let grows = (1..goal).contains(&target.replicas);
+    if grows || shrinks(cx, release, target.replicas, goal) {
+        cx.act(Action::Scale { side: Side::Candidate, replicas: goal });
+    }
+}
+
+/// Whether the candidate has more than it needs: the next step does not need it either, and nobody is on his way to what goes.
+fn shrinks(cx: &mut Context<'_>, release: &Release, replicas: i32, goal: i32) -> bool {
+    let takes_time = matches!(release.current(cx.policy), Some(PolicyStep::Pause(_) | PolicyStep::Analyse));
+    if cx.policy.sizing != Sizing::ByShare || !takes_time || replicas <= goal {
+        return false;
+    }
+    let Some(shown) = release.shown_since else { return false };
+    let drained = after(shown, cx.policy.drain);
+    cx.wake_at(drained);
+    cx.now >= drained
 }
 
 /// Git's replica count sizes primary at once, whatever is being released, and starts no release. Only to nothing it is not

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::model::after;
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::WorkloadObserved;
+use crate::release::policy::Sizing;
 use crate::release::report::{Event, WaitingOn};
 
 use super::context::{Context, Next, drifted};
@@ -54,7 +55,12 @@ fn begin(cx: &mut Context<'_>, release: &mut Release) -> Next {
 
 /// Somebody changed a target that `sync` writes: the analysis starts again when it has been put right.
 fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserved) -> Next {
+    let is_at_start = release.step == 0 && release.routing == cx.at_rest();
     match release.stage {
+        // Its steps give it its pods: it waits before the first.
+        Stage::Analysing if cx.policy.sizing != Sizing::Ahead && is_at_start => {
+            await_correction(cx, release, release.clock.opened)
+        }
         Stage::Confirming => {
             steer(cx, &cx.at_rest());
             cx.wait_silently(WaitingOn::Drift);
@@ -72,7 +78,10 @@ fn restart(cx: &mut Context<'_>, release: &mut Release, target: &WorkloadObserve
                 cx.target(),
                 target.digest.short()
             )));
-            release.stage = Stage::ScalingUp { since: cx.now };
+            release.stage = match cx.policy.sizing {
+                Sizing::Ahead => Stage::ScalingUp { since: cx.now },
+                Sizing::ByShare | Sizing::Pods(_) => Stage::Analysing,
+            };
             (release.step, release.recheck) = (0, false);
             release.clock.reopen(cx.now, Duration::ZERO);
             release.aim(cx.at_rest());

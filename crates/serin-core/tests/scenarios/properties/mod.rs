@@ -154,7 +154,7 @@ impl Moment<'_> {
 fn routing(policy: &Policy, step: usize) -> Option<&Routing> {
     match policy.steps.get(step) {
         Some(PolicyStep::Route(routing)) => Some(routing),
-        Some(PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate) | None => None,
+        Some(PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate | PolicyStep::Size(_)) | None => None,
     }
 }
 

@@ -95,7 +95,11 @@ pub(super) fn passes_no_pause(moment: &Moment<'_>) -> Result<(), String> {
         PolicyStep::Pause(Some(pause)) => {
             lasted.is_none_or(|lasted| lasted < (*pause).try_into().expect("a short pause"))
         }
-        PolicyStep::Pause(None) | PolicyStep::Route(_) | PolicyStep::Analyse | PolicyStep::Gate => false,
+        PolicyStep::Pause(None)
+        | PolicyStep::Route(_)
+        | PolicyStep::Analyse
+        | PolicyStep::Gate
+        | PolicyStep::Size(_) => false,
     });
     ensure(!short, || format!("a pause ends after {lasted:?}"))
 }

@@ -18,7 +18,7 @@ use serin_core::model::{
 };
 use serin_core::release::{
     Answer, Answers, AutoscalerObserved, Deleting, Guards, Hold, Keyed, Names, Observed, Obstacle, Phase, Policy,
-    Promotion, Readiness, Request, Rounds, RouteObserved, Side, State, Step, Verb, WorkloadObserved,
+    Promotion, Readiness, Request, Rounds, RouteObserved, Side, Sizing, State, Step, Verb, WorkloadObserved,
 };
 
 use super::history::History;
@@ -167,6 +167,7 @@ pub(crate) fn plain_policy() -> Policy {
         },
         hooks: Keyed::default(),
         promotion: Promotion::CopyToPrimary,
+        sizing: Sizing::Ahead,
         drain: Duration::from_secs(5),
         settle: Duration::from_secs(2),
         guards: Guards::default(),
@@ -363,6 +364,7 @@ impl World {
             primary: self.primary.as_ref().map(|primary| self.sized(primary)),
             route: self.route.clone(),
             apex: self.apex,
+            skips: false,
             pending: self.pending.clone(),
             replaced: self.replaced.clone(),
             remembered: self.remembered.clone(),
