@@ -121,7 +121,7 @@ fn words(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
-        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
         60..3600 => format!("{}m", seconds / 60),
         _ => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
     }
@@ -207,7 +207,7 @@ mod tests {
     fn what_cannot_be_believed_counts_for_nothing() {
         let want = asked(WaitMatch::Images, None);
         let same = promoted('b', "app:2", 0, None);
-        assert_eq!(missing(&want, &[same.clone()], None, 0), None, "no bake time");
+        assert_eq!(missing(&want, std::slice::from_ref(&same), None, 0), None, "no bake time");
         let problem = Some(("its record is not signed".to_owned(), None));
         assert_eq!(missing(&want, &[same], Some("its record is not signed"), 500), problem);
         let other = WaitFor { canary: Some("other/app".into()), ..want };
@@ -219,7 +219,7 @@ mod tests {
     fn commits_and_digests_can_be_what_has_to_be_the_same() {
         let other_image = promoted('b', "app:9", 0, None);
         for by in [WaitMatch::Commit, WaitMatch::Digest] {
-            assert_eq!(missing(&asked(by, None), &[other_image.clone()], None, 1), None);
+            assert_eq!(missing(&asked(by, None), std::slice::from_ref(&other_image), None, 1), None);
             assert!(missing(&asked(by, None), &[promoted('c', "app:2", 0, None)], None, 1).is_some());
         }
     }

@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn only_what_ended_in_the_time_counts() {
         let year = year();
-        let last = stats(&[year.clone()], at(350 * DAY), at(364 * DAY));
+        let last = stats(std::slice::from_ref(&year), at(350 * DAY), at(364 * DAY));
         assert_eq!((last.deployments, last.failed), (4, 0));
         let twice = stats(&[year.clone(), year], at(0), at(364 * DAY));
         assert_eq!((twice.deployments, twice.failed), (208, 20));

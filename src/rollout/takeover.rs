@@ -44,11 +44,11 @@ fn step_of(status: &Value, policy: &Policy) -> Option<u64> {
 /// What Argo's step shares out where pods are the traffic: the last weight up to it.
 pub fn meant(status: &Value, policy: &Policy) -> Routing {
     let step = status["currentStepIndex"].as_u64().and_then(|step| usize::try_from(step).ok()).unwrap_or(0);
-    let weights = policy.steps.iter().take(step.saturating_add(1)).filter_map(|step| match step {
+    let mut weights = policy.steps.iter().take(step.saturating_add(1)).filter_map(|step| match step {
         PolicyStep::Route(routing) => Some(routing),
         PolicyStep::Analyse | PolicyStep::Pause(_) | PolicyStep::Gate | PolicyStep::Size(_) => None,
     });
-    weights.last().cloned().unwrap_or_default()
+    weights.next_back().cloned().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ mod git;
 mod outside;
 mod rights;
 
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
+#[cfg(feature = "sandbox")]
 mod tests;
 
 use std::sync::Arc;

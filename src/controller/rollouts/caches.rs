@@ -41,7 +41,9 @@ pub(super) struct RolloutView {
     pub(super) resource_version: String,
     pub(super) generation: i64,
     pub(super) deleting: bool,
-    /// Of its own template.
+    /// `metadata.generation` of the workload whose template it takes; 0 where that is its own.
+    pub(super) workload_generation: i64,
+    /// Of its template.
     pub(super) digest: Digest,
     /// Annotation: the engine's state.
     pub(super) state: Option<String>,
@@ -78,6 +80,7 @@ impl RolloutView {
             resource_version: metadata.resource_version.unwrap_or_default(),
             generation: metadata.generation.unwrap_or(0),
             deleting: metadata.deletion_timestamp.is_some(),
+            workload_generation: 0,
             digest: template_digest(&data["spec"]["template"]),
             spec: Frozen::of(&data["spec"]),
             status: Frozen::of(&data["status"]),

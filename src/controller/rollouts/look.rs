@@ -128,7 +128,8 @@ impl Rollouts {
         let workload = hands.get(Tracked::Deployment, &name).await?;
         let resolved = WorkloadRef::resolve(spec, &workload);
         let digest = template_digest(&resolved["template"]);
-        let view = RolloutView { digest, spec: Frozen::of(&resolved), ..view.clone() };
+        let workload_generation = workload["metadata"]["generation"].as_i64().unwrap_or(0);
+        let view = RolloutView { digest, workload_generation, spec: Frozen::of(&resolved), ..view.clone() };
         Ok(Ok(Resolved { view, workload: Some(workload) }))
     }
 

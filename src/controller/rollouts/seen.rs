@@ -196,7 +196,9 @@ impl Seen<'_> {
 
     /// The engine's target.
     pub(super) fn target(&self) -> WorkloadObserved {
-        let (template, generation) = (&self.view.digest, self.view.generation);
+        // Whichever of them says something new has another one.
+        let generation = self.view.generation.saturating_add(self.view.workload_generation);
+        let template = &self.view.digest;
         let target = if self.by_pods() {
             self.sides.target_by_pods(template, generation)
         } else {
