@@ -18,4 +18,5 @@ COPY --from=build /src/target/release/serin /usr/local/bin/serin
 RUN ln -s serin /usr/local/bin/hey
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/serin", "loadtest"]
-CMD ["--port", "8080"]
+# Who may call has to be said: --token-file FILE, or --no-token as with Flagger's.
+CMD ["--port", "8080", "--token-file", "/etc/serin/loadtester/token"]

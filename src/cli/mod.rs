@@ -6,6 +6,8 @@ pub mod connect;
 pub mod crds;
 #[cfg(feature = "sandbox")]
 pub mod demo;
+#[cfg(test)]
+mod documented;
 pub mod exit;
 mod gauges;
 pub mod get;

@@ -85,7 +85,7 @@ impl Backends {
         };
         Ok(Self {
             metrics: Arc::new(Prometheus::new(clients)),
-            hooks: Arc::new(HttpHooks::new(outside.clone())),
+            hooks: Arc::new(HttpHooks::new(outside.clone()).with_token(settings.load_tester.clone())),
             chats: Some(Arc::new(HttpChats::new(outside))),
             forge: forge(settings, cluster)?,
             probe: Arc::new(NoProbe),

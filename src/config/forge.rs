@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::reader::{Errors, Fields, Place as Written};
 use super::settings::Here;
 use crate::forge::webhook::Secrets;
-use crate::forge::{Access, ForgeSettings, Kind, Place, SecretSource};
+use crate::forge::{Access, ForgeSettings, Kind, Place};
+use crate::http::SecretSource;
 
 /// Reads the section; `None` if there is none, or it is wrong.
 pub(super) fn read(
@@ -105,7 +106,7 @@ pub(super) fn read_webhooks(fields: &mut Fields, here: Here, errors: &mut Errors
 }
 
 /// A secret by file or environment; where it was written, if it was.
-fn secret(
+pub(super) fn secret(
     section: &mut Fields,
     name: &str,
     (file, env): (&'static str, &'static str),

@@ -4,6 +4,7 @@ mod args;
 mod environments;
 mod forge;
 mod git;
+mod load_tester;
 mod reader;
 mod settings;
 mod windows;

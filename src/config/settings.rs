@@ -9,11 +9,13 @@ use super::args::RunArgs;
 use super::environments::{self, EnvironmentSettings};
 use super::forge;
 use super::git::{self, GitSettings};
+use super::load_tester;
 use super::reader::{ConfigError, Errors, Fields, Place};
 use super::windows;
 use crate::api::{WaitFor, duration};
 use crate::calendar::Window;
-use crate::forge::{ForgeSettings, SecretSource};
+use crate::forge::ForgeSettings;
+use crate::http::{OriginToken, SecretSource};
 
 /// Default time the canary is kept after weight 0 has been observed.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -44,6 +46,8 @@ pub struct Settings {
     pub forge: Option<ForgeSettings>,
     /// What push webhooks prove themselves with.
     pub webhook_secrets: Option<SecretSource>,
+    /// What load testers know the daemon by.
+    pub load_tester: Option<OriginToken>,
     /// Prometheus for the built-in checks.
     pub metrics_address: String,
     /// HTTP, in and out.
@@ -171,6 +175,7 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
     let has_forge = fields.has("forge");
     let forge = forge::read(fields, remote.as_deref(), git_token(git.as_ref()), here, errors);
     let webhook_secrets = forge::read_webhooks(fields, here, errors);
+    let load_tester = load_tester::read(fields, here, errors);
     let rollback = fields.parsed_at("rollback", errors, parse_rollback);
     if let Some((RollbackMode::PullRequest, place)) = rollback
         && !has_forge
@@ -210,6 +215,7 @@ fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>
         rollback,
         forge,
         webhook_secrets,
+        load_tester,
         metrics_address: metrics_address.unwrap_or_else(|| METRICS_ADDRESS.to_owned()),
         http,
         lease,

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::secret::Secret;
+use crate::http::Secret;
 
 /// Lifetime that an App's own proof is given, in seconds: GitHub takes ten minutes at most.
 const PROOF_LIFE: i64 = 540;

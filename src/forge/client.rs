@@ -16,11 +16,10 @@ use super::Forge;
 use super::app::{self, Tokens};
 use super::error::ForgeError;
 use super::pull::{Pull, PullRequest};
-use super::secret::{Secret, SecretSource};
 use super::settings::{Access, ForgeSettings, Place};
 use super::status::{CommitStatus, Posted};
 use super::wire::{self, Call, TokenAs, Wire};
-use crate::http::{HttpClients, chain};
+use crate::http::{HttpClients, Secret, SecretSource, chain};
 use crate::model::CommitId;
 use crate::model::told_within;
 

@@ -5,8 +5,9 @@ use wiremock::matchers::{body_partial_json, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::*;
+use crate::forge::CommitState;
 use crate::forge::settings::Kind;
-use crate::forge::{CommitState, SecretSource};
+use crate::http::SecretSource;
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 const CONTEXT: &str = "serin/prod/test/podinfo";

@@ -7,7 +7,6 @@ mod app;
 mod client;
 mod error;
 mod pull;
-mod secret;
 mod settings;
 mod status;
 pub mod webhook;
@@ -18,7 +17,6 @@ use futures::future::BoxFuture;
 pub use client::{Client, Now, PAGES_MAX};
 pub use error::ForgeError;
 pub use pull::{Pull, PullRequest};
-pub use secret::{Secret, SecretSource};
 pub use settings::{Access, ForgeSettings, Kind, Place, SettingsError};
 pub use status::{CommitState, CommitStatus, DESCRIPTION_MAX, Posted};
 

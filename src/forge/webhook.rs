@@ -13,7 +13,7 @@ use ring::hmac;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::secret::{Secret, SecretSource};
+use crate::http::{Secret, SecretSource};
 
 /// Shortest secret, in characters: less can be guessed.
 pub const SECRET_MIN: usize = 16;

@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use reqwest::StatusCode;
 
-use crate::http::{HttpClients, chain};
+use crate::http::{HttpClients, OriginToken, chain};
 use crate::release::{Hook, HookReply};
 
 use super::{HookCall, HookCaller};
@@ -16,6 +16,7 @@ const BODY_MAX: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct HttpHooks {
     clients: HttpClients,
+    token: Option<OriginToken>,
 }
 
 /// What one attempt came to.
@@ -28,7 +29,12 @@ enum Attempt {
 impl HttpHooks {
     /// A caller that goes through `clients`.
     pub fn new(clients: HttpClients) -> Self {
-        Self { clients }
+        Self { clients, token: None }
+    }
+
+    /// The same, which proves itself to the load testers that have this token.
+    pub fn with_token(self, token: Option<OriginToken>) -> Self {
+        Self { token, ..self }
     }
 
     async fn attempt(&self, call: &HookCall, number: u32) -> Attempt {
@@ -37,7 +43,13 @@ impl HttpHooks {
             Ok(address) => address,
             Err(error) => return Attempt::Done(refused(error.to_string())),
         };
-        let request = self
+        let token = self.token.as_ref().map_or(Ok(None), |token| token.for_call(address.url()));
+        let token = match token {
+            Ok(token) => token,
+            // A file that is being replaced is there again at the next attempt.
+            Err(reason) => return Attempt::Again(refused(format!("the load tester's token {reason}"))),
+        };
+        let mut request = self
             .clients
             .client(*disable_tls)
             .post(address.url().clone())
@@ -46,6 +58,9 @@ impl HttpHooks {
             .header("Serin-Attempt", number.to_string())
             .timeout(*timeout)
             .json(payload);
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose());
+        }
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_builder() => return Attempt::Done(refused(chain(error))),

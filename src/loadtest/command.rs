@@ -4,10 +4,10 @@ use std::num::NonZeroU32;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use super::family::{Family, MARK};
 use super::hey::{self, HeyError};
 
 /// Output kept of one command; the rest is read and dropped, so that the command does not block.
@@ -62,8 +62,9 @@ impl Runner {
     }
 
     async fn shell(&self, shell: Shell, command: &str) -> Result<String, CommandError> {
-        let mut child = self.spawn(shell, command)?;
-        let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+        let mut family = Family::new();
+        let mut child = self.spawn(shell, command, &family)?;
+        family.started(child.id());
         let mut output = Output::default();
         let mut stdout = child.stdout.take();
         let mut stderr = child.stderr.take();
@@ -83,7 +84,7 @@ impl Runner {
             };
             tokio::time::timeout(self.timeout, wait).await
         };
-        drop(group);
+        drop(family);
         match ended {
             Err(_) => Err(self.timed_out(output.text())),
             Ok(Err(source)) => Err(CommandError::Wait { source }),
@@ -92,7 +93,7 @@ impl Runner {
         }
     }
 
-    fn spawn(&self, shell: Shell, command: &str) -> Result<Child, CommandError> {
+    fn spawn(&self, shell: Shell, command: &str, family: &Family) -> Result<Child, CommandError> {
         let program = match shell {
             Shell::Sh => "sh",
             Shell::Bash => "bash",
@@ -101,7 +102,7 @@ impl Runner {
         process.arg("-c").arg(command);
         process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own, so that the shell's children die with it.
-        process.process_group(0).kill_on_drop(true);
+        process.process_group(0).kill_on_drop(true).env(MARK, family.mark());
         if let Some(proxy) = &self.proxy {
             // The lower-case name is the one that every tool reads.
             process.env("http_proxy", proxy);
@@ -112,20 +113,6 @@ impl Runner {
 
     fn timed_out(&self, output: String) -> CommandError {
         CommandError::Timeout { seconds: self.timeout.as_secs(), output }
-    }
-}
-
-/// A process group that is killed when this goes out of scope: at the end, at a timeout, when the caller hangs up.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0
-            && let Err(error) = kill_process_group(group, Signal::KILL)
-            && error != rustix::io::Errno::SRCH
-        {
-            tracing::warn!(%error, "cannot kill a command's process group");
-        }
     }
 }
 
@@ -201,6 +188,28 @@ mod tests {
     async fn bounds_output() {
         let output = runner(Duration::from_secs(20)).run(Shell::Sh, "yes | head -c 1000000").await.unwrap();
         assert!(output.ends_with("more bytes dropped]") && output.len() < OUTPUT_BYTES_MAX + 64);
+    }
+
+    /// Whoever leaves the group leaves the command no less.
+    #[tokio::test]
+    async fn what_left_the_group_ends_with_the_command() {
+        let ways = [
+            "setsid -f sleep 300",
+            "setsid sh -c 'sleep 300 & exec sleep 300' &",
+            "set -m; sleep 300 & disown; (setsid sh -c 'setsid sleep 300' &)",
+        ];
+        for way in ways {
+            let dir = tempfile::tempdir().unwrap();
+            let pipe = dir.path().join("alive");
+            // Whoever lives holds the pipe; a reader meets its end when nobody does.
+            let command = format!("mkfifo {0}; exec 3<>{0}; {way}", pipe.display());
+            runner(Duration::from_secs(20)).run(Shell::Bash, &command).await.unwrap();
+            let reader = tokio::process::Command::new("sh")
+                .args(["-c", &format!("exec 3<>{0}; exec 4<{0}; exec 3>&-; cat <&4", pipe.display())])
+                .kill_on_drop(true)
+                .output();
+            tokio::time::timeout(Duration::from_secs(20), reader).await.expect(way).unwrap();
+        }
     }
 
     #[tokio::test]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{self, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -15,12 +16,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::Shared;
 use super::command::Shell;
 use super::gates::Gate;
 use super::hey;
 use super::payload::{Payload, Request};
 use super::tasks::Start;
+use super::{Callers, Shared};
 
 /// What is counted.
 #[derive(Debug)]
@@ -64,10 +65,8 @@ impl IntoResponse for Refusal {
 }
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
+    let asked = Router::new()
         .route("/", post(run))
-        .route("/healthz", get(|| async { "OK" }))
-        .route("/metrics", get(metrics))
         .route("/gate/approve", any(|| async { (StatusCode::OK, "OK") }))
         .route("/gate/halt", any(|| async { (StatusCode::FORBIDDEN, "Forbidden") }))
         .route("/gate/check", post(|state, body| check(Gate::Confirm, state, body)))
@@ -76,7 +75,36 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/rollback/check", post(|state, body| check(Gate::Rollback, state, body)))
         .route("/rollback/open", post(|state, body| open(Gate::Rollback, state, body)))
         .route("/rollback/close", post(|state, body| close(Gate::Rollback, state, body)))
+        // Before the body is read: who may not call has none taken in.
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), known));
+    Router::new()
+        .route("/healthz", get(|| async { "OK" }))
+        .route("/metrics", get(metrics))
+        .merge(asked)
         .with_state(shared)
+}
+
+/// Lets those pass who may call.
+async fn known(State(shared): App, request: extract::Request, next: Next) -> Result<Response, Refusal> {
+    match &shared.callers {
+        Callers::Anybody => {}
+        Callers::WithToken(source) => {
+            let token = source.read().map_err(|reason| {
+                tracing::warn!("nobody can call: the token {reason}");
+                Refusal(StatusCode::SERVICE_UNAVAILABLE, "the load tester cannot read its own token".to_owned())
+            })?;
+            let said = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let said = said
+                .and_then(|value| value.split_once(' '))
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+            if !said.is_some_and(|(_, said)| token.is(said.trim())) {
+                let message = "this load tester asks for a token: name its URL and tokenFile in serin.yaml's `loadTester`, \
+                               or send it as `Authorization: Bearer`";
+                return Err(Refusal(StatusCode::UNAUTHORIZED, message.to_owned()));
+            }
+        }
+    }
+    Ok(next.run(request).await)
 }
 
 type App = State<Arc<Shared>>;

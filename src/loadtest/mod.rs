@@ -2,9 +2,10 @@
 //!
 //! `POST /` runs a command: `cmd` in the background, once for each canary and command, `bash` while the caller waits.
 //! `hey` lines run in a built-in load generator ([`hey`]), everything else in a shell. Gates answer confirm webhooks.
-//! It runs what it is told to, without authentication: let only the release controller reach it.
+//! It runs what it is told to, so it asks for a token ([`Callers`]); without one, let only the release controller reach it.
 
 mod command;
+mod family;
 mod gates;
 pub mod hey;
 mod http;
@@ -25,6 +26,9 @@ use regex::Regex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use family::adopt;
+
+use crate::http::SecretSource;
 use command::Runner;
 use gates::Gates;
 use tasks::Tasks;
@@ -35,9 +39,20 @@ pub const TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Commands that somebody waits for at once: each is a shell with its children.
 const WAITING_MAX: usize = 64;
 
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Callers {
+    /// Whoever says this token as `Authorization: Bearer …`.
+    WithToken(SecretSource),
+    /// Whoever can reach it, as with Flagger's.
+    Anybody,
+}
+
 /// How the load tester works.
 #[derive(Debug, Clone)]
 pub struct LoadTestOptions {
+    /// Who may have commands run and gates moved; probes and metrics are for everybody.
+    pub callers: Callers,
     /// Longest run of one command; then it is killed.
     pub timeout: Duration,
     /// Canaries in other namespaces are refused.
@@ -50,7 +65,7 @@ pub struct LoadTestOptions {
 
 impl Default for LoadTestOptions {
     fn default() -> Self {
-        Self { timeout: TIMEOUT, namespaces: None, proxy: None, speed: NonZeroU32::MIN }
+        Self { callers: Callers::Anybody, timeout: TIMEOUT, namespaces: None, proxy: None, speed: NonZeroU32::MIN }
     }
 }
 
@@ -62,6 +77,7 @@ pub struct LoadTester {
 
 #[derive(Debug)]
 struct Shared {
+    callers: Callers,
     namespaces: Option<Regex>,
     runner: Runner,
     tasks: Tasks,
@@ -75,9 +91,10 @@ struct Shared {
 impl LoadTester {
     /// A load tester with all gates closed and nothing running.
     pub fn new(options: LoadTestOptions) -> Self {
-        let LoadTestOptions { timeout, namespaces, proxy, speed } = options;
+        let LoadTestOptions { callers, timeout, namespaces, proxy, speed } = options;
         Self {
             shared: Arc::new(Shared {
+                callers,
                 namespaces,
                 runner: Runner { timeout, proxy, speed },
                 tasks: Tasks::default(),

@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::ServerState;
-use crate::forge::SecretSource;
 use crate::forge::webhook::{Fingerprint, Secrets, Sender};
+use crate::http::SecretSource;
 
 /// Paths that begin so get their body as it comes.
 pub(super) const PATH: &str = "/hooks/";

@@ -40,7 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["forge", "http", "report"]),
-    ("loadtest", &[]),
+    ("loadtest", &["http"]),
 ];
 /// The rooms of the pure core.
 const CORE_ROOMS: &[(&str, &[&str])] =

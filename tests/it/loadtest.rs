@@ -1,16 +1,21 @@
 //! Integration tests: the load tester's HTTP API, and `hey` lines against a real server.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use axum::routing::any;
 use serde_json::{Value, json};
-use serin::loadtest::{LoadTestOptions, LoadTester};
+use serin::hook::{HookCall, HookCaller as _, HookPayload, HttpHooks};
+use serin::http::{Address, HttpClients, OriginToken, SecretSource};
+use serin::loadtest::{Callers, LoadTestOptions, LoadTester};
+use serin::model::{Digest, ReleaseId};
+use serin::release::{Counter, Hook, HookKey, HookKind, Keyed, Tick};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
@@ -51,6 +56,124 @@ async fn target() -> (String, Arc<AtomicU64>) {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
     (format!("http://{address}/"), count)
+}
+
+/// Whoever may call runs commands: nothing but probes and metrics answers without the token, and a new one counts at once.
+#[tokio::test]
+async fn nobody_without_the_token_runs_a_command_or_moves_a_gate() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "PLANTED-1\n").unwrap();
+    let callers = Callers::WithToken(SecretSource::File(file.clone()));
+    let tester = LoadTester::new(LoadTestOptions { callers, ..LoadTestOptions::default() });
+    let mark = folder.path().join("ran");
+    let body = webhook(json!({"type": "bash", "cmd": format!("touch {}", mark.display())})).to_string();
+    let ask = async |path: &str, said: Option<&str>| {
+        let mut request = Request::post(path);
+        if let Some(said) = said {
+            request = request.header("authorization", said);
+        }
+        let request = request.body(Body::from(body.clone())).unwrap();
+        let response = tester.router().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("PLANTED"));
+        status
+    };
+    let paths = [
+        "/",
+        "/gate/approve",
+        "/gate/halt",
+        "/gate/check",
+        "/gate/open",
+        "/gate/close",
+        "/rollback/check",
+        "/rollback/open",
+        "/rollback/close",
+    ];
+    let wrong =
+        [None, Some(""), Some("PLANTED-1"), Some("Bearer"), Some("Bearer PLANTED-2"), Some("Basic PLANTED-1")];
+    for path in paths {
+        for said in wrong {
+            assert_eq!(ask(path, said).await, StatusCode::UNAUTHORIZED, "{path} {said:?}");
+        }
+    }
+    assert!(!mark.exists());
+    assert_eq!(ask("/", Some("Bearer PLANTED-1")).await, StatusCode::OK);
+    assert!(mark.exists());
+    std::fs::write(&file, "PLANTED-2").unwrap();
+    assert_eq!(ask("/gate/check", Some("bearer PLANTED-1")).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(ask("/gate/approve", Some("bearer PLANTED-2")).await, StatusCode::OK);
+    // No token to compare with is nobody's permission.
+    std::fs::write(&file, " ").unwrap();
+    assert_eq!(ask("/gate/approve", Some("Bearer ")).await, StatusCode::SERVICE_UNAVAILABLE);
+    for path in ["/healthz", "/metrics"] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        assert_eq!(tester.router().oneshot(request).await.unwrap().status(), StatusCode::OK, "{path}");
+    }
+}
+
+/// The daemon proves itself to the load testers that are named, and to nobody else.
+#[tokio::test]
+async fn the_daemon_sends_the_token_to_load_testers_and_to_no_other_webhook() {
+    setup();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "PLANTED").unwrap();
+    let source = SecretSource::File(file);
+    let tester = LoadTester::new(LoadTestOptions {
+        callers: Callers::WithToken(source.clone()),
+        ..LoadTestOptions::default()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, tester.router()).await });
+    let token = OriginToken::new(vec![Address::parse(&url).unwrap()], source);
+    let clients = HttpClients::new(None).unwrap();
+    let hooks = HttpHooks::new(clients.clone()).with_token(Some(token.clone()));
+    assert!(hooks.call(&call(&url)).await.accepted);
+    assert!(!HttpHooks::new(clients).call(&call(&url)).await.accepted, "without the token");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let app = Router::new().fallback(any(move |headers: HeaderMap| {
+        seen.lock().unwrap().push(headers);
+        async { "hello" }
+    }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    assert!(hooks.call(&call(&other)).await.accepted);
+    assert!(told.lock().unwrap().iter().all(|headers| !format!("{headers:?}").contains("PLANTED")));
+    assert!(told.lock().unwrap()[0].get("authorization").is_none());
+}
+
+/// A webhook of a release that has a command run.
+fn call(url: &str) -> HookCall {
+    let metadata: BTreeMap<_, _> =
+        [("type".to_owned(), "bash".to_owned()), ("cmd".to_owned(), "true".to_owned())].into();
+    let hook = Hook {
+        name: "test".to_owned(),
+        kind: HookKind::PreRollout,
+        url: url.to_owned(),
+        timeout: PATIENCE,
+        retries: 0,
+        disable_tls: false,
+        metadata: metadata.clone(),
+    };
+    let release = ReleaseId::new(1, &Digest::of_canonical(b"x"));
+    let tick = Tick { release, of: Counter::Steps, number: 1 };
+    let hooks: Keyed<Hook> = [hook.clone()].into_iter().collect();
+    HookCall {
+        key: HookKey { tick, hook: hooks.iter().next().unwrap().0.clone() },
+        hook,
+        payload: HookPayload {
+            name: "podinfo".into(),
+            namespace: "test".into(),
+            phase: "Progressing".into(),
+            checksum: "abc".into(),
+            metadata,
+        },
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod calendar;
 mod configs;
 mod deletion;
 mod environments;
+mod examples;
 mod rebuild;
 mod statuses;
 mod world;

@@ -47,10 +47,12 @@ pub(super) fn refuses(canary: &Value) -> bool {
     canary["status"]["serin"]["waitingOn"].as_str().is_some_and(|waits| waits.contains("failed before"))
 }
 
-/// Every check passes or, if told so, the success rate does not; every hook says yes.
+/// Every check passes or, if told so, the success rate does not; every hook says yes, but gates while they are closed, and
+/// those that would roll back.
 #[derive(Default)]
 struct Outside {
     failing: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl MetricProvider for Outside {
@@ -69,8 +71,13 @@ impl MetricProvider for Outside {
 }
 
 impl HookCaller for Outside {
-    fn call<'a>(&'a self, _call: &'a HookCall) -> BoxFuture<'a, HookReply> {
-        Box::pin(std::future::ready(HookReply { accepted: true, body: String::new() }))
+    fn call<'a>(&'a self, call: &'a HookCall) -> BoxFuture<'a, HookReply> {
+        let url = &call.hook.url;
+        let gate = url.contains("/gate/") && self.closed.load(Ordering::Relaxed);
+        Box::pin(std::future::ready(HookReply {
+            accepted: !gate && !url.contains("/rollback/"),
+            body: String::new(),
+        }))
     }
 }
 
@@ -83,6 +90,8 @@ pub(super) struct Setup {
     pub(super) name: &'static str,
     /// `git.path`: the folder that the manifests are in, with a `/` at its end, or nothing.
     pub(super) path: &'static str,
+    /// What is in Git instead of `examples/podinfo`; nothing is waited for then.
+    pub(super) files: Option<Vec<FileEdit>>,
     /// A repository that is there already.
     pub(super) repository: Option<PathBuf>,
     /// Further settings.
@@ -97,6 +106,7 @@ impl Default for Setup {
             room: None,
             name: "test",
             path: "",
+            files: None,
             repository: None,
             more: json!({}),
         }
@@ -128,6 +138,11 @@ impl World {
         Self::set_up(Setup { rollback, ..Setup::default() }).await
     }
 
+    /// With these files in Git, of which the folder `path` is watched, and failures undone there.
+    pub(super) async fn of(files: Vec<FileEdit>, path: &'static str) -> Self {
+        Self::set_up(Setup { rollback: "commit", path, files: Some(files), ..Setup::default() }).await
+    }
+
     /// The same with a chat.
     pub(super) async fn with_chats() -> Self {
         Self::set_up(Setup { room: Some(Arc::default()), ..Setup::default() }).await
@@ -139,7 +154,7 @@ impl World {
     }
 
     pub(super) async fn set_up(setup: Setup) -> Self {
-        let Setup { rollback, forge, room, name, path, repository, more } = setup;
+        let Setup { rollback, forge, room, name, path, files, repository, more } = setup;
         let folder = tempfile::tempdir().unwrap();
         let client = ApiServer::new().client();
         let clock = Clock::following(START.parse().unwrap());
@@ -155,7 +170,9 @@ impl World {
         }
         let place = repository.unwrap_or_else(|| folder.path().join("repo.git"));
         let repository = Repository::open_or_init(&place).unwrap();
-        repository.commit("Add podinfo 3.1.0", |_| Ok(example(path))).unwrap();
+        let awaited = files.is_none();
+        let files = files.unwrap_or_else(|| example(path));
+        repository.commit("Add podinfo 3.1.0", |_| Ok(files.clone())).unwrap();
         let cluster = Cluster::from_client(client.clone());
         let mut world = Self {
             client,
@@ -174,7 +191,9 @@ impl World {
             _controllers: shutdown.drop_guard(),
         };
         world.start();
-        world.reaches("Initialized").await;
+        if awaited {
+            world.reaches("Initialized").await;
+        }
         world
     }
 
@@ -231,6 +250,11 @@ impl World {
         self.failing(false);
     }
 
+    /// From here on gates are closed, or open again.
+    pub(super) fn closed(&self, closed: bool) {
+        self.outside.closed.store(closed, Ordering::Relaxed);
+    }
+
     /// Pushes another image tag.
     pub(super) fn push(&self, tag: &str) {
         let path = format!("{}{DEPLOYMENT}", self.path);
@@ -267,13 +291,18 @@ impl World {
 
     /// Waits until the Canary is like that.
     pub(super) async fn canary(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        self.canary_called("podinfo", what, so).await
+    }
+
+    /// The same for one of another name.
+    pub(super) async fn canary_called(&self, name: &str, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         let api = self.api("flagger.app", "v1beta1", "Canary").await;
         let is = |object: Option<&DynamicObject>| object.is_some_and(|object| so(&object.data));
-        match tokio::time::timeout(CAP, await_condition(api.clone(), "podinfo", is)).await {
+        match tokio::time::timeout(CAP, await_condition(api.clone(), name, is)).await {
             Ok(found) => found.unwrap().unwrap().data,
             Err(_elapsed) => {
-                let canary = api.get_opt("podinfo").await.unwrap().map(|canary| canary.data);
-                panic!("{what} never came: {canary:#?}\n{:#?}", self.image("podinfo").await)
+                let canary = api.get_opt(name).await.unwrap().map(|canary| canary.data);
+                panic!("{what} never came: {canary:#?}\n{:#?}", self.image(name).await)
             }
         }
     }

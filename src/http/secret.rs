@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use subtle::ConstantTimeEq as _;
+
 /// Largest file that is taken for a token, in bytes: an RSA key of 8192 bits in PEM takes 6.4 kB.
 const FILE_MAX: u64 = 16 << 10;
 
@@ -19,6 +21,11 @@ impl Secret {
     /// The text, to be sent and not to be shown.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether somebody said the same; how much of it was right cannot be told from how long this takes.
+    pub fn is(&self, said: &str) -> bool {
+        self.0.as_bytes().ct_eq(said.as_bytes()).into()
     }
 
     /// Whether there is nothing in it.
