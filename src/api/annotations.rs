@@ -38,6 +38,9 @@ pub const ROLLBACK: &str = "serin.dev/rollback";
 pub const UNRECORDED: &str = "serin.dev/unrecorded";
 /// On the target, by `sync`: it was made from the record in Git, because the cluster knew nothing; which one, in words.
 pub const REBUILT: &str = "serin.dev/rebuilt";
+/// On a Deployment that Git dropped, by `sync`: the Canary that takes over the service that leads to its pods. It stays until
+/// that Canary's primary serves.
+pub const HEIR: &str = "serin.dev/heir";
 /// On generated workloads: digest of the target template they were copied from.
 pub const COPIED_FROM: &str = "serin.dev/copied-from";
 /// On generated workloads: digest of the template that was written there. A live template with another one was changed by
@@ -83,10 +86,10 @@ pub const ADOPT: &str = "serin.dev/adopt";
 
 /// Beginning of our own annotations.
 const OURS: &str = "serin.dev/";
-/// Those of them that people write, and those on what only the engine makes: when such an object is Git's alone, they go with
-/// what Git does not say.
-const NOT_OF_ROOMS: [&str; 8] =
-    [PRUNE, ADOPT, SEND_TO_METRICS, SEND_TO_ALERTS, LEND_TO, COPIED_FROM, WRITTEN, CUSTOM_METADATA];
+/// Those of them that people write, and those on what only the engine makes or Git has dropped: when such an object is Git's
+/// alone, they go with what Git does not say.
+const NOT_OF_ROOMS: [&str; 9] =
+    [PRUNE, ADOPT, SEND_TO_METRICS, SEND_TO_ALERTS, LEND_TO, HEIR, COPIED_FROM, WRITTEN, CUSTOM_METADATA];
 
 /// Whether a room says something to another one by this annotation, beside what Git says of the object.
 pub fn is_of_rooms(annotation: &str) -> bool {

@@ -11,14 +11,14 @@ use kube::api::{Api, ListParams};
 
 use crate::api::{self, Canary, TargetResult};
 use crate::cluster::{Cluster, ConnectOptions, explain};
-use crate::config::RunArgs;
+use crate::config::{RunArgs, SourceArgs};
 use crate::controller;
 use crate::git::{Reference, Store};
 use crate::model::NamespacedName;
 use crate::release::wire;
 use crate::render::{Program, Renderer};
 use crate::sync::{self, Action, Content, GitSource, Preview, PreviewContext, Source as _};
-use crate::workload::{Risk, Sides, risks};
+use crate::workload::{Own, Risk, Sides, risks};
 
 use super::exit::{CliError, Exit};
 use super::output;
@@ -39,13 +39,13 @@ pub struct PlanArgs {
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
     #[command(flatten)]
-    settings: RunArgs,
+    source: SourceArgs,
 }
 
 /// Prints the plan.
 pub async fn run(args: PlanArgs) -> anyhow::Result<u8> {
-    let PlanArgs { reference, output, settings } = args;
-    let settings = settings.settings().map_err(|error| {
+    let PlanArgs { reference, output, source } = args;
+    let settings = RunArgs::from(source).settings().map_err(|error| {
         CliError::input(error).hint("name the daemon's settings file with --config, or give its flags")
     })?;
     let reference = match reference {
@@ -166,7 +166,7 @@ fn at_risk(content: &Content, preview: &Preview, labels: &[String]) -> Vec<Risk>
         let Some(target) = objects.iter().find(is_target).filter(|_| touched(&namespace, name)) else { continue };
         let Ok(sides) = Sides::of(target, labels) else { continue };
         let scaler = canary.spec.autoscaler_ref.as_ref().map(|scaler| scaler.name.as_str());
-        all.extend(risks(&objects, target, &sides, scaler));
+        all.extend(risks(&objects, target, &sides, Own { service: canary.spec.service_name(), scaler }));
     }
     all.dedup();
     all

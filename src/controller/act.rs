@@ -178,6 +178,9 @@ async fn ensure_service(
     let name = desired["metadata"]["name"].as_str().unwrap_or_default();
     match look.caches.service(&look.key(name)) {
         None => hands.create(Tracked::Service, desired).await.map(|_| ()),
+        Some(live) if request.is_left(&live) => {
+            update_service(hands, name, desired, ServiceSet::take_up(request, desired, &live)).await
+        }
         Some(live) if request.owner.controls(&live) => match ServiceSet::update(request, pods, desired, &live) {
             Some(update) => update_service(hands, name, desired, update).await,
             None => Ok(()),

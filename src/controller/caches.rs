@@ -238,6 +238,9 @@ impl Caches {
             let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
             let view = DeploymentView::of(&to_value(object)?, &labels).map_err(|error| error.to_string())?;
             seen.note(&key, &view.pod_labels, &labels);
+            if let Some(heir) = &view.heir {
+                seen.note_heir(&key, heir);
+            }
             Ok(view)
         };
         Self {

@@ -39,6 +39,8 @@ pub(super) struct Look<'a> {
     pub(super) spec: &'a CanarySpec,
     /// The minimum of the target's autoscaler while it is held at another one.
     pub(super) own_minimum: Option<i32>,
+    /// The Deployment that Git has dropped and whose service this Canary takes over.
+    pub(super) predecessor: Option<String>,
 }
 
 impl Look<'_> {
@@ -70,6 +72,7 @@ impl Look<'_> {
             spec: self.spec.service.as_ref()?,
             owner: &self.canary.owner,
             target: &self.spec.target_ref.name,
+            predecessor: self.predecessor.as_deref(),
             pods: pair.and_then(Pair::pods),
         })
     }
@@ -346,7 +349,9 @@ impl Look<'_> {
         self.services_of(request, pods, apex).in_order().into_iter().all(|desired| {
             let name = desired["metadata"]["name"].as_str().unwrap_or_default();
             let live = self.caches.service(&self.key(name));
-            live.is_some_and(|live| ServiceSet::update(request, pods, desired, &live).is_none())
+            live.is_some_and(|live| {
+                !request.is_left(&live) && ServiceSet::update(request, pods, desired, &live).is_none()
+            })
         })
     }
 
@@ -363,14 +368,28 @@ impl Look<'_> {
         })
     }
 
-    /// Whether a Service leads to a primary that this Canary made, be it of a former target.
+    /// Whether a Service leads to a primary that this Canary made, be it of a former target, or to its predecessor.
     pub(super) fn leads_to_former(&self, service: &Value) -> bool {
         let selector = Labels::of(&service["spec"]["selector"]);
         let namespace = &self.canary.key.namespace;
         let names = selector.iter().flat_map(|(key, value)| self.caches.siblings.with(namespace, key, value));
         names.filter_map(|name| self.caches.deployments.get(&self.key(&name))).any(|found| {
-            found.owner_uid.as_ref() == Some(&self.canary.owner.uid) && found.pod_labels.are_selected_by(&selector)
+            let is_former = found.owner_uid.as_ref() == Some(&self.canary.owner.uid) || self.precedes(&found);
+            is_former && found.pod_labels.are_selected_by(&selector)
         })
+    }
+
+    /// Names of the Deployments whose pods the Service that this Canary wants leads to.
+    pub(super) fn may_precede(&self) -> Vec<String> {
+        let service = self.caches.service(&self.key(self.spec.service_name()));
+        let selector = service.map(|service| Labels::of(&service["spec"]["selector"])).unwrap_or_default();
+        let namespace = &self.canary.key.namespace;
+        selector.iter().flat_map(|(key, value)| self.caches.siblings.with(namespace, key, value)).collect()
+    }
+
+    /// Whether a Deployment serves until this Canary has taken its service over.
+    fn precedes(&self, found: &DeploymentView) -> bool {
+        self.predecessor.as_ref() == Some(&found.name)
     }
 
     /// A Deployment whose pods this pair's Services would take for its own.
@@ -383,8 +402,8 @@ impl Look<'_> {
         let names = values.iter().flat_map(|value| self.caches.siblings.with(namespace, sides.key(), value));
         names.filter(|name| !own.contains(&name)).find_map(|name| {
             let other = self.caches.deployments.get(&self.key(&name))?;
-            // What this Canary generated for a target of another name serves until it is gone.
-            if other.owner_uid.as_ref() == Some(&self.canary.owner.uid) {
+            // What this Canary generated for a target of another name serves until it is gone, and so does its predecessor.
+            if other.owner_uid.as_ref() == Some(&self.canary.owner.uid) || self.precedes(&other) {
                 return None;
             }
             let selector = sides.takes(&other.pod_labels)?;

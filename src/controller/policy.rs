@@ -24,6 +24,10 @@ use super::webhooks;
 const HOLD_LIMIT: u32 = 10;
 /// Largest number of a port.
 const PORT_MAX: i32 = 65_535;
+/// Longest name of a Service, in characters: a DNS label.
+const SERVICE_NAME_MAX: usize = 63;
+/// What the longest of the names that are generated ends with.
+const PRIMARY_SUFFIX: &str = "-primary";
 /// Shortest interval and window after division by the demonstration's speed: below it a query has no two samples.
 pub(super) const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -271,6 +275,7 @@ fn refuse_unsupported(spec: &CanarySpec) -> Result<(), PolicyError> {
         });
     };
     refuse_ports(service)?;
+    refuse_long_name(spec)?;
     windows(spec)?;
     holds::bakes(&spec.wait_for).map_err(|(index, source)| PolicyError::Duration {
         path: format!("spec.waitFor[{index}].bake"),
@@ -312,6 +317,25 @@ fn refuse_ports(service: &CanaryService) -> Result<(), PolicyError> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// A service whose sides would have no name: Services are DNS labels.
+fn refuse_long_name(spec: &CanarySpec) -> Result<(), PolicyError> {
+    let name = spec.service_name();
+    let longest = SERVICE_NAME_MAX - PRIMARY_SUFFIX.len();
+    if name.len() <= longest {
+        return Ok(());
+    }
+    let named = spec.service.as_ref().is_some_and(|service| service.name.is_some());
+    let path = if named { "spec.service.name" } else { "spec.targetRef.name" };
+    Err(invalid(
+        path,
+        &format!(
+            "has {} characters, and Service {name}{PRIMARY_SUFFIX} would have more than {SERVICE_NAME_MAX}: name a service of at \
+             most {longest} in spec.service.name",
+            name.len()
+        ),
+    ))
 }
 
 /// A field that makes no sense, named in front of what is wrong with it.

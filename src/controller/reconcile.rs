@@ -99,6 +99,8 @@ impl Reconciler {
         let mut names = canary.looks_at();
         let look = canary.spec.as_ref().ok().map(|spec| self.look_of(canary, spec));
         names.extend(look.iter().flat_map(Look::needs));
+        let heirs = look.as_ref().map(Look::may_precede).unwrap_or_default();
+        names.extend(heirs.into_iter().map(|name| NamespacedName::new(canary.key.namespace.clone(), name)));
         let overlap = look.as_ref().and_then(Look::overlap);
         names.extend(overlap.map(|overlap| NamespacedName::new(canary.key.namespace.clone(), overlap.name)));
         // A release of the former target goes on to its end.
@@ -372,7 +374,13 @@ impl Reconciler {
     }
 
     fn look_of<'a>(&'a self, canary: &'a CanaryView, spec: &'a CanarySpec) -> Look<'a> {
-        Look { caches: &self.means.caches, router: router_for(spec), canary, spec, own_minimum: None }
+        let (CanaryView { key, .. }, caches) = (canary, &self.means.caches);
+        let is_led_here = |name: &String| {
+            let found = caches.deployments.get(&NamespacedName::new(key.namespace.clone(), name.as_str()));
+            found.is_some_and(|found| found.heir.as_ref() == Some(&key.name))
+        };
+        let predecessor = caches.siblings.left_to(key).into_iter().find(is_led_here);
+        Look { caches, router: router_for(spec), canary, spec, own_minimum: None, predecessor }
     }
 
     fn hands<'a>(&'a self, canary: &'a CanaryView, expectations: &'a mut Expectations) -> Hands<'a> {

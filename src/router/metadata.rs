@@ -113,6 +113,7 @@ mod tests {
             spec: &spec,
             owner: &owner,
             target: "podinfo",
+            predecessor: None,
             pods: None,
         };
         let custom: CustomMetadata = serde_json::from_value(custom).unwrap();

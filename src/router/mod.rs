@@ -42,6 +42,8 @@ pub struct RouteRequest<'a> {
     pub owner: &'a Owner,
     /// The target's name.
     pub target: &'a str,
+    /// A Deployment that Git has dropped, to whose pods the service leads until this Canary has taken it over.
+    pub predecessor: Option<&'a str>,
     /// The pods behind the Services, as far as the sides can be told apart.
     pub pods: Option<Pods<'a>>,
 }
@@ -52,9 +54,16 @@ impl RouteRequest<'_> {
         format!("{}-{side}", self.service)
     }
 
-    /// Whether a live object is what an earlier Canary left to the target when it was deleted: nobody's, to be taken up.
+    /// Whether a live object is what an earlier Canary left to the target, or to the one before it, when it was deleted:
+    /// nobody's, to be taken up.
     pub fn is_left(&self, live: &Value) -> bool {
-        !self.owner.controls(live) && is_left_to(live, self.target)
+        let heirs = [Some(self.target), self.predecessor];
+        !self.owner.controls(live) && heirs.into_iter().flatten().any(|heir| is_left_to(live, heir))
+    }
+
+    /// Whether a live object is this Canary's whole: it made it, or takes up what an earlier one made.
+    fn has(&self, live: &Value) -> bool {
+        self.owner.controls(live) || self.is_left(live)
     }
 
     /// Whether the route binds to a gateway, whose port says nothing about the Service's.
@@ -65,7 +74,7 @@ impl RouteRequest<'_> {
 
     /// Why a live object must not be written, if it is somebody else's.
     fn foreign(&self, kind: RouteKind, name: &str, live: &Value) -> Option<String> {
-        if self.owner.controls(live) || self.is_left(live) {
+        if self.has(live) {
             return None;
         }
         let (RouteKind { kind, .. }, namespace, owner) = (kind, self.namespace, &self.owner.name);

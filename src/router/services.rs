@@ -133,7 +133,7 @@ pub fn services(
         primary: service(&request.side("primary"), &primary_selector, primary),
         canary: service(&request.side("canary"), pods.sides.target(), canary),
     };
-    let users_own = live_apex.filter(|live| !request.owner.controls(live));
+    let users_own = live_apex.filter(|live| !request.has(live));
     if let Some(live) = users_own.filter(|_| !request.is_behind_gateway()) {
         // The route leads a client of a further port to that port of a side. A gateway knows one port only.
         let further = further_ports(&set.apex["spec"]["ports"], &live["spec"]["ports"]);
@@ -152,7 +152,7 @@ impl ServiceSet {
 
     /// What brings a live Service to `desired`; `None` if it is as wanted.
     pub fn update(request: &RouteRequest<'_>, pods: Pods<'_>, desired: &Value, live: &Value) -> Option<Update> {
-        if !request.owner.controls(live) {
+        if !request.has(live) {
             let wanted = wanted_in(request, pods, desired, live);
             return (!is_in(&wanted, live)).then_some(Update::Apply(wanted));
         }
@@ -162,17 +162,12 @@ impl ServiceSet {
         let spec_current = same_options
             && found["selector"] == wanted["selector"]
             && normal_ports(&found["ports"]) == normal_ports(&wanted["ports"]);
-        if spec_current && has_metadata_of(live, desired) {
-            return None;
-        }
-        let mut spec = json!({
-            "selector": merge_diff(&found["selector"], &wanted["selector"]),
-            "ports": with_node_ports(&wanted["ports"], &found["ports"]),
-        });
-        for field in OPTIONAL.iter().filter(|field| wanted.get(**field) != found.get(**field)) {
-            spec[*field] = wanted[*field].clone();
-        }
-        Some(Update::Merge(merge_update_with(live, desired, spec)))
+        (!spec_current || !has_metadata_of(live, desired)).then(|| Update::Merge(merged(live, desired)))
+    }
+
+    /// What makes a Service that an earlier Canary left this one's whole, its owner too: whoever it was left to may go.
+    pub fn take_up(request: &RouteRequest<'_>, desired: &Value, live: &Value) -> Update {
+        Update::Merge(merged(live, &leave_unmanaged(desired, live, request.spec.unmanaged_metadata.as_ref())))
     }
 
     /// What leads a live apex Service to the target's pods; `None` if it does.
@@ -193,6 +188,19 @@ impl ServiceSet {
             )
         })
     }
+}
+
+/// The merge patch that brings a generated Service to what it should be.
+fn merged(live: &Value, desired: &Value) -> Value {
+    let (wanted, found) = (&desired["spec"], &live["spec"]);
+    let mut spec = json!({
+        "selector": merge_diff(&found["selector"], &wanted["selector"]),
+        "ports": with_node_ports(&wanted["ports"], &found["ports"]),
+    });
+    for field in OPTIONAL.iter().filter(|field| wanted.get(**field) != found.get(**field)) {
+        spec[*field] = wanted[*field].clone();
+    }
+    merge_update_with(live, desired, spec)
 }
 
 fn service(

@@ -88,6 +88,15 @@ fn is_of(id: &ObjectRef, kind: ConfigKind, name: &str) -> bool {
     id.kind == kind.as_str() && id.name == name
 }
 
+/// Why a target is not written yet: a copy that it would read could not be made, and its pods would wait for it in vain.
+pub(super) fn missing_copy(target: &Desired, conditions: &BTreeMap<ObjectRef, String>) -> Option<String> {
+    let Role::Target { configs, .. } = &target.role else { return None };
+    let pins = configs.pinned.iter().flat_map(|found| &found.pins);
+    let copies = pins.map(|pin| config_id(target.id.namespace.as_deref(), pin.kind, &pin.copy));
+    let missing = copies.into_iter().find(|copy| conditions.contains_key(copy))?;
+    Some(format!("{}: {} is held until {missing}, which it reads, can be made", target.origin, target.id))
+}
+
 /// A target as Git wants it.
 pub(super) struct Wanted {
     /// The object, its template with or without copies.

@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub(super) canary: NamespacedName,
     pub(super) target: String,
     pub(super) service: String,
+    /// Whether it has a primary that serves.
+    pub(super) serves: bool,
     /// Why it cannot be used, if it cannot; its target and configs are held then.
     pub(super) invalid: Option<String>,
 }
@@ -255,6 +257,15 @@ fn all_readings(id: &ObjectRef) -> [ObjectRef; 3] {
     [id.clone(), placed(None), placed(Some(DEFAULT_NAMESPACE))]
 }
 
+/// What a Canary in Git is about.
+pub(super) fn link(object: &Desired) -> Link {
+    let spec = &object.body["spec"];
+    let target = spec["targetRef"]["name"].as_str().unwrap_or_default().to_owned();
+    let canary = NamespacedName::new(object.id.namespace.clone().unwrap_or_default(), object.id.name.clone());
+    let service = spec["service"]["name"].as_str().map_or_else(|| target.clone(), str::to_owned);
+    Link { canary, target, service, serves: false, invalid: None }
+}
+
 /// All Canaries, Git's first: it is what the cluster's will become.
 fn links(objects: &[Desired], live: &[Link], problems: &mut Vec<Problem>) -> Vec<Link> {
     let mut links: Vec<Link> = Vec::new();
@@ -264,9 +275,7 @@ fn links(objects: &[Desired], live: &[Link], problems: &mut Vec<Problem>) -> Vec
             .filter(|problem| !problem.is_unknown_field())
             .map(strict::Problem::to_string)
             .collect();
-        let spec = &object.body["spec"];
-        let target = spec["targetRef"]["name"].as_str().unwrap_or_default().to_owned();
-        let canary = NamespacedName::new(object.id.namespace.clone().unwrap_or_default(), object.id.name.clone());
+        let Link { canary, target, .. } = link(object);
         let mut invalid = (!wrong.is_empty()).then(|| wrong.join("; "));
         if let Some(other) =
             links.iter().find(|link| link.canary.namespace == canary.namespace && link.target == target)
@@ -279,8 +288,7 @@ fn links(objects: &[Desired], live: &[Link], problems: &mut Vec<Problem>) -> Vec
                 message: format!("{}: {}: {message}", object.origin, object.id),
             });
         }
-        let service = spec["service"]["name"].as_str().map_or_else(|| target.clone(), str::to_owned);
-        links.push(Link { canary, target, service, invalid });
+        links.push(Link { canary, invalid, ..link(object) });
     }
     let known: BTreeSet<NamespacedName> = links.iter().map(|link| link.canary.clone()).collect();
     links.extend(live.iter().filter(|link| !known.contains(&link.canary)).cloned());
@@ -297,7 +305,8 @@ fn unserved_link(id: &ObjectRef, object: &Value) -> Option<Link> {
     let namespace = id.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let service = spec["service"]["name"].as_str().map_or_else(|| target.clone(), str::to_owned);
     let invalid = Some("its kind is not served".to_owned());
-    Some(Link { canary: NamespacedName::new(namespace, id.name.clone()), target, service, invalid })
+    let canary = NamespacedName::new(namespace, id.name.clone());
+    Some(Link { canary, target, service, serves: false, invalid })
 }
 
 /// Gives every object its role and holds what belongs to an invalid Canary.

@@ -18,6 +18,7 @@ mod desired;
 mod events;
 mod git_source;
 mod handover;
+mod heirs;
 mod order;
 mod ownership;
 mod pass;

@@ -247,6 +247,10 @@ impl Pass<'_> {
                 && !set.refused.contains(&object.id)
             {
                 results.note(object, Outcome::problem(message));
+            } else if let Some(message) = configs::missing_copy(object, &results.passed.status.conditions)
+                && !is_settled(object, inventory)
+            {
+                results.note(object, Outcome::problem(message));
             } else if self.waits_for_place(object, results) {
                 let change = Some("create".to_owned());
                 results.note(object, Outcome { change, ..Outcome::unchanged() });

@@ -125,7 +125,7 @@ pub async fn preview(context: PreviewContext) -> Result<Preview, String> {
     let PreviewContext { cluster, content, judge, source, only_namespace, selector_labels, canaries } = context;
     let store = InventoryStore::new(&cluster, &source.namespace, &source.name);
     let others = Others::new(&cluster, &source, only_namespace.as_deref());
-    let link = |(canary, target, service)| Link { canary, target, service, invalid: None };
+    let link = |(canary, target, service)| Link { canary, target, service, serves: true, invalid: None };
     let pass = Pass {
         cluster: &cluster,
         // Whatever would be written is not: nobody holds the lease.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::apply::{LoneFailure, Trouble};
 use super::desired::{self, DesiredSet, Gvk, Link};
+use super::heirs;
 use super::order::Stage;
 use super::ownership::Claim;
 use super::pass::{Pass, Results, Until, Waiting, noted};
@@ -81,13 +82,35 @@ impl Pass<'_> {
             survey: None,
             wanted: None,
             deleted: BTreeSet::new(),
-            canaries: self.live_canaries.clone(),
+            canaries: self.canaries_to_come(set),
             lone: LoneFailure::default(),
         };
         for stage in delete.chunk_by(|a, b| Stage::of(a) == Stage::of(b)) {
             self.prune_stage(stage, &mut progress, results).await?;
         }
         Ok(())
+    }
+
+    /// The cluster's Canaries, and Git's that nobody has seen there yet.
+    fn canaries_to_come(&self, set: &DesiredSet) -> Vec<Link> {
+        let is_new = |link: &Link| self.live_canaries.iter().all(|live| live.canary != link.canary);
+        let gits = set.objects.iter().filter(|object| Stage::of(&object.id) == Stage::Canaries).map(desired::link);
+        self.live_canaries.iter().cloned().chain(gits.filter(is_new)).collect()
+    }
+
+    /// The Canary that takes over the service of a Deployment that is to go, and has not done so yet. The engine is told.
+    async fn heir<'c>(
+        &self,
+        id: &ObjectRef,
+        doomed: &Doomed,
+        canaries: &'c [Link],
+    ) -> Result<Option<&'c Link>, Trouble> {
+        let Some(heir) = heirs::heir(self.cluster, id, &doomed.live, canaries).await? else { return Ok(None) };
+        if !self.preview && heirs::marked(&doomed.live) != Some(heir.canary.name.as_str()) {
+            remove::mark(self.writer, id, doomed, heir).await?;
+            tracing::info!(object = %id, "{id} is gone from Git and serves until Canary {} does", heir.canary);
+        }
+        Ok(Some(heir))
     }
 
     async fn prune_stage(
@@ -106,7 +129,11 @@ impl Pass<'_> {
             }
             match looked {
                 Ok(Look::Doomed(it)) => match self.others.claim(id, &self.content.commit).await {
-                    Claim::None => doomed.push((id.clone(), it)),
+                    Claim::None => match self.heir(id, &it, &progress.canaries).await {
+                        Ok(None) => doomed.push((id.clone(), it)),
+                        Ok(Some(heir)) => results.note_heir(id, heir),
+                        Err(trouble) => results.note_failed_removal(id, trouble, &mut progress.lone)?,
+                    },
                     Claim::By(source) => {
                         tracing::info!(object = %id, "{id} is gone from Git here and left to source {source}");
                         results.owned.remove(id);
@@ -259,6 +286,14 @@ impl Results {
         let words = format!("it is gone from Git here and kept until source {source} has come to the same commit");
         self.passed.status.kept.insert(id.clone(), words);
         self.passed.soon.insert(id.clone());
+    }
+
+    fn note_heir(&mut self, id: &ObjectRef, heir: &Link) {
+        let Link { canary, service, .. } = heir;
+        let reason =
+            format!("it is deleted when Canary {canary} has taken over Service {service}, which leads to it");
+        self.passed.status.waiting.insert(id.clone(), reason);
+        self.passed.waiting.push(Waiting { canary: canary.clone(), until: Until::Serves });
     }
 
     fn note_kept(&mut self, id: &ObjectRef, kept: Kept) {

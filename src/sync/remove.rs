@@ -1,15 +1,15 @@
 //! Deletes what Git no longer names, one object at a time.
 
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, Preconditions, PropagationPolicy};
-use serde_json::Value;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use serde_json::{Value, json};
 
 use super::apply::Trouble;
 use super::desired::Link;
 use super::order::{self, Stage};
 use super::ownership;
 use super::plan;
-use crate::api::annotations::PRUNE;
+use crate::api::annotations::{HEIR, MANAGER_SYNC, PRUNE};
 use crate::cluster::{Cluster, EffectKind, ResolveError, Writer, call};
 use crate::model::{NamespacedName, ObjectRef};
 
@@ -100,6 +100,18 @@ pub(super) async fn delete(writer: &Writer, id: &ObjectRef, doomed: Box<Doomed>)
     }
 }
 
+/// Tells the engine which Canary takes over the service that leads to a Deployment.
+pub(super) async fn mark(writer: &Writer, id: &ObjectRef, doomed: &Doomed, heir: &Link) -> Result<(), Trouble> {
+    let patch = json!({"metadata": {"annotations": {HEIR: heir.canary.name}}});
+    let (params, patch) = (
+        PatchParams { field_manager: Some(MANAGER_SYNC.to_owned()), ..PatchParams::default() },
+        Patch::Merge(patch),
+    );
+    let marked = doomed.api.patch(&id.name, &params, &patch);
+    writer.effect(EffectKind::Patch, &id.to_string(), marked).await?;
+    Ok(())
+}
+
 /// What an object is known by as long as it lives.
 pub(super) fn uid(live: &Value) -> Option<String> {
     live["metadata"]["uid"].as_str().map(str::to_owned)
@@ -122,7 +134,7 @@ fn finalizing(id: &ObjectRef, live: &Value) -> Option<Link> {
     }
     let target = live["spec"]["targetRef"]["name"].as_str()?.to_owned();
     let canary = NamespacedName::new(id.namespace.clone().unwrap_or_default(), id.name.clone());
-    Some(Link { canary, service: target.clone(), target, invalid: None })
+    Some(Link { canary, service: target.clone(), target, serves: true, invalid: None })
 }
 
 fn reason_to_keep(id: &ObjectRef, live: &Value, own: &NamespacedName) -> Option<String> {

@@ -8,7 +8,7 @@ use super::desired::{Desired, DesiredSet, Role};
 use super::order::Stage;
 use crate::api::annotations::RISKS;
 use crate::model::{Digest, NamespacedName, told_within};
-use crate::workload::{Sides, may_be_risk, risks};
+use crate::workload::{Own, Sides, may_be_risk, risks};
 
 /// In characters: a handful of objects, each with what to do.
 const TOLD_MAX: usize = 1_500;
@@ -16,7 +16,6 @@ const TOLD_MAX: usize = 1_500;
 /// Puts what is found on the Canaries of the set, from where it becomes a condition. `labels` are those by which the two sides
 /// may be told apart.
 pub(super) fn tell(set: &mut DesiredSet, labels: &[String]) {
-    // Few of thousands of objects select pods.
     let suspects: Vec<&Value> =
         set.objects.iter().map(|object| &object.body).filter(|body| may_be_risk(body)).collect();
     if suspects.is_empty() {
@@ -30,8 +29,10 @@ pub(super) fn tell(set: &mut DesiredSet, labels: &[String]) {
         .filter_map(|object| {
             let Role::Target { canary, .. } = &object.role else { return None };
             let sides = Sides::of(&object.body, labels).ok()?;
-            let scaler = canaries.get(canary)?["autoscalerRef"]["name"].as_str();
-            let found = risks(suspects.iter().copied(), &object.body, &sides, scaler);
+            let spec = canaries.get(canary)?;
+            let service = spec["service"]["name"].as_str().unwrap_or(&object.id.name);
+            let own = Own { service, scaler: spec["autoscalerRef"]["name"].as_str() };
+            let found = risks(suspects.iter().copied(), &object.body, &sides, own);
             let words: Vec<String> =
                 found.iter().map(|risk| format!("{}: {}", risk.object, risk.message)).collect();
             (!words.is_empty()).then(|| (canary.clone(), told_within(words.join("; "), TOLD_MAX)))

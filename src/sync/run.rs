@@ -342,6 +342,7 @@ fn live_canaries(canaries: &Reflected<WatchedCanary>) -> Vec<Link> {
         .map(|(key, canary)| Link {
             target: canary.target.clone(),
             service: canary.service.clone(),
+            serves: canary.facts.is_initialized(),
             canary: key,
             invalid: None,
         })
@@ -414,10 +415,11 @@ impl Memory {
             (None, Until::Admits(_) | Until::Idle | Until::Promoted(_) | Until::Correctable) => true,
             // A Canary that cannot be read is not gone.
             (None, Until::Gone) => canaries.problem(canary).is_none(),
-            (None, Until::There) | (Some(_), Until::Gone) => false,
+            (None, Until::There | Until::Serves) | (Some(_), Until::Gone) => false,
             (Some(_), Until::There) => true,
             (Some(live), Until::Admits(digest)) => live.facts.admits(digest),
             (Some(live), Until::Idle) => live.facts.allows_changes(),
+            (Some(live), Until::Serves) => live.facts.is_initialized(),
             (Some(live), Until::Promoted(digest)) => live.facts.runs(digest),
             (Some(live), Until::Correctable) => live.facts.allows_correction(),
         })

@@ -144,7 +144,7 @@ impl CanaryFacts {
     }
 
     /// Whether there is a primary that serves, so that the target's size is the engine's.
-    fn is_initialized(&self) -> bool {
+    pub(super) fn is_initialized(&self) -> bool {
         self.has_status && !matches!(self.phase, CanaryPhase::Unset | CanaryPhase::Initializing)
     }
 

@@ -41,13 +41,15 @@ pub fn left_to(target: &Value) -> Value {
     json!({"apiVersion": "apps/v1", "kind": TARGET_KIND, "name": metadata["name"], "uid": metadata["uid"]})
 }
 
-/// Whether an object was left to the target of this name.
+/// Whether an object was generated for a Canary and left to the target of this name.
 pub fn is_left_to(object: &Value, target: &str) -> bool {
-    let references = object["metadata"]["ownerReferences"].as_array();
-    references
-        .into_iter()
-        .flatten()
-        .any(|reference| reference["kind"] == TARGET_KIND && reference["name"] == target)
+    let metadata = &object["metadata"];
+    let (key, value) = GENERATED_ANNOTATIONS[0];
+    let is_heir = |reference: &Value| {
+        reference["kind"] == TARGET_KIND && reference["name"] == target && reference["controller"] != true
+    };
+    metadata["annotations"][key] == value
+        && metadata["ownerReferences"].as_array().is_some_and(|references| references.iter().any(is_heir))
 }
 
 /// Kind of the targets.

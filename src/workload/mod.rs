@@ -15,6 +15,6 @@ pub use autoscaler::{AutoscalerOverrides, AutoscalerView, primary_autoscaler};
 pub use last_good::{LAST_GOOD_LABEL, last_good, last_good_name, stored_target_template, stored_template};
 pub use metadata::{GENERATED_ANNOTATIONS, Owner, is_left_to, left_to};
 pub use primary::{PrimaryPlan, copy_to_primary, new_primary, restore_primary};
-pub use risks::{Risk, may_be_risk, risks};
+pub use risks::{Own, Risk, may_be_risk, risks};
 pub use selector::{Labels, SelectorError, Sides, mixed_up, pods_of};
 pub use view::{DeploymentView, ViewError};

@@ -30,7 +30,8 @@ const ISTIO_SECURITY: &str = "security.istio.io";
 const ISTIO_NETWORK: &str = "networking.istio.io";
 const MONITORING: &str = "monitoring.coreos.com";
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 11] = [
+    plain("", "Service", "spec.selector", "whoever comes by it finds nobody"),
     row("networking.k8s.io", "NetworkPolicy", "spec.podSelector", "its rules do not hold for them"),
     row("policy", "PodDisruptionBudget", "spec.selector", "a drain may evict all of them at once"),
     row(MONITORING, "ServiceMonitor", "spec.selector", "what they measure is not collected"),
@@ -53,33 +54,45 @@ const fn plain(group: &'static str, kind: &'static str, path: &'static str, mean
 
 /// Whether an object is of a kind that may leave primary's pods out.
 pub fn may_be_risk(object: &Value) -> bool {
-    let group = object["apiVersion"].as_str().and_then(|it| it.split_once('/')).map_or("", |(group, _)| group);
+    let group = group_of(object);
     let is = |other: &str, kind: &str| other == group && object["kind"] == kind;
     is("autoscaling", "HorizontalPodAutoscaler") || ROWS.iter().any(|row| is(row.group, row.kind))
 }
 
-/// What leaves primary's pods out among `objects`, which may be of any kind. `target` is the workload, `scaler` the name of the
-/// autoscaler that its Canary names.
+/// What a Canary takes care of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Own<'a> {
+    /// Name of its service, which follows primary.
+    pub service: &'a str,
+    /// Name of the target's autoscaler, as it names it.
+    pub scaler: Option<&'a str>,
+}
+
+impl Own<'_> {
+    /// Whether a Service is the one in front of both sides, or of one.
+    fn has_service(&self, name: &str) -> bool {
+        let side = name.strip_prefix(self.service);
+        side.is_some_and(|side| matches!(side, "" | "-primary" | "-canary"))
+    }
+}
+
+/// What leaves primary's pods out among `objects`, which may be of any kind. `target` is the workload, `own` what its Canary
+/// takes care of.
 pub fn risks<'a>(
     objects: impl IntoIterator<Item = &'a Value>,
     target: &Value,
     sides: &Sides,
-    scaler: Option<&str>,
+    own: Own<'_>,
 ) -> Vec<Risk> {
     let namespace = namespace_of(target);
     let pods = Labels::of(&target["spec"]["template"]["metadata"]["labels"]);
     let primary = sides.as_primary(&pods);
     let here = objects.into_iter().filter(|object| namespace_of(object) == namespace);
-    here.filter_map(|object| risk(object, target, (&pods, &primary), scaler)).collect()
+    here.filter_map(|object| risk(object, target, (&pods, &primary), own)).collect()
 }
 
-fn risk(
-    object: &Value,
-    target: &Value,
-    (pods, primary): (&Labels, &Labels),
-    scaler: Option<&str>,
-) -> Option<Risk> {
-    let group = object["apiVersion"].as_str()?.split_once('/').map_or("", |(group, _)| group);
+fn risk(object: &Value, target: &Value, (pods, primary): (&Labels, &Labels), own: Own<'_>) -> Option<Risk> {
+    let group = group_of(object);
     let kind = object["kind"].as_str()?;
     let name = target["metadata"]["name"].as_str().unwrap_or_default();
     let found =
@@ -87,7 +100,7 @@ fn risk(
     if (group, kind) == ("autoscaling", "HorizontalPodAutoscaler") {
         let scales = &object["spec"]["scaleTargetRef"];
         let is_targets = scales["kind"] == "Deployment" && scales["name"] == name;
-        let unnamed = scaler != object["metadata"]["name"].as_str();
+        let unnamed = own.scaler != object["metadata"]["name"].as_str();
         return (is_targets && unnamed).then(|| {
             let message = format!(
                 "it scales Deployment {name}, which rests without pods, and nothing scales {name}-primary, which serves: name it in \
@@ -97,6 +110,9 @@ fn risk(
         });
     }
     let row = ROWS.iter().find(|row| row.group == group && row.kind == kind)?;
+    if row.kind == "Service" && own.has_service(object["metadata"]["name"].as_str().unwrap_or_default()) {
+        return None;
+    }
     let left_out = |selector: &Value| match row.plain {
         true => {
             let labels = Labels::of(selector);
@@ -155,6 +171,10 @@ fn selects(selector: &Value, pods: &Labels) -> bool {
         })
 }
 
+fn group_of(object: &Value) -> &str {
+    object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group)
+}
+
 fn namespace_of(object: &Value) -> &str {
     object["metadata"]["namespace"].as_str().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
 }
@@ -180,8 +200,10 @@ mod tests {
                 "template": {"metadata": {"labels": {"app": "shop", "tier": "web", "team": "a"}}}}});
         let sides = Sides::of(&target, &["app".to_owned()]).unwrap();
         let mut object = object;
-        object["metadata"] = json!({"name": "it", "namespace": "n"});
-        risks([&object], &target, &sides, scaler).first().map(|risk| risk.path)
+        let name = object["metadata"]["name"].as_str().unwrap_or("it").to_owned();
+        object["metadata"] = json!({"name": name, "namespace": "n"});
+        let own = Own { service: "shop", scaler };
+        risks([&object], &target, &sides, own).first().map(|risk| risk.path)
     }
 
     fn of(api_version: &str, kind: &str, spec: Value) -> Value {
@@ -217,7 +239,13 @@ mod tests {
         };
         assert!(found(sidecar(json!({"app": "shop"})), None).is_some());
         assert_eq!(found(sidecar(json!({"team": "a"})), None), None);
-        assert_eq!(found(of("v1", "Service", json!({"selector": {"app": "shop"}})), None), None, "the engine's");
+        let external = of("v1", "Service", json!({"type": "LoadBalancer", "selector": {"app": "shop"}}));
+        assert_eq!(found(external.clone(), None), Some("spec.selector"));
+        let mut own = external;
+        own["metadata"]["name"] = json!("shop");
+        assert_eq!(found(own, None), None, "the engine's");
+        assert_eq!(found(of("v1", "Service", json!({"selector": {"team": "a"}})), None), None);
+        assert_eq!(found(of("v1", "Service", json!({"type": "ExternalName"})), None), None);
     }
 
     #[test]

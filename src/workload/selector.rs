@@ -91,13 +91,29 @@ pub enum SelectorError {
         /// The label of primary's pods.
         label: String,
     },
+    /// Primary's value would be too long.
+    #[error(
+        "deployment {target}: label {label} of its pods has {length} characters, and primary's, {label} with -primary behind it, \
+         would have more than {LABEL_VALUE_MAX}: shorten it in selector and template, which makes another Deployment of it"
+    )]
+    TooLong {
+        /// Namespace and name.
+        target: String,
+        /// Key and value.
+        label: String,
+        /// Characters of the value.
+        length: usize,
+    },
 }
+
+/// Longest value of a label, in characters.
+const LABEL_VALUE_MAX: usize = 63;
 
 impl Sides {
     /// Of a target: the first of `candidates` that is in its `matchLabels` is the label that differs.
     ///
     /// # Errors
-    /// When there is none, or the selector rules primary's value out.
+    /// When there is none, or the selector rules primary's value out, or that is too long.
     pub fn of(target: &Value, candidates: &[String]) -> Result<Self, SelectorError> {
         let selector = &target["spec"]["selector"];
         let labels = Labels::of(&selector["matchLabels"]);
@@ -108,6 +124,11 @@ impl Sides {
         };
         let sides = Self { key: key.as_str().into(), labels };
         let primary = sides.primary_value();
+        if primary.len() > LABEL_VALUE_MAX {
+            let length = sides.target_value().len();
+            let label = format!("{}={}", sides.key, sides.target_value());
+            return Err(SelectorError::TooLong { target: name(), label, length });
+        }
         let excludes = |expression: &&Value| {
             expression["key"] == *sides.key
                 && match expression["operator"].as_str() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::api::annotations::{
-    COPIED_FROM, PENDING, REBUILT, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION, WRITTEN,
+    COPIED_FROM, HEIR, PENDING, REBUILT, RECORD_FAILED, RECORD_PROMOTED, REPLACED, REPLICAS, REVISION, WRITTEN,
 };
 use crate::manifest::{images, template_digest};
 use crate::model::{Digest, Quarantined, Remembered, Revision};
@@ -46,6 +46,8 @@ pub struct DeploymentView {
     pub remembered: Option<Remembered>,
     /// Annotation: the record that it was made from, in words.
     pub rebuilt: Option<String>,
+    /// Annotation: the Canary that takes over the service that leads to its pods.
+    pub heir: Option<String>,
     /// Annotation: the replica count that Git names.
     pub size: Option<i32>,
     /// What tells primary and canary pods apart, if it is a target.
@@ -104,6 +106,7 @@ impl DeploymentView {
                 Some(Remembered { promoted: promoted.parse().ok()?, failed })
             }),
             rebuilt: annotation(REBUILT).map(str::to_owned),
+            heir: annotation(HEIR).map(str::to_owned),
             size: annotation(REPLICAS).and_then(|text| text.parse().ok()),
             sides: Sides::of(deployment, selector_labels),
             pod_labels: Labels::of(&spec["template"]["metadata"]["labels"]),

@@ -104,6 +104,7 @@ async fn takes(server: &ApiServer, provider: Provider, version: &str, shares: bo
                 spec: &spec,
                 owner: &owner,
                 target: "podinfo",
+                predecessor: None,
                 pods: None,
             };
             for change in router.write(&request, &Nothing, &routing) {

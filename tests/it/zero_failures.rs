@@ -13,6 +13,7 @@
 mod drain;
 mod load;
 mod manifests;
+mod renamed;
 mod users;
 mod ways;
 mod world;

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::Canary;
 use crate::cluster::{self, Said, explain};
 
-use super::connect::{ClusterArgs, Connection};
+use super::connect::{CanaryArgs, ClusterArgs, Connection, place};
 use super::exit::{CliError, Exit};
 use super::output::{self, Format};
 use super::screen::{self, Frame, Live, Row, Size};
@@ -40,7 +40,7 @@ const REDRAW: Duration = Duration::from_secs(2);
     serin get podinfo -n test --watch the same, live\n  serin get -A -o json\n\n\
     Exit codes: 0 done, 1 the named release failed, 2 not found or bad usage, 3 the cluster cannot be reached.")]
 pub struct GetArgs {
-    /// Name of the Canary; all of them without it
+    /// Name of the Canary, or NAMESPACE/NAME; all of them without it
     name: Option<String>,
     /// Namespace; the context's without it
     #[arg(short, long, value_name = "NAME")]
@@ -65,20 +65,17 @@ pub struct GetArgs {
     cannot be reached."
 )]
 pub struct WhyArgs {
-    /// Name of the Canary
-    name: String,
-    /// Namespace; the context's without it
-    #[arg(short, long, value_name = "NAME")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    canary: CanaryArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
 /// Says why one release stands as it stands.
 pub async fn why(args: WhyArgs) -> anyhow::Result<u8> {
-    let WhyArgs { name, namespace, cluster } = args;
+    let WhyArgs { canary, cluster } = args;
     let connection = cluster.connect().await?;
-    let namespace = namespace.unwrap_or_else(|| connection.client.default_namespace().to_owned());
+    let (namespace, name) = canary.place(&connection)?;
     let now = Timestamp::now();
     let (view, around) = look(&connection, &namespace, &name, now).await?;
     output::data(&why::frame(&view, &around, now).render(screen::size().map(Size::endless), output::colours()))?;
@@ -126,7 +123,13 @@ pub async fn run(args: GetArgs) -> anyhow::Result<u8> {
     let GetArgs { name, namespace, all_namespaces, watch, output, cluster } = args;
     let connection = cluster.connect().await?;
     let client = connection.client.clone();
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let (namespace, name) = match name {
+        Some(name) => {
+            let (namespace, name) = place(name, namespace, &connection)?;
+            (namespace, Some(name))
+        }
+        None => (namespace.unwrap_or_else(|| client.default_namespace().to_owned()), None),
+    };
     let api: Api<Canary> = if all_namespaces { Api::all(client) } else { Api::namespaced(client, &namespace) };
     let mut screen = Screen { connection, api, namespace, name, all_namespaces, output, seen: Seen::default() };
     let size = screen::size().map(Size::endless);

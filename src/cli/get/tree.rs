@@ -98,6 +98,7 @@ fn why_it_failed(view: &View) -> Vec<Line> {
         let revision = view.failed.as_deref().map(|failed| format!("{}: ", short_revision(failed)));
         lines.push(Line::painted("failed", format!("{}{cause}", revision.unwrap_or_default()), Paint::Red));
     }
+    lines.extend(view.unpromoted.as_ref().map(|words| Line::painted("last", words, Paint::Yellow)));
     lines.extend(view.rollback.as_ref().map(rolled_back));
     lines
 }
@@ -115,6 +116,9 @@ fn what_is_waited_for(view: &View) -> Vec<Line> {
     }
     if let Some(ignored) = &view.ignored {
         lines.push(Line::painted("ignored", ignored, Paint::Yellow));
+    }
+    if let Some(risk) = &view.at_risk {
+        lines.push(Line::painted("at risk", risk, Paint::Yellow));
     }
     lines.extend(view.what_to_do().map(|todo| Line::plain(todo.label, todo.text)));
     if let Some(pending) = &view.pending {

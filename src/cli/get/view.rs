@@ -10,7 +10,7 @@ use super::around::Trouble;
 use super::source::SourceView;
 use super::table::age;
 use crate::api::annotations::UNRECORDED;
-use crate::api::{BLOCKED, Canary, CanaryStatus, IGNORED, REBUILT};
+use crate::api::{AT_RISK, BLOCKED, Canary, CanaryStatus, IGNORED, REBUILT};
 use crate::model::RollbackNote;
 use crate::release::{CheckResult, JournalEntry, OutcomeKind, Phase, State, WaitingOn, wire};
 
@@ -70,6 +70,9 @@ pub(super) struct View {
     /// Parts of the spec that are accepted and not carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ignored: Option<String>,
+    /// Objects that leave primary's pods out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) at_risk: Option<String>,
     /// A revision that Git has and the engine does not let in yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pending: Option<String>,
@@ -79,6 +82,9 @@ pub(super) struct View {
     /// What failed last, while that is its phase: `<digest>@<commit>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) failed: Option<String>,
+    /// The last release, if it was not judged, and why not: in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unpromoted: Option<String>,
     /// The record that a rebuilt cluster began with, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rebuilt: Option<String>,
@@ -120,6 +126,7 @@ impl View {
     pub(super) fn of(canary: &Canary, now: Timestamp) -> Self {
         let status = canary.status.clone().unwrap_or_default();
         let (blocked, ignored) = (said(&status, BLOCKED), said(&status, IGNORED));
+        let at_risk = said(&status, AT_RISK);
         let rebuilt = said(&status, REBUILT);
         let serin = status.serin.unwrap_or_default();
         let state = wire::read(serin.version, serin.state);
@@ -146,10 +153,12 @@ impl View {
             round: 0,
             quarantined: None,
             blocked,
+            at_risk,
             ignored,
             pending: None,
             rollback: None,
             failed: None,
+            unpromoted: None,
             rebuilt,
             unrecorded: canary.annotations().get(UNRECORDED).cloned(),
             pods: Vec::new(),
@@ -247,6 +256,7 @@ impl View {
         }
         self.held = state.held().is_some();
         self.rollback = state.rollback_note().cloned();
+        self.unpromoted = state.unpromoted().map(|(_, words)| words);
         self.promoted = state.promoted.map(|promoted| promoted.revision.to_string());
         self.events = state.journal;
         if let Some(WaitingOn::Quarantine { revision, by_hand }) = state.waiting_on {

@@ -6,7 +6,7 @@ use crate::api::Canary;
 use crate::config::SELECTOR_LABELS;
 use crate::model::ObjectRef;
 use crate::router::{Pods, RouteRequest, ServiceSet};
-use crate::workload::{Labels, Owner, Sides, mixed_up, pods_of, risks};
+use crate::workload::{Labels, Own, Owner, Sides, mixed_up, pods_of, risks};
 
 use super::finding::{Finding, Rule, Severity};
 use super::references::{Located, finding, placed};
@@ -56,7 +56,8 @@ fn left_out(
 ) -> Vec<Finding> {
     let scaler = canary.spec.autoscaler_ref.as_ref().map(|scaler| scaler.name.as_str());
     let objects = all.iter().map(|located| &located.manifest.object);
-    risks(objects, &target.manifest.object, sides, scaler)
+    let own = Own { service: canary.spec.service_name(), scaler };
+    risks(objects, &target.manifest.object, sides, own)
         .into_iter()
         .filter_map(|risk| {
             let located = by_ref.get(&placed(&risk.object))?;
@@ -88,7 +89,16 @@ fn foreign_service(
     let labels = Labels::of(&found.manifest.object["spec"]["template"]["metadata"]["labels"]);
     let pods = Pods { sides, target: &labels, primary: None, ports: &[] };
     let (service_name, target) = (name, target.name.as_str());
-    let request = RouteRequest { namespace, service: service_name, spec, owner: &owner, target, pods: Some(pods) };
+    let (owner, service_name) = (&owner, service_name);
+    let request = RouteRequest {
+        namespace,
+        service: service_name,
+        spec,
+        owner,
+        target,
+        predecessor: None,
+        pods: Some(pods),
+    };
     let message = ServiceSet::refuse(&request, pods, &service.manifest.object)?;
     Some(finding((Severity::Error, Rule::Pair), service, "spec.selector", message))
 }

@@ -66,7 +66,8 @@ fn spec(extra: Value) -> CanaryService {
 }
 
 fn request<'a>(spec: &'a CanaryService, owner: &'a Owner) -> RouteRequest<'a> {
-    RouteRequest { namespace: "test", service: "podinfo", spec, owner, target: "podinfo", pods: None }
+    let (namespace, service, target) = ("test", "podinfo", "podinfo");
+    RouteRequest { namespace, service, spec, owner, target, predecessor: None, pods: None }
 }
 
 fn observed(routing: Routing, current: bool) -> RouteObserved {

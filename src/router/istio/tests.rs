@@ -43,7 +43,8 @@ fn spec(extra: Value) -> CanaryService {
 }
 
 fn request<'a>(spec: &'a CanaryService, owner: &'a Owner) -> RouteRequest<'a> {
-    RouteRequest { namespace: "test", service: "podinfo", spec, owner, target: "podinfo", pods: None }
+    let (namespace, service, target) = ("test", "podinfo", "podinfo");
+    RouteRequest { namespace, service, spec, owner, target, predecessor: None, pods: None }
 }
 
 fn written(request: &RouteRequest<'_>, routing: &Routing) -> Live {
@@ -132,6 +133,8 @@ fn what_a_deleted_canary_left_is_taken_up_by_the_next_one() {
     assert_eq!(Istio.read(&request, &live), RouteObserved::Missing);
     let other = RouteRequest { target: "backend", ..request };
     assert!(matches!(Istio.read(&other, &live), RouteObserved::Unusable(_)));
+    let heir = RouteRequest { target: "backend", predecessor: Some("podinfo"), ..request };
+    assert_eq!(Istio.read(&heir, &live), RouteObserved::Missing);
 }
 
 #[test]

@@ -13,7 +13,8 @@ struct Made {
 impl Made {
     fn request(&self) -> RouteRequest<'_> {
         let Self { spec, owner, .. } = self;
-        RouteRequest { namespace: "test", service: "web", spec, owner, target: "podinfo", pods: Some(self.pods()) }
+        let (namespace, service, target, pods) = ("test", "web", "podinfo", Some(self.pods()));
+        RouteRequest { namespace, service, spec, owner, target, predecessor: None, pods }
     }
 
     fn pods(&self) -> Pods<'_> {

@@ -23,11 +23,17 @@ impl ServiceSet {
 
     /// Why a live Service that is nobody's of us cannot become part of the pair, in words.
     pub fn refuse(request: &RouteRequest<'_>, pods: Pods<'_>, live: &Value) -> Option<String> {
-        if request.owner.controls(live) || request.is_left(live) {
+        if request.has(live) {
             return None;
         }
         let name = live["metadata"]["name"].as_str().unwrap_or_default();
         let what = format!("Service {}/{name}", request.namespace);
+        if let Some(other) = controlling_canary(live) {
+            return Some(format!(
+                "{what} is Canary {other}'s: delete that one, then it can be taken over; or give this one another \
+                 spec.service.name"
+            ));
+        }
         let selector = Labels::of(&live["spec"]["selector"]);
         let own = [pods.target, &pods.of_primary()].into_iter().any(|labels| labels.are_selected_by(&selector));
         if !own {
@@ -53,6 +59,12 @@ impl ServiceSet {
             )
         })
     }
+}
+
+/// The Canary that a Service was made by.
+fn controlling_canary(live: &Value) -> Option<&str> {
+    let owners = live["metadata"]["ownerReferences"].as_array()?;
+    owners.iter().find(|owner| owner["controller"] == true && owner["kind"] == "Canary")?["name"].as_str()
 }
 
 /// Selector and ports of somebody's Service with what is the Canary's, as they are applied.

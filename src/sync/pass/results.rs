@@ -29,6 +29,8 @@ pub(in crate::sync) enum Until {
     Correctable,
     /// It is there.
     There,
+    /// Its primary serves.
+    Serves,
     /// It is gone.
     Gone,
 }

@@ -149,3 +149,33 @@ async fn a_canary_is_told_which_objects_will_leave_its_primary_out() {
     world.push(&[("app.yaml", &all("team"))]).await;
     assert_eq!(told(&world).await, None);
 }
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_made_holds_the_target_that_would_read_it() {
+    let mut world = World::new().await;
+    let reads = deployment("1").replace("image: ", "envFrom: [{configMapRef: {name: settings}}], image: ");
+    let all = |value: &str| [NAMESPACE, CANARY, &reads, &config("settings", value)].join("---\n");
+    world.repository.push(&[("app.yaml", &all("1"))]);
+    world.start();
+    world.until("the first sync", |status| status.synced).await;
+    world.canary_status(json!({"phase": "Initialized", "canaryWeight": 0})).await;
+    let read = async |world: &World| {
+        let target = world.get("Deployment", "podinfo").await.unwrap();
+        let from = &target["spec"]["template"]["spec"]["containers"][0]["envFrom"][0];
+        from["configMapRef"]["name"].as_str().unwrap().to_owned()
+    };
+    let before = read(&world).await;
+    assert!(before.starts_with("settings-"), "{before}");
+
+    // Its pods would wait for it in vain, and the version would be blamed.
+    let words = &["configmaps/settings-"];
+    world.faults.set(vec![Fault { method: Some("PATCH"), words, answer: Answer::Status(403, "Forbidden", "no") }]);
+    let status = world.push(&[("app.yaml", &all("2"))]).await;
+    let held = status.conditions.iter().find(|(id, _)| id.kind == "Deployment").unwrap();
+    assert!(held.1.contains("Deployment test/podinfo is held until ConfigMap test/settings-"), "{status:#?}");
+    assert_eq!(read(&world).await, before);
+
+    world.faults.set(Vec::new());
+    world.push(&[("app.yaml", &all("2")), ("other.yaml", &config("other", "1"))]).await;
+    assert_ne!(read(&world).await, before);
+}
