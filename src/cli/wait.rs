@@ -14,7 +14,7 @@ use crate::api::{Canary, Source};
 use crate::model::{CommitId, NamespacedName};
 use crate::release::{Outcome, OutcomeKind, Phase, State, wire};
 
-use super::connect::ClusterArgs;
+use super::connect::{CanaryArgs, ClusterArgs};
 use super::exit::{CliError, Exit};
 use super::output;
 use super::verdict::kept_away;
@@ -32,11 +32,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
     cannot be reached."
 )]
 pub struct WaitArgs {
-    /// Name of the Canary
-    name: String,
-    /// Namespace; the context's without it
-    #[arg(short, long, value_name = "NAME")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    canary: CanaryArgs,
     /// What is waited for
     #[arg(long = "for", value_enum, default_value = "promoted", value_name = "STATE")]
     what: Awaited,
@@ -78,9 +75,9 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 
 /// Waits and prints how it ended; what happens meanwhile goes to stderr.
 pub async fn run(args: WaitArgs) -> anyhow::Result<u8> {
-    let WaitArgs { name, namespace, what, commit, timeout, cluster } = args;
+    let WaitArgs { canary, what, commit, timeout, cluster } = args;
     let connection = cluster.connect().await?;
-    let namespace = namespace.unwrap_or_else(|| connection.client.default_namespace().to_owned());
+    let (namespace, name) = canary.place(&connection)?;
     let api: Api<Canary> = Api::namespaced(connection.client.clone(), &namespace);
     let subject = format!("Canary {namespace}/{name}");
     let found = api.get_opt(&name).await;
@@ -269,12 +266,13 @@ mod tests {
 
     #[test]
     fn the_exit_code_says_whether_it_is_so() {
-        use OutcomeKind::{Failed, Initialized, Succeeded, Superseded};
+        use OutcomeKind::{Failed, Initialized, Succeeded, Superseded, Withdrawn};
         for (what, kind, code) in [
             (Awaited::Promoted, Succeeded, Exit::Done),
             (Awaited::Promoted, Initialized, Exit::Done),
             (Awaited::Promoted, Failed, Exit::Failed),
             (Awaited::Promoted, Superseded, Exit::Failed),
+            (Awaited::Promoted, Withdrawn, Exit::Failed),
             (Awaited::Failed, Failed, Exit::Done),
             (Awaited::Failed, Succeeded, Exit::Failed),
             (Awaited::Idle, Superseded, Exit::Done),

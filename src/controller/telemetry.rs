@@ -123,7 +123,7 @@ impl Telemetry {
         match kind {
             OutcomeKind::Succeeded => self.successes.get_or_create(&labels).inc(),
             OutcomeKind::Failed => self.failures.get_or_create(&labels).inc(),
-            OutcomeKind::Initialized | OutcomeKind::Superseded => return,
+            OutcomeKind::Initialized | OutcomeKind::Superseded | OutcomeKind::Withdrawn => return,
         };
     }
 

@@ -38,7 +38,7 @@ pub struct Stats {
     /// From a failure to the next deployment of that target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_to_next_deployment: Option<Spread>,
-    /// Releases that a newer revision replaced.
+    /// Releases that a newer revision replaced, or that were withdrawn.
     pub superseded: usize,
     /// Commits that were refused because their revision had failed before.
     pub refused: usize,
@@ -108,7 +108,7 @@ pub fn stats(targets: &[Vec<Line>], since: Timestamp, until: Timestamp) -> Stats
             of(OutcomeKind::Failed).map(|line| line.ended.duration_since(line.started)).collect(),
         ),
         time_to_next_deployment: Spread::of(targets.iter().flat_map(next).collect()),
-        superseded: of(OutcomeKind::Superseded).count(),
+        superseded: of(OutcomeKind::Superseded).count() + of(OutcomeKind::Withdrawn).count(),
         refused: all.iter().filter(|line| line.is_refused()).count(),
     }
 }

@@ -173,6 +173,9 @@ fn ended(key: &NamespacedName, spec: &CanarySpec, end: &Outcome) -> Option<News>
             let cause = cause.as_ref().map_or("the release failed", |cause| cause.message.as_str());
             (Severity::Error, format!("Canary failed and is rolled back: {}", told_within(cause, CAUSE_MAX)))
         }
+        OutcomeKind::Withdrawn => {
+            (Severity::Info, "Canary analysis withdrawn, primary serves what it did before.".to_owned())
+        }
         // Its successor is told.
         OutcomeKind::Superseded => return None,
     };

@@ -67,10 +67,7 @@ impl Line {
     fn read(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.split('\t').collect();
         let [ended, outcome, release, started, commit, committed] = fields[..] else { return None };
-        let outcome =
-            [OutcomeKind::Initialized, OutcomeKind::Succeeded, OutcomeKind::Failed, OutcomeKind::Superseded]
-                .into_iter()
-                .find(|kind| word(*kind) == outcome)?;
+        let outcome = ENDS.into_iter().find(|kind| word(*kind) == outcome)?;
         Some(Self {
             ended: ended.parse().ok()?,
             outcome,
@@ -94,12 +91,22 @@ fn whole(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
+/// Every way in which a release ends.
+const ENDS: [OutcomeKind; 5] = [
+    OutcomeKind::Initialized,
+    OutcomeKind::Succeeded,
+    OutcomeKind::Failed,
+    OutcomeKind::Superseded,
+    OutcomeKind::Withdrawn,
+];
+
 fn word(kind: OutcomeKind) -> &'static str {
     match kind {
         OutcomeKind::Initialized => "Initialized",
         OutcomeKind::Succeeded => "Succeeded",
         OutcomeKind::Failed => "Failed",
         OutcomeKind::Superseded => "Superseded",
+        OutcomeKind::Withdrawn => "Withdrawn",
     }
 }
 
@@ -142,9 +149,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_in_order_and_the_oldest_go() {
-        let kinds =
-            [OutcomeKind::Initialized, OutcomeKind::Succeeded, OutcomeKind::Failed, OutcomeKind::Superseded];
-        let lines: Vec<Line> = (0..500).rev().map(|day| line(day * 86_400, kinds[day as usize % 4])).collect();
+        let lines: Vec<Line> =
+            (0..500).rev().map(|day| line(day * 86_400, ENDS[day as usize % ENDS.len()])).collect();
         let read = read(&write(lines.clone()));
         assert_eq!(read.len(), LINES_MAX);
         assert_eq!(read.last(), lines.first());

@@ -204,7 +204,7 @@ fn failed(finished: Vec<FinishedRecord>) -> Vec<Quarantined> {
             OutcomeKind::Initialized | OutcomeKind::Succeeded => {
                 failed.retain(|entry| entry.revision.digest != revision.digest);
             }
-            OutcomeKind::Superseded => {}
+            OutcomeKind::Superseded | OutcomeKind::Withdrawn => {}
         }
     }
     failed

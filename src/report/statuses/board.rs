@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::ledger::Ledger;
 use super::target::WatchedTarget;
 use super::touched::What;
+use super::words::WITHDRAWN;
 use crate::api::{CommitResult, ObjectState, SourceStatus};
 use crate::forge::CommitState;
 use crate::model::NamespacedName;
@@ -195,6 +196,7 @@ fn past(canary: &NamespacedName, target: &WatchedTarget) -> Vec<RevisionTarget> 
                 (CommitState::Failure, format!("failed: {}", end.cause.as_deref().unwrap_or("the release failed")))
             }
             OutcomeKind::Superseded => (CommitState::Cancelled, "superseded before it was promoted".to_owned()),
+            OutcomeKind::Withdrawn => (CommitState::Cancelled, WITHDRAWN.to_owned()),
         };
         rows.push(row(state, end.commit.as_ref().map(ToString::to_string), end.digest.to_string(), words));
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::Entry;
 use super::target::{End, WatchedTarget};
 use super::touched::What;
+use super::words::WITHDRAWN;
 use crate::api::{ObjectState, SourceStatus, TargetResult};
 use crate::forge::CommitState;
 use crate::model::{Digest, NamespacedName, ObjectRef};
@@ -112,6 +113,15 @@ fn ended(end: &End, is_head: bool, facts: &Facts<'_>) -> Said {
             // `serin retry` may come, as long as the branch names it.
             Said { state: CommitState::Failure, words, is_final: !is_head }
         }
+        OutcomeKind::Withdrawn => Said::finally(
+            CommitState::Cancelled,
+            match facts.later {
+                Some((later, _)) => {
+                    format!("withdrawn by {}: what served before is wanted again", later.commit.short())
+                }
+                None => WITHDRAWN.to_owned(),
+            },
+        ),
         OutcomeKind::Superseded => match facts.later {
             Some((later, _)) => superseded(later),
             None => Said::finally(CommitState::Cancelled, "superseded before it was promoted"),

@@ -6,6 +6,8 @@ use crate::analysis::Verdict;
 use crate::api::CanarySpec;
 use crate::release::{CheckResult, End, Release, Stage, State, WaitingOn};
 
+/// What is said of a commit whose release went back to what served before.
+pub(super) const WITHDRAWN: &str = "withdrawn before it was promoted";
 /// Characters of the worst check's words.
 const CHECK_MAX: usize = 60;
 /// Characters of what is waited for.

@@ -81,13 +81,16 @@ pub struct RoundsRun {
 }
 
 /// A round that passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Passed {
     /// Which.
     pub round: u32,
     /// When it was judged.
     pub at: Timestamp,
+    /// What was asked in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Key>,
 }
 
 /// Why a round neither passed nor failed.
@@ -203,11 +206,6 @@ impl RoundsRun {
         u32::try_from(self.failures.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether `round` or a later one has passed, the last one among them.
-    pub fn has_passed(&self, round: u32) -> bool {
-        self.passed.is_some_and(|passed| passed.round >= round)
-    }
-
     fn is_over(&self, plan: &Rounds) -> bool {
         self.failed() >= plan.threshold.min(THRESHOLD_MAX)
     }
@@ -240,7 +238,24 @@ impl Rounds {
     /// Whether users may be exposed further: a round has passed as they are exposed now, it is the last one, and it is not
     /// older than an interval.
     pub fn may_raise(&self, run: &RoundsRun, now: Timestamp) -> bool {
-        self.is_empty() || run.passed.is_some_and(|passed| between(passed.at, now) <= self.interval)
+        let is_fresh = |passed: &Passed| self.was_asked(passed) && between(passed.at, now) <= self.interval;
+        self.is_empty() || run.passed.as_ref().is_some_and(is_fresh)
+    }
+
+    /// Whether `round` or a later one has passed, the last one among them.
+    pub fn has_passed(&self, run: &RoundsRun, round: u32) -> bool {
+        run.passed.as_ref().is_some_and(|passed| passed.round >= round && self.was_asked(passed))
+    }
+
+    /// Whether everything that is checked now was asked in a round: what an edit adds has a say before the next raise.
+    fn was_asked(&self, passed: &Passed) -> bool {
+        self.keys().all(|key| passed.asked.contains(key))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        let is_asked = |hook: &Hook| matches!(hook.kind, HookKind::Rollout | HookKind::Rollback);
+        let hooks = self.hooks.iter().filter(move |(_, hook)| is_asked(hook));
+        self.checks.iter().map(|(key, _)| key).chain(hooks.map(|(key, _)| key))
     }
 
     /// One look: judges the open round if it is due and everything is answered or late, and opens the next.
@@ -418,7 +433,7 @@ impl Rounds {
         let Tally { news: _, failed, missing, few, early, trouble, inconclusive } = tally;
         let clean =
             failed.is_empty() && missing.is_none() && trouble.is_none() && inconclusive.is_none() && !early;
-        run.passed = clean.then_some(Passed { round: run.round, at: now });
+        run.passed = clean.then(|| Passed { round: run.round, at: now, asked: self.keys().cloned().collect() });
         run.trouble = trouble;
         if mode == Mode::Waiting {
             let window = self.threshold.min(THRESHOLD_MAX).saturating_mul(WAITING_ROUNDS);

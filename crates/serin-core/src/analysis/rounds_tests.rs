@@ -150,6 +150,22 @@ fn a_round_lasts_an_interval_whatever_the_metrics_interval_is() {
 }
 
 #[test]
+fn what_an_edit_adds_is_asked_before_the_next_raise() {
+    let before = plan(&[check("rate", 60)]);
+    let (mut run, mut world) = (exposed(&before), World::new());
+    world.look(&before, &mut run, Mode::Moving, at(10));
+    assert!(before.may_raise(&run, at(10)) && before.has_passed(&run, 1));
+    let more = plan(&[check("rate", 60), check("errors", 60)]);
+    let hooked = Rounds { hooks: [hook(HookKind::Rollout)].into_iter().collect(), ..before.clone() };
+    for after in [&more, &hooked] {
+        assert!(!after.may_raise(&run, at(10)) && !after.has_passed(&run, 1), "nobody has asked it");
+    }
+    assert!(plan(&[]).may_raise(&run, at(10)), "what is taken away has no say");
+    world.look(&more, &mut run, Mode::Moving, at(20));
+    assert!(more.may_raise(&run, at(20)) && more.has_passed(&run, 2));
+}
+
+#[test]
 fn nothing_is_judged_by_traffic_of_before_the_present_exposure() {
     let plan = plan(&[check("rate", 60)]);
     let (mut run, mut world) = (exposed(&plan), World::new());

@@ -44,8 +44,10 @@ pub enum OutcomeKind {
     Succeeded,
     /// Rolled back.
     Failed,
-    /// Replaced by a newer revision, or withdrawn.
+    /// Replaced by a newer revision before it was promoted.
     Superseded,
+    /// Not wanted any more before it was promoted: what primary runs is, or the Canary is being deleted.
+    Withdrawn,
 }
 
 /// Post-rollout hooks still to be answered; the release is over whatever they say.

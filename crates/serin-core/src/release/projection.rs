@@ -60,9 +60,10 @@ impl State {
             Phase::Idle { last: OutcomeKind::Initialized, .. } => "Initialized",
             Phase::Idle { last: OutcomeKind::Succeeded, .. } => "Succeeded",
             Phase::Idle { last: OutcomeKind::Failed, .. } => "Failed",
-            // The next revision is on its way; without one the release was withdrawn and primary runs what Git says.
+            // The next revision is on its way.
             Phase::Idle { last: OutcomeKind::Superseded, .. } if self.admitted.is_some() => "Progressing",
-            Phase::Idle { last: OutcomeKind::Superseded, .. } => "Succeeded",
+            // Primary runs on as it did before, and nothing was promoted; Flagger has no word for it.
+            Phase::Idle { last: OutcomeKind::Superseded | OutcomeKind::Withdrawn, .. } => "Initialized",
             Phase::Releasing(release) => release.stage.flagger_phase(),
         }
     }
@@ -130,8 +131,31 @@ impl State {
         self.rebuilt.as_ref().filter(|rebuilt| rebuilt.revision.digest == promoted.revision.digest)
     }
 
+    /// The release that ended last and did not get as far as to be judged, while nothing comes after it: a word for how, and the
+    /// release in words.
+    pub fn unpromoted(&self) -> Option<(&'static str, String)> {
+        let Phase::Idle { last, .. } = &self.phase else { return None };
+        let outcome = self.last_outcome.as_ref()?;
+        let release = &outcome.release;
+        match last {
+            OutcomeKind::Withdrawn => {
+                Some(("Withdrawn", format!("Release {release} was withdrawn before its promotion")))
+            }
+            OutcomeKind::Superseded if self.admitted.is_none() => {
+                Some(("Superseded", format!("Release {release} was superseded before its promotion")))
+            }
+            OutcomeKind::Initialized | OutcomeKind::Succeeded | OutcomeKind::Failed | OutcomeKind::Superseded => {
+                None
+            }
+        }
+    }
+
     /// The condition `Promoted`.
     pub fn promoted_condition(&self) -> PromotedCondition {
+        if let Some((reason, words)) = self.unpromoted() {
+            let message = format!("{words}; primary serves what it did before.");
+            return PromotedCondition { status: "False", reason, message };
+        }
         let reason = self.flagger_phase();
         let (status, message) = match reason {
             "Initializing" if matches!(self.waiting_on, Some(WaitingOn::Target { .. })) => {

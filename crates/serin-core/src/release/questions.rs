@@ -209,7 +209,7 @@ pub(super) fn after_release(policy: &Policy, observed: &Observed, state: &State,
     let Some(post) = &state.post_rollout else { return Vec::new() };
     let phase = match post.kind {
         OutcomeKind::Succeeded | OutcomeKind::Initialized => "Succeeded",
-        OutcomeKind::Failed | OutcomeKind::Superseded => "Failed",
+        OutcomeKind::Failed | OutcomeKind::Superseded | OutcomeKind::Withdrawn => "Failed",
     };
     let tick = Tick { release: post.release.clone(), of: Counter::Steps, number: 0 };
     let open = |(key, hook)| Open::hook(&tick, key, hook, phase, post.since, (observed, now));

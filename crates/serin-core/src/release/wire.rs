@@ -15,7 +15,7 @@ pub const VERSION: i64 = 3;
 const FIRST: i64 = 1;
 
 /// How a state of one version becomes one of the next; the first is of version [`FIRST`].
-const UPGRADES: [fn(&mut Value); 2] = [weights_become_routings, nothing_was_counted];
+const UPGRADES: [fn(&mut Value); 2] = [weights_become_routings, withdrawn_is_not_superseded];
 const _: () = assert!(UPGRADES.len() as i64 == VERSION - FIRST, "each version before has its upgrade");
 
 /// Why a stored state cannot be used.
@@ -75,9 +75,20 @@ fn weights_become_routings(state: &mut Value) {
     }
 }
 
-/// Version 2 knew no verdicts of too few samples and no stretched windows, held no revision back and refused none by hand; what it
-/// has is what version 3 has without them.
-fn nothing_was_counted(_: &mut Value) {}
+/// Version 2 called a release superseded that nothing came after: what primary runs was wanted again. It knew no verdicts of too
+/// few samples and no stretched windows, held no revision back and refused none by hand, all of which version 3 may be without.
+fn withdrawn_is_not_superseded(state: &mut Value) {
+    let rests = state["phase"]["name"] == "idle" && state["phase"]["last"] == "Superseded";
+    let is_promoted = state["lastApplied"].is_string()
+        && state["promoted"]["revision"].as_str().and_then(|revision| revision.split('@').next())
+            == state["lastApplied"].as_str();
+    if rests && is_promoted && state.get("admitted").is_none() {
+        state["phase"]["last"] = Value::from("Withdrawn");
+        if state["lastOutcome"]["kind"] == "Superseded" {
+            state["lastOutcome"]["kind"] = Value::from("Withdrawn");
+        }
+    }
+}
 
 fn rename(map: &mut Map<String, Value>, from: &str, to: &str) {
     if let Some(value) = map.remove(from) {
@@ -97,7 +108,9 @@ mod tests {
 
     use super::*;
     use crate::model::Routing;
+    use crate::release::outcome::OutcomeKind;
     use crate::release::report::WaitingOn;
+    use crate::release::state::Phase;
 
     #[test]
     fn a_state_that_knew_weights_only_is_read() {
@@ -115,6 +128,25 @@ mod tests {
         assert!(release.shown_since.is_some());
         let wanted = Routing::candidate_percent(30);
         assert_eq!(state.waiting_on, Some(WaitingOn::Route { wanted, reason: None }));
+    }
+
+    #[test]
+    fn what_nothing_came_after_was_withdrawn() {
+        let at = "2026-01-01T00:00:00Z";
+        let (promoted, other) = (format!("v1:{}", "a".repeat(20)), format!("v1:{}", "b".repeat(20)));
+        let stored = |applied: &str| {
+            json!({
+                "phase": {"name": "idle", "last": "Superseded", "since": at},
+                "lastApplied": applied,
+                "promoted": {"revision": format!("{promoted}@{}", "c".repeat(40)), "at": at},
+                "lastOutcome": {"release": "2-bbbbbbbb", "kind": "Superseded", "revision": other, "started": at, "ended": at},
+            })
+        };
+        for (applied, expected) in [(&promoted, OutcomeKind::Withdrawn), (&other, OutcomeKind::Superseded)] {
+            let state = read(2, stored(applied)).unwrap().unwrap();
+            assert!(matches!(state.phase, Phase::Idle { last, .. } if last == expected), "{state:?}");
+            assert_eq!(state.last_outcome.unwrap().kind, expected);
+        }
     }
 
     #[test]

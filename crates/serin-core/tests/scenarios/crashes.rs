@@ -127,6 +127,6 @@ fn a_hand_back_in_mid_release_survives_death_anywhere() {
             advance(world, 600);
             assert!(world.gone && world.target.as_ref().unwrap().digest == digest("v1"));
         },
-        OutcomeKind::Superseded,
+        OutcomeKind::Withdrawn,
     );
 }

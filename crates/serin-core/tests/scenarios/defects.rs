@@ -123,7 +123,7 @@ fn d8_going_back_to_what_primary_runs_withdraws_the_release() {
         advance 10m
         show",
     );
-    assert!(told.contains("v2 Superseded"), "{told}");
+    assert!(told.contains("v2 Withdrawn"), "{told}");
     assert_eq!(count(&told, "New revision detected! Scaling up"), 1, "{told}");
     assert!(told.contains("target v1 x0, primary v1 x2"), "{told}");
 }

@@ -214,7 +214,9 @@ fn asks_no_check_while_it_waits(
 
 fn takes_every_round_for_passed(policy: &Policy, observed: &Observed, mut state: State, now: Timestamp) -> Step {
     if let Some(release) = release(&mut state) {
-        release.watch.passed = Some(Passed { round: release.watch.round, at: now });
+        let (checks, hooks) = (policy.watch.checks.iter(), policy.watch.hooks.iter());
+        let asked = checks.map(|(key, _)| key).chain(hooks.map(|(key, _)| key)).cloned().collect();
+        release.watch.passed = Some(Passed { round: release.watch.round, at: now, asked });
     }
     step(policy, observed, state, now)
 }

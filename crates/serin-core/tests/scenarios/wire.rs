@@ -91,7 +91,7 @@ fn watch() -> RoundsRun {
         reach: 120_000,
         failures: vec![1, 3],
         held: 1,
-        passed: Some(Passed { round: 2, at: at(7) }),
+        passed: Some(Passed { round: 2, at: at(7), asked: keyed.iter().map(|(key, _)| key.clone()).collect() }),
         trouble: Some(Trouble::Data { check: "rate".into(), reason: "empty".into() }),
         checks: keyed.iter().map(|(key, _)| Known { check: key.clone(), judged: judged.clone() }).collect(),
     }
@@ -199,7 +199,13 @@ fn stages() -> Vec<Stage> {
 
 fn phases() -> Vec<Phase> {
     let remembered = Remembered { promoted: revision("v1"), failed: Vec::new() };
-    let last = [OutcomeKind::Initialized, OutcomeKind::Succeeded, OutcomeKind::Failed, OutcomeKind::Superseded];
+    let last = [
+        OutcomeKind::Initialized,
+        OutcomeKind::Succeeded,
+        OutcomeKind::Failed,
+        OutcomeKind::Superseded,
+        OutcomeKind::Withdrawn,
+    ];
     let mut phases = vec![
         Phase::Initializing {
             since: at(28),

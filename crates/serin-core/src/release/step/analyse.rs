@@ -190,7 +190,7 @@ fn await_round(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if held(cx, release) {
         return Next::Rest;
     }
-    if release.watch.has_passed(release.awaited) {
+    if cx.policy.watch.has_passed(&release.watch, release.awaited) {
         return next_step(cx, release);
     }
     judge::show(cx, release);

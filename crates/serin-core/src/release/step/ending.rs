@@ -54,9 +54,8 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     let told_from = after(if had_traffic { drained } else { zero_since }, persist::BRIEF);
     if !*scaling_down && (!is_up || cx.now >= told_from) {
         *scaling_down = true;
-        if let Some(event) = farewell(cx, end, had_traffic) {
-            cx.say(event);
-        }
+        let event = farewell(cx, end, had_traffic);
+        cx.say(event);
         return Next::Again;
     }
     if !is_up {
@@ -92,16 +91,17 @@ fn stays_up(cx: &Context<'_>) -> bool {
     cx.wanted().is_some_and(|wanted| !cx.is_promoted(&wanted.digest))
 }
 
-fn farewell(cx: &Context<'_>, end: &End, had_traffic: bool) -> Option<Event> {
+/// Whether another revision is released next. A Canary that is being deleted releases none.
+pub(super) fn has_successor(cx: &Context<'_>) -> bool {
+    cx.observed.deleting.is_none() && stays_up(cx)
+}
+
+fn farewell(cx: &Context<'_>, end: &End, had_traffic: bool) -> Event {
     let target = cx.target();
     match end {
-        End::Succeeded if had_traffic => {
-            Some(Event::normal(format!("Promotion completed! Scaling down {target}")))
-        }
-        End::Succeeded => {
-            Some(Event::normal(format!("Promotion completed! Canary analysis was skipped for {target}")))
-        }
-        End::Failed { .. } => Some(Event::warning(format!("Canary failed! Scaling down {target}"))),
-        End::Superseded => None,
+        End::Succeeded if had_traffic => Event::normal(format!("Promotion completed! Scaling down {target}")),
+        End::Succeeded => Event::normal(format!("Promotion completed! Canary analysis was skipped for {target}")),
+        End::Failed { .. } => Event::warning(format!("Canary failed! Scaling down {target}")),
+        End::Superseded => Event::normal(format!("Canary withdrawn! Scaling down {target}")),
     }
 }

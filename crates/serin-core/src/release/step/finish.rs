@@ -9,7 +9,7 @@ use crate::release::report::Event;
 use crate::release::state::{Phase, Promoted, State};
 
 use super::context::{Context, live};
-use super::git;
+use super::{ending, git};
 
 /// Primary serves: the first revision is promoted.
 pub(super) fn initialized(cx: &mut Context<'_>, state: &mut State, digest: Digest) {
@@ -48,7 +48,8 @@ pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
     let (kind, cause) = match end {
         End::Succeeded => (OutcomeKind::Succeeded, None),
         End::Failed { cause } => (OutcomeKind::Failed, Some(cause)),
-        End::Superseded => (OutcomeKind::Superseded, None),
+        End::Superseded if ending::has_successor(cx) => (OutcomeKind::Superseded, None),
+        End::Superseded => (OutcomeKind::Withdrawn, None),
     };
     let phase = std::mem::replace(&mut state.phase, Phase::Idle { last: kind, since: cx.now });
     let Phase::Releasing(release) = phase else { return };
@@ -63,10 +64,10 @@ pub(super) fn release(cx: &mut Context<'_>, state: &mut State, end: End) {
         OutcomeKind::Failed => {
             quarantine(state, Quarantined { revision: revision.clone(), release: id.clone(), rolled_back: None });
         }
-        OutcomeKind::Initialized | OutcomeKind::Superseded => {}
+        OutcomeKind::Initialized | OutcomeKind::Superseded | OutcomeKind::Withdrawn => {}
     }
     let has_post = cx.policy.has_hook(HookKind::PostRollout);
-    if has_post && kind != OutcomeKind::Superseded {
+    if has_post && matches!(kind, OutcomeKind::Succeeded | OutcomeKind::Failed) {
         state.post_rollout = Some(PostRollout { release: id.clone(), kind, since: cx.now });
     }
     state.admitted = None;
