@@ -32,6 +32,45 @@ impl ClusterArgs {
     }
 }
 
+/// Which Canary.
+#[derive(Debug, Clone, Args)]
+pub struct CanaryArgs {
+    /// Name of the Canary, or NAMESPACE/NAME as it is printed
+    name: String,
+    /// Namespace; the context's without it
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+}
+
+impl CanaryArgs {
+    /// Namespace and name.
+    ///
+    /// # Errors
+    /// If two namespaces are named.
+    pub fn place(self, connection: &Connection) -> Result<(String, String), CliError> {
+        place(self.name, self.namespace, connection)
+    }
+}
+
+/// Namespace and name of a Canary.
+///
+/// # Errors
+/// If two namespaces are named.
+pub fn place(
+    name: String,
+    namespace: Option<String>,
+    connection: &Connection,
+) -> Result<(String, String), CliError> {
+    match (name.split_once('/'), namespace) {
+        (Some((one, name)), Some(other)) if one != other => Err(CliError::input(anyhow::anyhow!(
+            "{one}/{name} is in namespace {one}, and --namespace says {other}: name one of them"
+        ))),
+        (Some((namespace, name)), _) => Ok((namespace.to_owned(), name.to_owned())),
+        (None, Some(namespace)) => Ok((namespace, name)),
+        (None, None) => Ok((connection.client.default_namespace().to_owned(), name)),
+    }
+}
+
 /// A client and where it leads to.
 #[derive(Clone)]
 pub struct Connection {

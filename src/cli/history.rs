@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::config::RunArgs;
+use crate::config::{RunArgs, SourceArgs};
 use crate::git::Store;
 use crate::model::NamespacedName;
 use crate::release::OutcomeKind;
@@ -114,7 +114,7 @@ pub async fn run(args: HistoryArgs) -> anyhow::Result<u8> {
 
 async fn fetch(place: Place) -> anyhow::Result<Record> {
     let Place { config, cluster_name, git_url } = place;
-    let settings = RunArgs { config, cluster_name, git_url, ..RunArgs::default() };
+    let settings = RunArgs::from(SourceArgs { config, cluster_name, git_url, ..SourceArgs::default() });
     let settings = settings.settings().map_err(|error| {
         CliError::input(error).hint("name the daemon's settings file with --config, or give its flags")
     })?;

@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 
 use crate::api::Canary;
 
-use super::connect::ClusterArgs;
+use super::connect::{CanaryArgs, ClusterArgs};
 use super::exit::{CliError, Exit};
 use super::output::{self, Paint};
 
@@ -23,11 +23,8 @@ const EVENTS_READ: u32 = 500;
     Kubernetes keeps Events for an hour; what came before is on the status branch.\n\n\
     Exit codes: 0 done, 2 not found or bad usage, 3 the cluster cannot be reached.")]
 pub struct LogsArgs {
-    /// Name of the Canary
-    name: String,
-    /// Namespace; the context's without it
-    #[arg(short, long, value_name = "NAME")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    canary: CanaryArgs,
     /// Go on until interrupted
     #[arg(short, long)]
     follow: bool,
@@ -37,9 +34,9 @@ pub struct LogsArgs {
 
 /// Prints what happened.
 pub async fn run(args: LogsArgs) -> anyhow::Result<u8> {
-    let LogsArgs { name, namespace, follow, cluster } = args;
+    let LogsArgs { canary, follow, cluster } = args;
     let connection = cluster.connect().await?;
-    let namespace = namespace.unwrap_or_else(|| connection.client.default_namespace().to_owned());
+    let (namespace, name) = canary.place(&connection)?;
     let subject = format!("Canary {namespace}/{name}");
     let canaries: Api<Canary> = Api::namespaced(connection.client.clone(), &namespace);
     let found = canaries.get_opt(&name).await;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::api::Canary;
-use crate::config::RunArgs;
+use crate::config::{RunArgs, SourceArgs};
 use crate::git::Store;
 use crate::model::{CommitId, Digest, ObjectRef, Quarantined};
 use crate::release::{State, Verb};
@@ -114,7 +114,7 @@ fn digest(text: &str, state: &State) -> anyhow::Result<Digest> {
 
 /// The revisions that a commit makes of the target: with copies of its configs, and without.
 async fn of_commit(text: &str, config: Option<PathBuf>, canary: &Canary) -> anyhow::Result<Vec<String>> {
-    let args = RunArgs { config, ..RunArgs::default() };
+    let args = RunArgs::from(SourceArgs { config, ..SourceArgs::default() });
     let settings = args.settings().map_err(|error| {
         CliError::input(error)
             .hint("--commit is looked up in the repository: name the settings file with --config")

@@ -50,8 +50,8 @@ pub(super) struct Reloads {
 impl Reloads {
     /// Of these arguments' file; what it says now has just been read.
     pub(super) fn of(args: RunArgs, health: SettingsHealth) -> Self {
-        let seen = args.config.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-        Self { file: args.config.clone(), args, seen, health }
+        let seen = args.source.config.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        Self { file: args.source.config.clone(), args, seen, health }
     }
 
     /// Waits until the file says something that can be used and is not `current`; for ever without a file.
@@ -88,6 +88,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::SourceArgs;
 
     fn text(branch: &str) -> String {
         format!("cluster: {{name: prod}}\ngit: {{url: https://git.example.com/a.git, branch: {branch}}}\n")
@@ -114,7 +115,8 @@ mod tests {
     async fn a_swapped_config_map_is_read_and_what_cannot_be_used_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         swap(folder.path(), "..1", &text("main"));
-        let args = RunArgs { config: Some(folder.path().join("serin.yaml")), ..RunArgs::default() };
+        let args =
+            RunArgs::from(SourceArgs { config: Some(folder.path().join("serin.yaml")), ..SourceArgs::default() });
         let (first, health) = (args.settings().unwrap(), SettingsHealth::default());
         let mut reloads = Reloads::of(args, health.clone());
         assert_eq!(soon(&mut reloads, &first).await, None, "nothing has changed");

@@ -15,7 +15,7 @@ use crate::api::annotations::{MANAGER_CLI, REQUEST};
 use crate::model::NamespacedName;
 use crate::release::{Event, EventType, State, Verb, WaitingOn, wire};
 
-use super::connect::{ClusterArgs, Connection};
+use super::connect::{CanaryArgs, ClusterArgs, Connection, place};
 use super::exit::{CliError, Exit};
 use super::output;
 
@@ -28,11 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Arguments of the verbs that ask something of a release.
 #[derive(Debug, Args)]
 pub struct RequestArgs {
-    /// Name of the Canary
-    name: String,
-    /// Namespace; the context's without it
-    #[arg(short, long, value_name = "NAME")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    canary: CanaryArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -54,9 +51,10 @@ pub(super) enum Answered {
 
 /// Asks and prints the answer.
 pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
-    let RequestArgs { name, namespace, cluster } = args;
+    let RequestArgs { canary, cluster } = args;
     let connection = cluster.connect().await?;
-    let found = find(&connection, &name, namespace.as_deref()).await?;
+    let (namespace, name) = canary.place(&connection)?;
+    let found = find(&connection, &name, Some(&namespace)).await?;
     let Found { key, canary } = &found;
     let subject = subject(verb, canary).map_err(|reason| {
         CliError::input(anyhow::anyhow!("Canary {key}: {reason}"))
@@ -81,11 +79,11 @@ pub async fn run(verb: Verb, args: RequestArgs) -> anyhow::Result<u8> {
 
 /// Reads a Canary; in the context's namespace where none is named.
 pub(super) async fn find(connection: &Connection, name: &str, namespace: Option<&str>) -> anyhow::Result<Found> {
+    let (namespace, name) = place(name.to_owned(), namespace.map(str::to_owned), connection)?;
     let client = connection.client.clone();
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace()).to_owned();
     let api: Api<Canary> = Api::namespaced(client, &namespace);
     let read = format!("read Canary {namespace}/{name}");
-    let canary = api.get_opt(name).await.map_err(|error| connection.failed(error, &read))?;
+    let canary = api.get_opt(&name).await.map_err(|error| connection.failed(error, &read))?;
     let canary = canary.ok_or_else(|| {
         let missing = anyhow::anyhow!("Canary {namespace}/{name} does not exist");
         CliError::input(missing).hint("`serin get -A` lists all of them")

@@ -99,7 +99,7 @@ impl Backends {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub async fn run(args: RunArgs) -> anyhow::Result<u8> {
-    let named = args.config.is_some();
+    let named = args.source.config.is_some();
     let settings = args.settings().map_err(|error| match named {
         true => CliError::input(error),
         false => CliError::input(error)

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::{CliError, Exit};
 use super::{LogOptions, output, signal};
-use crate::config::RunArgs;
+use crate::config::{RunArgs, SourceArgs};
 use crate::sandbox::behaviour::TAGS;
 use crate::sandbox::controllers::Parts;
 use crate::sandbox::repository::{BRANCH, FileEdit};
@@ -191,7 +191,8 @@ pub async fn run(args: SandboxArgs, log: &LogOptions) -> anyhow::Result<u8> {
 /// Starts the daemon with the world's settings.
 fn daemon(sandbox: &Sandbox, shutdown: CancellationToken) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     let config = sandbox.dir().join("serin.yaml");
-    let args = RunArgs { config: Some(config), install_crds: true, ..RunArgs::default() };
+    let args =
+        RunArgs { install_crds: true, ..SourceArgs { config: Some(config), ..SourceArgs::default() }.into() };
     Ok(tokio::spawn(super::run::daemon(args.settings()?, shutdown)))
 }
 

@@ -6,12 +6,9 @@ use std::path::PathBuf;
 use super::reader::ConfigError;
 use super::settings::Settings;
 
-/// Flags of `serin run`; each overrides its field in serin.yaml.
+/// Flags of the verbs that read the daemon's settings; each overrides its field in serin.yaml.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(after_help = "Examples:\n  serin run --config serin.yaml\n  \
-    serin run --cluster-name dev --git-url ./repo.git --kubeconfig ~/.kube/config --install-crds\n\n\
-    Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 failed under way, 2 bad settings.")]
-pub struct RunArgs {
+pub struct SourceArgs {
     /// Settings file
     #[arg(long, value_name = "FILE", env = "SERIN_CONFIG")]
     pub config: Option<PathBuf>,
@@ -33,6 +30,20 @@ pub struct RunArgs {
     /// Folder of the manifests in the repository
     #[arg(long, value_name = "PATH")]
     pub path: Option<String>,
+    /// Only this namespace
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+/// Flags of `serin run`; each overrides its field in serin.yaml.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(after_help = "Examples:\n  serin run --config serin.yaml\n  \
+    serin run --cluster-name dev --git-url ./repo.git --kubeconfig ~/.kube/config --install-crds\n\n\
+    Exit codes: 0 stopped by SIGTERM or Ctrl-C, 1 failed under way, 2 bad settings.")]
+pub struct RunArgs {
+    /// What is read, and for which cluster.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Address of the Prometheus that measures
     #[arg(long, value_name = "URL")]
     pub metrics_server: Option<String>,
@@ -45,9 +56,6 @@ pub struct RunArgs {
     /// Folder for caches; /var/lib/serin without it
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Only this namespace
-    #[arg(long, value_name = "NAME")]
-    pub namespace: Option<String>,
     /// Divides analysis interval, query windows and progress deadline, for demonstrations
     #[arg(long, value_name = "N")]
     pub speed: Option<f64>,
@@ -62,13 +70,19 @@ pub struct RunArgs {
     pub no_lease: bool,
 }
 
+impl From<SourceArgs> for RunArgs {
+    fn from(source: SourceArgs) -> Self {
+        Self { source, ..Self::default() }
+    }
+}
+
 impl RunArgs {
     /// The settings: file and flags together.
     ///
     /// # Errors
     /// With everything that is wrong with them.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
-        let (name, text) = match &self.config {
+        let (name, text) = match &self.source.config {
             None => (String::new(), String::new()),
             Some(path) => {
                 let name = path.display().to_string();

@@ -61,10 +61,11 @@ pub(super) fn read(
     let mut git = fields.section("git", errors);
     let remote = read_remote(&mut git, args, here, errors);
     let branch = git.parsed_at("branch", errors, str::parse::<Reference>);
-    let branch =
-        flag("--branch", args.branch.as_ref(), errors, str::parse).map(|name| (name, Place::default())).or(branch);
+    let branch = flag("--branch", args.source.branch.as_ref(), errors, str::parse)
+        .map(|name| (name, Place::default()))
+        .or(branch);
     let path = git.parsed("path", errors, str::parse::<TreePath>);
-    let path = flag("--path", args.path.as_ref(), errors, str::parse).or(path);
+    let path = flag("--path", args.source.path.as_ref(), errors, str::parse).or(path);
     let ignore = git.texts("ignore", errors).unwrap_or_default();
     let poll_interval = git.parsed("pollInterval", errors, parse_poll_interval).unwrap_or(POLL_INTERVAL);
     let mut author = git.section("author", errors);
@@ -159,7 +160,7 @@ fn readable(path: &Path) -> Result<(), String> {
 fn read_remote(git: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>) -> Option<Remote> {
     let typed = git.text("url", errors);
     let credentials = read_credentials(git, here, errors);
-    let (name, url, place) = match (&args.git_url, typed) {
+    let (name, url, place) = match (&args.source.git_url, typed) {
         (Some(url), _) => ("--git-url", url.clone(), Place::default()),
         (None, Some((url, place))) => ("`git.url`", url, place),
         (None, None) => {

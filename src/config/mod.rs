@@ -9,7 +9,7 @@ mod reader;
 mod settings;
 mod windows;
 
-pub use args::RunArgs;
+pub use args::{RunArgs, SourceArgs};
 pub use environments::EnvironmentSettings;
 pub use git::GitSettings;
 pub use reader::ConfigError;

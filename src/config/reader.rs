@@ -120,7 +120,10 @@ impl<'a> Errors<'a> {
             Some(source) => {
                 let number = line.to_string();
                 let gutter = " ".repeat(number.len());
-                let caret = " ".repeat(usize::try_from(column.saturating_sub(1)).unwrap_or(0));
+                let before = usize::try_from(column.saturating_sub(1)).unwrap_or(0);
+                // A tab is as wide in both lines, so the caret stays under its character.
+                let blank = |c| if c == '\t' { '\t' } else { ' ' };
+                let caret: String = source.chars().chain(std::iter::repeat(' ')).take(before).map(blank).collect();
                 let name = self.name;
                 format!(
                     "error: {message}\n{gutter}--> {name}:{line}:{column}\n{gutter} |\n{number} | {source}\n{gutter} | {caret}^"

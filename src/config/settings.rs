@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::RunArgs;
+use super::args::{RunArgs, SourceArgs};
 use super::environments::{self, EnvironmentSettings};
 use super::forge;
 use super::git::{self, GitSettings};
@@ -150,23 +150,18 @@ impl Settings {
 /// `None` if what cannot be left out is wrong; `errors` has it.
 fn read(fields: &mut Fields, args: &RunArgs, here: Here, errors: &mut Errors<'_>) -> Option<Settings> {
     let RunArgs {
-        config: _,
-        cluster_name,
-        kubeconfig,
-        context,
-        git_url: _,
-        branch: _,
-        path: _,
+        source,
         metrics_server,
         listen: _,
         http_proxy: _,
         state_dir,
-        namespace,
         speed,
         install_crds,
         rollouts,
         no_lease: _,
     } = args;
+    let SourceArgs { config: _, cluster_name, kubeconfig, context, git_url: _, branch: _, path: _, namespace } =
+        source;
     let cluster_name = read_cluster_name(fields, cluster_name.as_ref(), errors);
     let file_kubeconfig = fields.text("kubeconfig", errors).map(|(path, _)| PathBuf::from(path));
     let file_context = fields.text("context", errors).map(|(context, _)| context);
@@ -342,10 +337,13 @@ mod tests {
         assert_eq!(settings.http.listen.to_string(), "0.0.0.0:8080");
         assert!(settings.lease.enabled);
         let args = RunArgs {
-            branch: Some("live".into()),
+            source: SourceArgs {
+                branch: Some("live".into()),
+                cluster_name: Some("demo".into()),
+                ..SourceArgs::default()
+            },
             speed: Some(30.0),
             no_lease: true,
-            cluster_name: Some("demo".into()),
             ..RunArgs::default()
         };
         let settings = Settings::from_text("serin.yaml", text, &args).unwrap();
@@ -379,9 +377,12 @@ http:
     fn what_is_wrong_with_flags_is_said_as_of_the_file() {
         let text = "cluster: {name: prod}\ngit: {url: https://git.example.com/a.git}\n";
         let args = RunArgs {
-            git_url: Some("git.example.com:a b".into()),
-            branch: Some("main ".into()),
-            path: Some("/etc".into()),
+            source: SourceArgs {
+                git_url: Some("git.example.com:a b".into()),
+                branch: Some("main ".into()),
+                path: Some("/etc".into()),
+                ..SourceArgs::default()
+            },
             metrics_server: Some("prom:9090".into()),
             http_proxy: Some("foo".into()),
             ..RunArgs::default()

@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{RunArgs, Settings};
+use crate::config::{RunArgs, Settings, SourceArgs};
 use crate::sandbox::repository::{BRANCH, Repository};
 use crate::sandbox::traffic::TrafficOptions;
 use crate::sandbox::world::{Sandbox, SandboxOptions, mark};
@@ -206,7 +206,7 @@ fn settings(sandbox: &Sandbox, speed: f64) -> anyhow::Result<Settings> {
     let text = sandbox.serin_yaml(speed);
     let path = sandbox.dir().join("serin.yaml");
     std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
-    let args = RunArgs { config: Some(path), install_crds: true, ..RunArgs::default() };
+    let args = RunArgs { install_crds: true, ..SourceArgs { config: Some(path), ..SourceArgs::default() }.into() };
     Ok(args.settings()?)
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 const MARKER: &str = ".serin-sandbox";
 /// What a world writes into its folder: in one that is not marked it is somebody else's and would be lost.
 const OWN: [&str; 4] = ["kubeconfig", "repo.git", "serin.yaml", "state"];
+/// What keeps a world out of a clone that it lies in.
+const IGNORE: &str = ".gitignore";
 /// A process number has fewer digits.
 const PID_BYTES_MAX: u64 = 32;
 
@@ -58,6 +60,12 @@ pub fn mark(dir: &Path) -> Result<(), FolderError> {
     if let Some(entry) = OWN.into_iter().find(|entry| dir.join(entry).exists()) {
         return Err(FolderError::Foreign { path: dir.to_owned(), entry: entry.to_owned() });
     }
+    let is_empty = fs::read_dir(dir).map_err(failed(dir))?.next().is_none();
+    if is_empty {
+        // In somebody's clone a world is no part of what they commit.
+        let ignore = dir.join(IGNORE);
+        fs::write(&ignore, "*\n").map_err(failed(&ignore))?;
+    }
     File::create(&marker).map(drop).map_err(failed(&marker))
 }
 
@@ -106,7 +114,14 @@ mod tests {
         let foreign = dir.path().join("mine");
         fs::create_dir(&foreign).unwrap();
         fs::write(foreign.join("serin.yaml"), "mine").unwrap();
+        assert_eq!(fs::read_to_string(own.join(".gitignore")).unwrap(), "*\n");
         assert!(matches!(take(&foreign), Err(FolderError::Foreign { entry, .. }) if entry == "serin.yaml"));
         assert_eq!(fs::read_to_string(foreign.join("serin.yaml")).unwrap(), "mine");
+
+        let clone = dir.path().join("clone");
+        fs::create_dir(&clone).unwrap();
+        fs::write(clone.join("README"), "mine").unwrap();
+        take(&clone).unwrap();
+        assert!(!clone.join(".gitignore").exists(), "what else is there is not hidden from its owner");
     }
 }
