@@ -12,7 +12,7 @@
 //!
 //! [`model`] holds the nouns, [`api`] the Kubernetes types and the keys in which rooms meet on objects, [`cluster`] the
 //! clients, caches, guarded writes and the lease, [`config`] the settings, [`server`] the probes, [`cli`] the verbs, [`forge`] GitHub and its
-//! kind, [`alert`] chats, [`calendar`] when releases may begin.
+//! kind, [`alert`] chats, [`calendar`] when releases may begin, [`rollout`] and [`analysisrun`] Argo Rollouts' kinds.
 //! [`loadtest`] and [`sandbox`] stand beside: what a release is tested with and where it can be tried.
 
 pub use serin_core::{analysis, model, release};
@@ -20,6 +20,7 @@ pub use serin_core::{analysis, model, release};
 pub use serin_sandbox as sandbox;
 
 pub mod alert;
+pub mod analysisrun;
 pub mod api;
 pub mod calendar;
 pub mod cli;

@@ -7,6 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
+use super::argo::{AnalysisRun, AnalysisTemplate};
 use super::{AlertProvider, Canary, MetricTemplate, Source};
 
 /// Our kinds' API group: Flagger's, so that its manifests apply unchanged.
@@ -14,7 +15,47 @@ pub const GROUP: &str = "flagger.app";
 /// Their only version.
 pub const VERSION: &str = "v1beta1";
 
-/// All definitions, in the order in which they are printed.
+/// The API group of Argo Rollouts' kinds.
+pub const ARGO_GROUP: &str = "argoproj.io";
+/// Their only version.
+pub const ARGO_VERSION: &str = "v1alpha1";
+
+/// Definitions of Argo Rollouts' kinds of analysis, for clusters that have none of Argo's own. Its controller and its tools
+/// write the status of a run with the object, so there is no status subresource.
+pub fn argo_crds() -> Vec<CustomResourceDefinition> {
+    let template = AnalysisTemplate::crd();
+    let mut cluster = template.clone();
+    let names = &mut cluster.spec.names;
+    names.kind = "ClusterAnalysisTemplate".to_owned();
+    names.list_kind = Some("ClusterAnalysisTemplateList".to_owned());
+    names.plural = "clusteranalysistemplates".to_owned();
+    names.singular = Some("clusteranalysistemplate".to_owned());
+    names.short_names = Some(vec!["cat".to_owned()]);
+    cluster.spec.scope = "Cluster".to_owned();
+    cluster.metadata.name = Some(format!("clusteranalysistemplates.{ARGO_GROUP}"));
+    let mut all = vec![template, cluster, AnalysisRun::crd()];
+    for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
+        version.subresources = None;
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            without_defaults(schema);
+        }
+    }
+    all
+}
+
+/// Argo's definitions fill in nothing: what is read is what was written.
+fn without_defaults(schema: &mut JSONSchemaProps) {
+    schema.default = None;
+    schema.properties.iter_mut().flatten().for_each(|(_, below)| without_defaults(below));
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        without_defaults(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        without_defaults(values);
+    }
+}
+
+/// All definitions of Serin's own kinds, in the order in which they are printed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut all = vec![Canary::crd(), MetricTemplate::crd(), AlertProvider::crd(), Source::crd()];
     for crd in &mut all {
@@ -115,11 +156,12 @@ mod tests {
 
     #[test]
     fn committed_definitions_are_fresh_and_small() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/crds");
-        for crd in crds() {
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+        let own = crds().into_iter().map(|crd| (crd, "crds"));
+        for (crd, folder) in own.chain(argo_crds().into_iter().map(|crd| (crd, "rollouts/crds"))) {
             let name = crd.metadata.name.clone().unwrap();
             let want = serde_yaml::to_string(&crd).unwrap();
-            let path = folder.join(format!("{name}.yaml"));
+            let path = deploy.join(folder).join(format!("{name}.yaml"));
             if std::env::var_os("SERIN_BLESS").is_some() {
                 std::fs::write(&path, &want).unwrap();
             }
@@ -166,28 +208,56 @@ mod tests {
         }
     }
 
-    #[test]
-    fn everything_that_flaggers_schema_accepts_is_accepted() {
+    /// Definitions that another project has published; `None`, visibly, where they are not at hand.
+    fn published(file: &str) -> Option<Vec<Value>> {
         let data = std::env::var_os("SERIN_DATA")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-        let Ok(text) = std::fs::read_to_string(data.join("crds/flagger.yaml")) else {
-            eprintln!("skipped: no crds/flagger.yaml in {} (set SERIN_DATA)", data.display());
-            return;
+        let Ok(text) = std::fs::read_to_string(data.join("crds").join(file)) else {
+            eprintln!("skipped: no crds/{file} in {} (set SERIN_DATA)", data.display());
+            return None;
         };
-        let ours = crds();
+        Some(
+            serde_yaml::Deserializer::from_str(&text)
+                .map(|document| Value::deserialize(document).unwrap())
+                .collect(),
+        )
+    }
+
+    /// Every place where one of `ours` refuses or prunes what the published definition of the same name accepts.
+    fn narrower_than(theirs: &[Value], ours: &[CustomResourceDefinition]) -> Vec<String> {
         let mut problems = Vec::new();
-        for document in serde_yaml::Deserializer::from_str(&text) {
-            let theirs = Value::deserialize(document).unwrap();
-            let name = theirs["metadata"]["name"].as_str().unwrap();
-            let mine = ours.iter().find(|crd| crd.metadata.name.as_deref() == Some(name)).unwrap();
+        for mine in ours {
+            let name = mine.metadata.name.as_deref().unwrap();
+            let Some(theirs) = theirs.iter().find(|crd| crd["metadata"]["name"] == name) else { continue };
             let mine = serde_json::to_value(mine).unwrap();
             let schema = |crd: &Value| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
-            narrower(&schema(&mine), &schema(&theirs), name, &mut problems);
-            if name.starts_with("canaries") {
-                assert_eq!(keeps_serin_status(&serde_json::from_value(theirs).unwrap()), Keeps::Nothing);
-            }
+            narrower(&schema(&mine), &schema(theirs), name, &mut problems);
         }
-        assert!(problems.is_empty(), "{problems:#?}");
+        problems
+    }
+
+    #[test]
+    fn everything_that_flaggers_schema_accepts_is_accepted() {
+        let Some(theirs) = published("flagger.yaml") else { return };
+        assert_eq!(narrower_than(&theirs, &crds()), Vec::<String>::new());
+        let canary = theirs.iter().find(|crd| crd["metadata"]["name"] == "canaries.flagger.app").unwrap();
+        assert_eq!(keeps_serin_status(&serde_json::from_value(canary.clone()).unwrap()), Keeps::Nothing);
+    }
+
+    #[test]
+    fn everything_that_argos_schemas_of_analysis_accept_is_accepted() {
+        let Some(theirs) = published("argo-rollouts.yaml") else { return };
+        let ours = argo_crds();
+        assert_eq!(narrower_than(&theirs, &ours), Vec::<String>::new());
+        for crd in &ours {
+            let theirs = theirs.iter().find(|it| it["metadata"]["name"] == crd.metadata.name.as_deref().unwrap());
+            let (theirs, ours) = (&theirs.unwrap()["spec"], &serde_json::to_value(crd).unwrap()["spec"]);
+            for field in ["kind", "plural", "shortNames"] {
+                assert_eq!(ours["names"][field], theirs["names"][field]);
+            }
+            assert_eq!(ours["scope"], theirs["scope"]);
+            assert_eq!(ours["versions"][0]["subresources"], Value::Null);
+        }
     }
 
     /// Collects every place where `mine` refuses or prunes what `theirs` accepts.

@@ -7,6 +7,7 @@
 mod alert;
 mod analysis;
 pub mod annotations;
+pub mod argo;
 mod canary;
 mod crds;
 pub mod duration;
@@ -30,7 +31,7 @@ pub use analysis::{
 pub use canary::{
     AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,
 };
-pub use crds::{GROUP, Keeps, VERSION, crds, keeps_serin_status};
+pub use crds::{ARGO_GROUP, ARGO_VERSION, GROUP, Keeps, VERSION, argo_crds, crds, keeps_serin_status};
 pub use environment::{EnvironmentSeen, PromotedSeen, SEEN_MAX, WaitFor, WaitMatch};
 pub use handover::{AwaitsGit, AwaitsKind, Handover};
 pub use inventory::{

@@ -29,3 +29,8 @@ pub(super) fn number(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn numbers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "items": {"type": "number"}})
 }
+
+/// A moment in RFC 3339.
+pub(super) fn date_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time", "nullable": true})
+}

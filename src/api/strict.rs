@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::crds;
+use super::{argo_crds, crds};
 use crate::model::closest;
 
 /// One thing wrong with an object.
@@ -79,10 +79,15 @@ const SERVERS_OWN: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// The schema of an object of one of our kinds.
 fn schema_of(object: &Value) -> Option<Value> {
-    if object["apiVersion"] != format!("{}/{}", super::GROUP, super::VERSION) {
+    let is_of = |group: &str, version: &str| object["apiVersion"] == format!("{group}/{version}");
+    let known = if is_of(super::GROUP, super::VERSION) {
+        crds()
+    } else if is_of(super::ARGO_GROUP, super::ARGO_VERSION) {
+        argo_crds()
+    } else {
         return None;
-    }
-    let crd = crds().into_iter().find(|crd| object["kind"] == crd.spec.names.kind)?;
+    };
+    let crd = known.into_iter().find(|crd| object["kind"] == crd.spec.names.kind)?;
     let schema = crd.spec.versions.into_iter().next()?.schema?;
     serde_json::to_value(schema.open_api_v3_schema).ok()
 }

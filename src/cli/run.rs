@@ -24,7 +24,7 @@ use crate::forge::{self, Forge};
 use crate::git::{AllowedSigners, Identity, SigningKey, Store};
 use crate::hook::{HookCaller, HttpHooks};
 use crate::http::HttpClients;
-use crate::metrics::{MetricProvider, Prometheus};
+use crate::metrics::{MetricProvider, Providers};
 use crate::model::Projection;
 use crate::release::Guards;
 use crate::render::{Program, Renderer};
@@ -84,7 +84,7 @@ impl Backends {
             false => clients.clone().without_loopback(),
         };
         Ok(Self {
-            metrics: Arc::new(Prometheus::new(clients)),
+            metrics: Arc::new(Providers::new(clients)),
             hooks: Arc::new(HttpHooks::new(outside.clone()).with_token(settings.load_tester.clone())),
             chats: Some(Arc::new(HttpChats::new(outside))),
             forge: forge(settings, cluster)?,
@@ -226,7 +226,11 @@ pub async fn daemon_with(
 
     let (install_cluster, install_writer) = (cluster.clone(), writer.clone());
     if settings.install_crds
-        && stop.run_until_cancelled(install_crds(&install_cluster, &install_writer)).await.transpose()?.is_none()
+        && stop
+            .run_until_cancelled(install_crds(&install_cluster, &install_writer, settings.rollouts))
+            .await
+            .transpose()?
+            .is_none()
     {
         return Ok(());
     }

@@ -17,6 +17,7 @@ use crate::rollout::keys::MANAGED_BY;
 use crate::router::{RouteKind, SERVICE, strip};
 use crate::workload::{AutoscalerView, DeploymentView, Owner};
 
+use super::analysisruns::AnalysisKinds;
 use super::frozen::FrozenObject;
 use super::rollouts::RolloutKinds;
 use super::routes::{RESOLVE_AGAIN, RouteWatches, RoutesIn};
@@ -35,6 +36,8 @@ pub(super) enum Tracked {
     Route(RouteKind),
     Rollout,
     ReplicaSet,
+    AnalysisRun,
+    Job,
 }
 
 impl Tracked {
@@ -142,6 +145,8 @@ pub(super) struct Kinds {
     pub(super) template: Resolved,
     /// What Rollouts need, once it is served.
     pub(super) rollouts: Arc<OnceLock<RolloutKinds>>,
+    /// What AnalysisRuns need, once it is served.
+    pub(super) analysis: Arc<OnceLock<AnalysisKinds>>,
 }
 
 impl Kinds {
@@ -172,6 +177,7 @@ impl Kinds {
             revision: cluster.resolve("apps", "v1", "ControllerRevision").await?,
             template: cluster.resolve("flagger.app", "v1beta1", "MetricTemplate").await?,
             rollouts: Arc::default(),
+            analysis: Arc::default(),
         })
     }
 }
@@ -298,8 +304,8 @@ impl Caches {
             Tracked::Autoscaler => self.autoscalers.get(&key).map(|view| view.resource_version.clone()),
             Tracked::Service => self.services.get(&key).and_then(|value| of_frozen(&value)),
             Tracked::Route(kind) => self.routes.version(kind, &key),
-            // Rollouts have caches of their own.
-            Tracked::Rollout | Tracked::ReplicaSet => None,
+            // Rollouts and AnalysisRuns have caches of their own.
+            Tracked::Rollout | Tracked::ReplicaSet | Tracked::AnalysisRun | Tracked::Job => None,
         }
     }
 

@@ -52,6 +52,20 @@ impl ActError {
             Self::Read(_) | Self::Refused(_) => false,
         }
     }
+
+    /// Whether what was to be made is there already.
+    pub(super) fn is_already_there(&self) -> bool {
+        matches!(self, Self::Write { source, .. } if source.is_already_exists())
+    }
+
+    /// Whether the API server does not take the object as it is.
+    pub(super) fn is_refused(&self) -> bool {
+        match self {
+            Self::Write { source, .. } => source.kind() == ErrorKind::Refused,
+            Self::Refused(_) => true,
+            Self::Read(_) | Self::Changed(_) => false,
+        }
+    }
 }
 
 /// Writes for one Canary.
@@ -66,15 +80,22 @@ pub(super) struct Hands<'a> {
 
 impl Hands<'_> {
     fn resolved(&self, kind: Tracked) -> Result<Resolved, ActError> {
-        let Kinds { canary, deployment, autoscaler, service, revision: _, template: _, rollouts } = self.kinds;
+        let Kinds { canary, deployment, autoscaler, service, revision: _, template: _, rollouts, analysis } =
+            self.kinds;
         let of_rollouts = || {
             let unserved = || ActError::Refused("Rollouts are not served by the API server".to_owned());
             rollouts.get().ok_or_else(unserved)
+        };
+        let of_analysis = || {
+            let unserved = || ActError::Refused("AnalysisRuns are not served by the API server".to_owned());
+            analysis.get().ok_or_else(unserved)
         };
         Ok(match kind {
             Tracked::Canary => canary.clone(),
             Tracked::Rollout => of_rollouts()?.rollout.clone(),
             Tracked::ReplicaSet => of_rollouts()?.set.clone(),
+            Tracked::AnalysisRun => of_analysis()?.run.clone(),
+            Tracked::Job => of_analysis()?.job.clone(),
             Tracked::Deployment => deployment.clone(),
             Tracked::Autoscaler => autoscaler.clone(),
             Tracked::Service => service.clone(),
@@ -148,10 +169,18 @@ impl Hands<'_> {
         name: &str,
         resource_version: String,
     ) -> Result<(), ActError> {
+        let preconditions = Preconditions { resource_version: Some(resource_version), uid: None };
+        self.delete_with(kind, name, DeleteParams::default().preconditions(preconditions)).await
+    }
+
+    /// Deletes an object and what it owns, whatever has become of it; that it is gone is as good.
+    pub(super) async fn delete_whole(&self, kind: Tracked, name: &str) -> Result<(), ActError> {
+        self.delete_with(kind, name, DeleteParams::foreground()).await
+    }
+
+    async fn delete_with(&self, kind: Tracked, name: &str, params: DeleteParams) -> Result<(), ActError> {
         let resolved = self.resolved(kind)?;
         let (object, api) = (self.label(&resolved, name), self.api(&resolved));
-        let preconditions = Preconditions { resource_version: Some(resource_version), uid: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.writer.effect(EffectKind::Delete, &object, api.delete(name, &params)).await {
             Ok(_) => Ok(()),
             Err(source) if source.is_not_found() => Ok(()),

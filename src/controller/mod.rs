@@ -6,6 +6,7 @@
 //! state. In steady state nothing is read from the API server and nothing is written.
 
 mod act;
+mod analysisruns;
 mod answers;
 mod caches;
 mod checks;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::api::CanarySpec;
 use crate::model::NamespacedName;
 use crate::release::wire::WireError;
-use crate::release::{self, Action, Observed, Persist, Phase, Policy, State};
+use crate::release::{self, Action, Observed, Persist, Phase, Policy, Question, State};
 use crate::router::merge_diff;
 
 use super::act::act;
@@ -44,7 +44,7 @@ pub(super) enum Again {
 /// Looks at Canaries; shared by all looks.
 pub(super) struct Reconciler {
     pub(super) means: Means,
-    pub(super) answers: Arc<Answers>,
+    pub(super) answers: Arc<Answers<Question>>,
     pub(super) finder: Finder,
     pub(super) telemetry: Telemetry,
     /// Set while the Canary definition prunes our status, or part of it.
@@ -222,6 +222,7 @@ impl Reconciler {
         policy.progress_deadline = self.means.settings.patience(policy.progress_deadline, look.settling());
         let deleting = if canary.deleting { Some(deleting(&look, &self.means.cluster).await?) } else { None };
         let (answers, asking_since) = self.answers.of(&canary.key, &canary.owner.uid);
+        let answers = release::Answers::new(answers);
         let kept = if invalid.is_none() { kept_spec(&spec) } else { Value::Null };
         let hold = holds::hold(&self.means.settings, &look, now);
         let problem = memory.trouble.problem.clone();

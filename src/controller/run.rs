@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Lender;
+use crate::metrics::MetricProvider;
 use crate::model::NamespacedName;
 
 use super::ControllerContext;
+use super::analysisruns::AnalysisRuns;
 use super::answers::Answers;
 use super::caches::{Caches, Kinds};
 use super::crd;
@@ -19,7 +21,7 @@ use super::means::Means;
 use super::measure::Finder;
 use super::memory::Memories;
 use super::reconcile::{Again, Reconciler};
-use super::rollouts::Rollouts;
+use super::rollouts::{Rivals, Rollouts};
 use super::wakeups::Wakeups;
 
 /// Looks at once: each holds at most one API call, so this bounds the load on the API server.
@@ -33,7 +35,7 @@ const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// A look that panicked; its Canary is looked at again by the next process.
 #[derive(Debug, thiserror::Error)]
-#[error("the controller stopped: a look at a Canary or a Rollout ended abnormally")]
+#[error("the controller stopped: a look at a Canary, a Rollout or an AnalysisRun ended abnormally")]
 pub struct ControllerError(#[source] tokio::task::JoinError);
 
 /// What a queue looks at: one kind of objects.
@@ -85,28 +87,55 @@ pub async fn run(context: ControllerContext, shutdown: CancellationToken) -> Res
     // Watches and questions end with this, also when the function is dropped or fails.
     let inner = shutdown.child_token();
     let _ends = inner.clone().drop_guard();
-    let Some((reconciler, of_rollouts)) = inner.run_until_cancelled(prepare(context, inner.clone())).await else {
+    let Some((reconciler, of_argo)) = inner.run_until_cancelled(prepare(context, inner.clone())).await else {
         return Ok(());
     };
     let canaries = Queue::new(Arc::new(reconciler)).serve();
-    let rollouts = async {
-        match of_rollouts {
-            Some(means) => Queue::new(Arc::new(Rollouts::start(means, &inner).await)).serve().await,
+    let of_argo = async {
+        match of_argo {
+            Some(of_argo) => of_argo.serve(&inner).await,
             None => std::future::pending().await,
         }
     };
     let either = async {
         tokio::select! {
             ended = canaries => ended,
-            ended = rollouts => ended,
+            ended = of_argo => ended,
         }
     };
     let result = inner.run_until_cancelled(either).await;
     result.unwrap_or(Ok(()))
 }
 
-/// What looks at Canaries, and what a queue of Rollouts is made of where they are on.
-async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Reconciler, Option<Means>) {
+/// What the queues of Argo Rollouts' kinds are made of.
+struct OfArgo {
+    rollouts: Means,
+    runs: Means,
+    metrics: Arc<dyn MetricProvider>,
+    lender: Lender,
+}
+
+impl OfArgo {
+    /// Rollouts and AnalysisRuns, each as soon as it is served.
+    async fn serve(self, shutdown: &CancellationToken) -> Result<(), ControllerError> {
+        let Self { rollouts, runs, metrics, lender } = self;
+        let rivals = Arc::new(Rivals::watch(&rollouts.cluster, rollouts.clock.clone(), shutdown));
+        let (of_rollouts, of_runs) = (rivals.clone(), rivals);
+        let rollouts =
+            async { Queue::new(Arc::new(Rollouts::start(rollouts, of_rollouts, shutdown).await)).serve().await };
+        let runs = async {
+            let runs = AnalysisRuns::start(runs, of_runs, (metrics, lender), shutdown).await;
+            Queue::new(Arc::new(runs)).serve().await
+        };
+        tokio::select! {
+            ended = rollouts => ended,
+            ended = runs => ended,
+        }
+    }
+}
+
+/// What looks at Canaries, and what the queues of Argo Rollouts' kinds are made of where they are on.
+async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Reconciler, Option<OfArgo>) {
     let ControllerContext { cluster, canaries, writer, settings, metrics, hooks, clock, telemetry } = context;
     writer.claim().acquired().await;
     let kinds = Kinds::resolve(&cluster).await;
@@ -121,6 +150,8 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Re
         tracing::error!("{reason}");
     }
     let answers = Arc::new(Answers::new(wakeups.clone(), clock.clone(), shutdown));
+    let lender = Lender::new(cluster.clone(), settings.own_namespace.clone());
+    let for_runs = (metrics.clone(), lender.clone());
     let finder = Finder {
         cluster: cluster.clone(),
         writer: writer.clone(),
@@ -129,13 +160,17 @@ async fn prepare(context: ControllerContext, shutdown: CancellationToken) -> (Re
         hooks,
         clock: clock.clone(),
         metrics_address: settings.metrics_address.clone(),
-        lender: Lender::new(cluster.clone(), settings.own_namespace.clone()),
+        lender,
     };
     let is_on = settings.rollouts;
     let means = Means { cluster, writer, kinds, caches, settings, wakeups, clock };
-    let of_rollouts = is_on.then(|| Means { wakeups: of_rollouts, ..means.clone() });
+    let of_argo = is_on.then(|| {
+        let (metrics, lender) = for_runs;
+        let rollouts = Means { wakeups: of_rollouts, ..means.clone() };
+        OfArgo { rollouts, runs: Means { wakeups: Arc::default(), ..means.clone() }, metrics, lender }
+    });
     let (pruned, memories) = (Mutex::new(pruned), Memories::default());
-    (Reconciler { means, answers, finder, telemetry, pruned, memories }, of_rollouts)
+    (Reconciler { means, answers, finder, telemetry, pruned, memories }, of_argo)
 }
 
 /// What waits, what runs and what is due.

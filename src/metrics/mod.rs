@@ -1,22 +1,29 @@
 //! Metric providers: one file each behind one trait.
 //!
 //! [`QueryContext`] renders a query (built-in or a user's template), [`MetricProvider`] asks for its value. What a
-//! provider returns is a [`Reading`]: no sample, NaN and an unreachable provider are answers of their own.
+//! provider returns is a [`Reading`]: no sample, NaN and an unreachable provider are answers of their own. [`Providers`] has them
+//! all.
 
 mod builtin;
+mod empty;
 mod prometheus;
 mod promql;
+mod sample;
 mod template;
+mod web;
 
 use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
 
 use crate::analysis::Reading;
+use crate::http::HttpClients;
 
 pub use builtin::{BuiltIn, HTTP, ISTIO};
 pub use prometheus::{PROMETHEUS, Prometheus};
+pub use sample::{Moments, Sampled, Sampling};
 pub use template::{QueryContext, prometheus_duration};
+pub use web::{WebMethod, WebRequest};
 
 /// Why a provider of this type cannot be asked; `None` if it can.
 pub fn unsupported(kind: &str) -> Option<String> {
@@ -87,8 +94,56 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Asks a metric system for one number.
+/// Asks a metric system.
 pub trait MetricProvider: Send + Sync {
-    /// The value of `query` now. Never fails: what goes wrong is a [`Reading::Error`] in words.
+    /// The value of `query` now: one number. Never fails: what goes wrong is a [`Reading::Error`] in words.
     fn query<'a>(&'a self, endpoint: &'a Endpoint, query: &'a str) -> BoxFuture<'a, Reading>;
+
+    /// A sample of any form, whatever it holds. Never fails either.
+    fn sample<'a>(&'a self, _asked: &'a Sampling) -> BoxFuture<'a, Sampled> {
+        Box::pin(std::future::ready(Sampled::error("it answers with single numbers only".to_owned())))
+    }
+}
+
+/// All providers, each asked for what is its own.
+#[derive(Debug, Clone)]
+pub struct Providers {
+    prometheus: Prometheus,
+    clients: HttpClients,
+}
+
+impl Providers {
+    /// Providers that are asked through `clients`.
+    pub fn new(clients: HttpClients) -> Self {
+        Self { prometheus: Prometheus::new(clients.clone()), clients }
+    }
+}
+
+impl MetricProvider for Providers {
+    fn query<'a>(&'a self, endpoint: &'a Endpoint, query: &'a str) -> BoxFuture<'a, Reading> {
+        self.prometheus.query(endpoint, query)
+    }
+
+    fn sample<'a>(&'a self, asked: &'a Sampling) -> BoxFuture<'a, Sampled> {
+        Box::pin(async move {
+            let (timeout, asking): (_, BoxFuture<'_, Result<Sampled, String>>) = match asked {
+                Sampling::Prometheus { endpoint, query, moments, timeout } => {
+                    (*timeout, Box::pin(self.prometheus.sample(endpoint, query, *moments, *timeout)))
+                }
+                Sampling::Web(request) => (request.timeout, Box::pin(web::sample(&self.clients, request))),
+            };
+            let sampled = match tokio::time::timeout(timeout, asking).await {
+                Ok(Ok(sampled)) => sampled,
+                Ok(Err(reason)) => Sampled::error(reason),
+                Err(_) => Sampled::error(format!("no answer within {} s", timeout.as_secs())),
+            };
+            match asked {
+                Sampling::Prometheus { endpoint, query, .. } if sampled.is_empty() => {
+                    let note = self.prometheus.why_empty(endpoint, query).await;
+                    Sampled { note, ..sampled }
+                }
+                Sampling::Prometheus { .. } | Sampling::Web(_) => sampled,
+            }
+        })
+    }
 }

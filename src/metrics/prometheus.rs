@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::analysis::Reading;
 use crate::http::{HttpClients, chain};
 
-use super::{Credentials, Endpoint, MetricProvider};
+use super::sample::{Moments, Sampled};
+use super::{Credentials, Endpoint, empty};
 
 /// The provider type.
 pub const PROMETHEUS: &str = "prometheus";
@@ -43,34 +44,62 @@ impl Prometheus {
         if let Some(reason) = super::unsupported(&endpoint.kind) {
             return Ok(Reading::Misconfigured { reason });
         }
-        let request = match self.request(endpoint, query) {
-            Ok(request) => request,
-            Err(reason) => return Ok(Reading::Misconfigured { reason }),
-        };
-        let response = request.send().await.map_err(chain)?;
-        let status = response.status();
-        let body = read_bounded(response).await?;
-        match serde_json::from_slice::<Envelope>(&body) {
-            Ok(envelope) => Ok(envelope.reading()),
-            Err(_) if status.is_success() => Err("the answer is not a Prometheus query result".to_owned()),
-            Err(_) => Err(format!("{status}: {}", quote(&body))),
+        match self.request(endpoint, &[("query", query)], None) {
+            Ok(request) => fetch(request.timeout(TIMEOUT)).await.map(Envelope::reading),
+            Err(reason) => Ok(Reading::Misconfigured { reason }),
         }
     }
 
+    /// All numbers of the answer, at one moment or at several.
+    pub(super) async fn sample(
+        &self,
+        endpoint: &Endpoint,
+        query: &str,
+        moments: Option<Moments>,
+        timeout: Duration,
+    ) -> Result<Sampled, String> {
+        let mut pairs = vec![("query", query.to_owned())];
+        if let Some(Moments { start, end, step }) = moments {
+            pairs.push(("start", start.to_string()));
+            pairs.push(("end", end.to_string()));
+            pairs.push(("step", step.as_secs_f64().to_string()));
+        }
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let request = self.request(endpoint, &pairs, moments)?;
+        fetch(request.timeout(timeout)).await?.sampled()
+    }
+
+    /// Why a query selects nothing, as far as its series tell.
+    pub(super) async fn why_empty(&self, endpoint: &Endpoint, query: &str) -> Option<String> {
+        let are_there = |counted: String| -> BoxFuture<'_, Option<bool>> {
+            Box::pin(async move {
+                let answered = self.sample(endpoint, &counted, None, TIMEOUT).await;
+                answered.ok().map(|sampled| !sampled.is_empty())
+            })
+        };
+        tokio::time::timeout(empty::PATIENCE, empty::why(query, &are_there)).await.ok().flatten()
+    }
+
     /// The request; why the endpoint allows none, in words.
-    fn request(&self, endpoint: &Endpoint, query: &str) -> Result<reqwest::RequestBuilder, String> {
+    fn request(
+        &self,
+        endpoint: &Endpoint,
+        pairs: &[(&str, &str)],
+        moments: Option<Moments>,
+    ) -> Result<reqwest::RequestBuilder, String> {
         let address = self.clients.address(&endpoint.address).map_err(|error| error.to_string())?;
         let mut url = address.url().clone();
-        let path = format!("{}/api/v1/query", url.path().trim_end_matches('/'));
+        let what = if moments.is_some() { "query_range" } else { "query" };
+        let path = format!("{}/api/v1/{what}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         let client = self.clients.client(endpoint.insecure);
-        let mut request = if query.len() <= GET_QUERY_MAX {
-            url.query_pairs_mut().append_pair("query", query);
+        let mut request = if pairs.iter().map(|(_, value)| value.len()).sum::<usize>() <= GET_QUERY_MAX {
+            url.query_pairs_mut().extend_pairs(pairs);
             client.get(url)
         } else {
             let mut form = url.clone();
             form.set_query(None);
-            form.query_pairs_mut().append_pair("query", query);
+            form.query_pairs_mut().extend_pairs(pairs);
             client
                 .post(url)
                 .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -89,12 +118,11 @@ impl Prometheus {
             Some(Credentials::Bearer(token)) => request.bearer_auth(token),
             None => request,
         };
-        Ok(request.timeout(TIMEOUT))
+        Ok(request)
     }
-}
 
-impl MetricProvider for Prometheus {
-    fn query<'a>(&'a self, endpoint: &'a Endpoint, query: &'a str) -> BoxFuture<'a, Reading> {
+    /// One number.
+    pub(super) fn query<'a>(&'a self, endpoint: &'a Endpoint, query: &'a str) -> BoxFuture<'a, Reading> {
         Box::pin(async move {
             match tokio::time::timeout(TIMEOUT, self.ask(endpoint, query)).await {
                 Ok(Ok(reading)) => reading,
@@ -105,13 +133,25 @@ impl MetricProvider for Prometheus {
     }
 }
 
-async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, String> {
+async fn fetch(request: reqwest::RequestBuilder) -> Result<Envelope, String> {
+    let response = request.send().await.map_err(chain)?;
+    let status = response.status();
+    let body = read_bounded(response).await?;
+    match serde_json::from_slice::<Envelope>(&body) {
+        Ok(envelope) => Ok(envelope),
+        Err(_) if status.is_success() => Err("the answer is not a Prometheus query result".to_owned()),
+        Err(_) => Err(format!("{status}: {}", quote(&body))),
+    }
+}
+
+/// An answer's body, as long as it is no longer than [`BODY_MAX`].
+pub(super) async fn read_bounded(response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(chain)?;
         if body.len() + chunk.len() > BODY_MAX {
-            return Err(format!("the answer is longer than {BODY_MAX} bytes; does the query select one series?"));
+            return Err(format!("the answer is longer than {BODY_MAX} bytes: ask for less"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -151,7 +191,43 @@ struct Series {
     value: (f64, String),
 }
 
+/// One series of a range.
+#[derive(Debug, Deserialize)]
+struct RangeSeries {
+    #[serde(default)]
+    values: Vec<(f64, String)>,
+}
+
 impl Envelope {
+    /// All numbers, whatever they are.
+    fn sampled(self) -> Result<Sampled, String> {
+        let Self { status, data, error_type, error, warnings } = self;
+        if status != "success" {
+            return Err(format!("{error_type}: {error}"));
+        }
+        let Some(Data { result_type, result }) = data else {
+            return Err("the answer holds no data".to_owned());
+        };
+        let unread = |error: serde_json::Error| format!("the {result_type} cannot be read: {error}");
+        let texts: Vec<String> = match result_type.as_str() {
+            "scalar" => {
+                let (_, text) = serde_json::from_value::<(f64, String)>(result).map_err(unread)?;
+                return Ok(Sampled::number(parsed(&text)?).warned(warnings));
+            }
+            "vector" => {
+                let all: Vec<Series> = serde_json::from_value(result).map_err(unread)?;
+                all.into_iter().map(|series| series.value.1).collect()
+            }
+            "matrix" => {
+                let all: Vec<RangeSeries> = serde_json::from_value(result).map_err(unread)?;
+                all.into_iter().flat_map(|series| series.values).map(|(_, text)| text).collect()
+            }
+            other => return Err(format!("the query gives a {other}, not numbers")),
+        };
+        let numbers = texts.iter().map(|text| parsed(text)).collect::<Result<Vec<f64>, _>>()?;
+        Ok(Sampled::numbers(numbers).warned(warnings))
+    }
+
     fn reading(self) -> Reading {
         let Self { status, data, error_type, error, warnings } = self;
         if error_type == BAD_DATA {
@@ -203,6 +279,11 @@ fn vector(series: &[Series], warnings: &[String]) -> Reading {
 fn labels(series: &Series) -> String {
     let pairs: Vec<String> = series.metric.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("{{{}}}", pairs.join(","))
+}
+
+/// As Prometheus writes numbers: `NaN`, `+Inf`.
+fn parsed(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a number"))
 }
 
 /// NaN and infinity come from dividing by zero: they say nothing about the canary.

@@ -1,6 +1,7 @@
 //! The controller against the embedded API server and its controllers, with metrics and hooks that answer from memory.
 //! Time is paused: it advances by itself whenever everybody waits.
 
+mod analysisruns;
 mod defects;
 mod deletion;
 mod gateway;

@@ -22,7 +22,7 @@ use crate::cluster::{Cluster, ConnectOptions};
 use crate::config::{RunArgs, Settings};
 use crate::git::Store;
 use crate::http::HttpClients;
-use crate::metrics::{MetricProvider, Prometheus};
+use crate::metrics::{MetricProvider, Providers};
 
 use super::exit::{CliError, Exit};
 use super::output::{self, Paint};
@@ -97,7 +97,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<u8> {
     let folder = tempfile::tempdir().context("failed to make a folder for the Git cache")?;
     let store = Store::open(folder.path().join("git")).context("failed to make a Git cache")?;
     let clients = HttpClients::new(settings.http.proxy.as_deref()).map_err(CliError::input)?;
-    let metrics = Arc::new(Prometheus::new(clients.clone()));
+    let metrics = Arc::new(Providers::new(clients.clone()));
     let lines = lines(&World { settings, cluster, store, metrics, clients, now: Timestamp::now }).await;
     output::data(&text(&lines, output::colours()))?;
     let fails = lines.iter().any(|line| line.verdict == Verdict::Fail);

@@ -1,5 +1,6 @@
 //! `serin rollouts`, and the same binary under the name `kubectl-argo-rollouts`: Argo Rollouts' commands, its words and its screens.
 
+mod analysis;
 mod ask;
 mod edit;
 mod tree;
@@ -112,6 +113,16 @@ enum Verb {
         #[command(subcommand)]
         what: Set,
     },
+    /// Make an AnalysisRun of a template
+    Create {
+        #[command(subcommand)]
+        what: Create,
+    },
+    /// End an AnalysisRun
+    Terminate {
+        #[command(subcommand)]
+        what: Terminate,
+    },
     /// Go back to an earlier revision
     Undo {
         /// Name of the Rollout
@@ -160,6 +171,23 @@ enum Retry {
         /// Names of the Rollouts
         #[arg(required = true)]
         names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Create {
+    /// Make an AnalysisRun of a template
+    #[command(aliases = ["analysisruns", "ar"])]
+    Analysisrun(analysis::CreateArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum Terminate {
+    /// End an AnalysisRun
+    #[command(aliases = ["analysisruns", "ar"])]
+    Analysisrun {
+        /// Its name
+        name: String,
     },
 }
 
@@ -221,6 +249,8 @@ pub async fn run(args: RolloutsArgs) -> anyhow::Result<u8> {
         Verb::Retry { what: Retry::Rollout { names } } => ask::retry(&target, &names).await,
         Verb::Pause { names } => ask::pause(&target, &names).await,
         Verb::Set { what: Set::Image { name, image } } => edit::set_image(&target, &name, &image).await,
+        Verb::Create { what: Create::Analysisrun(args) } => analysis::create(&target, &args).await,
+        Verb::Terminate { what: Terminate::Analysisrun { name } } => analysis::terminate(&target, &name).await,
         Verb::Undo { name, to_revision } => edit::undo(&target, &name, to_revision).await,
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Shown {
     pub(super) sets: Vec<Value>,
     /// Pods of its namespace.
     pub(super) pods: Vec<Value>,
+    /// Its AnalysisRuns.
+    pub(super) runs: Vec<Value>,
 }
 
 /// Blanks between two columns.
@@ -176,23 +178,26 @@ fn images(rollout: &Value, sets: &[Value]) -> Vec<String> {
 type Cells = [String; 5];
 
 fn table(shown: &Shown, phase: &str, now: Timestamp) -> String {
-    let Shown { rollout, sets, pods } = shown;
+    let Shown { rollout, sets, pods, runs } = shown;
     let mut rows: Vec<Cells> = vec![["NAME", "KIND", "STATUS", "AGE", "INFO"].map(str::to_owned)];
     let name = text(&rollout["metadata"]["name"]);
     let status = format!("{} {phase}", icon(phase));
     rows.push([format!("⟳ {name}"), "Rollout".to_owned(), status, age_of(rollout, now), String::new()]);
-    let mut revisions: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
+    let mut revisions: BTreeMap<u64, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+    let number = |object: &Value| text(&object["metadata"]["annotations"][REVISION]).parse().unwrap_or(0);
     for set in sets {
-        let number = text(&set["metadata"]["annotations"][REVISION]).parse().unwrap_or(0);
-        revisions.entry(number).or_default().push(set);
+        revisions.entry(number(set)).or_default().0.push(set);
+    }
+    for run in runs {
+        revisions.entry(number(run)).or_default().1.push(run);
     }
     let last = revisions.keys().next().copied();
-    for (number, sets) in revisions.iter().rev() {
+    for (number, (sets, runs)) in revisions.iter().rev() {
         let is_last = Some(*number) == last;
         let title = format!("{}# revision:{number}", branch(is_last));
         rows.push([title, String::new(), String::new(), String::new(), String::new()]);
         for (index, set) in sets.iter().enumerate() {
-            let is_last_set = index + 1 == sets.len();
+            let is_last_set = index + 1 == sets.len() && runs.is_empty();
             rows.push(set_row(rollout, set, &format!("{}{}", below(is_last), branch(is_last_set)), now));
             let mut own: Vec<&Value> = pods.iter().filter(|pod| is_owned(pod, set)).collect();
             own.sort_by_key(|pod| text(&pod["metadata"]["name"]));
@@ -201,8 +206,63 @@ fn table(shown: &Shown, phase: &str, now: Timestamp) -> String {
                 rows.push(pod_row(pod, &prefix, now));
             }
         }
+        for (index, run) in runs.iter().enumerate() {
+            let is_last_run = index + 1 == runs.len();
+            rows.push(run_row(run, &format!("{}{}", below(is_last), branch(is_last_run)), now));
+            let jobs: Vec<(&str, &Value)> = jobs(run).collect();
+            for (index, (name, measurement)) in jobs.iter().enumerate() {
+                let prefix =
+                    format!("{}{}{}", below(is_last), below(is_last_run), branch(index + 1 == jobs.len()));
+                rows.push(job_row(name, measurement, &prefix, now));
+            }
+        }
     }
     layout(&rows)
+}
+
+/// An AnalysisRun with how many of its measurements came to what.
+fn run_row(run: &Value, prefix: &str, now: Timestamp) -> Cells {
+    let results = || run["status"]["metricResults"].as_array().into_iter().flatten();
+    let sum = |field: &str| results().map(|result| count(&result[field])).sum::<i64>();
+    let counts = [("✔", "successful"), ("✖", "failed"), ("?", "inconclusive"), ("⚠", "error")];
+    let counted = counts.map(|(icon, field)| (icon, sum(field))).into_iter().filter(|(_, count)| *count > 0);
+    let info: Vec<String> = counted.map(|(icon, count)| format!("{icon} {count}")).collect();
+    let status = &run["status"];
+    let phase = text(&status["phase"]);
+    [
+        format!("{prefix}α {}", text(&run["metadata"]["name"])),
+        "AnalysisRun".to_owned(),
+        format!("{} {phase}", analysis_icon(phase)),
+        age_of(run, now),
+        info.join(","),
+    ]
+}
+
+/// The Jobs that measured for a run.
+fn jobs(run: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let results = run["status"]["metricResults"].as_array().into_iter().flatten();
+    let measurements = results.filter_map(|result| result["measurements"].as_array()).flatten();
+    measurements.filter_map(|measurement| Some((measurement["metadata"]["job-name"].as_str()?, measurement)))
+}
+
+fn job_row(name: &str, measurement: &Value, prefix: &str, now: Timestamp) -> Cells {
+    let phase = text(&measurement["phase"]);
+    let since = text(&measurement["startedAt"]).parse().map(|since| age(since, now)).unwrap_or_default();
+    [
+        format!("{prefix}⊞ {name}"),
+        "Job".to_owned(),
+        format!("{} {phase}", analysis_icon(phase)),
+        since,
+        String::new(),
+    ]
+}
+
+fn analysis_icon(phase: &str) -> &'static str {
+    match phase {
+        "Pending" => "◷",
+        "Running" => "◌",
+        other => icon(other),
+    }
 }
 
 fn branch(is_last: bool) -> &'static str {
@@ -341,117 +401,4 @@ pub(super) fn list(rollouts: &[Value], all_namespaces: bool) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn owned(kind: &str, name: &str, owner: &str, more: Value) -> Value {
-        let mut object = json!({
-            "kind": kind,
-            "metadata": {
-                "name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z",
-                "ownerReferences": [{"uid": owner, "controller": true}],
-            },
-        });
-        json_patch::merge(&mut object, &more);
-        object
-    }
-
-    fn set(hash: &str, revision: u64, replicas: i64, image: &str) -> Value {
-        let more = json!({
-            "metadata": {"labels": {HASH: hash}, "annotations": {REVISION: revision.to_string()}},
-            "spec": {"replicas": replicas, "template": {"spec": {"containers": [{"image": image}]}}},
-            "status": {"availableReplicas": replicas},
-        });
-        owned("ReplicaSet", &format!("web-{hash}"), "web", more)
-    }
-
-    fn shown() -> Shown {
-        let rollout = json!({
-            "metadata": {
-                "name": "web", "namespace": "demo", "uid": "web", "generation": 2,
-                "creationTimestamp": "2026-01-01T00:00:00Z",
-            },
-            "spec": {"replicas": 2, "strategy": {"canary": {"steps": [
-                {"setWeight": 20}, {"pause": {}}, {"setWeight": 60}
-            ]}}},
-            "status": {
-                "observedGeneration": "2", "phase": "Paused", "message": "CanaryPauseStep",
-                "currentStepIndex": 1, "controllerPause": true, "pauseConditions": [{"reason": "CanaryPauseStep"}],
-                "stableRS": "aaa", "currentPodHash": "bbb", "replicas": 3, "updatedReplicas": 1, "readyReplicas": 2,
-                "availableReplicas": 2, "canary": {"weights": {"canary": {"weight": 20}}},
-            },
-        });
-        let ready = json!({
-            "spec": {"containers": [{}]},
-            "status": {"phase": "Running", "containerStatuses": [{"ready": true, "restartCount": 1}]},
-        });
-        let pulls = json!({
-            "spec": {"containers": [{}]},
-            "status": {"phase": "Pending", "containerStatuses": [
-                {"ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}
-            ]},
-        });
-        let mut old = set("ccc", 1, 1, "web:0");
-        old["metadata"]["annotations"][DEADLINE] = json!("2026-01-01T00:01:15Z");
-        Shown {
-            rollout,
-            sets: vec![set("aaa", 2, 2, "web:1"), set("bbb", 3, 1, "web:2"), old],
-            pods: vec![owned("Pod", "web-bbb-1", "web-bbb", pulls), owned("Pod", "web-aaa-1", "web-aaa", ready)],
-        }
-    }
-
-    #[test]
-    fn a_rollout_is_shown_as_argos_plugin_shows_it() {
-        let now: Timestamp = "2026-01-01T00:00:45Z".parse().unwrap();
-        let text = render(&shown(), now);
-        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-        let expected = "\
-Name:            web
-Namespace:       demo
-Status:          ॥ Paused
-Message:         CanaryPauseStep
-Strategy:        Canary
-  Step:          1/3
-  SetWeight:     20
-  ActualWeight:  20
-Images:          web:0
-                 web:1 (stable)
-                 web:2 (canary)
-Replicas:
-  Desired:       2
-  Current:       3
-  Updated:       1
-  Ready:         2
-  Available:     2
-
-NAME                  KIND        STATUS              AGE  INFO
-⟳ web                 Rollout     ॥ Paused            45s
-├──# revision:3
-│  └──⧉ web-bbb       ReplicaSet  ✔ Healthy           45s  canary
-│     └──□ web-bbb-1  Pod         ⚠ ImagePullBackOff  45s  ready:0/1
-├──# revision:2
-│  └──⧉ web-aaa       ReplicaSet  ✔ Healthy           45s  stable
-│     └──□ web-aaa-1  Pod         ✔ Running           45s  ready:1/1,restarts:1
-└──# revision:1
-   └──⧉ web-ccc       ReplicaSet  ✔ Healthy           45s  delay:30s";
-        assert_eq!(lines.join("\n"), expected);
-    }
-
-    #[test]
-    fn what_is_not_observed_yet_is_said() {
-        let mut shown = shown();
-        shown.rollout["status"]["pauseConditions"] = Value::Null;
-        assert_eq!(phase(&shown.rollout).1, "waiting for rollout to unpause");
-        shown.rollout["metadata"]["generation"] = json!(3);
-        assert_eq!(phase(&shown.rollout).1, "waiting for rollout spec update to be observed");
-    }
-
-    #[test]
-    fn rollouts_are_listed() {
-        let text = list(&[shown().rollout], true);
-        let cells: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(cells[1], ["demo", "web", "Canary", "Paused", "1/3", "20", "2/3", "2", "1", "2"]);
-    }
-}
+mod tests;

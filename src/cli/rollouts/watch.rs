@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::tree::{self, Shown};
-use super::{Target, kind};
+use super::{Target, analysis, kind};
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::screen::Live;
@@ -65,7 +65,14 @@ async fn read(target: &Target, name: &str) -> anyhow::Result<Shown> {
         all.into_iter().filter(|object| tree::is_owned(object, owner)).collect()
     };
     let sets = of(&rollout, sets);
-    Ok(Shown { rollout, sets, pods })
+    let runs = match analysis::runs(target).list(&ListParams::default()).await {
+        Ok(found) => found.items.into_iter().map(value).collect::<Result<Vec<Value>, _>>()?,
+        // Without its definition there are none; who may not see them sees the rest.
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Vec::new(),
+        Err(error) => return Err(failed(error, "list AnalysisRuns")),
+    };
+    let runs = of(&rollout, runs);
+    Ok(Shown { rollout, sets, pods, runs })
 }
 
 fn value(object: impl serde::Serialize) -> anyhow::Result<Value> {

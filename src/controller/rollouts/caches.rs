@@ -204,9 +204,13 @@ impl RolloutCaches {
         match kind {
             Tracked::Rollout => self.rollouts.get(&key).map(|view| view.resource_version.clone()),
             Tracked::ReplicaSet => self.sets.get(&key).map(|set| set.resource_version.clone()),
-            Tracked::Canary | Tracked::Deployment | Tracked::Autoscaler | Tracked::Service | Tracked::Route(_) => {
-                None
-            }
+            Tracked::Canary
+            | Tracked::Deployment
+            | Tracked::Autoscaler
+            | Tracked::Service
+            | Tracked::Route(_)
+            | Tracked::AnalysisRun
+            | Tracked::Job => None,
         }
     }
 }

@@ -7,6 +7,8 @@ mod look;
 mod rivals;
 mod seen;
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, Said, explain};
@@ -21,13 +23,13 @@ use super::run::Looks;
 
 use caches::RolloutCaches;
 pub(super) use caches::RolloutKinds;
-use rivals::Rivals;
+pub(super) use rivals::{RIVAL_AGAIN, Rivals};
 
 /// Looks at Rollouts.
 pub(super) struct Rollouts {
     means: Means,
     own: RolloutCaches,
-    rivals: Rivals,
+    rivals: Arc<Rivals>,
     memories: Memories<Memory>,
 }
 
@@ -42,11 +44,10 @@ struct Memory {
 
 impl Rollouts {
     /// Watches what Rollouts are made of, as soon as they are served.
-    pub(super) async fn start(means: Means, shutdown: &CancellationToken) -> Self {
-        let Means { cluster, kinds, settings, wakeups, clock, .. } = &means;
+    pub(super) async fn start(means: Means, rivals: Arc<Rivals>, shutdown: &CancellationToken) -> Self {
+        let Means { cluster, kinds, settings, wakeups, .. } = &means;
         let of_rollouts = resolve(cluster).await;
         let own = RolloutCaches::start(cluster, &of_rollouts, settings.namespace.as_deref(), wakeups, shutdown);
-        let rivals = Rivals::watch(cluster, clock.clone(), shutdown);
         // Filled once: this is the only place.
         drop(kinds.rollouts.set(of_rollouts));
         own.ready().await;

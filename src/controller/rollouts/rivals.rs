@@ -17,7 +17,7 @@ const LEASE: &str = "argo-rollouts-controller-lock";
 /// How long a lease counts that has not been renewed: its own 15 s, and as much again for clocks that differ.
 const ALIVE: Duration = Duration::from_secs(30);
 /// Time between looks while the other one leads.
-pub(super) const RIVAL_AGAIN: Duration = Duration::from_secs(10);
+pub(in crate::controller) const RIVAL_AGAIN: Duration = Duration::from_secs(10);
 /// Wait for the first list before it is said that it does not come.
 const READY_SLOW: Duration = Duration::from_secs(30);
 
@@ -29,14 +29,14 @@ struct Held {
 }
 
 /// The watch of that Lease.
-pub(super) struct Rivals {
+pub(in crate::controller) struct Rivals {
     leases: Reflected<Held>,
     clock: Clock,
     said: Mutex<bool>,
 }
 
 impl Rivals {
-    pub(super) fn watch(cluster: &Cluster, clock: Clock, shutdown: &CancellationToken) -> Self {
+    pub(in crate::controller) fn watch(cluster: &Cluster, clock: Clock, shutdown: &CancellationToken) -> Self {
         let api: Api<DynamicObject> = Api::all_with(cluster.client(), &ApiResource::erase::<Lease>(&()));
         let leases = Reflected::start(
             api,
@@ -55,7 +55,7 @@ impl Rivals {
     }
 
     /// Returns when it is known whether there is one: before that nothing is done.
-    pub(super) async fn ready(&self) {
+    pub(in crate::controller) async fn ready(&self) {
         while tokio::time::timeout(READY_SLOW, self.leases.ready()).await.is_err() {
             tracing::warn!(
                 "Rollouts wait: whether Argo Rollouts' own controller runs is not known, because Leases of all namespaces cannot \
@@ -65,7 +65,7 @@ impl Rivals {
     }
 
     /// Whether the other controller leads now; said once each time.
-    pub(super) fn lead(&self) -> bool {
+    pub(in crate::controller) fn lead(&self) -> bool {
         let found = self.alive();
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         match &found {

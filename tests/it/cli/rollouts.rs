@@ -20,7 +20,7 @@ impl Rollouts {
     async fn start(metadata: Value, status: Value) -> Self {
         let world = World::start().await;
         let client: Client = world.client.clone();
-        for definition in crds::argo_rollouts().unwrap() {
+        for definition in crds::argo_rollouts().unwrap().into_iter().chain(serin::api::argo_crds()) {
             Api::all(client.clone()).create(&PostParams::default(), &definition).await.unwrap();
         }
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
@@ -119,4 +119,58 @@ async fn what_git_owns_is_changed_in_git() {
     assert!(screen(&output).contains("is Git's (source serin-system/main)"), "{}", screen(&output));
     let output = rollouts.plugin(&["status", "web"]).await;
     assert_eq!(output.status.code(), Some(1), "{}", screen(&output));
+}
+
+#[tokio::test]
+async fn runs_are_made_of_templates_shown_with_their_rollout_and_ended() {
+    let rollouts = Rollouts::start(json!({}), paused()).await;
+    let of = |kind: &str| {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", kind));
+        Api::<DynamicObject>::namespaced_with(rollouts.world.client.clone(), "default", &kind)
+    };
+    let template = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "AnalysisTemplate", "metadata": {"name": "smoke"},
+        "spec": {
+            "args": [{"name": "service"}, {"name": "port", "value": "80"}],
+            "metrics": [{"name": "up", "provider": {"web": {"url": "http://{{args.service}}:{{args.port}}/"}}}],
+        },
+    });
+    let file = rollouts.world.dir.path().join("template.json");
+    std::fs::write(&file, template.to_string()).unwrap();
+    of("AnalysisTemplate")
+        .create(&PostParams::default(), &serde_json::from_value(template).unwrap())
+        .await
+        .unwrap();
+
+    let output = rollouts.plugin(&["create", "analysisrun", "--from", "smoke"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(screen(&output).contains("args.service was not resolved"), "{}", screen(&output));
+    let made =
+        rollouts.plugin(&["create", "analysisrun", "--from", "smoke", "--name", "one", "-a", "service=web"]).await;
+    assert_eq!(said(&made), "analysisrun.argoproj.io/one created\n");
+    let run = of("AnalysisRun").get("one").await.unwrap();
+    assert_eq!(
+        run.data["spec"]["args"],
+        json!([{"name": "service", "value": "web"}, {"name": "port", "value": "80"}])
+    );
+    let path = file.to_str().unwrap();
+    let made = rollouts.serin(&["create", "analysisrun", "--from-file", path, "-a", "service=web"]).await;
+    assert!(said(&made).starts_with("analysisrun.argoproj.io/smoke-"));
+
+    let uid = rollouts.api.get("web").await.unwrap().metadata.uid.unwrap();
+    let owner = json!([{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "web", "uid": uid, "controller": true}]);
+    let patch = json!({
+        "metadata": {"ownerReferences": owner, "annotations": {"rollout.argoproj.io/revision": "1"}},
+        "status": {"phase": "Running", "metricResults": [{"name": "up", "phase": "Running", "successful": 3}]},
+    });
+    of("AnalysisRun").patch("one", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    let shown = said(&rollouts.plugin(&["get", "rollout", "web"]).await);
+    let line = shown.lines().find(|line| line.contains("α one")).expect("the run is shown");
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[2..4], ["AnalysisRun", "◌"], "{shown}");
+    assert!(line.ends_with("✔ 3"), "{shown}");
+    assert_eq!(
+        said(&rollouts.plugin(&["terminate", "analysisrun", "one"]).await),
+        "analysisrun 'one' terminated\n"
+    );
+    assert_eq!(of("AnalysisRun").get("one").await.unwrap().data["spec"]["terminate"], true);
 }

@@ -398,3 +398,25 @@ fn a_kustomization_that_the_daemon_refuses_is_an_error_where_it_is_written() {
     ];
     insta::assert_snapshot!("validate-kustomizations", validated(&files, &[]));
 }
+
+#[test]
+fn templates_of_argos_analysis_are_read_as_a_run_reads_them() {
+    let template = "\
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: istio-success-rate}
+spec:
+  args: [{name: service}, {name: namespace}]
+  metrics:
+  - name: success-rate
+    interval: 20s
+    successCondition: result[0] > 0.90
+    provider:
+      prometheus: {address: 'http://prometheus:9090', query: 'up{service=\"{{args.service}}\"}'}
+";
+    let good = validated(&[("template.yaml", template)], &["--deny-warnings"]);
+    assert_eq!(good, "exit 0\n----- stderr\n1 object in 1 file: 0 errors, 0 warnings\n");
+    let wrong =
+        template.replace("> 0.90", ">= ").replace("interval", "intervall").replace("args.service", "args.servce");
+    insta::assert_snapshot!("validate-analysis", validated(&[("template.yaml", &wrong)], &[]));
+}

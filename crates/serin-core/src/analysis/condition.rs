@@ -34,7 +34,7 @@ pub trait Predicate: Send + Sync {
     /// Whether it holds for the sample.
     ///
     /// # Errors
-    /// With why it cannot be evaluated, in words.
+    /// With what cannot be evaluated and why, in words.
     fn holds(&self, sample: &Reading) -> Result<bool, String>;
 }
 
@@ -113,6 +113,9 @@ impl Condition {
     pub(super) fn judge(&self, sample: &Reading) -> (Verdict, Option<String>) {
         match (self, sample) {
             (Self::Range(_), _) if self.problem().is_some() => (Verdict::Misconfigured, self.problem()),
+            (Self::Range(_) | Self::Always, Reading::Value { value }) if !value.is_finite() => {
+                (Verdict::NoData, Some(format!("the value is {value}")))
+            }
             (Self::Range(range), Reading::Value { value }) => match breach(*value, *range) {
                 Some(_) => (Verdict::Fail, None),
                 None => (Verdict::Pass, None),
@@ -133,11 +136,7 @@ fn expressions(
     sample: &Reading,
 ) -> (Verdict, Option<String>) {
     let holds = |expression: &Option<Expression>| match expression {
-        Some(expression) => expression
-            .0
-            .holds(sample)
-            .map(Some)
-            .map_err(|error| format!("the condition \"{expression}\" cannot be evaluated: {error}")),
+        Some(expression) => expression.0.holds(sample).map(Some),
         None => Ok(None),
     };
     match (holds(failure), holds(success)) {

@@ -96,14 +96,13 @@ pub enum Breach {
 ///
 /// Nothing but a value that meets a condition passes. The one exception is the field's: an expression for failure alone
 /// passes what it does not name, and a check without any condition that may be missing ([`Condition::Always`]) passes what
-/// was measured.
+/// was measured. NaN and infinity are no values; only an expression may say otherwise.
 pub fn judge(reading: &Reading, condition: &Condition) -> (Verdict, Option<String>) {
     match reading {
         Reading::NoData { .. } => (Verdict::NoData, None),
         Reading::Error { .. } => (Verdict::Error, None),
         Reading::Several { .. } => (Verdict::Several, None),
         Reading::Misconfigured { .. } => (Verdict::Misconfigured, None),
-        Reading::Value { value } if !value.is_finite() => (Verdict::NoData, Some(format!("the value is {value}"))),
         Reading::Value { .. } | Reading::List { .. } | Reading::Json { .. } => condition.judge(reading),
     }
 }
