@@ -38,6 +38,17 @@ pub(super) enum ActError {
 }
 
 impl ActError {
+    /// Why an object cannot be made as it is said, in the API server's words.
+    pub(super) fn refused_to_make(&self) -> Option<String> {
+        const UNPROCESSABLE: u16 = 422;
+        match self {
+            Self::Write { source, verb, .. } if *verb == CREATE => {
+                source.status().filter(|status| status.code == UNPROCESSABLE).map(|status| status.message.clone())
+            }
+            Self::Write { .. } | Self::Read(_) | Self::Changed(_) | Self::Refused(_) => None,
+        }
+    }
+
     /// Whether somebody else was faster, or the caches are behind: no news for people.
     pub(super) fn is_race(&self) -> bool {
         match self {
@@ -197,7 +208,7 @@ impl Hands<'_> {
         to_value(created).map_err(ActError::Refused)
     }
 
-    async fn post(&self, resolved: &Resolved, object: &Value) -> Result<DynamicObject, ActError> {
+    pub(super) async fn post(&self, resolved: &Resolved, object: &Value) -> Result<DynamicObject, ActError> {
         let mut object = object.clone();
         if let Some(map) = object.as_object_mut() {
             map.insert("apiVersion".to_owned(), json!(resolved.resource.api_version));

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::model::Digest;
-use crate::release::{Policy, PolicyStep, Release, Request, Stage, State, Verb};
+use crate::release::{End, Policy, PolicyStep, Release, Request, Stage, State, Verb};
 
 /// What the status asks for. What it says of another revision than the Rollout's present one, whose sets have `hash`, was the
 /// last word about that one.
@@ -27,6 +27,10 @@ fn of_release(status: &Value, release: &Release, policy: &Policy) -> Option<Requ
         let raw = format!("{verb}/{subject}/{nonce}");
         Some(Request { verb, subject: subject.clone(), raw })
     };
+    let has_failed = matches!(&release.stage, Stage::Ending { end: End::Failed { .. }, .. });
+    if let (true, Some(aborted_at)) = (has_failed && status["abort"] != true, status["abortedAt"].as_str()) {
+        return asked(Verb::Retry, aborted_at.to_owned());
+    }
     // What the engine aborts it dates.
     if status["abort"] == true && status["abortedAt"].is_null() {
         return may_abort(release).then(|| asked(Verb::Abort, "status".to_owned())).flatten();
@@ -173,6 +177,10 @@ mod tests {
 
         let request = request(&abort, &state, &policy(), (&digest("new"), "abc"));
         let mut aborted = step(&policy(), &observed(request), state, NOW).state;
+        // Before it is over, too.
+        let again = json!({"currentPodHash": "abc", "abort": false, "abortedAt": "1970-01-01T00:00:00Z"});
+        assert_eq!(verb(&again, &aborted), Some(Verb::Retry));
+        assert_eq!(verb(&dated, &aborted), None);
         let gone = Observed { target: Some(WorkloadObserved { replicas: 0, ..side("new") }), ..observed(None) };
         aborted = step(&policy(), &gone, aborted, NOW).state;
         assert!(aborted.release().is_none());

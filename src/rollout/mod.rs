@@ -8,6 +8,7 @@
 pub mod commands;
 mod compile;
 pub mod destination_rule;
+pub mod events;
 #[cfg(test)]
 mod fixtures;
 pub mod keys;

@@ -22,6 +22,7 @@ use crate::rollout::sets::SetView;
 pub(in crate::controller) struct RolloutKinds {
     pub(in crate::controller) rollout: Resolved,
     pub(in crate::controller) set: Resolved,
+    pub(in crate::controller) event: Resolved,
 }
 
 impl RolloutKinds {
@@ -29,6 +30,7 @@ impl RolloutKinds {
         Ok(Self {
             rollout: cluster.resolve(GROUP, VERSION, KIND).await?,
             set: cluster.resolve("apps", "v1", "ReplicaSet").await?,
+            event: cluster.resolve("", "v1", "Event").await?,
         })
     }
 }

@@ -48,6 +48,10 @@ impl Rollouts {
         }
         let mut memory = self.memories.take(key).unwrap_or_default();
         let result = self.look_with(&view, &mut memory).await;
+        if let Some(reason) = result.as_ref().err().and_then(ActError::refused_to_make) {
+            // Said at the next look.
+            memory.unmakeable = Some((view.digest.clone(), format!("spec.template: {reason}")));
+        }
         let again = memory.trouble.after("Rollout", key, result);
         self.memories.put(key, memory);
         again
@@ -98,7 +102,9 @@ impl Rollouts {
                 return Ok(Again::In(RESOLVE_AGAIN));
             }
         }
-        let seen = self.see(view, asked, stored.state.as_ref());
+        let mut seen = self.see(view, asked, stored.state.as_ref());
+        let unmakeable = memory.unmakeable.as_ref().filter(|(digest, _)| *digest == view.digest);
+        seen.invalid = seen.invalid.or_else(|| unmakeable.map(|(_, reason)| reason.clone()));
         let again = self.decide(&seen, stored, memory).await?;
         if let Some(workload) = workload {
             let hands = &mut self.hands(&seen.view.key, &mut memory.expectations);
@@ -178,6 +184,7 @@ impl Rollouts {
         }
         if let Some(news) = news {
             version = self.tell(seen.view, news, version, memory).await?;
+            self.announce(seen, &policy, &step.state, &observed, &version, memory).await;
         }
         for action in &step.actions {
             tracing::debug!(rollout = %seen.view.key, ?action, "acting");

@@ -3,6 +3,7 @@
 
 mod act;
 mod caches;
+mod events;
 mod look;
 mod rivals;
 mod seen;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, Said, explain};
-use crate::model::NamespacedName;
+use crate::model::{Digest, NamespacedName};
 
 use super::expectations::Expectations;
 use super::means::Means;
@@ -40,6 +41,8 @@ struct Memory {
     trouble: Trouble,
     /// A later state than the stored one.
     unsaved: Unsaved,
+    /// A template of which the API server makes no set, and why.
+    unmakeable: Option<(Digest, String)>,
 }
 
 impl Rollouts {

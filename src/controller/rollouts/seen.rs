@@ -60,6 +60,11 @@ impl Seen<'_> {
 
     /// What is new in the status.
     pub(super) fn news(&self, policy: &Policy, state: &State, observed: &Observed) -> Option<Value> {
+        differs(&self.status, &self.projected(policy, state, observed))
+    }
+
+    /// What the status is to say.
+    pub(super) fn projected(&self, policy: &Policy, state: &State, observed: &Observed) -> Value {
         let hash = self.hash();
         let telling = Telling {
             old: &self.status,
@@ -74,7 +79,7 @@ impl Seen<'_> {
             weight: self.weight(),
             now: self.now,
         };
-        differs(&self.status, &status::project(&telling))
+        status::project(&telling)
     }
 
     /// The live Services, and where each is to lead.

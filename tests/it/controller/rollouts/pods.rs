@@ -178,3 +178,36 @@ async fn a_first_revision_that_cannot_start_is_replaced_by_the_next() {
     world.reaches("Healthy", "").await;
     assert_eq!(sizes(&world).await.iter().sum::<i64>(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_retries_before_the_abort_is_over_is_heard_and_what_happens_is_told() {
+    let steps = json!([{"setWeight": 50}, {"pause": {}}]);
+    let world = plain(json!({"maxSurge": 1, "maxUnavailable": 0, "steps": steps}), 2).await;
+    let _serin = world.serin();
+    world.reaches("Healthy", "").await;
+    world.set_image("yellow").await;
+    world.reaches("Paused", "CanaryPauseStep").await;
+    world.patch_status(json!({"abort": true})).await;
+    world.reaches("Degraded", "RolloutAborted").await;
+    world.patch_status(json!({"abort": false})).await;
+    world.reaches("Paused", "CanaryPauseStep").await;
+    assert_eq!(sizes(&world).await, [1, 1]);
+    let events = world.api("", "v1", "Event").await.list(&kube::api::ListParams::default()).await.unwrap().items;
+    let told = |reason: &str| events.iter().filter(|event| event.data["reason"] == reason).count();
+    let counts = ["RolloutUpdated", "RolloutCompleted", "RolloutPaused", "RolloutAborted"].map(told);
+    assert_eq!(counts, [2, 1, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_template_that_the_api_server_does_not_take_is_invalid_in_its_words() {
+    let world = plain(json!({}), 1).await;
+    let _serin = world.serin();
+    world.reaches("Healthy", "").await;
+    let old = world.status().await["stableRS"].clone();
+    let restart = json!({"spec": {"template": {"spec": {"restartPolicy": "Sometimes"}}}});
+    world.patch(restart).await;
+    world.reaches("Degraded", "InvalidSpec: The Rollout \"istio-rollout\" is invalid: spec.template").await;
+    world.patch(json!({"spec": {"template": {"spec": {"restartPolicy": null}}}})).await;
+    world.reaches("Healthy", "").await;
+    assert_eq!(world.status().await["stableRS"], old);
+}

@@ -3,7 +3,7 @@
 use crate::model::{Digest, Quarantined, ReleaseId};
 use crate::release::attempt::{Cause, End, Release, Stage};
 use crate::release::observed::{Request, Verb};
-use crate::release::policy::PolicyStep;
+use crate::release::policy::{PolicyStep, Sizing};
 use crate::release::report::Event;
 use crate::release::state::{Phase, State, Unheld};
 
@@ -31,6 +31,11 @@ pub(super) fn handle(cx: &mut Context<'_>, state: &mut State) {
         return;
     }
     let done = match (request.verb, &mut state.phase) {
+        (Verb::Retry, Phase::Releasing(release)) if may_begin_anew(cx, release, request) => {
+            // What it was aborted for does not count: the same revision follows it.
+            release.stage = Stage::Ending { end: End::Superseded, zero_since: None, scaling_down: false };
+            Ok(())
+        }
         (Verb::Retry, _) => retry(state, request),
         (Verb::Quarantine, _) => refuse(cx, state, request),
         (Verb::Release, Phase::Idle { .. }) => unhold(cx, state, request),
@@ -152,6 +157,13 @@ fn unhold(cx: &Context<'_>, state: &mut State, request: &Request) -> Result<(), 
     let why = format!("on request {}: {}", request.raw, hold.reason());
     state.unheld = Some(Unheld { digest: revision.digest, why });
     Ok(())
+}
+
+/// Whether a release that has failed, and is on its way out, is asked for again before that is over. Argo Rollouts takes such a
+/// word at once.
+fn may_begin_anew(cx: &Context<'_>, release: &Release, request: &Request) -> bool {
+    let has_failed = matches!(&release.stage, Stage::Ending { end: End::Failed { .. }, .. });
+    has_failed && cx.policy.sizing != Sizing::Ahead && is_about(request, &release.id, &release.revision.digest)
 }
 
 fn is_about(request: &Request, id: &ReleaseId, digest: &Digest) -> bool {
