@@ -206,7 +206,12 @@ pub(super) fn promote(cx: &mut Context<'_>, release: &mut Release) -> Next {
     }
     let serving = cx.observed.target.as_ref().map_or(0, |target| target.available);
     let is_there = cx.observed.size.is_none_or(|size| serving >= size);
-    if is_there && cx.known_from.is_none() {
+    if let Some(until) = cx.known_from.filter(|_| is_there) {
+        cx.wake_at(until);
+        cx.wait_silently(WaitingOn::Endpoints { workload: cx.policy.names.target.clone(), until });
+        return Next::Rest;
+    }
+    if is_there {
         let expect = release.revision.clone();
         if let Some(promoted) = cx.promoted.as_ref().map(|promoted| promoted.digest.clone()) {
             cx.act(Action::StoreLastGood { expect: promoted });
