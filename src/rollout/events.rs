@@ -36,7 +36,9 @@ pub fn between(before: &Value, after: &Value, facts: Facts<'_>) -> Vec<Told> {
         let words = format!("Rollout not completed, started update to revision {revision} ({hash})");
         say(false, "RolloutNotCompleted", words);
     }
-    let (was_aborted, is_aborted) = (before["abort"] == true, after["abort"] == true);
+    // What the engine has aborted it has dated; `abort` alone is somebody's word.
+    let aborted = |status: &Value| status["abortedAt"].is_string();
+    let (was_aborted, is_aborted) = (aborted(before), aborted(after));
     if is_same && !was_aborted && !is_aborted {
         for (index, step) in passed(before, after, steps) {
             let of = steps.len();
@@ -137,7 +139,7 @@ mod tests {
         assert_eq!(reasons(&begun, &paused), ["RolloutStepCompleted", "RolloutPaused"]);
         assert!(reasons(&paused, &paused).is_empty());
         let mut aborted = begun.clone();
-        aborted["abort"] = json!(true);
+        aborted["abortedAt"] = json!("2026-01-01T00:00:00Z");
         aborted["message"] = json!("RolloutAborted: Rollout aborted update to revision 2");
         assert_eq!(reasons(&paused, &aborted), ["RolloutAborted"]);
         assert_eq!(reasons(&aborted, &begun), ["RolloutRetry"]);

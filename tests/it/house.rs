@@ -236,8 +236,13 @@ fn room_of(sources: &Path, path: &Path) -> String {
 
 /// A file without comments and without its unit tests.
 fn code(path: &Path) -> String {
+    const TESTS: [&str; 3] = [
+        "#[cfg(test)]\nmod ",
+        "#[cfg(test)]\n#[cfg(unix)]\nmod ",
+        "#[cfg(all(test, feature = \"sandbox\"))]\nmod ",
+    ];
     let text = fs::read_to_string(path).unwrap();
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let code = TESTS.iter().fold(text.as_str(), |code, mark| code.split(*mark).next().unwrap_or_default());
     code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 

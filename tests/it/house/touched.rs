@@ -12,7 +12,7 @@ use super::root;
 const KNOW_THE_ROUTER: &[&str] =
     &["crates/serin-sandbox", "src/api", "src/cli", "src/controller", "src/router", "src/sync"];
 /// Rooms outside its own folders that name the second kind. The core knows a promotion that makes the candidate the stable side,
-/// and no Rollout; no router knows either.
+/// and no Rollout; no router knows either. The record is about Rollouts, too.
 const KNOW_THE_KIND: &[&str] = &[
     "crates/serin-core",
     "crates/serin-sandbox",
@@ -20,6 +20,7 @@ const KNOW_THE_KIND: &[&str] = &[
     "src/cli",
     "src/config",
     "src/controller",
+    "src/report",
     "src/sync",
 ];
 
