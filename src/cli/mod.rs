@@ -19,6 +19,7 @@ pub mod logs;
 pub mod output;
 pub mod plan;
 pub mod prune;
+mod pulse;
 pub mod quarantine;
 mod records;
 pub mod reload;

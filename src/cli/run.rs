@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -37,12 +39,16 @@ use crate::sync::{self, GitSource, PushTrigger, SyncContext, SyncSettings, SyncS
 use super::exit::{CliError, Exit};
 use super::gauges::Gauges;
 use super::install::install_crds;
+use super::pulse::Pulses;
 use super::records::Records;
 use super::reload::{Reloads, SettingsHealth, TRIAL};
 use super::signal;
 
 /// How long the loops may take to finish what they are writing once they are told to stop; a pod has 30 s in all.
 const STOP_MAX: Duration = Duration::from_secs(15);
+
+/// What a loop does until it is told to stop.
+type LoopWork = BoxFuture<'static, anyhow::Result<()>>;
 
 /// What the daemon asks the outside through; tests put their own here.
 pub struct Backends {
@@ -187,7 +193,8 @@ pub async fn daemon_with(
     let claim = claim(&settings, &cluster, &mut lease, release.clone());
     let writer = Writer::new(claim.clone()).with_probe(probe);
     let mut registry = Registry::default();
-    let telemetry = Telemetry::register(&mut registry);
+    let (telemetry, sync_telemetry) =
+        (Telemetry::register(&mut registry), sync::Telemetry::register(&mut registry));
     let (sync_status, synced) = watch::channel(SyncStatus::default());
     registry.register_collector(Box::new(Gauges { claim, sync: synced.clone(), health }));
     let mut canaries = SharedWatch::of::<Canary>(&cluster, settings.namespace.as_deref());
@@ -206,13 +213,16 @@ pub async fn daemon_with(
             .signed_by(settings.git.allowed_signers.clone())
             .rendering(renderer.clone());
 
-    let ready_canaries = synced_canaries.clone();
+    let pulses = Pulses::default();
+    let alive = pulses.clone();
+    let (ready_canaries, standing) = (synced_canaries.clone(), writer.claim().clone());
     let wake = Wake::default();
     let pushes = PushTrigger::new(wake.clone());
     let requests = sync::watched_requests(&mut sources, &settings.cluster_name, wake.clone());
     let state = ServerState {
         registry: Arc::new(registry),
-        ready: Arc::new(move || readiness(&synced.borrow(), &ready_canaries)),
+        alive: Arc::new(move || alive.check()),
+        ready: Arc::new(move || readiness(&standing, &synced.borrow(), &ready_canaries)),
         hooks: push_hooks(&settings, &clock, &pushes),
         revisions: Arc::new(move |revision| board.borrow().find(revision)),
     };
@@ -313,38 +323,26 @@ pub async fn daemon_with(
         requests,
         pushes,
         resync: Wake::default(),
+        telemetry: sync_telemetry,
         status: sync_status,
         shutdown: stop.clone(),
     };
     let (stop_engine, stop_events, stop_report, stop_statuses, stop_alerts, stop_environments) =
         (stop.clone(), stop.clone(), stop.clone(), stop.clone(), stop.clone(), stop.clone());
     let namespace = settings.namespace.clone();
-    loops.spawn(async move { controller::run(context, stop_engine).await.context("the release engine ended") });
-    loops.spawn(async move {
-        sync::run(sync_context).await;
-        Ok(())
-    });
-    loops.spawn(async move {
-        report::events::run(cluster, writer, namespace, journals, now, stop_events).await;
-        Ok(())
-    });
-    loops.spawn(async move {
-        report::git::run(reporter, stop_report).await;
-        Ok(())
-    });
-    loops.spawn(async move {
-        statuses::run(statuses, stop_statuses).await;
-        Ok(())
-    });
-    loops.spawn(async move {
-        environments::run(environments, stop_environments).await;
-        Ok(())
-    });
+    let mut turn = |name, work: LoopWork| loops.spawn(pulses.watch(name, work));
+    turn(
+        "the release engine",
+        async move { controller::run(context, stop_engine).await.context("the release engine ended") }.boxed(),
+    );
+    turn("sync", sync::run(sync_context).map(Ok).boxed());
+    let events = report::events::run(cluster, writer, namespace, journals, now, stop_events);
+    turn("events", events.map(Ok).boxed());
+    turn("the record", report::git::run(reporter, stop_report).map(Ok).boxed());
+    turn("statuses", statuses::run(statuses, stop_statuses).map(Ok).boxed());
+    turn("environments", environments::run(environments, stop_environments).map(Ok).boxed());
     if let Some(alerts) = alerts {
-        loops.spawn(async move {
-            alerts::run(alerts, stop_alerts).await;
-            Ok(())
-        });
+        turn("alerts", alerts::run(alerts, stop_alerts).map(Ok).boxed());
     }
     supervise(loops, lease, stop, release).await
 }
@@ -515,7 +513,15 @@ fn renderer(settings: &Settings, store: &Store) -> Renderer {
     Renderer::new(store.clone(), program, settings.state_dir.join("render"))
 }
 
-fn readiness(sync: &SyncStatus, canaries: &Reflected<WatchedCanary>) -> Result<(), String> {
+/// Whether it works or could take over: who waits for the lease only has to know what there is.
+fn readiness(claim: &Claim, sync: &SyncStatus, canaries: &Reflected<WatchedCanary>) -> Result<(), String> {
+    if !claim.is_held() {
+        return if canaries.is_ready() {
+            Ok(())
+        } else {
+            Err("the list of Canaries is not there yet\n".to_owned())
+        };
+    }
     if let Some(error) = &sync.error {
         return Err(format!("sync: {error}\n"));
     }

@@ -6,6 +6,7 @@ mod forge;
 mod git;
 mod load_tester;
 mod reader;
+mod schema;
 mod settings;
 mod windows;
 
@@ -13,4 +14,5 @@ pub use args::{RunArgs, SourceArgs};
 pub use environments::EnvironmentSettings;
 pub use git::GitSettings;
 pub use reader::ConfigError;
+pub use schema::schema;
 pub use settings::{HttpSettings, LeaseSettings, RollbackMode, SELECTOR_LABELS, Settings};

@@ -105,11 +105,20 @@ pub(super) struct Errors<'a> {
     name: &'a str,
     text: &'a str,
     all: Vec<String>,
+    /// Paths of all fields that were asked for; `[]` stands for the items of a list.
+    #[cfg(test)]
+    pub(super) known: std::collections::BTreeSet<String>,
 }
 
 impl<'a> Errors<'a> {
     pub(super) fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, text, all: Vec::new() }
+        Self {
+            name,
+            text,
+            all: Vec::new(),
+            #[cfg(test)]
+            known: std::collections::BTreeSet::new(),
+        }
     }
 
     pub(super) fn add(&mut self, place: Place, message: &str) {
@@ -331,6 +340,14 @@ impl Fields {
 
     /// Whatever has not been taken is unknown.
     pub(super) fn finish(self, errors: &mut Errors<'_>) {
+        #[cfg(test)]
+        for field in &self.known {
+            let path = self.full(field);
+            let parts = path
+                .split('.')
+                .map(|part| part.split_once('[').map_or(part.to_owned(), |(name, _)| format!("{name}[]")));
+            errors.known.insert(parts.collect::<Vec<_>>().join("."));
+        }
         for (key, _) in &self.fields {
             let close = closest(&key.value, self.known.iter().copied());
             let hint = close.map(|close| format!(", did you mean `{close}`?")).unwrap_or_default();

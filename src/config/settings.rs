@@ -394,6 +394,27 @@ http:
         assert_eq!(error.lines().count(), 5, "{error}");
     }
 
+    /// Every field that the reader asks for is in the published schema, and no other.
+    #[test]
+    fn the_schema_is_what_is_read() {
+        let text = "cluster: {name: prod}\ngit: {url: https://git.example.com/a.git}\n\
+            forge: {type: gitlab, app: {id: 1}}\nreleaseWindows: [{schedule: 0 0 * * *, duration: 1h}]\n\
+            environments: [{name: staging, protected: true}]\nwaitFor: [{environment: staging}]\n";
+        let mut fields = Fields::parse("serin.yaml", text).unwrap();
+        let mut errors = Errors::new("serin.yaml", text);
+        super::read(&mut fields, &RunArgs::default(), Here::Elsewhere, &mut errors);
+        fields.finish(&mut errors);
+        let known = std::mem::take(&mut errors.known);
+        // What holds others is no field of its own.
+        let holds = |path: &String| {
+            known
+                .iter()
+                .any(|other| other.starts_with(&format!("{path}.")) || other.starts_with(&format!("{path}[].")))
+        };
+        let read: std::collections::BTreeSet<String> = known.iter().filter(|path| !holds(path)).cloned().collect();
+        assert_eq!(read, super::super::schema::paths());
+    }
+
     #[test]
     fn text_that_is_no_yaml_says_where() {
         let read = |text| Settings::from_text("serin.yaml", text, &RunArgs::default());

@@ -46,6 +46,9 @@ pub(super) trait Looks: Send + Sync + 'static {
     /// One look at one object.
     fn look(&self, key: &NamespacedName) -> impl Future<Output = Again> + Send;
 
+    /// So many wait for a look.
+    fn queued(&self, _waiting: usize) {}
+
     /// When something besides looks is to be done, if anything is.
     fn upkeep_in(&self) -> Option<Duration> {
         None
@@ -64,6 +67,10 @@ impl Looks for Reconciler {
 
     async fn look(&self, key: &NamespacedName) -> Again {
         Self::look(self, key).await
+    }
+
+    fn queued(&self, waiting: usize) {
+        self.telemetry.queued(waiting);
     }
 
     fn upkeep_in(&self) -> Option<Duration> {
@@ -200,6 +207,7 @@ impl<L: Looks> Queue<L> {
             self.waiting.extend(self.looks_at.means().wakeups.take());
             self.take_due();
             self.start_looks();
+            self.looks_at.queued(self.waiting.len());
             let wakeups = self.looks_at.means().wakeups.clone();
             let next = self.next_due();
             tokio::select! {

@@ -59,13 +59,15 @@ pub struct Telemetry {
     failures: Family<Target, Counter>,
     reconciles: Counter,
     problems: Counter,
+    queue: Gauge,
 }
 
 impl Telemetry {
     /// Registers everything.
     pub fn register(registry: &mut Registry) -> Self {
         let new = Self::default();
-        let Self { info, total, status, weight, analysis, successes, failures, reconciles, problems } = &new;
+        let Self { info, total, status, weight, analysis, successes, failures, reconciles, problems, queue } =
+            &new;
         registry.register("flagger_info", "Version and mesh provider", info.clone());
         registry.register("flagger_canary_total", "Canaries per namespace", total.clone());
         registry.register(
@@ -77,6 +79,7 @@ impl Telemetry {
         registry.register("flagger_canary_metric_analysis", "Last value of a check", analysis.clone());
         registry.register("flagger_canary_successes", "Releases promoted", successes.clone());
         registry.register("flagger_canary_failures", "Releases rolled back", failures.clone());
+        registry.register("serin_queue_length", "Canaries that wait for a look", queue.clone());
         registry.register("serin_reconciles", "Looks at a Canary", reconciles.clone());
         registry.register("serin_reconcile_problems", "Looks that ended with an error", problems.clone());
         let build = Build { version: env!("CARGO_PKG_VERSION").to_owned(), mesh_provider: "istio".to_owned() };
@@ -89,6 +92,11 @@ impl Telemetry {
         if problem {
             self.problems.inc();
         }
+    }
+
+    /// So many Canaries wait for a look.
+    pub(super) fn queued(&self, waiting: usize) {
+        self.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// Shows a state.

@@ -201,6 +201,7 @@ mod tests {
             Arc::new(move |pushed| heard.lock().unwrap().push(pushed)),
         );
         let state = ServerState {
+            alive: Arc::new(|| Ok(())),
             registry: Arc::new(Registry::default()),
             ready: Arc::new(|| Ok(())),
             revisions: Arc::new(|_| None),
@@ -330,6 +331,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_secret_nobody_is_expected() {
         let state = ServerState {
+            alive: Arc::new(|| Ok(())),
             registry: Arc::new(Registry::default()),
             ready: Arc::new(|| Ok(())),
             revisions: Arc::new(|_| None),

@@ -32,6 +32,8 @@ pub type Revisions = Arc<dyn Fn(&str) -> Option<Revision> + Send + Sync>;
 pub struct ServerState {
     /// Every room's metrics.
     pub registry: Arc<Registry>,
+    /// What `/healthz` asks.
+    pub alive: Readiness,
     /// What `/readyz` asks.
     pub ready: Readiness,
     /// What became of a commit or a digest.
@@ -47,7 +49,7 @@ pub async fn run(listener: TcpListener, state: ServerState, shutdown: Cancellati
 
 fn routes(state: ServerState) -> Router {
     Router::new()
-        .route("/healthz", get(async || "ok"))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/revisions/{revision}", get(revision))
@@ -55,8 +57,18 @@ fn routes(state: ServerState) -> Router {
         .with_state(state)
 }
 
+/// Whether only a new process would help.
+async fn healthz(State(state): State<ServerState>) -> Response {
+    said((state.alive)())
+}
+
+/// Whether it works, or could take over.
 async fn readyz(State(state): State<ServerState>) -> Response {
-    match (state.ready)() {
+    said((state.ready)())
+}
+
+fn said(answer: Result<(), String>) -> Response {
+    match answer {
         Ok(()) => "ok".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
@@ -112,6 +124,7 @@ mod tests {
             );
         let app = routes(ServerState {
             registry: Arc::new(registry),
+            alive: Arc::new(|| Ok(())),
             ready,
             revisions: Arc::new(|_| None),
             hooks: None,

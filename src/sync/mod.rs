@@ -40,6 +40,7 @@ mod status;
 mod store;
 mod survey;
 mod target;
+mod telemetry;
 mod told;
 mod trigger;
 
@@ -55,5 +56,6 @@ pub use source::{
 };
 pub use status::SyncStatus;
 pub use target::{WatchedCanary, watched_canaries};
+pub use telemetry::Telemetry;
 pub use told::About;
 pub use trigger::PushTrigger;

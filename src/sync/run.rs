@@ -19,6 +19,7 @@ use super::source::{Content, RecordSource, Source, SourceError};
 use super::status::SyncStatus;
 use super::store::InventoryStore;
 use super::target::WatchedCanary;
+use super::telemetry::Telemetry;
 use super::told::{About, Teller};
 use super::trigger::{self, PushTrigger};
 use crate::api::{self, Inventory};
@@ -80,6 +81,8 @@ pub struct SyncContext {
     pub pushes: PushTrigger,
     /// Rung on demand: compare every object, put right what was changed in the cluster.
     pub resync: Wake,
+    /// Counts and times.
+    pub telemetry: Telemetry,
     /// Where sync is.
     pub status: watch::Sender<SyncStatus>,
     /// Ends the loop.
@@ -195,7 +198,7 @@ async fn turn(
 ) -> bool {
     let content = match woken {
         Woken::Admitted => memory.content.clone(),
-        Woken::Look | Woken::Everything | Woken::Shutdown => match look(context, memory).await {
+        Woken::Look | Woken::Everything | Woken::Shutdown => match timed_look(context, memory).await {
             Ok(content) => content,
             Err(error) => {
                 let text = explain(&error);
@@ -210,13 +213,17 @@ async fn turn(
     };
     let Some(content) = content else {
         // Nothing new, nothing open: no request, no write. What is to be tried again is not due yet.
+        context.telemetry.rested();
         if context.status.send_if_modified(|status| status.error.take().is_some()) {
             tracing::info!("the repository can be read again, and has nothing new");
             return true;
         }
         return false;
     };
-    match pass(context, store, teller, memory, &content).await {
+    let begun = Instant::now();
+    let passed = pass(context, store, teller, memory, &content).await;
+    context.telemetry.passed(begun.elapsed(), passed.is_err());
+    match passed {
         Ok(passed) => {
             let mut status = passed.status.clone();
             status.handled_request = context.status.borrow().handled_request.clone();
@@ -246,6 +253,13 @@ async fn turn(
         }
     }
     true
+}
+
+async fn timed_look(context: &SyncContext, memory: &Memory) -> Result<Option<Arc<Content>>, SourceError> {
+    let begun = Instant::now();
+    let found = look(context, memory).await;
+    context.telemetry.looked(begun.elapsed(), found.is_err());
+    found
 }
 
 /// The content to work through; `None` when nothing is new and nothing is open.

@@ -226,6 +226,7 @@ impl World {
             requests: Requests::default(),
             pushes: PushTrigger::default(),
             resync: self.resync.clone(),
+            telemetry: sync::Telemetry::default(),
             status,
             shutdown: self.shutdown.clone(),
         };
