@@ -41,7 +41,7 @@ mod tests {
     use crate::config::{RunArgs, Settings};
 
     fn read(text: &str) -> Result<Settings, String> {
-        let text = format!("git: {{url: /srv/x.git}}\n{text}");
+        let text = format!("git: {{url: /srv/x.git}}\n{text}\ncluster: {{name: prod}}\n");
         Settings::from_text("serin.yaml", &text, &RunArgs::default()).map_err(|error| error.to_string())
     }
 
