@@ -18,6 +18,7 @@ mod rendered;
 mod report;
 #[path = "git/signed.rs"]
 mod signed;
+mod snapshots;
 #[path = "git/store.rs"]
 mod store;
 #[path = "git/world.rs"]
