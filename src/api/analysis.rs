@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::duration::{self, DurationError};
-use super::schema::{number, numbers, open_object};
+use super::schema::{number, numbers, open_object, word_or_switch};
 
 /// Flagger's default of `analysis.interval`.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
@@ -83,6 +83,44 @@ pub struct CanaryAnalysis {
     /// Keep a user on the side once chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_affinity: Option<SessionAffinity>,
+    /// Serin: compare the canary's failed requests with primary's, between the checks: `off`, `advise` or `enforce`; `off` when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "word_or_switch")]
+    pub comparison: Option<ComparisonMode>,
+    /// Serin: how much failures come together, at least 1; measured from primary's last six hours when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "number")]
+    pub comparison_noise: Option<f64>,
+}
+
+/// Whether the canary is compared with primary, and what that may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ComparisonMode {
+    /// It is not.
+    Off,
+    /// It is, and an Event says when it would roll back.
+    Advise,
+    /// It is, and rolls back.
+    Enforce,
+}
+
+impl<'de> Deserialize<'de> for ComparisonMode {
+    /// To YAML as kubectl reads it, `off` without quotes is no word but false.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let found = Value::deserialize(deserializer)?;
+        match found.as_str() {
+            Some("off") => Ok(Self::Off),
+            Some("advise") => Ok(Self::Advise),
+            Some("enforce") => Ok(Self::Enforce),
+            None if found == Value::Bool(false) => Ok(Self::Off),
+            Some(_) | None => {
+                let why = format!("spec.analysis.comparison is off, advise or enforce, and not {found}");
+                Err(serde::de::Error::custom(why))
+            }
+        }
+    }
 }
 
 impl CanaryAnalysis {
@@ -160,6 +198,9 @@ pub struct Metric {
     /// Values for `{{ variables.x }}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub template_variables: BTreeMap<String, String>,
+    /// Serin: instead of a query, label matchers of Prometheus' alerts of which none may fire: `severity="critical"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<String>,
     /// Serin: requests at the canary, by the router's own counters, from which on a value counts. When absent 10 for the
     /// built-in metrics, 0 for others: any value counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -379,6 +420,17 @@ mod tests {
         assert_eq!(weights(json!({"stepWeights": [1, 5, 80]})), [1, 5, 80]);
         assert!(weights(json!({"stepWeight": 0})).is_empty());
         assert!(weights(json!({})).is_empty());
+    }
+
+    #[test]
+    fn off_is_off_however_yaml_reads_it() {
+        let mode = |value: Value| serde_json::from_value::<ComparisonMode>(value);
+        assert_eq!(mode(json!("off")).unwrap(), ComparisonMode::Off);
+        assert_eq!(mode(json!(false)).unwrap(), ComparisonMode::Off);
+        assert_eq!(mode(json!("enforce")).unwrap(), ComparisonMode::Enforce);
+        for wrong in [json!(true), json!("on"), json!(1)] {
+            assert!(mode(wrong).unwrap_err().to_string().contains("is off, advise or enforce"));
+        }
     }
 
     #[test]

@@ -25,8 +25,8 @@ mod window;
 
 pub use alert::{AlertProvider, AlertProviderSpec};
 pub use analysis::{
-    Alert, AlertSeverity, AnalysisMatch, CanaryAnalysis, CrossNamespaceRef, Metric, OnFewSamples, OnMissingValue,
-    SessionAffinity, ThresholdRange, Webhook, WebhookType,
+    Alert, AlertSeverity, AnalysisMatch, CanaryAnalysis, ComparisonMode, CrossNamespaceRef, Metric, OnFewSamples,
+    OnMissingValue, SessionAffinity, ThresholdRange, Webhook, WebhookType,
 };
 pub use canary::{
     AutoscalerRef, Canary, CanarySpec, LocalObjectRef, NamespacedObjectRef, Provider, ScalerReplicas,
@@ -43,7 +43,8 @@ pub use source::{
     SourceSpec, SourceStatus,
 };
 pub use status::{
-    AT_RISK, BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, HELD, IGNORED, REBUILT, RECORDED, SerinStatus,
+    AT_RISK, BLOCKED, CanaryCondition, CanaryPhase, CanaryStatus, HELD, IGNORED, MISROUTED, REBUILT, RECORDED,
+    SerinStatus,
 };
 pub use template::{MetricTemplate, MetricTemplateProvider, MetricTemplateSpec, SecretRef};
 pub use window::{ReleaseWindow, ReleaseWindowKind};

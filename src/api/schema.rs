@@ -25,6 +25,11 @@ pub(super) fn number(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "number", "nullable": true})
 }
 
+/// A word that YAML may read as a switch.
+pub(super) fn word_or_switch(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+}
+
 /// A list of such numbers.
 pub(super) fn numbers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "items": {"type": "number"}})

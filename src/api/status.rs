@@ -144,6 +144,8 @@ pub const IGNORED: &str = "Ignored";
 
 /// Condition type: objects around the target leave primary's pods out. There only then.
 pub const AT_RISK: &str = "AtRisk";
+/// Condition: the canary's share of the requests is not the one that the route says.
+pub const MISROUTED: &str = "Misrouted";
 
 /// Condition type: `False` while something of the target's releases is not in Git as it should be. There only then.
 pub const RECORDED: &str = "Recorded";

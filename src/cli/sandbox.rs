@@ -16,6 +16,7 @@ use super::{LogOptions, output, signal};
 use crate::config::{RunArgs, SourceArgs};
 use crate::sandbox::behaviour::TAGS;
 use crate::sandbox::controllers::Parts;
+use crate::sandbox::metrics;
 use crate::sandbox::repository::{BRANCH, FileEdit};
 use crate::sandbox::traffic::TrafficOptions;
 use crate::sandbox::world::{ClusterChoice, FolderError, Sandbox, SandboxError, SandboxOptions, mark};
@@ -59,6 +60,9 @@ pub struct SandboxArgs {
     /// Longest time until the mesh takes up a changed route or endpoint, in milliseconds
     #[arg(long, default_value_t = 0, value_name = "MS")]
     propagation: u64,
+    /// Time between two samples of the metrics, in seconds; 2.5, a quarter of the shortest interval, divided by the speed when absent
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    sample_step: Option<Duration>,
     /// A Prometheus of your own that scrapes the sandbox: it answers the checks as prometheus.istio-system:9090
     #[arg(long, value_name = "URL", value_parser = parse_prometheus)]
     prometheus: Option<SocketAddr>,
@@ -94,6 +98,11 @@ fn parse_speed(text: &str) -> Result<f64, String> {
         Ok(speed) if speed.is_finite() && speed >= 1.0 => Ok(speed),
         Ok(_) | Err(_) => Err("must be a number, 1 or more".into()),
     }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.1..=60.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be a number of seconds from 0.1 to 60".to_owned())
 }
 
 /// `http://HOST:PORT`, resolved once: the sandbox's proxy connects to an address.
@@ -134,6 +143,7 @@ pub async fn run(args: SandboxArgs, log: &LogOptions) -> anyhow::Result<u8> {
         speed,
         seed,
         propagation,
+        sample_step,
         prometheus,
         output,
     } = args;
@@ -163,7 +173,8 @@ pub async fn run(args: SandboxArgs, log: &LogOptions) -> anyhow::Result<u8> {
     };
     let propagation_max = Duration::from_millis(propagation);
     let programs = crate::loadtest::programs();
-    let traffic = TrafficOptions { seed, propagation_max, programs, ..TrafficOptions::default() };
+    let sample_step = sample_step.unwrap_or_else(|| metrics::sample_step(speed));
+    let traffic = TrafficOptions { seed, propagation_max, programs, sample_step, ..TrafficOptions::default() };
     let options =
         SandboxOptions { dir, cluster, speed, traffic, prometheus, rollouts, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.map_err(start_failed)?;

@@ -36,6 +36,7 @@ pub(super) fn check(
         source,
     })?;
     let source = match (template_key(&canary.namespace, metric), &metric.query, metric.name.as_str()) {
+        (None, None, _) if metric.alerts.is_some() => CheckSource::Query(firing(metric, &path)?),
         (Some(template), _, _) => CheckSource::Template { template, variables: metric.template_variables.clone() },
         (None, Some(query), _) if !query.trim().is_empty() => CheckSource::Query(query.clone()),
         (None, _, "request-success-rate") => CheckSource::SuccessRate,
@@ -51,7 +52,8 @@ pub(super) fn check(
     Ok(Check {
         name: metric.name.clone(),
         condition: Condition::Range(range(metric, &source)),
-        own_window: has_own_window(canary, spec, &source, templates),
+        // What fires, fires now.
+        own_window: metric.alerts.is_none() && has_own_window(canary, spec, &source, templates),
         source,
         window: settings.sped(window).max(SHORTEST),
         patience: METRIC_PATIENCE,
@@ -63,6 +65,16 @@ pub(super) fn check(
             Some(OnFewSamples::Hold) | None => OnMissing::Hold,
         },
     })
+}
+
+/// How many of the alerts fire. Prometheus itself keeps them as series.
+fn firing(metric: &Metric, path: &str) -> Result<String, PolicyError> {
+    let matchers = metric.alerts.as_deref().map(str::trim).unwrap_or_default();
+    if matchers.is_empty() || matchers.starts_with('{') && !matchers.starts_with("{{") {
+        let message = "names no alerts: give it label matchers without braces, as severity=\"critical\"";
+        return Err(invalid(&format!("{path}.alerts"), message));
+    }
+    Ok(format!("count(ALERTS{{alertstate=\"firing\", {matchers}}}) or vector(0)"))
 }
 
 /// No traffic and an outage of the metric system say nothing about the canary: wait, but not for ever.
@@ -98,6 +110,8 @@ fn range(metric: &Metric, source: &CheckSource) -> Range {
                 Range { min: None, max: Some(threshold) }
             }
         },
+        // None of the alerts may fire.
+        (None, None) if metric.alerts.is_some() => Range { min: None, max: Some(0.0) },
         (None, None) => Range::default(),
     }
 }

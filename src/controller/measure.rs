@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::Api;
 
+use crate::analysis::compare::{self, Counted, History, LookAt, Looked};
 use crate::analysis::{Measurement, Reading, Requests};
 use crate::api::annotations::{LEND_TO, SEND_TO_METRICS};
 use crate::api::{CanarySpec, MetricTemplate, MetricTemplateSpec};
@@ -13,7 +15,7 @@ use crate::cluster::{
 };
 use crate::hook::{HookCall, HookCaller, HookPayload};
 use crate::http::Address;
-use crate::metrics::{Credentials, Endpoint, MetricProvider, PROMETHEUS, unsupported};
+use crate::metrics::{self, Credentials, Endpoint, MetricProvider, PROMETHEUS, Samples, unsupported};
 use crate::model::NamespacedName;
 use crate::release::{Answer, Check, CheckSource, Hook, HookKey, HookReply, ProviderFault, Question};
 
@@ -27,6 +29,9 @@ const PING: &str = "1";
 const NO_WINDOW: Duration = Duration::from_secs(60);
 /// What a Secret is wanted for.
 const CONSENT: Purpose = Purpose { annotation: SEND_TO_METRICS, whom: "metric providers" };
+
+/// Blocks that primary's past is cut into: six hours are as many minutes.
+const PAST_BLOCKS: f64 = 360.0;
 
 /// Everything that questions are answered with. Cheap to clone.
 #[derive(Clone)]
@@ -88,6 +93,10 @@ impl Finder {
                 let reply = self.call(asker, key.clone(), *hook, phase).await?;
                 Some(Answer::Hook(key, reply))
             }
+            Question::Compare { key, look } => Some(Answer::Compare(key, self.look(&asker, &look).await)),
+            Question::History { release, until, window } => {
+                Some(Answer::History(release, self.past(&asker, until, window).await))
+            }
             Question::Requests { key, window } => Some(Answer::Requests(key, self.count(&asker, window).await)),
             Question::Providers { key, checks } => Some(Answer::Providers(key, self.ping(&asker, &checks).await)),
         }
@@ -120,6 +129,47 @@ impl Finder {
                 Err(format!("{other:?} is no number of requests"))
             }
         }
+    }
+
+    /// What was counted at both sides since the look before.
+    async fn look(&self, asker: &Asker, look: &LookAt) -> Result<Looked, String> {
+        let Asker { canary, spec, checksum: _ } = asker;
+        let LookAt { counted, since, window, known, speed } = look;
+        let Some(counters) = &router_for(spec).built_in().counters else {
+            return Err("nobody counts them".to_owned());
+        };
+        let query = context(canary, spec, *window, &CheckSource::SuccessRate).render(counters.both);
+        let asked = Samples::Raw { query: query.map_err(|error| explain(&error))? };
+        let stored = self.metrics.samples(&self.built_in(spec), &asked).await?;
+        let series = metrics::series(counters, &spec.target_ref.name, stored);
+        Ok(match counted {
+            Counted::ByRouter => compare::paired(&series, known),
+            Counted::ByPods => compare::windowed(&series, known, *since, *speed),
+        })
+    }
+
+    /// What primary did before `until`, by the minute.
+    async fn past(&self, asker: &Asker, until: Timestamp, window: Duration) -> Result<History, String> {
+        let Asker { canary, spec, checksum: _ } = asker;
+        let Some(counters) = &router_for(spec).built_in().counters else {
+            return Err("nobody counts them".to_owned());
+        };
+        let step = window.div_f64(PAST_BLOCKS);
+        let asked = |text: &str| {
+            let query = context(canary, spec, window, &CheckSource::SuccessRate).render(text);
+            let from = Timestamp::from_millisecond(until.as_millisecond() - millis(window)).unwrap_or(until);
+            Ok::<_, String>(Samples::Every {
+                query: query.map_err(|error| explain(&error))?,
+                from,
+                to: until,
+                step,
+            })
+        };
+        let endpoint = self.built_in(spec);
+        let (all, failed) = (asked(counters.primary)?, asked(counters.primary_failed)?);
+        let (all, failed) =
+            tokio::try_join!(self.metrics.samples(&endpoint, &all), self.metrics.samples(&endpoint, &failed))?;
+        Ok(metrics::history(counters, &all, &failed, step))
     }
 
     async fn prepare(&self, asker: &Asker, check: &Check, window: Duration) -> Result<(Endpoint, String), Fault> {
@@ -267,4 +317,8 @@ impl Finder {
         }
         Ok(())
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -10,6 +10,7 @@ mod analysisruns;
 mod answers;
 mod caches;
 mod checks;
+mod comparison;
 mod crd;
 mod expectations;
 mod finalize;

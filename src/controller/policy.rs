@@ -17,7 +17,7 @@ use super::observe::router_for;
 use super::queries::FindTemplate;
 use super::settings::ControllerSettings;
 use super::strategy::{self, Strategy};
-use super::webhooks;
+use super::{comparison, webhooks};
 
 /// Intervals that a tick may be held for provider errors before the release fails: long enough for a restart of the metric
 /// system, short enough that nobody forgets a canary (DESIGN: hold has a limit).
@@ -163,6 +163,7 @@ pub(super) fn compile(
             hold_limit: HOLD_LIMIT,
             min_samples: router.built_in().requests.map(|_| MIN_SAMPLES),
         },
+        comparison: comparison::compile(spec, router, settings)?,
         hooks: of_steps.into_iter().collect(),
         promotion: Promotion::CopyToPrimary,
         sizing: Sizing::Ahead,
@@ -188,7 +189,8 @@ pub(super) fn notices(spec: &CanarySpec) -> Vec<Notice> {
         message: format!("{path} has no effect with provider {}", router.name()),
     });
     let combined = strategy::notices(spec, router);
-    events.chain(combined).chain(elsewhere).chain(uncounted(spec)).collect()
+    let compared = comparison::notices(spec, router);
+    events.chain(combined).chain(elsewhere).chain(uncounted(spec)).chain(compared).collect()
 }
 
 /// Samples that nobody counts.

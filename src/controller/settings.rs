@@ -72,6 +72,11 @@ impl ControllerSettings {
         if self.is_demonstration() { deadline.max(settling + STARTING) } else { deadline }
     }
 
+    /// How many times as fast time goes as it usually does.
+    pub(super) fn pace(&self) -> f64 {
+        if self.is_demonstration() { self.speed } else { 1.0 }
+    }
+
     fn is_demonstration(&self) -> bool {
         self.speed.is_finite() && self.speed > 1.0
     }

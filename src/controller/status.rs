@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::{
     AT_RISK, AwaitsGit, AwaitsKind, BLOCKED, CanaryCondition, CanaryPhase, CanarySpec, CanaryStatus, HELD,
-    Handover, IGNORED, REBUILT, RECORDED, SerinStatus,
+    Handover, IGNORED, MISROUTED, REBUILT, RECORDED, SerinStatus,
 };
 use crate::model::{Cookie, Sticky};
 use crate::release::wire::{self, WireError};
@@ -123,9 +123,14 @@ pub(super) fn project(
     let held = state.and_then(State::held).map(|held| made(HELD, "True", held.reason, &held.message));
     let ignored = extras.ignored.map(|what| made(IGNORED, "True", "NotSupportedYet", what));
     let at_risk = extras.at_risk.map(|what| made(AT_RISK, "True", "NotSelected", what));
+    let comparing = state.and_then(State::release).and_then(|release| release.comparison.as_ref());
+    let share = comparing.and_then(|comparing| comparing.notes.share.as_deref());
+    let misrouted = share.map(|what| made(MISROUTED, "True", "ShareDiffers", what));
     // Flagger's own first: there are scripts that read the first one.
-    status.conditions =
-        [promoted, blocked, held, ignored, at_risk, rebuilt, unrecorded].into_iter().flatten().collect();
+    status.conditions = [promoted, blocked, held, misrouted, ignored, at_risk, rebuilt, unrecorded]
+        .into_iter()
+        .flatten()
+        .collect();
     if status.phase != old.phase || old.last_transition_time.is_none() {
         status.last_transition_time = Some(now);
     }

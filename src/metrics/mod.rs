@@ -5,6 +5,7 @@
 //! all.
 
 mod builtin;
+mod counters;
 mod empty;
 mod prometheus;
 mod promql;
@@ -19,7 +20,8 @@ use futures::future::BoxFuture;
 use crate::analysis::Reading;
 use crate::http::HttpClients;
 
-pub use builtin::{BuiltIn, HTTP, ISTIO};
+pub use builtin::{BuiltIn, Counters, HTTP, ISTIO};
+pub use counters::{history, series};
 pub use prometheus::{PROMETHEUS, Prometheus};
 pub use sample::{Moments, Sampled, Sampling};
 pub use template::{QueryContext, prometheus_duration};
@@ -94,10 +96,53 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// Samples to ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Samples {
+    /// As they are stored, of a range selector.
+    Raw {
+        /// The selector with its range, up to now.
+        query: String,
+    },
+    /// What an expression gives at regular times.
+    Every {
+        /// The expression.
+        query: String,
+        /// The first time.
+        from: jiff::Timestamp,
+        /// The last time.
+        to: jiff::Timestamp,
+        /// From one to the next.
+        step: std::time::Duration,
+    },
+}
+
+/// A series with its samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Samples, oldest first: milliseconds since the epoch, and the value.
+    pub points: Vec<(i64, f64)>,
+}
+
 /// Asks a metric system.
 pub trait MetricProvider: Send + Sync {
     /// The value of `query` now: one number. Never fails: what goes wrong is a [`Reading::Error`] in words.
     fn query<'a>(&'a self, endpoint: &'a Endpoint, query: &'a str) -> BoxFuture<'a, Reading>;
+
+    /// Series with their samples.
+    ///
+    /// # Errors
+    /// In words, where it cannot be asked, has no samples to give, or not all of them.
+    fn samples<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        _asked: &'a Samples,
+    ) -> BoxFuture<'a, Result<Vec<Stored>, String>> {
+        let why = format!("provider type {} gives no samples", endpoint.kind);
+        Box::pin(std::future::ready(Err(why)))
+    }
 
     /// A sample of any form, whatever it holds. Never fails either.
     fn sample<'a>(&'a self, _asked: &'a Sampling) -> BoxFuture<'a, Sampled> {
@@ -122,6 +167,14 @@ impl Providers {
 impl MetricProvider for Providers {
     fn query<'a>(&'a self, endpoint: &'a Endpoint, query: &'a str) -> BoxFuture<'a, Reading> {
         self.prometheus.query(endpoint, query)
+    }
+
+    fn samples<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        asked: &'a Samples,
+    ) -> BoxFuture<'a, Result<Vec<Stored>, String>> {
+        Box::pin(self.prometheus.samples(endpoint, asked))
     }
 
     fn sample<'a>(&'a self, asked: &'a Sampling) -> BoxFuture<'a, Sampled> {

@@ -1,5 +1,7 @@
 //! Prometheus and everything that speaks its `/api/v1/query`.
 
+mod raw;
+
 use std::time::Duration;
 
 use futures::StreamExt as _;

@@ -73,7 +73,7 @@ pub fn prometheus_duration(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{HTTP, ISTIO};
+    use super::super::{BuiltIn, HTTP, ISTIO};
     use super::*;
 
     fn context() -> QueryContext {
@@ -141,7 +141,12 @@ mod tests {
 
     #[test]
     fn built_in_queries_are_valid_promql() {
-        for query in [ISTIO, HTTP].iter().flat_map(|all| [all.success_rate, all.duration, all.requests.unwrap()]) {
+        let counters = |all: &BuiltIn| {
+            let counters = all.counters.as_ref().unwrap();
+            [counters.both, counters.primary, counters.primary_failed]
+        };
+        let checks = |all: &BuiltIn| [all.success_rate, all.duration, all.requests.unwrap()];
+        for query in [ISTIO, HTTP].iter().flat_map(|all| checks(all).into_iter().chain(counters(all))) {
             let rendered = context().render(query).unwrap();
             promql_parser::parser::parse(&rendered).unwrap();
             assert!(!rendered.contains("{{"));

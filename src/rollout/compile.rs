@@ -59,6 +59,7 @@ pub fn compile(rollout: &NamespacedName, spec: &RolloutSpec, pace: Pace) -> Poli
             hold_limit: 0,
             min_samples: None,
         },
+        comparison: None,
         hooks: Keyed::default(),
         promotion: Promotion::SwitchStable,
         sizing,

@@ -66,7 +66,7 @@ fn a_real_prometheus_decides() {
     assert!(world.image("podinfo-primary").ends_with(":3.1.1"));
     let events = world.kubectl(&["-n", "test", "describe", "canary/podinfo"]);
     assert!(events.contains("Halt podinfo.test advancement 404s percentage"), "{events}");
-    assert!(!events.contains("advancement request-success-rate"), "{events}");
+    assert!(!events.contains("advancement success rate"), "{events}");
     assert!(answered(&address) > asked);
     let record = world.wait_record("phase: Failed");
     assert!(record.contains("404s percentage"), "{record}");

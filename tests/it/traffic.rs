@@ -1,5 +1,6 @@
 //! Integration tests: real HTTP through ingress and forward proxy to pods, fed by the sandbox's API server.
 
+mod counters;
 mod prometheus;
 
 use std::future::Future;

@@ -35,6 +35,8 @@ pub(super) enum DemoEvent {
     Phase { phase: String, weight: i64 },
     /// What the release waits for now.
     Waiting { phase: String, weight: i64, waiting_on: String },
+    /// The same bad version under the fixed limits and under the comparison.
+    Compared(Compared),
     /// What users saw during a scenario.
     Users { asked: u64, failed: u64 },
     /// An expectation of a scenario, held against what is.
@@ -43,6 +45,34 @@ pub(super) enum DemoEvent {
     Ended { name: &'static str, ok: bool, seconds: f64 },
     /// All is over.
     Finished { ok: bool, played: Vec<Played>, hints: Vec<String> },
+}
+
+/// The same bad version twice.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Compared {
+    /// Requests a second of users.
+    pub(super) requests_per_second: u32,
+    /// Seconds between two checks.
+    pub(super) interval: f64,
+    /// Seconds between two samples of the metrics.
+    pub(super) sample_step: f64,
+    /// By the fixed limits.
+    pub(super) fixed: Withdrawn,
+    /// By the comparison with primary.
+    pub(super) comparison: Withdrawn,
+    /// Failed requests of the second for each of the first.
+    pub(super) ratio: f64,
+}
+
+/// How a bad version was withdrawn.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Withdrawn {
+    /// Requests of users that failed.
+    pub(super) failed_requests: u64,
+    /// From its first weight until it had none any more.
+    pub(super) seconds: f64,
 }
 
 /// A commit as `git show` has it.

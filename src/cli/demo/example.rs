@@ -7,6 +7,9 @@ use crate::sandbox::repository::{FileEdit, Repository, RepositoryError};
 /// The Deployment's file.
 pub(super) const DEPLOYMENT: &str = "deployment.yaml";
 
+/// The Canary's file.
+const CANARY: &str = "canary.yaml";
+
 /// `examples/podinfo`, file by file.
 const FILES: [(&str, &str); 8] = [
     ("README.md", include_str!("../../../examples/podinfo/README.md")),
@@ -64,6 +67,17 @@ pub(super) fn set_tag(repository: &Repository, new: &str) -> Result<Vec<FileEdit
     let old = tag(&text).ok_or_else(missing)?;
     let content = text.replacen(&format!("stefanprodan/podinfo:{old}"), &format!("stefanprodan/podinfo:{new}"), 1);
     Ok(vec![FileEdit { path: DEPLOYMENT.to_owned(), content }])
+}
+
+/// How the canary is compared with primary from now on.
+pub(super) fn set_comparison(repository: &Repository, lines: &str) -> Result<Vec<FileEdit>, RepositoryError> {
+    let text = repository.read(crate::sandbox::repository::BRANCH, CANARY)?;
+    let kept = text.lines().filter(|line| !line.trim_start().starts_with("comparison"));
+    let content = kept.flat_map(|line| {
+        let added = if line.trim_end() == "  analysis:" { lines } else { "" };
+        [line, "\n", added]
+    });
+    Ok(vec![FileEdit { path: CANARY.to_owned(), content: content.collect() }])
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `serin demo`: releases, a rollback and a supersede on the embedded cluster, shown live.
 
+mod comparison;
 mod event;
 mod example;
 mod observe;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{RunArgs, Settings, SourceArgs};
+use crate::sandbox::metrics;
 use crate::sandbox::repository::{BRANCH, Repository};
 use crate::sandbox::traffic::TrafficOptions;
 use crate::sandbox::world::{Sandbox, SandboxOptions, mark};
@@ -29,7 +31,7 @@ use event::DemoEvent;
 use example::DemoProvider;
 use observe::Seen;
 use print::Printer;
-use scenario::{Scenario, Stage};
+use scenario::{Pace, Scenario, Stage};
 use users::Users;
 
 /// What the Canary's webhooks run, beside the built-in load generator.
@@ -42,16 +44,16 @@ const CANARY: (&str, &str) = ("test", "podinfo");
 /// Arguments of `serin demo`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  serin demo\n  serin demo --scenario rollback --dir /tmp/serin\n  serin demo -o json | jq .\n\n\
+    after_help = "Examples:\n  serin demo\n  serin demo --scenario rollback --dir /tmp/serin\n  serin demo --scenario comparison -o json | jq 'select(.event == \"compared\")'\n  serin demo -o json | jq .\n\n\
     Exit codes: 0 every scenario ended as it should, 1 one did not, 2 bad usage, 3 a program that is needed is missing."
 )]
 pub struct DemoArgs {
     /// What is played
     #[arg(long, value_enum, default_value = "all")]
     scenario: Scenario,
-    /// Divides analysis interval, query windows, progress deadline and load test duration
-    #[arg(long, default_value_t = 30.0, value_name = "N", value_parser = parse_speed)]
-    speed: f64,
+    /// Divides analysis interval, query windows, progress deadline and load test duration; 30, for the comparison 10 when absent
+    #[arg(long, value_name = "N", value_parser = parse_speed)]
+    speed: Option<f64>,
     /// What shifts traffic
     #[arg(long, value_enum, default_value = "istio")]
     provider: DemoProvider,
@@ -103,18 +105,32 @@ pub async fn run(args: DemoArgs, log: &LogOptions) -> anyhow::Result<u8> {
         .map_err(|error| CliError::input(error).hint("name another folder with --dir"))?;
     log.init_to(&folder.join("logs/serin.log"))?;
     let printer = Arc::new(Printer::new(output == DemoFormat::Json, verbose));
-    let ok = play((scenario, provider), speed, &folder, kept, printer).await?;
+    let ok = play((scenario, provider), pace(scenario, speed), &folder, kept, printer).await?;
     Ok(if ok { Exit::Done } else { Exit::Failed }.code())
+}
+
+/// How fast everything goes. The comparison is shown at what 20 requests a second and a sample every quarter of the interval are
+/// where time is nobody's.
+fn pace(scenario: Scenario, speed: Option<f64>) -> Pace {
+    let compares = scenario == Scenario::Comparison;
+    let speed = speed.unwrap_or(if compares { 10.0 } else { 30.0 });
+    // Exact: the speed is at most 60.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let crowd = if compares { speed.round() as u32 } else { 1 };
+    let quarter = Duration::from_secs(15).div_f64(speed);
+    Pace { speed, crowd, sample_step: if compares { quarter } else { metrics::sample_step(speed) } }
 }
 
 async fn play(
     (scenario, provider): (Scenario, DemoProvider),
-    speed: f64,
+    pace: Pace,
     dir: &Path,
     kept: bool,
     printer: Arc<Printer>,
 ) -> anyhow::Result<bool> {
-    let traffic = TrafficOptions { programs: crate::loadtest::programs(), ..TrafficOptions::default() };
+    let Pace { speed, crowd, sample_step } = pace;
+    let programs = crate::loadtest::programs();
+    let traffic = TrafficOptions { programs, sample_step, ..TrafficOptions::default() };
     let options = SandboxOptions { dir: dir.to_owned(), speed, traffic, ..SandboxOptions::default() };
     let sandbox = Sandbox::start(options).await.context("failed to start the sandbox")?;
     let settings = settings(&sandbox, speed)?;
@@ -143,7 +159,7 @@ async fn play(
     let users = Arc::new(Users::default());
     let (asking, ingress, stop) = (users.clone(), sandbox.ingress_url().to_owned(), shutdown.clone());
     let asking = tokio::spawn(async move {
-        if let Err(error) = asking.ask(&ingress, stop).await {
+        if let Err(error) = asking.ask(&ingress, crowd, stop).await {
             tracing::error!("the demo has no users: {error}");
         }
     });
@@ -156,6 +172,7 @@ async fn play(
         seen,
         told,
         users,
+        pace,
         printer: printer.clone(),
         status_branch,
         played: Vec::new(),

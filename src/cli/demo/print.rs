@@ -10,7 +10,7 @@ use crate::cli::output::{self, Paint};
 use crate::cli::screen;
 use crate::release::{CheckResult, EventType};
 
-use super::event::{DemoEvent, Played, Shown, Timed};
+use super::event::{Compared, DemoEvent, Played, Shown, Timed, Withdrawn};
 
 /// Cells of the weight bar.
 const BAR_CELLS: usize = 20;
@@ -101,6 +101,7 @@ impl Printer {
             | DemoEvent::Message { kind: EventType::Normal, .. }
             | DemoEvent::Checks { .. }
             | DemoEvent::Waiting { .. }
+            | DemoEvent::Compared(_)
             | DemoEvent::Users { .. }
             | DemoEvent::Expected { .. }
             | DemoEvent::Ended { .. }
@@ -153,6 +154,7 @@ impl Printer {
                 format!("{at}  {}\n", colour.apply(phase, on))
             }
             DemoEvent::Waiting { .. } => String::new(),
+            DemoEvent::Compared(compared) => told(compared),
             DemoEvent::Users { asked, failed } => {
                 format!("          your users saw {failed} of {asked} requests fail\n")
             }
@@ -252,6 +254,19 @@ fn width(text: &str) -> usize {
 fn bar(weight: i64) -> String {
     let filled = usize::try_from(weight.clamp(0, 100)).unwrap_or(0) * BAR_CELLS / 100;
     format!("│{}{}│{weight:>3} %", "█".repeat(filled), "░".repeat(BAR_CELLS - filled))
+}
+
+fn told(compared: &Compared) -> String {
+    let Compared { requests_per_second, interval, sample_step, fixed, comparison, ratio } = compared;
+    let line = |name: &str, Withdrawn { failed_requests, seconds }: &Withdrawn| {
+        format!("          {name:<24} {failed_requests:>5} failed requests, back at 0 % after {seconds:.1} s\n")
+    };
+    format!(
+        "          {requests_per_second} requests a second, a check every {interval} s, a sample every {sample_step} s:\n{}{}\
+        \u{20}         {ratio:.2} of the fixed limits' failed requests\n",
+        line("fixed limits", fixed),
+        line("comparison with primary", comparison)
+    )
 }
 
 fn short(commit: &str) -> &str {

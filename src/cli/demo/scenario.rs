@@ -34,7 +34,9 @@ pub(super) enum Scenario {
     Rollback,
     /// A newer push replaces a release at weight 30
     Supersede,
-    /// All of them, one after the other
+    /// A bad version under fixed limits, then compared with primary
+    Comparison,
+    /// The first three, one after the other
     All,
 }
 
@@ -51,6 +53,7 @@ impl Scenario {
             Self::Success => "success",
             Self::Rollback => "rollback",
             Self::Supersede => "supersede",
+            Self::Comparison => "comparison",
             Self::All => "all",
         }
     }
@@ -60,9 +63,21 @@ impl Scenario {
             Self::Success => "A good version: analysed step by step, then promoted",
             Self::Rollback => "A version that answers 500: rolled back in the cluster and in Git",
             Self::Supersede => "A newer push while a release is at weight 30: the newest wins",
+            Self::Comparison => "A bad version twice: by fixed limits, then compared with primary",
             Self::All => "All scenarios",
         }
     }
+}
+
+/// How fast everything goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Pace {
+    /// Time goes this many times as fast.
+    pub(super) speed: f64,
+    /// Users, each with [`super::users::RATE`] requests a second.
+    pub(super) crowd: u32,
+    /// Time between two samples of the metrics.
+    pub(super) sample_step: Duration,
 }
 
 /// What the scenarios act on.
@@ -74,6 +89,7 @@ pub(super) struct Stage {
     /// Commits that the display has told of.
     pub(super) told: watch::Receiver<BTreeSet<CommitId>>,
     pub(super) users: Arc<Users>,
+    pub(super) pace: Pace,
     pub(super) printer: Arc<Printer>,
     pub(super) status_branch: String,
     /// What was played, for the end.
@@ -105,6 +121,7 @@ impl Stage {
             Scenario::Success => self.success("3.1.1").await?,
             Scenario::Rollback => self.rollback("3.1.2-errors-50").await?,
             Scenario::Supersede => self.supersede("3.1.3", "3.1.4").await?,
+            Scenario::Comparison => self.comparison().await?,
             Scenario::All => anyhow::bail!("`all` is not one scenario"),
         };
         let after = self.users.seen();
@@ -112,7 +129,7 @@ impl Stage {
         self.printer.event(DemoEvent::Users { asked, failed });
         // A version that answers 500 does so to its share of the users; anything else is the release's own fault.
         let ok = ok
-            && (scenario == Scenario::Rollback
+            && (matches!(scenario, Scenario::Rollback | Scenario::Comparison)
                 || self.expect("no user's request failed", failed == 0, &format!("{failed} of {asked}")));
         self.ended(scenario.name(), ok, began);
         self.played.push(Played {
@@ -140,14 +157,25 @@ impl Stage {
         let before = before.context("the Deployment names no tag")?;
         let primary = self.deployment("podinfo-primary").await?;
         let commit = self.push_tag(tag)?;
+        self.put_right(&commit, tag, &before, &primary).await
+    }
+
+    /// A failed release leaves the cluster and Git as they were before its commit.
+    pub(super) async fn put_right(
+        &mut self,
+        commit: &CommitId,
+        tag: &str,
+        before: &str,
+        primary: &Deployment,
+    ) -> anyhow::Result<bool> {
         let pushed = self.repository.read(BRANCH, DEPLOYMENT)?;
-        let ended = self.wait_outcome(&commit).await;
+        let ended = self.wait_outcome(commit).await;
         let mut ok = self.expect("the release failed", ended == Some(OutcomeKind::Failed), &self.now());
-        ok &= self.expect_image("podinfo-primary", &before).await?;
+        ok &= self.expect_image("podinfo-primary", before).await?;
         let unchanged =
             self.deployment("podinfo-primary").await?.metadata.generation == primary.metadata.generation;
         ok &= self.expect("primary was not touched", unchanged, "another generation");
-        let wanted = pushed.replacen(tag, &before, 1);
+        let wanted = pushed.replacen(tag, before, 1);
         let restored = self.wait_file(&wanted).await;
         self.wait_told().await?;
         let found = self.repository.tip(BRANCH)?.map(|tip| tip.subject).unwrap_or_default();
@@ -176,7 +204,7 @@ impl Stage {
         self.push(&format!("Release podinfo {tag}"), |repository| example::set_tag(repository, tag))
     }
 
-    fn push(
+    pub(super) fn push(
         &self,
         subject: &str,
         edit: impl Fn(&Repository) -> Result<Vec<FileEdit>, RepositoryError>,
@@ -186,7 +214,7 @@ impl Stage {
         Ok(commit)
     }
 
-    async fn wait(&mut self, what: &str, done: impl Fn(&Seen) -> bool) -> anyhow::Result<Seen> {
+    pub(super) async fn wait(&mut self, what: &str, done: impl Fn(&Seen) -> bool) -> anyhow::Result<Seen> {
         let wait = self.seen.wait_for(|seen| done(seen));
         let seen = tokio::time::timeout(WAIT_MAX, wait).await;
         let seen = seen.with_context(|| format!("{what} did not come within {} s", WAIT_MAX.as_secs()))?;
@@ -223,7 +251,7 @@ impl Stage {
         false
     }
 
-    async fn deployment(&self, name: &str) -> anyhow::Result<Deployment> {
+    pub(super) async fn deployment(&self, name: &str) -> anyhow::Result<Deployment> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), "test");
         api.get(name).await.with_context(|| format!("failed to read Deployment test/{name}"))
     }
@@ -253,7 +281,7 @@ impl Stage {
         self.expect(&format!("branch {} says {phase}", self.status_branch), recorded, &found)
     }
 
-    fn expect(&self, what: &str, ok: bool, found: &str) -> bool {
+    pub(super) fn expect(&self, what: &str, ok: bool, found: &str) -> bool {
         self.printer.event(DemoEvent::Expected { what: what.to_owned(), ok, found: found.to_owned() });
         ok
     }
@@ -262,7 +290,7 @@ impl Stage {
         self.printer.event(DemoEvent::Ended { name, ok, seconds: began.elapsed().as_secs_f64() });
     }
 
-    fn now(&self) -> String {
+    pub(super) fn now(&self) -> String {
         let seen = self.seen.borrow();
         let waiting = seen.state.as_ref().and_then(|state| state.waiting_on.as_ref());
         let waiting = waiting.map(|waiting| format!(", waiting on {waiting}")).unwrap_or_default();

@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two requests: 20 a second, so that 10 % still gives the canary two.
 const EVERY: Duration = Duration::from_millis(50);
+/// Requests a second of one user.
+pub(super) const RATE: u32 = 20;
 /// A user waits no longer for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -29,17 +31,35 @@ impl Users {
         Seen { asked: self.asked.load(Ordering::Relaxed), failed: self.failed.load(Ordering::Relaxed) }
     }
 
-    /// Asks the ingress until cancelled. One request at a time is enough: an unanswered one is a failed one.
-    pub(super) async fn ask(&self, ingress: &str, shutdown: CancellationToken) -> Result<(), reqwest::Error> {
+    /// Asks the ingress until cancelled, each of `crowd` users one request at a time: an unanswered one is a failed one.
+    pub(super) async fn ask(
+        &self,
+        ingress: &str,
+        crowd: u32,
+        shutdown: CancellationToken,
+    ) -> Result<(), reqwest::Error> {
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
-        let mut ticks = tokio::time::interval(EVERY);
+        let late = |number: u32| EVERY * number / crowd.max(1);
+        let all = (0..crowd).map(|number| self.ask_alone(&client, ingress, late(number), &shutdown));
+        futures::future::join_all(all).await;
+        Ok(())
+    }
+
+    async fn ask_alone(
+        &self,
+        client: &reqwest::Client,
+        ingress: &str,
+        late: Duration,
+        shutdown: &CancellationToken,
+    ) {
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + late, EVERY);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             let answer = tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => return,
                 answer = client.get(ingress).send() => answer,
             };
             self.asked.fetch_add(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::analysis::Verdict;
+use crate::analysis::compare::Notes;
 use crate::cli::output::Paint;
 use crate::cli::screen::{Frame, Row};
 use crate::model::{RollbackFate, RollbackNote};
@@ -88,6 +89,8 @@ fn what_is(view: &View, around: &Around, seen: &History, now: Timestamp, colours
         lines.push(Line::plain("step", format!("{} {step} of {of}, {left}{failed}", bar(step, of))));
     }
     lines.extend(view.checks.iter().map(|result| Line::plain("check", check(result, seen, colours))));
+    let compared = view.comparison.iter().flat_map(Notes::lines);
+    lines.extend(compared.map(|line| Line::plain("compare", line)));
     lines
 }
 

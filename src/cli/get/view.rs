@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::around::Trouble;
 use super::source::SourceView;
 use super::table::age;
+use crate::analysis::compare::Notes;
 use crate::api::annotations::UNRECORDED;
 use crate::api::{AT_RISK, BLOCKED, Canary, CanaryStatus, IGNORED, REBUILT};
 use crate::model::RollbackNote;
@@ -99,6 +100,9 @@ pub(super) struct View {
     pub(super) sources: Vec<SourceView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) checks: Vec<CheckResult>,
+    /// How the comparison with primary stands: what it saw, what it can see, and what is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) comparison: Option<Notes>,
     /// Why the last release failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<String>,
@@ -164,6 +168,7 @@ impl View {
             pods: Vec::new(),
             sources: Vec::new(),
             checks: Vec::new(),
+            comparison: None,
             cause: None,
             since: None,
             events: Vec::new(),
@@ -284,6 +289,7 @@ impl View {
                     SignedDuration::try_from(left).ok().filter(|_| !release.paused)
                 });
                 self.checks = release.checks();
+                self.comparison = release.comparison.map(|comparing| comparing.notes);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::analysis::compare::Notes;
 use crate::api::ObjectState;
 use crate::cli::screen::{Frame, Row};
 use crate::model::RollbackFate;
@@ -91,6 +92,8 @@ fn evidence(view: &View, around: &Around, now: Timestamp) -> Vec<String> {
         let value = check.value.map_or_else(|| "no value".to_owned(), |value| format!("{value:.2}"));
         format!("check {}: {value}, the limit is {}: {}", check.name, check.limit, check.verdict.as_str())
     }));
+    let compared = view.comparison.iter().flat_map(Notes::lines);
+    points.extend(compared.map(|line| format!("comparison with primary: {line}")));
     if let Some(note) = &view.rollback {
         points.push(match &note.fate {
             RollbackFate::Made { commit } => format!("Git was put back by {} on {}", commit.short(), note.branch),

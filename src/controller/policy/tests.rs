@@ -112,6 +112,22 @@ fn built_in_metrics_want_ten_requests_and_others_what_they_say() {
 }
 
 #[test]
+fn alerts_are_a_check_that_none_of_them_fires() {
+    let metrics = |alerts: &str| json!({"analysis": {"metrics": [{"name": "calm", "alerts": alerts}]}});
+    let policy = compiled(metrics("severity=\"critical\", namespace=\"{{ namespace }}\""), 1.0).unwrap();
+    let check = nth(&policy.watch.checks, 0);
+    let matchers = "severity=\"critical\", namespace=\"{{ namespace }}\"";
+    let query = format!("count(ALERTS{{alertstate=\"firing\", {matchers}}}) or vector(0)");
+    assert_eq!(check.source, CheckSource::Query(query));
+    assert_eq!(check.condition, Condition::Range(Range { min: None, max: Some(0.0) }));
+    assert!(!check.own_window);
+    for wrong in ["", "{severity=\"critical\"}"] {
+        let error = compiled(metrics(wrong), 1.0).unwrap_err().to_string();
+        assert!(error.starts_with("spec.analysis.metrics[0].alerts names no alerts"), "{error}");
+    }
+}
+
+#[test]
 fn a_target_is_the_same_by_whatever_version_it_was_served() {
     for version in ["apps/v1", "apps/v1beta2", "extensions/v1beta1"] {
         compiled(json!({"targetRef": {"apiVersion": version}}), 1.0).unwrap();

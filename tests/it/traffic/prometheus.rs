@@ -66,6 +66,7 @@ async fn a_real_prometheus_agrees() {
         })
         .await;
     }
+    super::counters::agree(&world.traffic.metrics_url, &prometheus).await;
     stop.cancel();
     drop(client.await);
     real.kill().await.unwrap();

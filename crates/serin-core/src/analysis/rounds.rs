@@ -364,7 +364,9 @@ impl Rounds {
                 Verdict::Misconfigured | Verdict::Few => counts == OnMissing::Fail,
                 _ => mode == Mode::Moving,
             };
-            if repeats || before != Some(judged.verdict) {
+            // Nobody waits for the verdict: what is few holds nothing up.
+            let is_quiet = judged.verdict == Verdict::Few && counts == OnMissing::Hold && mode == Mode::Waiting;
+            if !is_quiet && (repeats || before != Some(judged.verdict)) {
                 tally.news.push(news.clone());
             }
             match (counts, judged.verdict) {

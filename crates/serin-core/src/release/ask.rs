@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::analysis::compare::{History, LookAt, Looked};
 use crate::analysis::{Check, Hook, HookReply, Key, Measurement, Reading, Requests};
 use crate::model::{ReleaseId, told};
 
@@ -62,6 +63,22 @@ pub enum QuestionKey {
     Requests(MetricKey),
     /// Whether the metric providers are there.
     Providers(Tick),
+    /// What the router has counted since the last look.
+    Compare(LookKey),
+    /// Primary's past.
+    History(ReleaseId),
+}
+
+/// Identifies a look at the counters of both sides. What it asks for follows from where the one before ended, so it is another one
+/// when that is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LookKey {
+    /// The release.
+    pub release: ReleaseId,
+    /// Which look.
+    pub look: u32,
+    /// Up to where the looks before have counted, in milliseconds since the epoch.
+    pub since: i64,
 }
 
 /// Something to find out, concurrently and outside the loop.
@@ -99,6 +116,22 @@ pub enum Question {
         /// The checks whose providers are meant.
         checks: Vec<Check>,
     },
+    /// Read the counters of both sides.
+    Compare {
+        /// Its identity.
+        key: LookKey,
+        /// What is asked for.
+        look: Box<LookAt>,
+    },
+    /// Read what primary did before a release.
+    History {
+        /// The release.
+        release: ReleaseId,
+        /// Up to when.
+        until: Timestamp,
+        /// How far back from there.
+        window: Duration,
+    },
 }
 
 impl Question {
@@ -109,6 +142,8 @@ impl Question {
             Self::Hook { key, .. } => QuestionKey::Hook(key.clone()),
             Self::Requests { key, .. } => QuestionKey::Requests(key.clone()),
             Self::Providers { key, .. } => QuestionKey::Providers(key.clone()),
+            Self::Compare { key, .. } => QuestionKey::Compare(key.clone()),
+            Self::History { release, .. } => QuestionKey::History(release.clone()),
         }
     }
 
@@ -119,6 +154,7 @@ impl Question {
             Self::Hook { hook, .. } => &hook.name,
             Self::Requests { .. } => "the router's counters",
             Self::Providers { .. } => "metric providers",
+            Self::Compare { .. } | Self::History { .. } => "the comparison with primary",
         }
     }
 }
@@ -160,6 +196,10 @@ pub enum Answer {
     Requests(MetricKey, Requests),
     /// The providers are there, or the first error in words.
     Providers(Tick, Result<(), ProviderFault>),
+    /// What was counted, or why nobody knows, in words.
+    Compare(LookKey, Result<Looked, String>),
+    /// What primary did, or why nobody knows, in words.
+    History(ReleaseId, Result<History, String>),
 }
 
 impl Answer {
@@ -170,6 +210,8 @@ impl Answer {
             Self::Hook(key, _) => QuestionKey::Hook(key.clone()),
             Self::Requests(key, _) => QuestionKey::Requests(key.clone()),
             Self::Providers(key, _) => QuestionKey::Providers(key.clone()),
+            Self::Compare(key, _) => QuestionKey::Compare(key.clone()),
+            Self::History(release, _) => QuestionKey::History(release.clone()),
         }
     }
 }
@@ -193,6 +235,8 @@ impl Answer {
             }
             Self::Requests(key, found) => Self::Requests(key, found.map_err(told)),
             Self::Providers(key, found) => Self::Providers(key, found.map_err(ProviderFault::told)),
+            Self::Compare(key, found) => Self::Compare(key, found.map_err(told)),
+            Self::History(release, found) => Self::History(release, found.map_err(told)),
         }
     }
 }
@@ -239,6 +283,22 @@ impl Answers {
         })
     }
 
+    /// What the router has counted.
+    pub(super) fn looked(&self, wanted: &LookKey) -> Option<&Result<Looked, String>> {
+        self.0.iter().find_map(|answer| match answer {
+            Answer::Compare(key, found) if key == wanted => Some(found),
+            _ => None,
+        })
+    }
+
+    /// Primary's past.
+    pub(super) fn history(&self, wanted: &ReleaseId) -> Option<&Result<History, String>> {
+        self.0.iter().find_map(|answer| match answer {
+            Answer::History(release, found) if release == wanted => Some(found),
+            _ => None,
+        })
+    }
+
     /// Whether there is an answer.
     pub(super) fn has(&self, question: &Question) -> bool {
         match question {
@@ -246,6 +306,8 @@ impl Answers {
             Question::Hook { key, .. } => self.hook(key).is_some(),
             Question::Requests { key, .. } => self.requests(key).is_some(),
             Question::Providers { key, .. } => self.providers(key).is_some(),
+            Question::Compare { key, .. } => self.looked(key).is_some(),
+            Question::History { release, .. } => self.history(release).is_some(),
         }
     }
 }

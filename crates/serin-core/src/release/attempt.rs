@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::compare::Comparing;
 use crate::analysis::{RoundsRun, Verdict};
 use crate::model::{Digest, ReleaseId, Revision, Routing, after, between};
 
@@ -37,6 +38,9 @@ pub struct Release {
     /// The rounds of checks: open whenever users are exposed to the revision, whatever else goes on.
     #[serde(default)]
     pub watch: RoundsRun,
+    /// The comparison with primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Box<Comparing>>,
     /// The round that has to pass before a step that waits for one is done.
     #[serde(default)]
     pub awaited: u32,
@@ -170,6 +174,7 @@ impl Release {
             recheck: false,
             clock: StepClock::new(now),
             watch: RoundsRun::new(now),
+            comparison: None,
             awaited: 0,
             routing,
             shown_since: None,
@@ -206,6 +211,16 @@ impl Release {
     /// Whether users meet the revision, as far as it was intended.
     pub fn is_exposed(&self) -> bool {
         self.routing.exposes()
+    }
+
+    /// Whether the candidate may be compared with primary: users meet it, and primary is what it was.
+    pub(super) fn is_compared(&self) -> bool {
+        let is_before = match self.stage {
+            Stage::Confirming | Stage::ScalingUp { .. } | Stage::Preparing => false,
+            Stage::Analysing | Stage::ConfirmingPromotion => true,
+            Stage::Promoting { .. } | Stage::Restoring { .. } | Stage::Ending { .. } => false,
+        };
+        is_before && self.is_exposed()
     }
 
     /// Whether rounds of checks watch over it: whenever users meet the revision, and where a step waits for a round.

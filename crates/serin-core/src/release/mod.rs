@@ -29,7 +29,9 @@ mod words;
 
 pub use action::Action;
 pub use affinity::{CookieShape, Stickiness};
-pub use ask::{Answer, Answers, Counter, HookKey, MetricKey, ProviderFault, Question, QuestionKey, Tick, ask};
+pub use ask::{
+    Answer, Answers, Counter, HookKey, LookKey, MetricKey, ProviderFault, Question, QuestionKey, Tick, ask,
+};
 pub use attempt::{Cause, CheckResult, End, Progress, RefusedRoute, Release, Stage, StepClock};
 pub use observed::{
     AutoscalerObserved, Count, Deleting, Hold, Limits, Observed, Obstacle, Readiness, Request, RouteObserved,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::compare::Comparison;
 use crate::analysis::{Hook, HookKind, Keyed, Rounds};
 use crate::model::{Cookie, Digest, NamespacedName, ReleaseId, Routing, Sticky};
 
@@ -35,6 +36,8 @@ pub struct Policy {
     pub stickiness: Option<Stickiness>,
     /// The rounds of checks that are open whenever users are exposed.
     pub watch: Rounds,
+    /// The comparison with primary beside them; `None` where nothing is compared.
+    pub comparison: Option<Comparison>,
     /// Outgoing webhooks of the steps; those of the rounds are theirs.
     pub hooks: Keyed<Hook>,
     /// What promotion means.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::analysis::compare::{Comparing, Comparison, Looked};
 use crate::analysis::{self, Answered, Hook, HookKind, HookReply, Key, Measurement, Mode, Requests, Subject};
 use crate::model::{Digest, ReleaseId, after};
 
-use super::ask::{Counter, HookKey, MetricKey, ProviderFault, Question, Tick};
+use super::ask::{Counter, HookKey, LookKey, MetricKey, ProviderFault, Question, Tick};
 use super::attempt::{Release, Stage};
 use super::observed::Observed;
 use super::outcome::OutcomeKind;
@@ -16,6 +17,9 @@ use super::state::{Phase, State};
 
 /// Longest wait for the providers to show that they are there.
 const PROVIDERS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is said of a look that nobody answered.
+pub(super) const NO_ANSWER: &str = "no answer in time";
 
 /// A question, answered or not.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +96,14 @@ impl Open {
         Some(Called { hook, reply: self.reply(observed.answers.hook(key), now) })
     }
 
+    /// What became of a look at the counters by `now`.
+    pub(super) fn looked<'a>(&self, observed: &'a Observed, now: Timestamp) -> Reply<'a, Result<Looked, String>> {
+        match &self.question {
+            Question::Compare { key, .. } => self.reply(observed.answers.looked(key), now),
+            _ => Reply::Late,
+        }
+    }
+
     fn accepted(&self, observed: &Observed, now: Timestamp) -> bool {
         self.called(observed, now).is_some_and(|called| called.accepts())
     }
@@ -150,6 +162,7 @@ pub(super) fn of_phase(policy: &Policy, observed: &Observed, state: &State, now:
         Phase::Releasing(release) => {
             let mut open = of_steps(policy, observed, release, now);
             open.extend(of_watch(policy, observed, release, now));
+            open.extend(of_comparison(policy, observed, release, now));
             open
         }
     }
@@ -270,6 +283,36 @@ pub(super) fn of_watch(policy: &Policy, observed: &Observed, release: &Release, 
     let turn = policy.watch.advance(release.watch.clone(), &answers, mode(policy, observed, release), now);
     let phase = release.stage.flagger_phase();
     turn.asks.into_iter().filter_map(|ask| of_round(policy, &answers, ask, phase)).collect()
+}
+
+/// Questions of the comparison with primary: its past, once, and then a look whenever one is due.
+pub(super) fn of_comparison(policy: &Policy, observed: &Observed, release: &Release, now: Timestamp) -> Vec<Open> {
+    let (Some(plan), Some(run)) = (&policy.comparison, &release.comparison) else { return Vec::new() };
+    if run.history.is_none() {
+        return vec![of_past(plan, observed, release, now)];
+    }
+    of_look(plan, run, observed, release, now).into_iter().collect()
+}
+
+/// What primary did before the release began.
+pub(super) fn of_past(plan: &Comparison, observed: &Observed, release: &Release, now: Timestamp) -> Open {
+    let (id, until) = (release.id.clone(), release.started);
+    let question = Question::History { release: id, until, window: plan.history };
+    Open::new(question, until, plan.patience, (observed, now))
+}
+
+/// The look that is due.
+pub(super) fn of_look(
+    plan: &Comparison,
+    run: &Comparing,
+    observed: &Observed,
+    release: &Release,
+    now: Timestamp,
+) -> Option<Open> {
+    let due = run.due.filter(|due| now >= *due && release.is_compared())?;
+    let key = LookKey { release: release.id.clone(), look: run.look, since: run.evidence.up_to };
+    let look = Box::new(run.look_at(plan, now));
+    Some(Open::new(Question::Compare { key, look }, due, plan.patience, (observed, now)))
 }
 
 fn of_round(policy: &Policy, answers: &OfRun<'_>, ask: analysis::Ask, phase: &str) -> Option<Open> {

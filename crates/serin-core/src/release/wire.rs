@@ -76,7 +76,7 @@ fn weights_become_routings(state: &mut Value) {
 }
 
 /// Version 2 called a release superseded that nothing came after: what primary runs was wanted again. It knew no verdicts of too
-/// few samples and no stretched windows, held no revision back and refused none by hand, all of which version 3 may be without.
+/// few samples, no stretched windows and no comparison, held no revision back and refused none by hand, all of which version 3 may be without.
 fn withdrawn_is_not_superseded(state: &mut Value) {
     let rests = state["phase"]["name"] == "idle" && state["phase"]["last"] == "Superseded";
     let is_promoted = state["lastApplied"].is_string()

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serin_core::analysis::Reading;
+use serin_core::analysis::compare::Standing;
 use serin_core::model::Routing;
 use serin_core::release::{HookKind, OutcomeKind, Policy, PolicyStep, RouteObserved};
 
 use super::policies::{add_hook, check, hook};
-use super::world::{Reaction, World, digest, plain_policy};
+use super::world::{Counters, Reaction, World, digest, plain_policy, plan};
 
 /// What happens after the initialization; the second argument lets time pass.
 type Story = fn(&mut World, &mut dyn FnMut(&mut World, u64));
@@ -114,6 +115,22 @@ fn a_supersede_survives_death_anywhere() {
             advance(world, 600);
         },
         OutcomeKind::Succeeded,
+    );
+}
+
+/// Looks are not written: after each death the cells are read again, and the evidence and the words are the same.
+#[test]
+fn a_comparison_survives_death_anywhere() {
+    dies_anywhere(
+        |world, advance| {
+            world.policy.comparison = Some(plan(Standing::Enforces));
+            world.counters = Counters { canary: 0.06, primary: 0.002, ..Counters::default() };
+            world.push("v2");
+            advance(world, 600);
+            let message = world.state.last_outcome.as_ref().and_then(|outcome| outcome.cause.clone());
+            assert!(message.is_some_and(|cause| cause.message.contains("evidence")));
+        },
+        OutcomeKind::Failed,
     );
 }
 

@@ -89,7 +89,9 @@ impl History {
                 Question::Metric { .. }
                 | Question::Hook { .. }
                 | Question::Requests { .. }
-                | Question::Providers { .. },
+                | Question::Providers { .. }
+                | Question::Compare { .. }
+                | Question::History { .. },
                 _,
             ) => {}
         }

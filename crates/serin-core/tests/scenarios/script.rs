@@ -5,6 +5,7 @@
 //! | `set interval=1m threshold=5 deadline=2m drain=5s hold=10 samples=10` | policy numbers |
 //! | `steps 10 analyse 20 analyse pause:5m pause` | the policy's steps |
 //! | `check NAME min=99 max=500 window=30s nodata=hold error=hold samples=10 few=fail as=LABEL` | a metric check; `window-of-its-own=1m` |
+//! | `compare enforce rate=20 canary=0.5 primary=0.001 past=6h` | the comparison, and what the router counts; `advise`, `off` |
 //! | `webhook NAME KIND LABEL` | a webhook; without a label `metric` and `hook` below know both by their names |
 //! | `skip-analysis on`, `suspend on`, `promotion switch-stable`, `stamps off` | switches |
 //! | `push v2`, `push-again v2`, `edit v2`, `delete target`, `delete canary`, `delete namespace` | Git, or somebody by hand |
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serin_core::analysis::compare::Standing;
 use serin_core::analysis::{Condition, Reading};
 use serin_core::model::{NamespacedName, Projected, RollbackFate, RollbackNote, Routing, Rule, Split};
 use serin_core::release::{
@@ -37,7 +39,7 @@ use serin_core::release::{
 };
 
 use super::policies::add_hook;
-use super::world::{Reaction, Round, World, digest, plain_policy};
+use super::world::{Reaction, Round, World, digest, plain_policy, plan};
 
 /// Names of revisions that scenarios use; digests are written by these names in transcripts.
 const REVISIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
@@ -168,6 +170,7 @@ impl Player {
             }
             "steps" => policy.steps = rest.split_whitespace().map(policy_step).collect(),
             "check" => policy.watch.checks.push(check(rest)),
+            "compare" => compare(world, rest),
             "webhook" => add_hook(policy, hook(rest)),
             "promotion" => policy.promotion = Promotion::SwitchStable,
             "stamps" => world.stamps = rest == "on",
@@ -462,6 +465,26 @@ fn check(text: &str) -> Check {
     }
     check.condition = Condition::Range(range);
     check
+}
+
+fn compare(world: &mut World, text: &str) {
+    let (mode, rest) = text.split_once(' ').unwrap_or((text, ""));
+    world.policy.comparison = match mode {
+        "off" => None,
+        "advise" => Some(plan(Standing::Advises)),
+        "enforce" => Some(plan(Standing::Enforces)),
+        other => panic!("unknown mode {other}"),
+    };
+    let counters = &mut world.counters;
+    for (key, value) in pairs(rest) {
+        match key {
+            "rate" => counters.rate = value.parse().unwrap(),
+            "canary" => counters.canary = value.parse().unwrap(),
+            "primary" => counters.primary = value.parse().unwrap(),
+            "past" => counters.past = duration(value).as_secs(),
+            other => panic!("unknown key {other}"),
+        }
+    }
 }
 
 fn template(label: &str) -> CheckSource {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use serin_core::analysis::compare::{Cell, Comparing, Counts, Evidence, Guard, History, Noise, Notes, Share};
 use serin_core::analysis::{Judged, Known, Passed, RoundsRun, Trouble, Verdict};
 use serin_core::model::{
     Affinity, Cookie, Quarantined, ReleaseId, Remembered, RollbackFate, RollbackNote, Routing, Rule, Split, Sticky,
@@ -97,6 +98,36 @@ fn watch() -> RoundsRun {
     }
 }
 
+/// Evidence of two scrapes, one of which carries it.
+fn comparing() -> Comparing {
+    let counts = |canary_failed| Counts { canary: 10.0, canary_failed, primary: 90.0, primary_failed: 1.0 };
+    let mut evidence = Evidence::since(0);
+    evidence.take(vec![Cell::new(0, 15, counts(3.0)), Cell::new(15, 30, counts(0.0))], Guard::Scrape, 1.0);
+    let noise = Noise { factor: 3.5, failures: 7.0, covered: 3_600, pods: 2 };
+    let notes = Notes {
+        saw: "saw".into(),
+        sees: "sees".into(),
+        noise: "clumps".into(),
+        advises: Some("why".into()),
+        share: Some("off".into()),
+    };
+    Comparing {
+        history: Some(History { noise, rate: 20.0, failed: 0.001 }),
+        look: 4,
+        due: Some(at(20)),
+        evidence,
+        step: 15_000,
+        observers: vec!["istio-system/gateway-1".into()],
+        left_out: 2,
+        share: Share::default(),
+        skipped: 90_000,
+        begun: Some(at(19)),
+        notes,
+        told: true,
+        trouble: Some("why".into()),
+    }
+}
+
 fn release(stage: Stage) -> Phase {
     Phase::Releasing(Box::new(Release {
         id: id(),
@@ -108,6 +139,7 @@ fn release(stage: Stage) -> Phase {
         recheck: true,
         clock: StepClock { number: 5, opened: at(9), due: at(10), asked: Some(at(11)) },
         watch: watch(),
+        comparison: Some(Box::new(comparing())),
         awaited: 3,
         routing: routing(),
         shown_since: Some(at(12)),

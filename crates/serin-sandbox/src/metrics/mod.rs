@@ -8,7 +8,7 @@ pub mod promql;
 mod sampler;
 mod store;
 
-pub use sampler::{SAMPLE_STEP, run as run_sampler};
+pub use sampler::{SAMPLE_STEP, run as run_sampler, sample_step};
 pub use store::{Labels, SeriesId, Store, StoreError};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -11,8 +11,8 @@ pub type Labels = BTreeMap<String, String>;
 
 /// History kept; every window in use is far shorter (Flagger's default is one minute).
 const RETENTION: Duration = Duration::from_secs(15 * 60);
-/// Series kept: some 30 workloads with a histogram for each of a dozen codes, twice.
-const SERIES_MAX: usize = 20_000;
+/// Series kept: some 400 pods with two histograms for each of two codes. A pod's series stay when it goes.
+const SERIES_MAX: usize = 40_000;
 
 /// Names a series in its store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -142,7 +142,15 @@ impl Mesh {
         let mut attempt = 1;
         loop {
             let Some(endpoint) = self.endpoint(service, *port, &tried) else {
-                self.count(entry, service, None, None, Some(Failure::NoHealthyUpstream), 503, Duration::ZERO);
+                self.count(
+                    entry,
+                    service,
+                    None,
+                    (None, None),
+                    Some(Failure::NoHealthyUpstream),
+                    503,
+                    Duration::ZERO,
+                );
                 return local(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream");
             };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -226,8 +234,8 @@ impl Mesh {
         if let (Some((workload, pod)), Outcome::Answered(_)) = (&workload, &outcome) {
             self.telemetry.answered(workload, pod, code, took);
         }
-        let workload = workload.as_ref().map(|(workload, _)| workload);
-        self.count(entry, service, workload, Some(&endpoint.ip), failure, code, took);
+        let (name, workload) = workload.as_ref().map(|(workload, name)| (name.as_str(), workload)).unzip();
+        self.count(entry, service, workload, (Some(&endpoint.ip), name), failure, code, took);
         outcome
     }
 
@@ -240,12 +248,12 @@ impl Mesh {
         entry: Entry<'_>,
         service: &NamespacedName,
         workload: Option<&Workload>,
-        pod: Option<&str>,
+        (pod, name): (Option<&str>, Option<&str>),
         failure: Option<Failure>,
         code: u16,
         took: Duration,
     ) {
-        self.telemetry.attempt(&Attempt { entry, service, workload, pod, code, failure, took });
+        self.telemetry.attempt(&Attempt { entry, service, workload, pod, name, code, failure, took });
     }
 }
 

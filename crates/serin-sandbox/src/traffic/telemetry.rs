@@ -36,6 +36,10 @@ const BOUNDS_S: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 /// Failed attempts remembered in detail; enough to see what went wrong first and last in a test.
 const FAILED_MAX: usize = 1_000;
 const UNKNOWN: &str = "unknown";
+/// The pod of the ingress gateway, as its proxy's metrics name it.
+const INGRESS: (&str, &str) = ("istio-system", "istio-ingressgateway-0");
+/// The pod that stands for all clients of a namespace: who they are nobody knows.
+const CLIENT: &str = "clients-0";
 
 /// What a pod belongs to, as Istio names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,7 +102,10 @@ pub(super) struct Attempt<'a> {
     pub(super) entry: Entry<'a>,
     pub(super) service: &'a NamespacedName,
     pub(super) workload: Option<&'a Workload>,
+    /// The pod's address.
     pub(super) pod: Option<&'a str>,
+    /// The pod's name.
+    pub(super) name: Option<&'a str>,
     /// The status code that the client's proxy saw.
     pub(super) code: u16,
     pub(super) failure: Option<Failure>,
@@ -108,6 +115,8 @@ pub(super) struct Attempt<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     reporter: &'static str,
+    /// The pod whose proxy counts: namespace and name.
+    proxy: (String, String),
     is_ingress: bool,
     service: NamespacedName,
     workload: Option<Workload>,
@@ -157,7 +166,7 @@ impl Telemetry {
 
     /// Counts an attempt on both sides; on the pod's side only if it was reached.
     pub(super) fn attempt(&self, attempt: &Attempt<'_>) {
-        let Attempt { entry, service, workload, pod, code, failure, took } = *attempt;
+        let Attempt { entry, service, workload, pod, name, code, failure, took } = *attempt;
         match failure {
             None => self.counts.lock().unwrap_or_else(PoisonError::into_inner).attempts += 1,
             Some(failure) => self.record(FailedAttempt {
@@ -167,15 +176,20 @@ impl Telemetry {
                 pod: pod.map(str::to_owned),
             }),
         }
-        let key = |reporter, code, flags| Key {
+        let key = |reporter, proxy, code, flags| Key {
             reporter,
+            proxy,
             is_ingress: matches!(entry, Entry::Ingress),
             service: service.clone(),
             workload: workload.cloned(),
             code,
             flags,
         };
-        self.count(key("source", code, flags(failure)), took);
+        let client = match entry {
+            Entry::Ingress => (INGRESS.0.to_owned(), INGRESS.1.to_owned()),
+            Entry::Mesh { namespace, .. } => (namespace.to_owned(), CLIENT.to_owned()),
+        };
+        self.count(key("source", client, code, flags(failure)), took);
         let seen_by_pod = match failure {
             None | Some(Failure::ServerError) => Some((code, "-")),
             // To the pod's proxy the client went away.
@@ -183,8 +197,9 @@ impl Telemetry {
             Some(Failure::ConnectionReset) => Some((503, "UC")),
             Some(Failure::NoRoute | Failure::NoHealthyUpstream | Failure::ConnectionRefused) => None,
         };
-        if let (Some((code, flags)), Some(_)) = (seen_by_pod, workload) {
-            self.count(key("destination", code, flags), took);
+        if let (Some((code, flags)), Some(workload)) = (seen_by_pod, workload) {
+            let server = (workload.namespace.clone(), name.unwrap_or_default().to_owned());
+            self.count(key("destination", server, code, flags), took);
         }
     }
 
@@ -292,7 +307,7 @@ fn family_of<K: Eq + std::hash::Hash>(
 }
 
 fn labels(key: &Key) -> Labels {
-    let Key { reporter, is_ingress, service, workload, code, flags } = key;
+    let Key { reporter, proxy, is_ingress, service, workload, code, flags } = key;
     let (source, source_namespace) =
         if *is_ingress { ("istio-ingressgateway", "istio-system") } else { (UNKNOWN, UNKNOWN) };
     let (name, namespace) = workload
@@ -300,6 +315,8 @@ fn labels(key: &Key) -> Labels {
         .map_or((UNKNOWN, UNKNOWN), |workload| (workload.name.as_str(), workload.namespace.as_str()));
     [
         ("reporter", (*reporter).to_owned()),
+        ("namespace", proxy.0.clone()),
+        ("pod", proxy.1.clone()),
         ("source_workload", source.to_owned()),
         ("source_workload_namespace", source_namespace.to_owned()),
         ("destination_workload", name.to_owned()),

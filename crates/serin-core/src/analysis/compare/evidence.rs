@@ -34,6 +34,16 @@ const REST: f64 = 10.0;
 /// Failed requests of the candidate below which nothing is concluded.
 pub const FAILURES_MIN: f64 = 5.0;
 
+/// What is kept of sums of gains and of interpolated counts: digits that JSON brings back as they were written, and far more than
+/// anything is known to.
+const GAIN_DIGITS: f64 = 1e9;
+const COUNT_DIGITS: f64 = 1e3;
+
+/// The value with so many digits: whole thousandths, millionths, …
+pub(super) fn kept(value: f64, digits: f64) -> f64 {
+    (value * digits).round() / digits
+}
+
 /// Requests of both sides and how many of them failed. Counts are whole unless they were interpolated.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Counts {
@@ -52,6 +62,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// As they are stored.
+    fn kept(self) -> Self {
+        let Self { canary, canary_failed, primary, primary_failed } = self;
+        let [canary, canary_failed, primary, primary_failed] =
+            [canary, canary_failed, primary, primary_failed].map(|count| kept(count, COUNT_DIGITS));
+        Self { canary, canary_failed, primary, primary_failed }
+    }
+
     /// The sum of both.
     pub fn add(&mut self, other: &Self) {
         self.canary += other.canary;
@@ -130,7 +148,7 @@ impl Gains {
     }
 
     fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine += theirs);
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine = kept(*mine + theirs, GAIN_DIGITS));
     }
 
     fn without(&self, other: &Self) -> Self {
@@ -211,21 +229,33 @@ impl Evidence {
         Self { up_to: since, ..Self::default() }
     }
 
-    /// Takes cells in the order of their ends, those whose time has not been counted; whether the evidence sufficed after one of
-    /// them. It grows by the candidate's failures only, so nothing else is asked for it.
+    /// Takes cells in the order of their ends, those whose time has not been counted, up to the first after which the evidence
+    /// suffices: whenever somebody looks, it is decided by the same ones. Whether it does. It grows by the candidate's failures only,
+    /// so nothing else is asked for it.
     pub fn take(&mut self, cells: Vec<Cell>, guard: Guard, noise: f64) -> bool {
         let counted = self.up_to;
-        let mut fails = false;
         for cell in cells.into_iter().filter(|cell| cell.end > counted) {
             self.up_to = self.up_to.max(cell.end);
             let failed = cell.canary_failed() > 0.0;
             self.add(cell, guard);
-            fails |= failed && self.reached(noise).fails();
+            if failed && self.reached(noise).fails() {
+                return true;
+            }
         }
-        fails
+        false
+    }
+
+    /// Takes all of them, whatever they come to.
+    pub fn take_all(&mut self, cells: Vec<Cell>, guard: Guard) {
+        let counted = self.up_to;
+        for cell in cells.into_iter().filter(|cell| cell.end > counted) {
+            self.up_to = self.up_to.max(cell.end);
+            self.add(cell, guard);
+        }
     }
 
     fn add(&mut self, cell: Cell, guard: Guard) {
+        let cell = Cell { strata: cell.strata.into_iter().map(Counts::kept).collect(), ..cell };
         let gains = cell.gains();
         self.gains.add(&gains);
         self.count(&cell);
@@ -238,10 +268,14 @@ impl Evidence {
     fn count(&mut self, cell: &Cell) {
         for counts in cell.strata.iter().filter(|counts| counts.canary > 0.0 && counts.primary > 0.0) {
             self.seen.add(counts);
+            self.seen = self.seen.kept();
             let Counts { canary, canary_failed, primary, primary_failed } = *counts;
             let all = canary + primary;
-            self.ratio.0 += canary_failed * (primary - primary_failed) / all;
-            self.ratio.1 += primary_failed * (canary - canary_failed) / all;
+            let (odds, against) = self.ratio;
+            self.ratio = (
+                kept(odds + canary_failed * (primary - primary_failed) / all, COUNT_DIGITS),
+                kept(against + primary_failed * (canary - canary_failed) / all, COUNT_DIGITS),
+            );
         }
     }
 

@@ -128,15 +128,15 @@ fn no_time_is_counted_twice_and_what_is_read_again_after_a_crash_makes_the_same_
         })
         .collect();
     let mut whole = Evidence::since(0);
-    whole.take(cells.clone(), Guard::Scrape, 1.0);
+    whole.take_all(cells.clone(), Guard::Scrape);
     for crash in 0..cells.len() {
         let mut stored = Evidence::since(0);
-        stored.take(cells[..crash].to_vec(), Guard::Scrape, 1.0);
+        stored.take_all(cells[..crash].to_vec(), Guard::Scrape);
         let stored = serde_json::to_value(&stored).and_then(serde_json::from_value);
         let mut again: Evidence = stored.unwrap_or_default();
         // The same samples once more, and looks that overlap.
-        again.take(cells[..crash].to_vec(), Guard::Scrape, 1.0);
-        again.take(cells[crash / 2..].to_vec(), Guard::Scrape, 1.0);
+        again.take_all(cells[..crash].to_vec(), Guard::Scrape);
+        again.take_all(cells[crash / 2..].to_vec(), Guard::Scrape);
         let (found, expected) = (again.reached(1.0), whole.reached(1.0));
         assert!(is_near(found.total, expected.total) && is_near(found.rest, expected.rest), "{crash}");
         assert_eq!((again.up_to, again.seen), (whole.up_to, whole.seen));

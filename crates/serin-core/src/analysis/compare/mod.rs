@@ -10,12 +10,16 @@
 mod cells;
 mod evidence;
 mod noise;
+mod run;
+mod share;
 mod sight;
 mod windows;
 
 pub use cells::{Looked, OBSERVERS_MAX, Part, Series, paired};
 pub use evidence::{Cell, Counts, Evidence, FAILURES_MIN, Guard, LIMIT, Reached};
 pub use noise::{Block, GUESS, HISTORY, HISTORY_FAILURES, Noise, noise};
+pub use run::{Comparing, Comparison, Counted, History, LookAt, Notes, Standing};
+pub use share::Share;
 pub use sight::{Stage, seen_from};
 pub use windows::windowed;
 

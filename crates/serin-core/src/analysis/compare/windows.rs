@@ -56,7 +56,7 @@ pub fn windowed(series: &[Series], known: &[String], since: i64, speed: f64) -> 
 
 /// The length of a window in milliseconds.
 #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a few seconds")]
-fn grid(speed: f64) -> i64 {
+pub(super) fn grid(speed: f64) -> i64 {
     ((WINDOW as f64 / speed.max(1.0)) as i64).max(1)
 }
 

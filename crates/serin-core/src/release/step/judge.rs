@@ -93,7 +93,7 @@ pub(super) fn threshold_reached(cx: &mut Context<'_>, release: &mut Release, lim
 }
 
 /// While primary is being changed it gets its last good template back first.
-fn fail(cx: &Context<'_>, release: &mut Release, message: String) {
+pub(super) fn fail(cx: &Context<'_>, release: &mut Release, message: String) {
     let cause = Cause { message };
     match release.stage {
         Stage::Promoting { .. } => release.stage = Stage::Restoring { since: cx.now, cause },

@@ -7,6 +7,7 @@
 mod analyse;
 mod capacity;
 mod commands;
+mod compare;
 mod context;
 mod deletion;
 mod edit;

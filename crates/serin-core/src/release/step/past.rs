@@ -38,8 +38,9 @@ fn of_release(release: &mut Release, now: Timestamp) {
         plan: _,
         recheck: _,
         clock,
-        // The rounds see to their own windows.
+        // The rounds see to their own windows, the comparison to its looks.
         watch: _,
+        comparison: _,
         awaited: _,
         routing: _,
         shown_since,

@@ -44,6 +44,8 @@ fn lasting(state: &State) -> State {
 fn forget(release: &mut Release) {
     let never = Timestamp::UNIX_EPOCH;
     release.shown_since = None;
+    // Looks count again what was not written, from the same samples.
+    release.comparison = None;
     release.clock = StepClock::new(never);
     (release.ready_since, release.primary_ready_since, release.serving) = (None, None, 0);
     match &mut release.stage {

@@ -3,7 +3,7 @@
 use crate::release::attempt::{Release, Stage};
 
 use super::context::{Context, Next};
-use super::{analyse, capacity, ending, judge, pods, prepare, promote, supersede};
+use super::{analyse, capacity, compare, ending, judge, pods, prepare, promote, supersede};
 
 pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     if cx.policy.suspended && !release.is_watched() && !release.is_on_its_way_out() {
@@ -12,6 +12,9 @@ pub(super) fn advance(cx: &mut Context<'_>, release: &mut Release) -> Next {
     }
     capacity::follow(cx, release);
     pods::notice(cx, release);
+    if let Some(next) = compare::verdict(cx, release) {
+        return next;
+    }
     cx.apex = promote::apex(cx, release);
     match release.stage {
         Stage::Ending { .. } => return ending::advance(cx, release),

@@ -2,6 +2,7 @@
 //! otherwise. It carries out the engine's actions and notes everything that would be unsafe.
 
 mod acts;
+mod counters;
 mod engine;
 mod outside;
 mod time;
@@ -23,6 +24,7 @@ use serin_core::release::{
 
 use super::history::History;
 use super::properties::{Broken, Property};
+pub(crate) use counters::{Counters, plan};
 pub(crate) use engine::Engine;
 pub(crate) use workload::Workload;
 
@@ -90,6 +92,8 @@ pub(crate) struct World {
     pub(crate) rebuilt: Option<String>,
     /// What the router has counted at the candidate; nothing: it does not count.
     pub(crate) requests: Option<u64>,
+    /// What the router counts of both sides.
+    pub(crate) counters: Counters,
     pub(crate) state: State,
     pub(crate) answers: Vec<Answer>,
     pub(crate) asking_since: Option<Timestamp>,
@@ -165,6 +169,7 @@ pub(crate) fn plain_policy() -> Policy {
             hold_limit: 10,
             min_samples: None,
         },
+        comparison: None,
         hooks: Keyed::default(),
         promotion: Promotion::CopyToPrimary,
         sizing: Sizing::Ahead,
@@ -207,6 +212,7 @@ impl World {
             rollback: None,
             rebuilt: None,
             requests: None,
+            counters: Counters::default(),
             state: State::new(now),
             answers: Vec::new(),
             asking_since: Some(now),

@@ -1,6 +1,5 @@
 //! Whoever else acts: providers and webhooks that answer, `sync` that writes, pods that come up.
 
-use jiff::Timestamp;
 use serin_core::analysis::{Measurement, Reading};
 use serin_core::release::{Answer, CheckSource, HookKind, HookReply, ProviderFault, Question};
 
@@ -18,7 +17,7 @@ impl World {
         for question in questions {
             self.history.asked(&question, self.now);
             let reaction = self.reactions.get(&label(&question)).cloned();
-            let Some(answer) = react(reaction, question.clone(), self.requests, self.now) else { continue };
+            let Some(answer) = self.react(reaction, question.clone()) else { continue };
             self.history.heard(&question, &answer, self.now);
             self.answers.push(answer);
             answered = true;
@@ -71,6 +70,8 @@ fn label(question: &Question) -> String {
     match question {
         Question::Providers { .. } => "providers".to_owned(),
         Question::Requests { .. } => "requests".to_owned(),
+        Question::Compare { .. } => "counters".to_owned(),
+        Question::History { .. } => "history".to_owned(),
         Question::Metric { check, .. } => match &check.source {
             CheckSource::Template { template, .. } => template.name.clone(),
             CheckSource::SuccessRate | CheckSource::Duration | CheckSource::Query(_) => check.name.clone(),
@@ -79,39 +80,50 @@ fn label(question: &Question) -> String {
     }
 }
 
-fn react(reaction: Option<Reaction>, question: Question, requests: Option<u64>, now: Timestamp) -> Option<Answer> {
-    if matches!(reaction, Some(Reaction::Silent)) {
-        return None;
-    }
-    Some(match question {
-        Question::Metric { key, check, .. } => {
-            let reading = match reaction {
-                Some(Reaction::Reads(reading)) => reading,
-                _ => {
-                    let range = check.condition.range().unwrap_or_default();
-                    Reading::Value { value: range.min.or(range.max).unwrap_or(GOOD) }
-                }
-            };
-            Answer::Metric(key, Measurement { reading, query: String::new(), at: now })
+impl World {
+    fn react(&self, reaction: Option<Reaction>, question: Question) -> Option<Answer> {
+        let now = self.now;
+        if matches!(reaction, Some(Reaction::Silent)) {
+            return None;
         }
-        Question::Hook { key, hook, .. } => {
-            let reply = match reaction {
-                Some(Reaction::Refuses(body)) => HookReply { accepted: false, body },
-                Some(Reaction::Accepts) => HookReply { accepted: true, body: String::new() },
-                // A rollback hook that accepts asks for a rollback: by default it does not.
-                _ => HookReply { accepted: hook.kind != HookKind::Rollback, body: String::new() },
-            };
-            Answer::Hook(key, reply)
-        }
-        Question::Requests { key, .. } => {
-            Answer::Requests(key, requests.ok_or_else(|| "the router does not answer".to_owned()))
-        }
-        Question::Providers { key, .. } => match reaction {
-            Some(Reaction::Refuses(body)) => Answer::Providers(key, Err(ProviderFault::Unreachable(body))),
-            Some(Reaction::Reads(Reading::Misconfigured { reason })) => {
-                Answer::Providers(key, Err(ProviderFault::Policy(reason)))
+        Some(match question {
+            Question::Metric { key, check, .. } => {
+                let reading = match reaction {
+                    Some(Reaction::Reads(reading)) => reading,
+                    _ => {
+                        let range = check.condition.range().unwrap_or_default();
+                        Reading::Value { value: range.min.or(range.max).unwrap_or(GOOD) }
+                    }
+                };
+                Answer::Metric(key, Measurement { reading, query: String::new(), at: now })
             }
-            _ => Answer::Providers(key, Ok(())),
-        },
-    })
+            Question::Hook { key, hook, .. } => {
+                let reply = match reaction {
+                    Some(Reaction::Refuses(body)) => HookReply { accepted: false, body },
+                    Some(Reaction::Accepts) => HookReply { accepted: true, body: String::new() },
+                    // A rollback hook that accepts asks for a rollback: by default it does not.
+                    _ => HookReply { accepted: hook.kind != HookKind::Rollback, body: String::new() },
+                };
+                Answer::Hook(key, reply)
+            }
+            Question::Requests { key, .. } => {
+                Answer::Requests(key, self.requests.ok_or_else(|| "the router does not answer".to_owned()))
+            }
+            Question::Compare { key, look } => Answer::Compare(
+                key,
+                match reaction {
+                    Some(Reaction::Refuses(why)) => Err(why),
+                    _ => Ok(self.counters.look(&look, now)),
+                },
+            ),
+            Question::History { release, .. } => Answer::History(release, Ok(self.counters.history())),
+            Question::Providers { key, .. } => match reaction {
+                Some(Reaction::Refuses(body)) => Answer::Providers(key, Err(ProviderFault::Unreachable(body))),
+                Some(Reaction::Reads(Reading::Misconfigured { reason })) => {
+                    Answer::Providers(key, Err(ProviderFault::Policy(reason)))
+                }
+                _ => Answer::Providers(key, Ok(())),
+            },
+        })
+    }
 }
