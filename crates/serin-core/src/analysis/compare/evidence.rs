@@ -273,8 +273,8 @@ impl Evidence {
             let all = canary + primary;
             let (odds, against) = self.ratio;
             self.ratio = (
-                kept(odds + canary_failed * (primary - primary_failed) / all, COUNT_DIGITS),
-                kept(against + primary_failed * (canary - canary_failed) / all, COUNT_DIGITS),
+                kept(odds + canary_failed * (primary - primary_failed) / all, GAIN_DIGITS),
+                kept(against + primary_failed * (canary - canary_failed) / all, GAIN_DIGITS),
             );
         }
     }
