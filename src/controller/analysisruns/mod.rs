@@ -11,6 +11,7 @@ mod look;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -76,9 +77,14 @@ impl AnalysisRuns {
     }
 }
 
-/// Asks the API server until AnalysisRuns are served.
+/// Longest time between two questions whether AnalysisRuns are served: many a cluster has Rollouts and never analyses them, and an
+/// idle daemon asks next to nothing.
+const RESOLVE_AGAIN_MAX: Duration = Duration::from_secs(300);
+
+/// Asks the API server until AnalysisRuns are served, less and less often.
 async fn resolve(cluster: &Cluster) -> AnalysisKinds {
     let mut said = Said::default();
+    let mut pause = RESOLVE_AGAIN;
     loop {
         match AnalysisKinds::resolve(cluster).await {
             Ok(kinds) => return kinds,
@@ -88,7 +94,8 @@ async fn resolve(cluster: &Cluster) -> AnalysisKinds {
                     tracing::info!("rollouts are on, and AnalysisRuns wait for their definitions: {missing}");
                 }
                 cluster.forget_discovery();
-                tokio::time::sleep(RESOLVE_AGAIN).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RESOLVE_AGAIN_MAX);
             }
         }
     }

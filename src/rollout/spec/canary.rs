@@ -90,9 +90,10 @@ pub(super) fn read(canary: &At<'_>) -> Result<Canary, SpecError> {
         ],
         &[],
     )?;
+    let updates = updates(canary)?;
     let routing = canary.field("trafficRouting");
     let shift = if routing.is_absent() {
-        Shift::Pods(by_pods(canary)?)
+        Shift::Pods(by_pods(canary, updates)?)
     } else {
         Shift::Route(istio::read(canary, &routing)?)
     };
@@ -132,20 +133,23 @@ pub(super) fn differ(stable: &At<'_>, candidate: &At<'_>) -> Result<(), SpecErro
     ))
 }
 
-fn by_pods(canary: &At<'_>) -> Result<ByPods, SpecError> {
+fn by_pods(canary: &At<'_>, updates: Updates) -> Result<ByPods, SpecError> {
     let (stable, candidate) = (canary.field("stableService"), canary.field("canaryService"));
     let name = |field: &At<'_>| if field.is_absent() { Ok(None) } else { field.text().map(Some) };
     let (stable_service, canary_service) = (name(&stable)?, name(&candidate)?);
     differ(&stable, &candidate)?;
-    let (surge, missing) = (canary.field("maxSurge"), canary.field("maxUnavailable"));
-    let updates = Updates::Rolling { missing: missing.count(QUARTER)?, surge: surge.count(QUARTER)? };
+    Ok(ByPods { updates, stable_service, canary_service })
+}
+
+/// How far the sides may go beyond or below the replicas. A router makes them meaningless, and no less wrong where they are.
+fn updates(canary: &At<'_>) -> Result<Updates, SpecError> {
+    let (surge_at, missing_at) = (canary.field("maxSurge"), canary.field("maxUnavailable"));
+    let (surge, missing) = (surge_at.count(QUARTER)?, missing_at.count(QUARTER)?);
     let is_none = |count: &Count| matches!(count, Count::Pods(0) | Count::Percent(0));
-    match &updates {
-        Updates::Rolling { missing: none, surge } if is_none(none) && is_none(surge) => {
-            missing.problem("Invalid value: MaxSurge and MaxUnavailable both can not be zero")
-        }
-        Updates::Rolling { .. } | Updates::Recreate => Ok(ByPods { updates, stable_service, canary_service }),
+    if is_none(&missing) && is_none(&surge) {
+        return missing_at.problem("Invalid value: MaxSurge and MaxUnavailable both can not be zero");
     }
+    Ok(Updates::Rolling { missing, surge })
 }
 
 fn step(step: &At<'_>, is_routed: bool) -> Result<Step, SpecError> {

@@ -38,7 +38,11 @@ impl World {
         tokio::spawn(controllers::run(server.client(), ControllerOptions::default(), shutdown.clone()));
         let clock = Clock::following(START.parse::<Timestamp>().unwrap());
         let world = Self { server, cluster, clock, _controllers: shutdown.drop_guard() };
-        let routes = crds::istio().unwrap().into_iter().chain(crds::argo_rollouts().unwrap());
+        let routes = crds::istio()
+            .unwrap()
+            .into_iter()
+            .chain(crds::argo_rollouts().unwrap())
+            .chain(serin::api::argo_crds());
         for definition in serin::api::crds().into_iter().chain(routes) {
             Api::all(world.cluster.client()).create(&PostParams::default(), &definition).await.unwrap();
         }
