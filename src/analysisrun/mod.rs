@@ -1,7 +1,7 @@
 //! Argo Rollouts' analysis (argoproj.io/v1alpha1): what a template and a run say becomes checks by their own clocks
 //! ([`Schedules`](crate::analysis::Schedules)), and what these come to becomes a run's status.
 //!
-//! Pure. Arguments are filled in ([`Args`]), templates merged ([`merge`]), a spec becomes a [`Plan`], conditions are of Argo's
+//! Pure. Arguments are filled in ([`Args`]), templates merged ([`merge()`]), a spec becomes a [`Plan`], conditions are of Argo's
 //! language ([`Language`]), and [`advance`] takes a run one look further. The status of a run is all that is kept of it: what Argo's
 //! own controller has begun goes on from there, and the other way round.
 

@@ -20,7 +20,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    fn said(&self) -> Vec<String> {
+    pub(super) fn said(&self) -> Vec<String> {
         self.said.lock().unwrap().clone()
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
@@ -138,9 +139,10 @@ impl World {
         Self::set_up(Setup { rollback, ..Setup::default() }).await
     }
 
-    /// With these files in Git, of which the folder `path` is watched, and failures undone there.
+    /// With these files in Git, of which the folder `path` is watched, failures undone there, and a chat.
     pub(super) async fn of(files: Vec<FileEdit>, path: &'static str) -> Self {
-        Self::set_up(Setup { rollback: "commit", path, files: Some(files), ..Setup::default() }).await
+        let room = Some(Arc::default());
+        Self::set_up(Setup { rollback: "commit", path, room, files: Some(files), ..Setup::default() }).await
     }
 
     /// The same with a chat.
@@ -270,6 +272,11 @@ impl World {
     /// The watched branch's commit.
     pub(super) fn tip(&self) -> CommitId {
         self.repository.tip(BRANCH).unwrap().unwrap().id
+    }
+
+    /// How far this world's clock is ahead of another's.
+    pub(super) fn ahead_of(&self, other: &Self) -> SignedDuration {
+        self.clock.now().duration_since(other.clock.now())
     }
 
     /// Waits until whatever follows has followed.

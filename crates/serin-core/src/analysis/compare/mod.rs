@@ -4,7 +4,7 @@
 //! Routed at random, equal versions share the failures as they share the requests, whatever the load is and whatever befalls both.
 //! So given the counts of a cell (a stretch of time as one observer saw it) the split of its failures tests equality, cells
 //! multiply, and one may look as often as one likes: the evidence of versions that are equal reaches 100 once in a hundred
-//! releases at most. [`Evidence`] adds cells up, [`cells`] makes them of raw counters, [`noise`] says how much of the evidence is
+//! releases at most. [`Evidence`] adds cells up, [`cells`] makes them of raw counters, [`noise`](mod@noise) says how much of the evidence is
 //! to be believed because failures come together, and [`sight`] what can be seen at all.
 
 mod cells;
