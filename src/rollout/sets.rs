@@ -409,8 +409,10 @@ fn beyond(sides: &Sides, warm: Option<usize>, now: Timestamp) -> Vec<Sweep> {
 /// last `window` revisions before what serves now.
 pub fn skips(sides: &Sides, strategy: &Strategy, window: Option<usize>, now: Timestamp) -> bool {
     let (Some(stable), Some(wanted)) = (&sides.stable, sides.candidate()) else { return false };
-    let is_warm = wanted.deadline.is_some_and(|deadline| deadline > now) && wanted.available >= stable.replicas;
-    let is_back = wanted.created < stable.created;
+    // One that served until a moment ago may not have got its deadline yet.
+    let is_warm = wanted.deadline.is_none_or(|deadline| deadline > now) && wanted.available >= stable.replicas;
+    // Seconds are all that Kubernetes keeps, and a set of what is new is not there when its release begins.
+    let is_back = wanted.created <= stable.created;
     let between = sides.others.iter().filter(|set| wanted.created < set.created && set.created < stable.created);
     let is_near = window.is_some_and(|window| between.count() < window);
     is_back && (is_near || is_warm && matches!(strategy, Strategy::BlueGreen(_)))
